@@ -1,0 +1,50 @@
+# Needs Python 3.11 and nothing else: everything goes into a virtual environment of its own.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The CPU build of torch; on a GPU machine name the build for your CUDA version.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo up test lint stubs check-stubs test-gpu clean
+
+demo: $(VENV)/.run
+	$(BIN)/albireo demo --tp 2 $(ARGS)
+
+up: $(VENV)/.run
+	$(BIN)/albireo up --tp 2 $(ARGS)
+
+test: lint check-stubs
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+PROTOS := $(wildcard proto/albireo/v1/*.proto)
+
+stubs: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+# The committed stubs are those of the committed protos.
+check-stubs: $(VENV)/.dev
+	rm -rf $(VENV)/stubs && mkdir -p $(VENV)/stubs
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(VENV)/stubs --pyi_out=$(VENV)/stubs \
+		--grpc_python_out=$(VENV)/stubs $(PROTOS)
+	diff -r --exclude=__init__.py --exclude=__pycache__ $(VENV)/stubs/albireo/v1 albireo/v1
+
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -e '.[worker,redis-server]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install -q -e '.[worker,redis-server,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .albireo

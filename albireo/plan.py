@@ -1,0 +1,183 @@
+"""The plan of one step and the result of one step, as plain data.
+
+A plan is a delta: it says what changes in the slot table that the scheduler and every rank hold. Rows
+that decode carry on by themselves, so a plan's size follows what changes, not what runs.
+
+Every reader applies the fields of a plan in the order in which they stand in :class:`Plan`. The step
+then runs one row for each slot in the decode set, ascending by slot, and the rows of every chunk, in
+the order of the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+BLOCK_SIZE = 16
+"""Tokens in one KV block."""
+
+
+class Finish(IntEnum):
+    """Why a request ended. The values are those of ``albireo.v1.FinishReason``."""
+
+    NONE = 0
+    STOP = 1  # EOS, a stop token id or a stop string
+    LENGTH = 2  # max_tokens, or the model's context is full
+    CANCELLED = 3
+    DEADLINE = 4
+    ERROR = 5  # this request alone could not go on: its logits were not numbers
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How one request's tokens are chosen. Defaults are resolved by the gateway; nothing is optional here."""
+
+    max_tokens: int
+    seed: int  # unsigned 64 bit
+    min_tokens: int = 0
+    temperature: float = 1.0  # 0 = greedy
+    top_k: int = 0  # 0 = off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stop_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int = -1  # -1 = none, else how many of the most likely tokens beside the sampled one
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One accepted request, as the scheduler reads it from the inbox."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    priority: int = 0  # lower runs earlier
+    timeout_s: float | None = None  # counted from when the scheduler reads it
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request takes a slot.
+
+    ``tokens`` is the prompt, followed after a preemption by the outputs so far (``num_outputs`` of
+    them). The KV of the first ``num_cached`` tokens lies in the first blocks already.
+    """
+
+    slot: int
+    incarnation: int  # unique within the epoch; names this stay in the slot in results
+    request_id: str
+    tokens: tuple[int, ...]
+    num_outputs: int
+    num_cached: int
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Blocks appended to a slot's block table."""
+
+    slot: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """``tokens[start : start + count]`` of a slot are prefilled.
+
+    The chunk that reaches the last token also samples, and puts the slot into the decode set from the
+    next step on.
+    """
+
+    slot: int
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that ends by the scheduler's decision; rank 0 repeats it in the results log."""
+
+    request_id: str
+    reason: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step changes and runs. Applied in field order; see the module's text."""
+
+    epoch: int
+    step: int
+    released: tuple[int, ...] = ()  # slots that are free from here on
+    paused: tuple[int, ...] = ()  # slots that leave the decode set and keep their state
+    resumed: tuple[int, ...] = ()  # slots that come back into it
+    admissions: tuple[Admission, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    num_decodes: int = 0  # size of the decode set after all of the above: every rank checks it
+    digest: int | None = None  # of the table after all of the above, now and then: every rank checks it
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step brought: one row per sampled token that counts. Parallel tuples.
+
+    Rows of a request after its finishing row are left out by the worker.
+    """
+
+    epoch: int
+    step: int
+    slots: tuple[int, ...] = ()
+    incarnations: tuple[int, ...] = ()
+    ids: tuple[int, ...] = ()
+    finishes: tuple[int, ...] = ()  # Finish values
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """What a worker group can hold; it announces this when it registers."""
+
+    num_blocks: int
+    max_seqs: int  # slots
+    max_model_len: int  # prompt and output tokens of one request
+
+
+def blocks_for(tokens: int) -> int:
+    """Number of KV blocks that hold ``tokens`` tokens."""
+    return -(-tokens // BLOCK_SIZE)
+
+
+def finish_of(
+    sampling: SamplingParams,
+    token: int,
+    num_outputs: int,
+    num_tokens: int,
+    *,
+    eos_ids: frozenset[int],
+    max_model_len: int,
+) -> Finish:
+    """Decides whether a request ends with ``token``, its ``num_outputs``-th output token.
+
+    ``num_tokens`` counts prompt and outputs, this one included. Below ``min_tokens`` the sampler never
+    draws an end token, so there is nothing to decide here for it.
+    """
+    if (token in eos_ids and not sampling.ignore_eos) or token in sampling.stop_ids:
+        return Finish.STOP
+    if num_outputs >= sampling.max_tokens or num_tokens >= max_model_len:
+        return Finish.LENGTH
+    return Finish.NONE
+
+
+def table_digest(rows: Iterable[tuple[int, int, int, int, int]]) -> int:
+    """64-bit digest of a slot table.
+
+    ``rows`` yields ``(slot, incarnation, tokens scheduled for compute, number of blocks, last block)`` of
+    every occupied slot, ascending by slot; the last block is -1 where there is none.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    for row in rows:
+        state.update(struct.pack("<5q", *row))
+    return int.from_bytes(state.digest(), "little")
