@@ -1,0 +1,64 @@
+"""Every Redis key of Albireo. The keys of one model share a hash tag, so scripts stay legal on a cluster.
+
+| key | type | holds |
+|---|---|---|
+| inbox | stream | submissions and cancellations, for the scheduler |
+| request | hash, expires | digest of the body and the epoch under which it was accepted |
+| waiting | counter | accepted requests that have not been admitted to a slot yet |
+| lease | string, expires | token of the active scheduler |
+| epoch | counter | the last epoch that was opened |
+| load | string, expires | the scheduler's ``Load`` |
+| plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
+| results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
+| group | string, expires | ``GroupInfo`` of the live worker group |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one model, and of one worker group that serves it."""
+
+    model: str
+    group_name: str = "g0"
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((f"albireo:{{{self.model}}}", *parts))
+
+    @property
+    def inbox(self) -> str:
+        return self._key("inbox")
+
+    def request(self, request_id: str) -> str:
+        return self._key("request", request_id)
+
+    @property
+    def waiting(self) -> str:
+        return self._key("waiting")
+
+    @property
+    def lease(self) -> str:
+        return self._key("lease")
+
+    @property
+    def epoch(self) -> str:
+        return self._key("epoch")
+
+    @property
+    def load(self) -> str:
+        return self._key("load")
+
+    @property
+    def plans(self) -> str:
+        return self._key("plans", self.group_name)
+
+    @property
+    def results(self) -> str:
+        return self._key("results", self.group_name)
+
+    @property
+    def group(self) -> str:
+        return self._key("group", self.group_name)

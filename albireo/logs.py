@@ -1,0 +1,171 @@
+"""The logs as the scheduler and the workers use them: blocking, over one Redis connection each.
+
+Plans and results share a form: entries with ids ``<epoch>-<step>`` chosen by the writer. Redis refuses
+an id that is not above the last one, so a second writer of the same step, or one of a closed epoch, is
+refused with :class:`Fenced`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from albireo.keys import Keys
+from albireo.scripts import OPEN_EPOCH, RELEASE, RENEW
+from albireo.v1 import log_pb2 as log
+
+FIELD = b"e"
+RECONNECT_SECONDS = 10.0
+"""How long a tier rides out a Redis that does not answer before it gives up."""
+
+
+class Fenced(RuntimeError):
+    """Another writer owns this log now; this one must stop."""
+
+
+class EntryId(NamedTuple):
+    """Id of an entry of the plan or results log."""
+
+    epoch: int
+    step: int
+
+    @classmethod
+    def parse(cls, raw: bytes | str) -> EntryId:
+        epoch, _, step = (raw.decode() if isinstance(raw, bytes) else raw).partition("-")
+        return cls(int(epoch), int(step))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.step}"
+
+
+Entry = tuple[bytes, bytes]
+"""Raw id and payload of one entry."""
+
+
+def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
+    """A client whose every call is bounded by ``timeout`` seconds (blocking reads by theirs on top)."""
+    return redis.Redis.from_url(url, protocol=2, socket_timeout=timeout, socket_connect_timeout=timeout)
+
+
+def read_streams(
+    client: redis.Redis, after: Mapping[str, str], *, block_ms: int, count: int = 1024
+) -> dict[str, list[Entry]]:
+    """Entries of several streams after the given ids, waiting up to ``block_ms`` (at least 1) for any.
+
+    ``block_ms`` must stay below the client's socket timeout.
+    """
+    raw = client.xread(
+        cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after)),
+        count=count,
+        block=max(1, block_ms),
+    )
+    replies = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", raw or [])
+    return {
+        key.decode(): [(entry_id, fields[FIELD]) for entry_id, fields in entries] for key, entries in replies
+    }
+
+
+def last_id(client: redis.Redis, key: str) -> str:
+    """Id of the newest entry of a stream, ``0-0`` where there is none."""
+    newest = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrevrange(key, count=1))
+    return newest[0][0].decode() if newest else "0-0"
+
+
+class StepLog:
+    """Writer's end of ``plans`` or ``results``. Not thread-safe: one owner."""
+
+    def __init__(self, client: redis.Redis, key: str, *, keep: int) -> None:
+        """``keep``: about how many entries stay in the stream; older ones are trimmed as it grows."""
+        self._client = client
+        self._key = key
+        self._keep = keep
+
+    def append(self, entry_id: EntryId, data: bytes) -> None:
+        """Appends one entry, exactly once even when the connection breaks in between.
+
+        Raises Fenced when the id is refused and the entry that stands there is not ours.
+        """
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                self._client.xadd(
+                    self._key, {FIELD: data}, id=str(entry_id), maxlen=self._keep, approximate=True
+                )
+                return
+            except ResponseError as error:
+                if "equal or smaller" in str(error) and self._stands(entry_id, data):
+                    return  # an attempt whose answer was lost had gone through
+                raise Fenced(f"{self._key} {entry_id}: {error}") from error
+            except (RedisConnectionError, RedisTimeoutError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _stands(self, entry_id: EntryId, data: bytes) -> bool:
+        found = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]",
+            self._client.xrange(self._key, min=str(entry_id), max=str(entry_id)),
+        )
+        return bool(found) and found[0][1][FIELD] == data
+
+
+class Lease:
+    """An expiring key that holds our value: the scheduler's tenure, or the announcement of a group."""
+
+    def __init__(self, client: redis.Redis, key: str, value: bytes, *, ttl: float) -> None:
+        """``ttl``: seconds after which an owner that stopped renewing is taken for dead."""
+        self._client = client
+        self._key = key
+        self._value = value
+        self._ttl_ms = int(ttl * 1000)
+
+    def acquire(self) -> bool:
+        """Takes the key if nobody holds it."""
+        return bool(self._client.set(self._key, self._value, nx=True, px=self._ttl_ms))
+
+    def renew(self) -> None:
+        """Raises Fenced when the key expired or is another's."""
+        if not self._client.eval(RENEW, 1, self._key, self._value, str(self._ttl_ms)):
+            raise Fenced(f"{self._key} was lost")
+
+    def release(self) -> None:
+        """Gives the key back, if it is still ours."""
+        self._client.eval(RELEASE, 1, self._key, self._value)
+
+
+def open_epoch(
+    client: redis.Redis, keys: Keys, *, lease_value: bytes, group_incarnation: str
+) -> tuple[int, str]:
+    """Opens the next epoch in both logs; returns it and the inbox id after which it begins.
+
+    An empty ``group_incarnation`` closes the last epoch where no group is alive. Raises Fenced when the
+    lease is no longer ours.
+    """
+    epoch = int(cast("bytes | None", client.get(keys.epoch)) or 0) + 1
+    opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
+    begin = cast(
+        "bytes | None",
+        client.eval(
+            OPEN_EPOCH,
+            6,
+            keys.epoch,
+            keys.plans,
+            keys.results,
+            keys.inbox,
+            keys.waiting,
+            keys.lease,
+            lease_value,
+            str(epoch),
+            log.PlanEntry(open=opening).SerializeToString(),
+            log.ResultEntry(open=opening).SerializeToString(),
+        ),
+    )
+    if begin is None:
+        raise Fenced(f"{keys.epoch} {epoch}: the lease is another's")
+    return epoch, begin.decode()
