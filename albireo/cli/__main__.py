@@ -1,0 +1,5 @@
+"""``python -m albireo.cli``."""
+
+from albireo.cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""What every service process needs: logging, a stop signal, and a health endpoint."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+
+def setup_logging(service: str, level: str = "INFO") -> None:
+    """One line a record on standard error, with the service's name."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s {service}: %(message)s"
+    )
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets. Call from the main thread."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop
+
+
+class HealthServer:
+    """``grpc.health.v1`` (Check and Watch) and reflection on a port of their own; not serving at first."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises OSError when the address cannot be bound. Port 0 takes a free one."""
+        self._servicer = health.HealthServicer()
+        # A Watch holds a thread for as long as it lasts; the bound keeps watchers from piling up.
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=8), maximum_concurrent_rpcs=8)
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
+        names = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
+        self.set(serving=False)
+        self._server.start()
+
+    def set(self, *, serving: bool) -> None:
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        self._servicer.set("", status)
+
+    def stop(self) -> None:
+        self._servicer.enter_graceful_shutdown()
+        self._server.stop(grace=0.5).wait(timeout=2)

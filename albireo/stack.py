@@ -1,0 +1,162 @@
+"""The whole of Albireo on one machine: Redis, the scheduler, a worker group and a gateway."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from albireo.redis_server import LocalRedis
+from albireo.settings import ServiceSettings
+from albireo.supervisor import Command, Supervisor, Unit
+
+HEALTH_POLL_SECONDS = 0.1
+
+
+class StackSettings(ServiceSettings):
+    """Options of ``albireo up``. The services' own options are read from their variables as well."""
+
+    model_config = SettingsConfigDict(env_prefix="ALBIREO_UP_")
+
+    redis_url: str = Field(
+        "",
+        validation_alias=ServiceSettings.model_fields["redis_url"].validation_alias,
+        description="Redis to use; empty starts one of our own in the data directory.",
+    )
+    model_name: str = Field(
+        "",
+        validation_alias=ServiceSettings.model_fields["model_name"].validation_alias,
+        pattern=r"^[A-Za-z0-9._/-]{0,128}$",
+        description="Name under which the model is served; empty: the name of its directory.",
+    )
+    model: Path = Field(Path("models/tiny"), description="Directory of the checkpoint.")
+    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs: cpu or cuda.")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
+    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
+    data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
+    start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
+
+
+class StackError(RuntimeError):
+    """The stack did not come up."""
+
+
+class Stack:
+    """A context manager around the running processes."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self.settings = settings
+        self.model_name = settings.model_name or settings.model.resolve().name
+        self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
+        self.units: dict[str, Unit] = {}
+        self._supervisor = Supervisor([])
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Starts everything; raises RedisServerError. Not yet serving: see ``wait_ready``."""
+        logs = self.settings.data_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        url = self.settings.redis_url
+        if not url:
+            server = LocalRedis(self.settings.data_dir / "redis")
+            self._closing.callback(server.stop)
+            url = server.url
+        self.units = {
+            unit.name: unit
+            for unit in (
+                Unit("scheduler", [self._service("scheduler", url)], logs),
+                Unit("worker", [self._rank(rank, url) for rank in range(self.settings.tp)], logs),
+                Unit("gateway", [self._gateway(url)], logs),
+            )
+        }
+        self._supervisor = Supervisor(list(self.units.values()))
+        self._closing.callback(self._supervisor.stop)
+        self._supervisor.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def wait_ready(self, stop: threading.Event) -> bool:
+        """Waits until the gateway serves; False when ``stop`` was set before. Raises GaveUp, StackError."""
+        deadline = time.monotonic() + self.settings.start_seconds
+        with grpc.insecure_channel(self.target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while time.monotonic() < deadline:
+                self._supervisor.check(restart=False)
+                try:
+                    status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
+                    if status == health_pb2.HealthCheckResponse.SERVING:
+                        return True
+                except grpc.RpcError:
+                    pass  # not listening yet; a gateway that failed is seen by the check above
+                if stop.wait(HEALTH_POLL_SECONDS):
+                    return False
+        tails = "\n".join(unit.log_tail() for unit in self.units.values())
+        raise StackError(f"not serving after {self.settings.start_seconds:.0f} s\n{tails}")
+
+    def watch(self, stop: threading.Event) -> None:
+        """Keeps everything running until ``stop`` is set. Raises GaveUp."""
+        self._supervisor.watch(stop)
+
+    def _service(
+        self, service: str, redis_url: str, extra: dict[str, str] | None = None, name: str = ""
+    ) -> Command:
+        environment = {
+            "ALBIREO_REDIS_URL": redis_url,
+            "ALBIREO_MODEL_NAME": self.model_name,
+            "ALBIREO_GROUP": self.settings.group,
+            "PYTHONUNBUFFERED": "1",
+            f"ALBIREO_{service.upper()}_PORT": "0",
+        }
+        arguments = [sys.executable, "-m", "albireo.cli", service]
+        return Command(name or service, arguments, {**environment, **(extra or {})})
+
+    def _gateway(self, redis_url: str) -> Command:
+        host, _, port = self.target.rpartition(":")
+        extra = {
+            "ALBIREO_GATEWAY_HOST": host,
+            "ALBIREO_GATEWAY_PORT": port,
+            "ALBIREO_GATEWAY_MODEL": str(self.settings.model),
+        }
+        return self._service("gateway", redis_url, extra)
+
+    def _rank(self, rank: int, redis_url: str) -> Command:
+        """One rank, with the variables that torchrun would set."""
+        settings = self.settings
+        if rank == 0:
+            self._rendezvous_port = free_port("127.0.0.1")
+        extra = {
+            "ALBIREO_WORKER_MODEL": str(settings.model),
+            "ALBIREO_WORKER_DEVICE": settings.device,
+            "ALBIREO_WORKER_DTYPE": settings.dtype,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(settings.tp),
+            "LOCAL_WORLD_SIZE": str(settings.tp),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self._rendezvous_port),
+        }
+        return self._service("worker", redis_url, extra, f"worker-{rank}")
+
+
+def free_port(host: str) -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,74 @@
+"""The supervisor, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from albireo.supervisor import MAX_RESTARTS, Command, GaveUp, Supervisor, Unit
+from tests.integration.conftest import wait_for
+
+SLEEPER = (sys.executable, "-c", "import time; time.sleep(100)")
+DEAF = (
+    sys.executable,
+    "-c",
+    "from signal import *; import time; signal(SIGTERM, SIG_IGN); print('deaf', flush=True); time.sleep(9)",
+)
+BROKEN = (sys.executable, "-c", "import sys; sys.exit('no such checkpoint')")
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Unit]:
+    unit = Unit("pair", [Command(name, SLEEPER, {}) for name in ("a", "b")], tmp_path)
+    unit.start()
+    yield unit
+    unit.stop()
+
+
+def test_a_unit_dies_and_comes_back_as_one(pair: Unit) -> None:
+    stop = threading.Event()
+    watcher = threading.Thread(target=Supervisor([pair]).watch, args=(stop,))
+    watcher.start()
+    before = pair.pids
+    os.kill(before[1], signal.SIGKILL)
+    wait_for(lambda: len(pair.pids) == 2 and not set(pair.pids) & set(before), 10, "not restarted")
+    assert not alive(before[0])
+    stop.set()
+    watcher.join(timeout=5)
+    assert not pair.failed()
+
+
+def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
+    unit = Unit("deaf", [Command("deaf", DEAF, {})], tmp_path)
+    unit.start()
+    wait_for(lambda: "deaf" in unit.log_tail(), 10, "did not start")
+    pid = unit.pids[0]
+    unit.stop(seconds=0.2)
+    assert not alive(pid)
+
+
+def test_a_unit_that_keeps_failing_is_given_up_with_its_log(tmp_path: Path) -> None:
+    unit = Unit("worker", [Command("worker", BROKEN, {})], tmp_path)
+    supervisor = Supervisor([unit])
+    supervisor.start()
+    with pytest.raises(GaveUp, match="no such checkpoint"):
+        supervisor.watch(threading.Event())
+    assert unit.log_tail(100).count("no such checkpoint") == MAX_RESTARTS + 1
+
+
+def test_before_it_serves_nothing_is_restarted(tmp_path: Path) -> None:
+    unit = Unit("worker", [Command("worker", BROKEN, {})], tmp_path)
+    unit.start()
+    wait_for(unit.failed, 10, "did not fail")
+    with pytest.raises(GaveUp, match="failed to start"):
+        Supervisor([unit]).check(restart=False)
