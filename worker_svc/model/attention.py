@@ -1,0 +1,98 @@
+"""Attention over the paged cache.
+
+Everything that follows from the plan alone (which blocks, which masks) is built once a step, in the
+input stage, as :class:`AttentionPlan`; a layer only gathers and multiplies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from albireo.plan import BLOCK_SIZE
+from worker_svc.model.kv_cache import LayerCache
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeGroup:
+    """Decoding rows of similar context length: ``rows`` of them, from row ``first`` of the step."""
+
+    first: int
+    rows: int
+    blocks: Tensor  # [rows * blocks of the longest]
+    mask: Tensor  # [rows, 1, 1, context of the longest], added to the scores
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkView:
+    """One prefill chunk: ``rows`` consecutive tokens of one request, from row ``first`` of the step."""
+
+    first: int
+    rows: int
+    blocks: Tensor  # [blocks of its context]
+    mask: Tensor  # [1, 1, rows, context], added to the scores
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """The rows of a step: decode groups, then chunks."""
+
+    decodes: tuple[DecodeGroup, ...]
+    chunks: tuple[ChunkView, ...]
+
+
+class Attention(Protocol):
+    """Attends to what the cache holds, the step's own keys and values included."""
+
+    def __call__(self, q: Tensor, cache: LayerCache, plan: AttentionPlan) -> Tensor:
+        """``q``: ``[n, heads, head_dim]``. Returns ``[n, heads * head_dim]``."""
+        ...
+
+
+class SdpaAttention:
+    """torch's scaled_dot_product_attention on gathered blocks; runs everywhere.
+
+    The query heads that share a KV head become the query positions of one head, so grouped-query
+    attention copies no keys or values.
+    """
+
+    def __init__(self) -> None:
+        # One gather buffer for all layers: fresh ones of this size would cost a page fault each page.
+        self._keys = torch.empty(0)
+        self._values = torch.empty(0)
+
+    def __call__(self, q: Tensor, cache: LayerCache, plan: AttentionPlan) -> Tensor:
+        n, heads, head_dim = q.shape
+        kv_heads = cache.keys.shape[2]
+        out = q.new_empty(n, heads, head_dim)
+        for group in plan.decodes:
+            rows = slice(group.first, group.first + group.rows)
+            keys, values = self._gather(cache, group.blocks, group.rows)
+            folded = q[rows].view(group.rows, kv_heads, heads // kv_heads, head_dim)
+            found = F.scaled_dot_product_attention(folded, keys, values, attn_mask=group.mask)
+            out[rows] = found.reshape(group.rows, heads, head_dim)
+        for chunk in plan.chunks:
+            rows = slice(chunk.first, chunk.first + chunk.rows)
+            keys, values = self._gather(cache, chunk.blocks, 1)
+            found = F.scaled_dot_product_attention(
+                q[rows].transpose(0, 1).unsqueeze(0), keys, values, attn_mask=chunk.mask, enable_gqa=True
+            )
+            out[rows] = found[0].transpose(0, 1)
+        return out.view(n, heads * head_dim)
+
+    def _gather(self, cache: LayerCache, blocks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """Keys and values ``[rows, kv heads, context, head_dim]`` of ``rows`` requests."""
+        shape = (len(blocks), *cache.keys.shape[1:])
+        size = len(blocks) * cache.keys[0].numel()
+        if self._keys.numel() < size or self._keys.dtype != cache.keys.dtype:
+            self._keys, self._values = (cache.keys.new_empty(size) for _ in range(2))
+        keys, values = self._keys[:size].view(shape), self._values[:size].view(shape)
+        torch.index_select(cache.keys, 0, blocks, out=keys)
+        torch.index_select(cache.values, 0, blocks, out=values)
+        context = len(blocks) // rows * BLOCK_SIZE
+        split = (rows, context, *shape[2:])
+        return keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)

@@ -1,0 +1,50 @@
+"""The paged KV cache of one rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from albireo.plan import BLOCK_SIZE
+from worker_svc.model.config import CheckpointError, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, each ``[blocks, 16, kv heads of this rank, head_dim]``."""
+
+    keys: Tensor
+    values: Tensor
+
+    def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Stores ``[n, kv heads, head_dim]`` at ``rows`` ``[n]``: block * 16 + offset."""
+        self.keys.flatten(0, 1).index_copy_(0, rows, keys)
+        self.values.flatten(0, 1).index_copy_(0, rows, values)
+
+
+def block_bytes(config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
+    """Bytes that one block takes on a rank, over all layers."""
+    return 2 * config.num_layers * BLOCK_SIZE * (config.num_kv_heads // tp) * config.head_dim * dtype.itemsize
+
+
+def blocks_in(memory: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
+    """How many blocks ``memory`` bytes hold. Raises CheckpointError where not even one fits."""
+    size = block_bytes(config, tp, dtype)
+    if memory < size:
+        raise CheckpointError(f"{memory} bytes for KV hold no block: one of 16 tokens takes {size} bytes")
+    return memory // size
+
+
+def allocate(
+    num_blocks: int, config: ModelConfig, tp: int, dtype: torch.dtype, device: torch.device
+) -> list[LayerCache]:
+    """Zeroed caches of all layers. Block tables are padded with block 0, so it must hold numbers."""
+    shape = (num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
+    return [
+        LayerCache(
+            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
+        )
+        for _ in range(config.num_layers)
+    ]

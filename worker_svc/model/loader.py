@@ -1,0 +1,111 @@
+"""Builds one rank's share of a model from a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worker_svc.model.attention import SdpaAttention
+from worker_svc.model.checkpoint import Checkpoint
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
+from worker_svc.model.parallel import TPGroup
+from worker_svc.model.rope import RotaryTable
+from worker_svc.model.transformer import MLP, AttentionLayer, Block, RMSNorm, Transformer
+
+
+class Loader:
+    """Reads the slices that ``group.rank`` needs and puts the layers together.
+
+    Layers whose outputs are cut (q, k, v, gate, up, vocabulary) are split by rows of the weight; those
+    whose inputs are cut (attention output, down) by its columns.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        group: TPGroup,
+        device: torch.device,
+        dtype: torch.dtype,
+        max_model_len: int,
+    ) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._group = group
+        self._device = device
+        self._dtype = dtype
+        self._max_model_len = max_model_len
+        self._attend = SdpaAttention()
+
+    def load(self) -> Transformer:
+        """Raises CheckpointError for a tensor that is missing or has another shape."""
+        config = self._config
+        table = self._vocabulary_rows("model.embed_tokens.weight")
+        head = table if config.tied_embeddings else self._vocabulary_rows("lm_head.weight")
+        return Transformer(
+            config=config,
+            embedding=VocabParallelEmbedding(table, self._group),
+            blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
+            norm=self._norm("model.norm.weight", config.hidden_size),
+            head=Linear(head),
+            rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
+        )
+
+    def _block(self, prefix: str) -> Block:
+        config, tp = self._config, self._group.size
+        attention = prefix + "self_attn."
+        q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        head_dim = config.head_dim
+        qkv = [(f"{attention}{n}_proj", size) for n, size in (("q", q_size), ("k", kv_size), ("v", kv_size))]
+        gate_up = [(f"{prefix}mlp.{n}_proj", config.intermediate_size) for n in ("gate", "up")]
+        return Block(
+            attention_norm=self._norm(prefix + "input_layernorm.weight", config.hidden_size),
+            attention=AttentionLayer(
+                qkv=self._column_parallel(qkv, bias=config.qkv_bias),
+                out=self._row_parallel(attention + "o_proj", q_size, bias=config.output_bias),
+                q_norm=self._norm(attention + "q_norm.weight", head_dim) if config.qk_norm else None,
+                k_norm=self._norm(attention + "k_norm.weight", head_dim) if config.qk_norm else None,
+                heads=config.num_heads // tp,
+                kv_heads=config.num_kv_heads // tp,
+                attend=self._attend,
+            ),
+            mlp_norm=self._norm(prefix + "post_attention_layernorm.weight", config.hidden_size),
+            mlp=MLP(
+                gate_up=self._column_parallel(gate_up, bias=config.mlp_bias),
+                down=self._row_parallel(
+                    prefix + "mlp.down_proj", config.intermediate_size, bias=config.mlp_bias
+                ),
+            ),
+        )
+
+    def _column_parallel(self, parts: list[tuple[str, int]], *, bias: bool) -> Linear:
+        """Several layers of the same input as one: (name, outputs) each."""
+        weights = [self._share(f"{name}.weight", (size, self._config.hidden_size)) for name, size in parts]
+        biases = [self._share(f"{name}.bias", (size,)) for name, size in parts] if bias else []
+        return Linear(self._place(torch.cat(weights)), self._place(torch.cat(biases)) if bias else None)
+
+    def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
+        hidden = self._config.hidden_size
+        weight = self._share(f"{name}.weight", (hidden, inputs), dim=1)
+        added = self._place(self._checkpoint.read(f"{name}.bias", (hidden,))) if bias else None
+        return RowParallelLinear(self._place(weight), added, self._group)
+
+    def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
+        size = shape[dim] // self._group.size
+        return self._checkpoint.read(name, shape, dim=dim, start=self._group.rank * size, size=size)
+
+    def _vocabulary_rows(self, name: str) -> Tensor:
+        """This rank's rows of a table over the vocabulary, padded with zeros to the same number each."""
+        vocabulary, hidden = self._config.vocab_size, self._config.hidden_size
+        size = -(-vocabulary // self._group.size)
+        rows = self._checkpoint.read(name, (vocabulary, hidden), start=self._group.rank * size, size=size)
+        if len(rows) < size:
+            rows = torch.cat([rows, rows.new_zeros(size - len(rows), hidden)])
+        return self._place(rows)
+
+    def _norm(self, name: str, size: int) -> RMSNorm:
+        return RMSNorm(self._place(self._checkpoint.read(name, (size,))), self._config.rms_norm_eps)
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device)

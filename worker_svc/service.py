@@ -1,0 +1,142 @@
+"""One rank of a worker group: three stages joined by bounded queues.
+
+input (thread) -> compute (main thread) -> output (thread, rank 0). Every rank reads the plan log
+itself; rank 0 alone announces the group and writes results.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+
+import torch
+
+from albireo.keys import Keys
+from albireo.logs import Lease, connect, last_id
+from albireo.process import HealthServer
+from albireo.v1 import log_pb2 as log
+from worker_svc.input_stage import InputStage
+from worker_svc.keeper import StepWatch, keep
+from worker_svc.model.parallel import TPGroup
+from worker_svc.output_stage import OutputStage
+from worker_svc.runner import ModelRunner
+from worker_svc.settings import WorkerSettings
+from worker_svc.stage import ComputedStep, StagedStep, StageQueue, start_stage
+
+logger = logging.getLogger(__name__)
+
+# One step running and one staged behind it: the ring of staging buffers is larger than that.
+QUEUE_SIZE = 2
+
+
+class WorkerService:
+    """Serves plans with ``runner`` until stopped."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        group: TPGroup,
+        runner: ModelRunner,
+        health: HealthServer | None,
+        stop: threading.Event,
+    ) -> None:
+        """``health`` is rank 0's endpoint, None on the other ranks."""
+        self._settings = settings
+        self._group = group
+        self._runner = runner
+        self._health = health
+        self._stop = stop
+        self._keys = Keys(settings.model_name, settings.group)
+        self._redis = connect(settings.redis_url)
+        self._watch = StepWatch()
+        self._staged: StageQueue[StagedStep] = StageQueue(QUEUE_SIZE, stop)
+        self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop)
+
+    def run(self) -> None:
+        incarnation = self._agree_on_incarnation()
+        # Every rank knows its place in the log before the group is announced, so none misses its epoch.
+        after = last_id(self._redis, self._keys.plans)
+        self._group.barrier()
+        lease = self._announce(incarnation) if self._group.rank == 0 else None
+        input_stage = InputStage(
+            self._settings.redis_url,
+            self._keys,
+            incarnation=incarnation,
+            after=after,
+            runner=self._runner,
+            staged=self._staged,
+            on_epoch=self._on_epoch,
+            stop=self._stop,
+        )
+        start_stage("input", input_stage.run, self._stop)
+        start_stage("keeper", lambda: self._keep(lease), self._stop)
+        if self._group.rank == 0:
+            output_stage = OutputStage(
+                self._settings.redis_url,
+                self._keys,
+                keep=self._settings.log_entries,
+                eos_ids=self._runner.config.eos_ids,
+                max_model_len=self._runner.shape.max_model_len,
+                computed=self._computed,
+            )
+            start_stage("output", output_stage.run, self._stop)
+        try:
+            self._compute()
+        finally:
+            if lease is not None:
+                lease.release()
+
+    def _compute(self) -> None:
+        """The compute stage: launches steps in the order of the log (T3 and T4)."""
+        while (step := self._staged.get()) is not None:
+            self._watch.begin()
+            output = self._runner.execute(step.batch)
+            self._watch.end()
+            if self._group.rank == 0:
+                self._computed.put(ComputedStep(step.plan, output))
+
+    def _agree_on_incarnation(self) -> str:
+        """A name for this life of the group, chosen by rank 0."""
+        name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(self._runner.device)
+        return bytes(self._group.broadcast(name).tolist()).hex()
+
+    def _announce(self, incarnation: str) -> Lease:
+        """Takes the group's key; waits until that of an earlier life has expired."""
+        runner = self._runner
+        info = log.GroupInfo(
+            incarnation=incarnation,
+            num_blocks=runner.shape.num_blocks,
+            max_seqs=runner.shape.max_seqs,
+            max_model_len=runner.shape.max_model_len,
+            tp=self._group.size,
+            device=self._settings.device,
+            dtype=self._settings.dtype,
+            architecture=runner.config.architecture,
+            vocab_size=runner.config.vocab_size,
+            eos_token_ids=sorted(runner.config.eos_ids),
+        )
+        lease = Lease(
+            connect(self._settings.redis_url),
+            self._keys.group,
+            info.SerializeToString(),
+            ttl=self._settings.group_ttl_seconds,
+        )
+        while not lease.acquire() and not self._stop.wait(0.1):
+            pass
+        logger.info("group %s of %d ranks: %d blocks", incarnation, self._group.size, runner.shape.num_blocks)
+        return lease
+
+    def _on_epoch(self) -> None:
+        if self._health is not None:
+            self._health.set(serving=True)
+
+    def _keep(self, lease: Lease | None) -> None:
+        settings = self._settings
+        keep(
+            lease,
+            self._watch,
+            self._stop,
+            step_timeout=settings.step_timeout_seconds,
+            every=settings.group_ttl_seconds / 6,
+        )

@@ -1,0 +1,37 @@
+"""Options of one rank of a worker group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from albireo.settings import ServiceSettings
+
+
+class WorkerSettings(ServiceSettings):
+    """Options of a worker. Rank and group size come from torchrun's RANK, WORLD_SIZE, MASTER_ADDR, ..."""
+
+    model_config = SettingsConfigDict(env_prefix="ALBIREO_WORKER_")
+
+    model: Path = Field(description="Directory of the checkpoint, in Hugging Face layout.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs: cpu or cuda.")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
+    kv_memory_mib: int = Field(512, ge=1, description="Memory for KV blocks on each rank, in MiB.")
+    max_seqs: int = Field(64, ge=1, le=65536, description="Slots: most requests that run at once.")
+    max_model_len: int = Field(
+        8192, ge=2, description="Most tokens of one request, prompt and output; the model's limit holds too."
+    )
+    threads: int = Field(0, ge=0, description="Compute threads of this rank; 0: its share of the cores.")
+    host: str = Field("127.0.0.1", description="Address of the health endpoint (rank 0 only).")
+    port: int = Field(50053, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
+    group_ttl_seconds: float = Field(
+        3.0, gt=0.5, le=60, description="After so long without a sign of life the group counts as dead."
+    )
+    step_timeout_seconds: float = Field(
+        120.0, gt=0, description="A step that runs longer means a stuck collective: the rank stops."
+    )
+    log_entries: int = Field(4096, ge=64, description="Entries that the results log keeps.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
