@@ -1,0 +1,8 @@
+"""The scheduler's pure core: plain data in, plain data out; no clock, no I/O, no threads."""
+
+from scheduler_svc.core.core import SchedulerCore
+from scheduler_svc.core.ledger import ProtocolError
+from scheduler_svc.core.limits import Limits
+from scheduler_svc.core.stats import CoreStats
+
+__all__ = ["CoreStats", "Limits", "ProtocolError", "SchedulerCore"]

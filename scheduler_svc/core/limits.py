@@ -1,0 +1,38 @@
+"""What the operator allows one step, one plan and one request to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from albireo.plan import BLOCK_SIZE, GroupShape
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Budgets and habits of the scheduler. Nothing here changes while an epoch lasts."""
+
+    max_num_batched_tokens: int = 2048  # tokens of one step, decoding rows and chunks together
+    max_num_seqs: int = 256  # requests that hold a slot at once
+    prefill_chunk: int = 512  # tokens of one chunk, at most
+    max_in_flight: int = 2  # plans published and not settled; 1 = synchronous
+    prefix_cache: bool = True
+    priority_seconds: float = 10.0  # the head start that one level of priority buys
+    digest_every: int = 64  # steps from one digest to the next
+
+    def check(self, shape: GroupShape) -> None:
+        """Raises ValueError if these limits make no sense, by themselves or for a group of ``shape``."""
+        if min(self.max_num_seqs, self.prefill_chunk, self.max_in_flight, self.digest_every) < 1:
+            raise ValueError("max_num_seqs, prefill_chunk, max_in_flight and digest_every start at 1")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError("max_num_batched_tokens is below max_num_seqs: a decoding row might not fit")
+        if self.priority_seconds < 0:
+            raise ValueError("priority_seconds is negative")
+        if self.max_num_seqs > shape.max_seqs:
+            raise ValueError(f"max_num_seqs {self.max_num_seqs} is above the group's {shape.max_seqs} slots")
+        if shape.max_model_len < 2:
+            raise ValueError("max_model_len leaves no room for a prompt and an output token")
+        if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:
+            raise ValueError(
+                f"max_model_len {shape.max_model_len} does not fit into {shape.num_blocks} blocks: "
+                "a request might not fit alone"
+            )

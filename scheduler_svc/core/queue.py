@@ -1,0 +1,56 @@
+"""A priority queue that can forget."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from scheduler_svc.core.request import Order
+
+T = TypeVar("T", bound=Hashable)
+
+
+class KeyedQueue(Generic[T]):
+    """Items by ascending key; keys are unique. push, remove and pop take O(log n), amortised.
+
+    A removed item's entry stays in the heap until it surfaces, or until such entries are the majority:
+    the heap never holds more than twice the live items and a few.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Order, int, T]] = []
+        self._live: dict[T, int] = {}  # item -> number of its entry
+        self._pushes = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._live
+
+    def __iter__(self) -> Iterator[T]:
+        """In no particular order."""
+        return iter(self._live)
+
+    def push(self, item: T, key: Order) -> None:
+        """Adds an item that is not in the queue."""
+        self._pushes += 1
+        self._live[item] = self._pushes
+        heapq.heappush(self._heap, (key, self._pushes, item))
+
+    def remove(self, item: T) -> None:
+        """Takes an item out, wherever it stands; nothing happens if it is not in the queue."""
+        if self._live.pop(item, None) is not None and len(self._heap) > 2 * len(self._live) + 16:
+            self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
+
+    def peek(self) -> tuple[Order, T] | None:
+        """The first item and its key, or None."""
+        heap = self._heap
+        while heap:
+            key, push, item = heap[0]
+            if self._live.get(item) == push:
+                return key, item
+            heapq.heappop(heap)
+        return None

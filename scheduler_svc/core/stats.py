@@ -1,0 +1,39 @@
+"""What the core counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the epoch opened, kept by the core and the draft. Token counts are of first admissions."""
+
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    output_tokens: int = 0
+    wasted_rows: int = 0
+    late_rows: int = 0
+    departures: int = 0  # first ones from the waiting state, since somebody asked
+
+
+@dataclass(frozen=True, slots=True)
+class CoreStats:
+    """A snapshot of the core: gauges first, then totals since the epoch opened."""
+
+    step: int  # the last one published; 0 = none yet
+    steps_in_flight: int
+    waiting: int
+    running: int  # requests that hold a slot and go on
+    slots_free: int
+    slots_total: int
+    blocks_free: int  # those that the prefix cache keeps and nobody owns included
+    blocks_cached: int  # that a prefix can hit, owned or not
+    blocks_total: int
+    preemptions: int
+    prompt_tokens: int  # of requests as they were first admitted
+    prefix_hit_tokens: int  # of these, not computed because the prefix cache had them
+    output_tokens: int  # settled ones
+    wasted_rows: int  # planned after a row that turned out to be the last one
+    late_rows: int  # results of a stay that had ended, dropped

@@ -1,0 +1,34 @@
+"""Starts and stops the scheduler process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from redis.exceptions import RedisError
+
+from albireo.logs import Fenced
+from albireo.process import HealthServer, setup_logging, stop_on_signals
+from scheduler_svc.service import SchedulerService
+from scheduler_svc.settings import SchedulerSettings
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: SchedulerSettings) -> None:
+    """Plans batches for one worker group and publishes them into Redis."""
+    setup_logging("scheduler", settings.log_level)
+    stop = stop_on_signals()
+    try:
+        health = HealthServer(settings.host, settings.port)
+    except OSError as error:
+        sys.exit(f"scheduler: {error}")
+    logger.info("health on %s:%d", settings.host, health.port)
+    try:
+        SchedulerService(settings, health, stop).run()
+    except Fenced as error:
+        sys.exit(f"scheduler: another scheduler took over: {error}")
+    except RedisError as error:
+        sys.exit(f"scheduler: Redis: {error}")
+    finally:
+        health.stop()

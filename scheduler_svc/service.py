@@ -1,0 +1,151 @@
+"""The scheduler service: a thin loop around the pure core, between the three logs.
+
+One thread owns everything. It waits for the inbox and the results log at once, settles what has come,
+and publishes plans as long as the core has one to give.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import cast
+
+from albireo import codec
+from albireo.keys import Keys
+from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams
+from albireo.plan import GroupShape
+from albireo.process import HealthServer
+from albireo.v1 import log_pb2 as log
+from scheduler_svc.core import Limits, SchedulerCore
+from scheduler_svc.load import load_message
+from scheduler_svc.settings import SchedulerSettings
+
+logger = logging.getLogger(__name__)
+
+HOUSEKEEPING_SECONDS = 0.25
+"""How often the lease is renewed, the group looked at, and the load published."""
+
+
+class SchedulerService:
+    """One scheduler of one worker group. Raises Fenced when another has taken over."""
+
+    def __init__(self, settings: SchedulerSettings, health: HealthServer, stop: threading.Event) -> None:
+        self._settings = settings
+        self._health = health
+        self._stop = stop
+        self._keys = Keys(settings.model_name, settings.group)
+        self._redis = connect(settings.redis_url)
+        self._lease_value = f"scheduler-{time.time_ns():x}-{id(self):x}".encode()
+        self._lease = Lease(self._redis, self._keys.lease, self._lease_value, ttl=settings.lease_seconds)
+        self._plans = StepLog(self._redis, self._keys.plans, keep=settings.log_entries)
+        self._group: log.GroupInfo | None = None
+        self._core: SchedulerCore | None = None
+        self._epoch = 0
+        self._inbox_after = "0-0"
+        self._results_after = "0-0"
+        self._next_housekeeping = 0.0
+
+    def run(self) -> None:
+        """Serves until stopped; gives the lease back at the end."""
+        while not self._lease.acquire():
+            if self._stop.wait(HOUSEKEEPING_SECONDS):
+                return
+        try:
+            # Whatever an earlier scheduler left running ends here, group or no group.
+            self._open_epoch(self._read_group())
+            while not self._stop.is_set():
+                self._turn()
+        finally:
+            self._health.set(serving=False)
+            self._lease.release()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING_SECONDS
+            self._housekeeping()
+        streams = {self._keys.inbox: self._inbox_after, self._keys.results: self._results_after}
+        replies = read_streams(self._redis, streams, block_ms=self._wait_ms(now))
+        now = time.monotonic()
+        for entry_id, data in replies.get(self._keys.results, ()):
+            self._results_after = entry_id.decode()
+            self._settle(EntryId.parse(entry_id), data)
+        for entry_id, data in replies.get(self._keys.inbox, ()):
+            self._inbox_after = entry_id.decode()
+            self._receive(data, now)
+        if self._core is not None:
+            self._core.expire(now)
+            self._publish(self._core, now)
+
+    def _wait_ms(self, now: float) -> int:
+        until = self._next_housekeeping
+        deadline = self._core.next_deadline() if self._core else None
+        if deadline is not None:
+            until = min(until, deadline)
+        return int(max(0.0, until - now) * 1000) + 1
+
+    def _settle(self, entry_id: EntryId, data: bytes) -> None:
+        entry = log.ResultEntry.FromString(data)
+        if entry.WhichOneof("entry") == "open":
+            if entry_id.epoch > self._epoch:
+                raise Fenced(f"epoch {entry_id.epoch} was opened by another scheduler")
+        elif self._core is not None and entry_id.epoch == self._epoch:
+            self._core.settle(codec.result_from_proto(entry_id.epoch, entry_id.step, entry.result))
+
+    def _receive(self, data: bytes, now: float) -> None:
+        if self._core is None:  # accepted just before the group was lost: the gateway has ended it
+            return
+        entry = codec.inbox_from_bytes(data)
+        if isinstance(entry, str):
+            self._core.cancel(entry)
+        else:
+            self._core.submit(entry, now)
+
+    def _publish(self, core: SchedulerCore, now: float) -> None:
+        while (plan := core.plan(now)) is not None:
+            self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan))
+        departures = core.take_departures()
+        if departures:
+            self._redis.decrby(self._keys.waiting, departures)
+
+    def _housekeeping(self) -> None:
+        self._lease.renew()
+        group = self._read_group()
+        if (group.incarnation if group else None) != (self._group.incarnation if self._group else None):
+            self._open_epoch(group)
+        message = load_message(self._core, self._epoch)
+        self._redis.set(self._keys.load, message.SerializeToString(), px=10_000)
+        if self._inbox_after != "0-0":
+            self._redis.xtrim(self._keys.inbox, minid=self._inbox_after, approximate=False)
+
+    def _read_group(self) -> log.GroupInfo | None:
+        data = cast("bytes | None", self._redis.get(self._keys.group))
+        return None if data is None else log.GroupInfo.FromString(data)
+
+    def _open_epoch(self, group: log.GroupInfo | None) -> None:
+        """Begins anew: requests of the last epoch are given up, their streams end at the gateways."""
+        self._epoch, self._inbox_after = open_epoch(
+            self._redis,
+            self._keys,
+            lease_value=self._lease_value,
+            group_incarnation=group.incarnation if group else "",
+        )
+        self._results_after = str(EntryId(self._epoch, 0))
+        self._group = group
+        self._core = None if group is None else self._new_core(group)
+        self._health.set(serving=group is not None)
+        logger.info("epoch %d: %s", self._epoch, f"group {group.incarnation}" if group else "no group")
+
+    def _new_core(self, group: log.GroupInfo) -> SchedulerCore:
+        settings = self._settings
+        shape = GroupShape(group.num_blocks, group.max_seqs, group.max_model_len)
+        limits = Limits(
+            max_num_batched_tokens=settings.max_num_batched_tokens,
+            max_num_seqs=min(settings.max_num_seqs, shape.max_seqs),
+            prefill_chunk=settings.prefill_chunk,
+            max_in_flight=settings.look_ahead + 1,
+            prefix_cache=settings.prefix_cache,
+            priority_seconds=settings.priority_seconds,
+        )
+        return SchedulerCore(shape, limits, epoch=self._epoch, salt=settings.cache_salt.encode())

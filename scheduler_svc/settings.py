@@ -1,0 +1,45 @@
+"""Options of the scheduler service."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from albireo.settings import ServiceSettings
+
+
+class SchedulerSettings(ServiceSettings):
+    """Options of the scheduler."""
+
+    model_config = SettingsConfigDict(env_prefix="ALBIREO_SCHEDULER_")
+
+    host: str = Field("127.0.0.1", description="Address of the health endpoint.")
+    port: int = Field(50052, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
+    max_num_seqs: int = Field(
+        256, ge=1, le=65536, description="Most requests that run at once; the group's own limit holds too."
+    )
+    max_num_batched_tokens: int = Field(2048, ge=1, description="Most tokens that one step computes.")
+    prefill_chunk: int = Field(512, ge=1, description="Most prompt tokens of one request in one step.")
+    look_ahead: int = Field(
+        1, ge=0, le=8, description="Plans published ahead of the running step; 0 plans after each result."
+    )
+    prefix_cache: bool = Field(True, description="Reuse KV blocks of equal prompt beginnings.")
+    priority_seconds: float = Field(
+        10.0, ge=0, description="Head start in the queue that one unit of priority is worth, in seconds."
+    )
+    cache_salt: str = Field("", description="Seeds the hashes of the prefix cache; one value a deployment.")
+    lease_seconds: float = Field(
+        3.0, gt=0.5, le=60, description="After so long without a sign of life a scheduler counts as dead."
+    )
+    log_entries: int = Field(4096, ge=64, description="Entries that the plan log keeps.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @model_validator(mode="after")
+    def _every_row_fits(self) -> Self:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                "max_num_batched_tokens must be at least max_num_seqs: each decoding row is a token"
+            )
+        return self
