@@ -1,0 +1,79 @@
+"""The ``Control`` service: what this server is, and how busy."""
+
+from __future__ import annotations
+
+import grpc
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from albireo import __version__
+from albireo.keys import Keys
+from albireo.v1 import control_pb2 as control
+from albireo.v1 import control_pb2_grpc
+from gateway.checkpoint import Checkpoint
+from gateway.follower import Follower
+from gateway.inference import Context, refuse
+from gateway.refusal import Refusal, unavailable
+from gateway.settings import GatewaySettings
+from gateway.validation import Validator
+
+
+class ControlService(control_pb2_grpc.ControlServicer):
+    """Answers from the gateway's settings, the checkpoint, and what the other tiers announce in Redis."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        checkpoint: Checkpoint,
+        validator: Validator,
+        follower: Follower,
+        redis: Redis,
+    ) -> None:
+        self._settings = settings
+        self._checkpoint = checkpoint
+        self._validator = validator
+        self._follower = follower
+        self._redis = redis
+        self._keys = Keys(settings.model_name, settings.group)
+
+    async def GetServerInfo(self, request: control.GetServerInfoRequest, context: Context) -> control.ServerInfo:
+        return control.ServerInfo(
+            version=__version__,
+            api="albireo.v1",
+            models=[self._settings.model_name],
+            max_message_bytes=self._settings.max_message_mib << 20,
+            max_deadline_seconds=self._settings.max_deadline_seconds,
+            max_queue=self._settings.max_queue,
+        )
+
+    async def GetModelInfo(self, request: control.GetModelInfoRequest, context: Context) -> control.ModelInfo:
+        try:
+            self._validator.check_model(request.model)
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        group = self._follower.group
+        if group is None:
+            await refuse(context, unavailable("no worker group is alive"))
+        return control.ModelInfo(
+            model=self._settings.model_name,
+            architecture=group.architecture,
+            vocab_size=group.vocab_size,
+            max_model_len=group.max_model_len,
+            eos_token_ids=group.eos_token_ids,
+            chat=self._checkpoint.chats,
+            dtype=group.dtype,
+            tp=group.tp,
+            device=group.device,
+        )
+
+    async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
+        try:
+            self._validator.check_model(request.model)
+            data = await self._redis.get(self._keys.load)
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        except RedisError as error:
+            await refuse(context, unavailable(f"Redis: {error}"))
+        if data is None:
+            await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
+        return control.Load.FromString(data)

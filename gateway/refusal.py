@@ -1,0 +1,29 @@
+"""Why a call is refused, as an exception that carries its gRPC status."""
+
+from __future__ import annotations
+
+import grpc
+
+
+class Refusal(Exception):
+    """Ends a call before it is accepted; ``retry_ms`` asks the client to wait so long before a retry."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, *, retry_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_ms = retry_ms
+
+
+def invalid(field: str, problem: str) -> Refusal:
+    """INVALID_ARGUMENT that names the field."""
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {problem}")
+
+
+def unsupported(field: str, problem: str = "not supported") -> Refusal:
+    """FAILED_PRECONDITION that names the field."""
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, f"{field}: {problem}")
+
+
+def unavailable(problem: str) -> Refusal:
+    return Refusal(grpc.StatusCode.UNAVAILABLE, problem)

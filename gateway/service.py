@@ -1,0 +1,149 @@
+"""A gateway process: the API's gRPC server in front of the logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from albireo.keys import Keys
+from albireo.process import setup_logging
+from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from gateway.checkpoint import Checkpoint
+from gateway.control import ControlService
+from gateway.decoding import DecodingInterceptor
+from gateway.detokenizer import Vocabulary
+from gateway.follower import Follower
+from gateway.inference import InferenceService
+from gateway.settings import GatewaySettings
+from gateway.submission import Submitter
+from gateway.validation import Validator
+
+logger = logging.getLogger(__name__)
+
+INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
+CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
+
+
+class Gateway:
+    """One gateway. ``start``, then ``stop``; both from the same event loop."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Raises OSError, ValueError and KeyError for a checkpoint that lacks what is needed."""
+        checkpoint = Checkpoint(settings.model)
+        self._settings = settings
+        self._redis = Redis.from_url(
+            settings.redis_url, protocol=2, socket_timeout=5, socket_connect_timeout=5
+        )
+        keys = Keys(settings.model_name, settings.group)
+        validator = Validator(settings.model_name, checkpoint)
+        submitter = Submitter(
+            self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+        )
+        self.follower = Follower(self._redis, keys, self._on_alive)
+        self._inference = InferenceService(
+            validator,
+            submitter,
+            self.follower,
+            Vocabulary(checkpoint.tokenizer),
+            max_deadline=settings.max_deadline_seconds,
+        )
+        self._control = ControlService(settings, checkpoint, validator, self.follower, self._redis)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._health_tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Raises OSError when the address is taken, RedisError when Redis does not answer."""
+        settings = self._settings
+        await self.follower.start()
+        self._server = grpc.aio.server(
+            interceptors=[DecodingInterceptor()],
+            maximum_concurrent_rpcs=settings.max_streams,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_mib << 20),
+                ("grpc.so_reuseport", 0),
+                # Clients that are gone without a word are found within a minute.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        inference_pb2_grpc.add_InferenceServicer_to_server(self._inference, self._server)
+        control_pb2_grpc.add_ControlServicer_to_server(self._control, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        await self._set_health(serving=False)
+        try:
+            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+        await self._server.start()
+        self._tasks = [asyncio.create_task(self.follower.follow()), asyncio.create_task(self.follower.watch())]
+
+    async def wait(self) -> None:
+        """Until one of the background tasks fails, which none should."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """No new calls; running streams get the drain time, then they are cut and cancelled."""
+        await self._health.enter_graceful_shutdown()
+        if self._server is not None:
+            await self._server.stop(self._settings.drain_seconds)
+        await self._inference.close()
+        for task in (*self._tasks, *self._health_tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._health_tasks, return_exceptions=True)
+        await self._redis.aclose()
+
+    def _on_alive(self, alive: bool) -> None:
+        logger.info("serving" if alive else "not serving: no scheduler or no worker group")
+        task = asyncio.create_task(self._set_health(serving=alive))
+        self._health_tasks.add(task)
+        task.add_done_callback(self._health_tasks.discard)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        for name in ("", INFERENCE, CONTROL):
+            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+
+
+async def _serve(settings: GatewaySettings) -> None:
+    gateway = Gateway(settings)
+    await gateway.start()
+    logger.info("listening on %s:%d", settings.host, gateway.port)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(gateway.wait())]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()
+        await gateway.stop()
+
+
+def run(settings: GatewaySettings) -> None:
+    """Serves the API until it is told to stop."""
+    setup_logging("gateway", settings.log_level)
+    try:
+        asyncio.run(_serve(settings))
+    except KeyError as error:
+        sys.exit(f"gateway: {settings.model}: field {error} is missing")
+    except (OSError, ValueError, RedisError) as error:
+        sys.exit(f"gateway: {error}")

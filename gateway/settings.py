@@ -1,0 +1,31 @@
+"""Options of a gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from albireo.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Options of a gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="ALBIREO_GATEWAY_")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model: Path = Field(description="Directory of the checkpoint: its tokenizer and chat template.")
+    max_queue: int = Field(1024, ge=1, description="Most requests that wait for a slot; more are refused.")
+    max_streams: int = Field(4096, ge=1, description="Most calls that one gateway serves at once.")
+    max_message_mib: int = Field(4, ge=1, le=256, description="Largest message that is taken, in MiB.")
+    max_deadline_seconds: float = Field(
+        600.0, gt=0, description="Most seconds that any request may take; a client may ask for less."
+    )
+    record_seconds: float = Field(
+        3600.0, gt=0, description="How long a request id stays taken after it was accepted."
+    )
+    drain_seconds: float = Field(5.0, ge=0, description="Grace for running streams when told to stop.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
