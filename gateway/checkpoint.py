@@ -28,7 +28,9 @@ class Checkpoint:
         options = directory / "tokenizer_config.json"
         self._options = _read(options) if options.exists() else {}
         template = directory / "chat_template.jinja"
-        source = template.read_text(encoding="utf-8") if template.exists() else self._options.get("chat_template")
+        source = (
+            template.read_text(encoding="utf-8") if template.exists() else self._options.get("chat_template")
+        )
         if isinstance(source, list):  # several named templates
             source = {entry["name"]: entry["template"] for entry in source}.get("default")
         self._template = None if source is None else _environment().from_string(source)
@@ -65,7 +67,7 @@ def _tokenizer(path: Path) -> Tokenizer:
     text = path.read_text(encoding="utf-8")
     try:
         return Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001  (the library raises nothing more precise)
+    except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{path}: {error}") from error
 
 

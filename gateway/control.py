@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -36,7 +38,9 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
-    async def GetServerInfo(self, request: control.GetServerInfoRequest, context: Context) -> control.ServerInfo:
+    async def GetServerInfo(
+        self, request: control.GetServerInfoRequest, context: Context
+    ) -> control.ServerInfo:
         return control.ServerInfo(
             version=__version__,
             api="albireo.v1",
@@ -69,7 +73,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             self._validator.check_model(request.model)
-            data = await self._redis.get(self._keys.load)
+            data = cast("bytes | None", await self._redis.get(self._keys.load))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:

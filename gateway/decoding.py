@@ -38,7 +38,9 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
                 async for event in stream(request, context):
                     yield event
 
-            return grpc.unary_stream_rpc_method_handler(stream_or_refuse, lenient, handler.response_serializer)
+            return grpc.unary_stream_rpc_method_handler(
+                stream_or_refuse, lenient, handler.response_serializer
+            )
         unary = handler.unary_unary
 
         async def answer_or_refuse(request: Any, context: Any) -> Any:

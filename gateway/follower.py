@@ -19,6 +19,8 @@ from gateway.stream import Failure, TokenStream
 
 logger = logging.getLogger(__name__)
 
+Entry = tuple[bytes, dict[bytes, bytes]]
+
 BLOCK_MS = 1000
 WATCH_SECONDS = 0.5
 # The lease must be seen missing twice: one look can fall between two schedulers.
@@ -69,7 +71,7 @@ class Follower:
 
     async def start(self) -> None:
         """Finds the end of the log. Raises RedisError."""
-        newest = await self._redis.xrevrange(self._keys.results, count=1)
+        newest = cast("list[Entry]", await self._redis.xrevrange(self._keys.results, count=1))
         self._last = EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
 
     async def follow(self) -> None:
@@ -79,7 +81,10 @@ class Follower:
             try:
                 if failing_since is not None and not self._streams:
                     await self.start()
-                replies = await self._redis.xread({self._keys.results: str(self._last)}, block=BLOCK_MS)
+                replies = cast(
+                    "list[tuple[bytes, list[Entry]]]",
+                    await self._redis.xread({self._keys.results: str(self._last)}, block=BLOCK_MS),
+                )
             except RedisError as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > RECONNECT_SECONDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from redis.exceptions import RedisError
@@ -21,7 +21,7 @@ from gateway.validation import REQUEST_ID, Validator
 
 logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext  # type: ignore[type-arg]
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -44,7 +44,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._max_deadline = max_deadline
         self._cancellations: set[asyncio.Task[None]] = set()
 
-    async def Generate(  # type: ignore[override]
+    async def Generate(
         self, request: api.GenerateRequest, context: Context
     ) -> AsyncIterator[api.GenerateEvent]:
         remaining = context.time_remaining()
@@ -102,9 +102,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if self._cancellations:
             await asyncio.wait(self._cancellations, timeout=5)
 
-    async def _accept(
-        self, request: api.GenerateRequest, seconds: float
-    ) -> tuple[TokenStream, api.Accepted]:
+    async def _accept(self, request: api.GenerateRequest, seconds: float) -> tuple[TokenStream, api.Accepted]:
         if self._follower.group is None:
             raise unavailable("no worker group is alive")
         valid = self._validator.generate(request, self._follower.group.max_model_len)

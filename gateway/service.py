@@ -89,7 +89,10 @@ class Gateway:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         await self._server.start()
-        self._tasks = [asyncio.create_task(self.follower.follow()), asyncio.create_task(self.follower.watch())]
+        self._tasks = [
+            asyncio.create_task(self.follower.follow()),
+            asyncio.create_task(self.follower.watch()),
+        ]
 
     async def wait(self) -> None:
         """Until one of the background tasks fails, which none should."""

@@ -59,7 +59,9 @@ class TokenStream:
         if self._final is not None:
             return
         if finish == api.FINISH_REASON_ERROR:  # such a row carries no token
-            self._final = Failure(grpc.StatusCode.INTERNAL, "the model's logits are not numbers", retryable=False)
+            self._final = Failure(
+                grpc.StatusCode.INTERNAL, "the model's logits are not numbers", retryable=False
+            )
         else:
             self._ids.append(token)
             if logprobs is not None:
@@ -73,7 +75,9 @@ class TokenStream:
         if self._final is None:
             if reason == api.FINISH_REASON_ERROR:
                 self._final = Failure(
-                    grpc.StatusCode.FAILED_PRECONDITION, "the worker group cannot hold this request", retryable=False
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "the worker group cannot hold this request",
+                    retryable=False,
                 )
             else:
                 self._final = reason
@@ -147,6 +151,4 @@ class TokenStream:
 
 def _error(failure: Failure) -> api.GenerateEvent:
     code: int = failure.code.value[0]
-    return api.GenerateEvent(
-        error=api.Error(code=code, message=failure.message, retryable=failure.retryable)
-    )
+    return api.GenerateEvent(error=api.Error(code=code, message=failure.message, retryable=failure.retryable))

@@ -55,7 +55,9 @@ class Validator:
     def check_model(self, model: str) -> None:
         """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
         if model not in ("", self._model_name):
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"model: {model!r} is not served, {self._model_name!r} is")
+            raise Refusal(
+                grpc.StatusCode.NOT_FOUND, f"model: {model!r} is not served, {self._model_name!r} is"
+            )
 
     def generate(self, request: api.GenerateRequest, max_model_len: int) -> ValidRequest:
         """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
@@ -107,7 +109,8 @@ class Validator:
             raise invalid(kind, "the prompt is empty")
         if len(prompt) >= max_model_len:
             raise invalid(
-                kind, f"{len(prompt)} tokens; the context of {max_model_len} takes {max_model_len - 1} at most"
+                kind,
+                f"{len(prompt)} tokens; the context of {max_model_len} takes {max_model_len - 1} at most",
             )
         return tuple(prompt)
 
@@ -133,7 +136,9 @@ class Validator:
             raise invalid("sampling.logprobs", f"at most {MAX_LOGPROBS}")
         max_tokens = options.max_tokens if options.HasField("max_tokens") else min(DEFAULT_MAX_TOKENS, room)
         if not 1 <= max_tokens <= room:
-            raise invalid("sampling.max_tokens", f"{max_tokens}; must be 1 to {room}, what the context leaves")
+            raise invalid(
+                "sampling.max_tokens", f"{max_tokens}; must be 1 to {room}, what the context leaves"
+            )
         if options.min_tokens > max_tokens:
             raise invalid("sampling.min_tokens", f"{options.min_tokens} is above max_tokens, {max_tokens}")
         return SamplingParams(
@@ -170,7 +175,7 @@ def _refuse_not_yet(options: api.SamplingOptions) -> None:
     if options.logit_bias:
         raise unsupported("sampling.logit_bias")
     for name, off in NOT_YET.items():
-        if options.HasField(name) and getattr(options, name) != off:  # type: ignore[arg-type]
+        if options.HasField(name) and getattr(options, name) != off:
             raise unsupported(f"sampling.{name}")
 
 

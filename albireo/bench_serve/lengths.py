@@ -1,0 +1,32 @@
+"""Length distributions, as they are written on the command line."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+Draw = Callable[[random.Random], int]
+
+
+def parse_lengths(text: str) -> Draw:
+    """``fixed:N``, ``uniform:A-B`` or ``normal:MEAN,DEVIATION``; drawn lengths are at least 1.
+
+    Raises ValueError.
+    """
+    kind, _, numbers = text.partition(":")
+    try:
+        if kind == "fixed":
+            length = int(numbers)
+            if length >= 1:
+                return lambda draw: length
+        elif kind == "uniform":
+            low, high = map(int, numbers.split("-"))
+            if 1 <= low <= high:
+                return lambda draw: draw.randint(low, high)
+        elif kind == "normal":
+            mean, deviation = map(float, numbers.split(","))
+            if mean >= 1 and deviation >= 0:
+                return lambda draw: max(1, round(draw.gauss(mean, deviation)))
+    except ValueError:
+        pass  # told below, with the whole text
+    raise ValueError(f"{text!r}: must be fixed:N, uniform:A-B or normal:MEAN,DEVIATION, lengths at least 1")

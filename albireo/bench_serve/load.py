@@ -1,0 +1,112 @@
+"""Sends requests over gRPC and notes when their tokens come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from albireo.v1 import inference_pb2 as api
+from albireo.v1 import inference_pb2_grpc
+
+
+@dataclass(slots=True)
+class Record:
+    """One request: times in seconds on one clock; a time and a count for each message of tokens."""
+
+    sent: float
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
+    ended: float = 0.0
+    error: str = ""
+
+    @property
+    def tokens(self) -> int:
+        return sum(count for _, count in self.arrivals)
+
+
+async def _run_one(
+    stub: inference_pb2_grpc.InferenceAsyncStub, request: api.GenerateRequest, timeout: float
+) -> Record:
+    record = Record(time.perf_counter())
+    arrivals = record.arrivals
+    try:
+        async for event in stub.Generate(request, timeout=timeout):
+            tokens = len(event.tokens.ids)
+            if tokens:
+                arrivals.append((time.perf_counter(), tokens))
+            elif event.WhichOneof("event") == "error":
+                record.error = event.error.message
+    except grpc.RpcError as error:
+        record.error = f"{error.code().name}: {error.details()}"
+    record.ended = time.perf_counter()
+    return record
+
+
+async def run_load(
+    target: str,
+    requests: Sequence[api.GenerateRequest],
+    *,
+    concurrency: int = 0,
+    rate: float = 0.0,
+    seed: int = 0,
+    timeout: float = 600.0,
+    on_done: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+    """Runs all requests: ``concurrency`` at a time, or at ``rate`` a second with Poisson arrivals.
+
+    ``timeout``: seconds of each request.
+    """
+    draw = random.Random(seed)
+    places = asyncio.Semaphore(concurrency or len(requests))
+    records: list[Record] = []
+
+    async def one(stub: inference_pb2_grpc.InferenceAsyncStub, request: api.GenerateRequest) -> None:
+        try:
+            record = await _run_one(stub, request, timeout)
+        finally:
+            places.release()
+        records.append(record)
+        on_done(record)
+
+    async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
+        stub: inference_pb2_grpc.InferenceAsyncStub = inference_pb2_grpc.InferenceStub(channel)  # type: ignore[assignment]
+        for request in requests:
+            if rate:
+                await asyncio.sleep(draw.expovariate(rate))
+            await places.acquire()
+            tasks.create_task(one(stub, request))
+    return records
+
+
+def make_requests(
+    count: int,
+    prompt_length: Callable[[random.Random], int],
+    output_length: Callable[[random.Random], int],
+    *,
+    vocab_size: int,
+    max_model_len: int,
+    seed: int,
+    temperature: float,
+) -> list[api.GenerateRequest]:
+    """Random token ids as prompts; end tokens are ignored so that output lengths hold.
+
+    Lengths are cut to what the context takes.
+    """
+    draw = random.Random(seed)
+    requests = []
+    for _ in range(count):
+        prompt = min(prompt_length(draw), max_model_len - 1)
+        output = min(output_length(draw), max_model_len - prompt)
+        requests.append(
+            api.GenerateRequest(
+                token_ids=api.TokenIds(ids=[draw.randrange(vocab_size) for _ in range(prompt)]),
+                sampling=api.SamplingOptions(
+                    max_tokens=output, ignore_eos=True, temperature=temperature, seed=draw.getrandbits(63)
+                ),
+            )
+        )
+    return requests

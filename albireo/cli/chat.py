@@ -1,0 +1,32 @@
+"""``albireo chat``: a conversation in the terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from albireo.cli.terminal import TARGET, Target, stream_answer
+from albireo.client import Client, Turn
+
+
+def chat(
+    target: Target = TARGET,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of one answer.")] = None,
+) -> None:
+    """Talks with the model; an empty line or Ctrl-D ends the conversation."""
+    turns: list[Turn] = []
+    with Client(target) as client:
+        while True:
+            try:
+                question = input("> ").strip()
+            except (EOFError, KeyboardInterrupt):
+                typer.echo()
+                return
+            if not question:
+                return
+            turns.append(("user", question))
+            answer = stream_answer(client.generate(turns, temperature=temperature, max_tokens=max_tokens))
+            typer.echo()
+            turns.append(("assistant", answer.text))

@@ -1,0 +1,107 @@
+"""The real stack: real processes, a real Redis, the bundled model, sockets on loopback."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from albireo.stack import Stack, StackSettings
+from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+
+TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+
+
+class Running:
+    """A stack that serves, and a client of it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.channel = grpc.insecure_channel(stack.target)
+        self.inference = inference_pb2_grpc.InferenceStub(self.channel)
+        self.control = control_pb2_grpc.ControlStub(self.channel)
+
+    def load(self) -> control_pb2.Load:
+        return self.control.GetLoad(control_pb2.GetLoadRequest(), timeout=5)
+
+    def wait_idle(self, seconds: float = 20) -> control_pb2.Load:
+        """The load once nothing runs or waits and the ledger has been checked since."""
+        load = control_pb2.Load()
+
+        def idle() -> bool:
+            nonlocal load
+            load = self.load()
+            return not (load.waiting or load.running or load.steps_in_flight) and (
+                load.integrity_checked_step == load.step
+            )
+
+        wait_for(idle, seconds, "the stack did not become idle")
+        return load
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Waits until ``condition`` holds; fails the test with ``otherwise`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(otherwise)
+        time.sleep(0.05)
+
+
+@contextmanager
+def running_stack(data_dir: Path, **options: object) -> Iterator[Running]:
+    """A stack on free ports, watched and restarted as `albireo up` does it."""
+    settings = StackSettings.model_validate(
+        {"model": TINY, "dtype": "float32", "port": 0, "data_dir": data_dir, "start_seconds": 60, **options}
+    )
+    stop = threading.Event()
+    with Stack(settings) as stack:
+        assert stack.wait_ready(stop)
+        watcher = threading.Thread(target=stack.watch, args=(stop,))
+        watcher.start()
+        running = Running(stack)
+        try:
+            yield running
+        finally:
+            running.channel.close()
+            stop.set()
+            watcher.join(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def tp2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One TP=2 stack in fp32 that the tests of a session share."""
+    with running_stack(tmp_path_factory.mktemp("tp2"), tp=2) as running:
+        yield running
+
+
+def request(
+    text: str, *, max_tokens: int = 48, chat: bool = True, **sampling: object
+) -> inference_pb2.GenerateRequest:
+    """A greedy request, unless ``sampling`` says otherwise."""
+    options = inference_pb2.SamplingOptions(**{"temperature": 0, "max_tokens": max_tokens, **sampling})  # type: ignore[arg-type]
+    if not chat:
+        return inference_pb2.GenerateRequest(text=text, sampling=options)
+    messages = [inference_pb2.ChatMessage(role="user", content=text)]
+    return inference_pb2.GenerateRequest(chat=inference_pb2.Chat(messages=messages), sampling=options)
+
+
+class Answer:
+    """What a finished stream brought."""
+
+    def __init__(self, events: list[inference_pb2.GenerateEvent]) -> None:
+        self.events = events
+        self.kinds = [event.WhichOneof("event") for event in events]
+        self.ids = [i for event in events for i in event.tokens.ids]
+        self.text = "".join(event.tokens.text for event in events)
+        self.finished = events[-1].finished
+        self.error = events[-1].error
+
+
+def ask(running: Running, message: inference_pb2.GenerateRequest, timeout: float = 60) -> Answer:
+    return Answer(list(running.inference.Generate(message, timeout=timeout)))

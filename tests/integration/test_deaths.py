@@ -1,0 +1,88 @@
+"""Each tier is killed under load: streams end with a retryable error, and the stack serves again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from albireo.v1 import inference_pb2 as api
+from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running_stack(tmp_path_factory.mktemp("deaths"), tp=2) as running:
+        yield running
+
+
+def long_request() -> api.GenerateRequest:
+    return request("Tell me a story about a fox.", max_tokens=900, ignore_eos=True)
+
+
+def serves(running: Running) -> bool:
+    try:
+        return ask(running, request("What is 1 + 1?"), timeout=10).kinds[-1] == "finished"
+    except grpc.RpcError:
+        return False
+
+
+@pytest.mark.parametrize(("unit", "process"), [("worker", 0), ("worker", 1), ("scheduler", 0)])
+def test_a_killed_tier_ends_its_streams_with_a_retryable_error_and_comes_back(
+    stack: Running, unit: str, process: int
+) -> None:
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    calls = [stack.inference.Generate(long_request(), timeout=60) for _ in range(4)]
+    begun = [[next(call), next(call)] for call in calls]
+    os.kill(stack.stack.units[unit].pids[process], signal.SIGKILL)
+    killed = time.monotonic()
+    for first, call in zip(begun, calls, strict=True):
+        answer = Answer([*first, *call])
+        assert answer.kinds[-1] == "error"
+        assert answer.error.retryable
+        assert answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert time.monotonic() - killed < 8
+    wait_for(lambda: serves(stack), 60, "the stack did not come back")
+    load = stack.wait_idle()
+    assert load.blocks_free == load.blocks_total
+    assert list(load.integrity_violations) == []
+
+
+def test_a_killed_gateway_leaves_nothing_behind(stack: Running) -> None:
+    """Its clients see a broken stream; the next gateway serves, and no request runs on for ever."""
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    call = stack.inference.Generate(long_request(), timeout=60)
+    next(call)
+    os.kill(stack.stack.units["gateway"].pids[0], signal.SIGKILL)
+    with pytest.raises(grpc.RpcError) as raised:
+        list(call)
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    wait_for(lambda: serves(stack), 60, "the stack did not come back")
+    load = stack.wait_idle(60)
+    assert load.slots_free == load.slots_total
+
+
+def test_a_client_that_goes_away_frees_its_slot_at_once(stack: Running) -> None:
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    call = stack.inference.Generate(long_request(), timeout=60)
+    next(call)
+    next(call)
+    call.cancel()
+    wait_for(lambda: stack.load().running == 0, 5, "a cancelled request goes on")
+
+
+def test_the_same_request_can_be_sent_again_after_a_retryable_error(stack: Running, tmp_path: Path) -> None:
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    message = request("Tell me a story about a fox.", max_tokens=400, ignore_eos=True)
+    message.request_id = "again"
+    call = stack.inference.Generate(message, timeout=60)
+    next(call)
+    os.kill(stack.stack.units["scheduler"].pids[0], signal.SIGKILL)
+    assert list(call)[-1].WhichOneof("event") == "error"
+    wait_for(lambda: serves(stack), 60, "the stack did not come back")
+    assert len(ask(stack, message).ids) == 400
