@@ -15,7 +15,6 @@ from albireo.plan import (
     StepResult,
     Submission,
 )
-from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 
 
@@ -82,8 +81,13 @@ def inbox_from_bytes(data: bytes) -> Submission | str:
     )
 
 
-def _ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
-    return [log.Ended(request_id=e.request_id, reason=api.FinishReason(int(e.reason))) for e in ended]
+def finish_name(finish: Finish) -> str:
+    """Name of the reason in ``albireo.v1.FinishReason``, which messages take for its value."""
+    return f"FINISH_REASON_{finish.name}"
+
+
+def ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
+    return [log.Ended(request_id=e.request_id, reason=finish_name(e.reason)) for e in ended]
 
 
 def plan_to_bytes(plan: Plan) -> bytes:
@@ -107,7 +111,7 @@ def plan_to_bytes(plan: Plan) -> bytes:
             ],
             grants=[log.Grant(slot=g.slot, blocks=g.blocks) for g in plan.grants],
             chunks=[log.Chunk(slot=c.slot, start=c.start, count=c.count) for c in plan.chunks],
-            ended=_ended_to_proto(plan.ended),
+            ended=ended_to_proto(plan.ended),
             num_decodes=plan.num_decodes,
             digest=plan.digest,
         )

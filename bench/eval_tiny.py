@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -30,7 +30,7 @@ class Student:
     @torch.inference_mode()
     def answers(self, questions: list[str], max_tokens: int = 128) -> list[str]:
         chats = [[{"role": "user", "content": question}] for question in questions]
-        inputs = self._tokenizer.apply_chat_template(
+        inputs: Any = self._tokenizer.apply_chat_template(
             chats,
             add_generation_prompt=True,
             padding=True,

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from albireo.keys import Keys
 from albireo.logs import FIELD, RECONNECT_SECONDS, EntryId
+from albireo.plan import Finish
 from albireo.v1 import log_pb2 as log
 from gateway.stream import Failure, TokenStream
 
@@ -124,7 +125,7 @@ class Follower:
         for ended in result.ended:
             stream = self._streams.get(ended.request_id)
             if stream is not None:
-                stream.end(ended.reason)
+                stream.end(Finish(ended.reason))
 
     async def watch(self) -> None:
         """Runs for ever: sees whether a scheduler and a group are alive."""

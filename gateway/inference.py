@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from redis.exceptions import RedisError
 
+from albireo.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.detokenizer import Vocabulary
@@ -63,7 +64,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             except TimeoutError:
                 if clients_own:
                     await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the client's deadline has passed")
-                stream.end(api.FINISH_REASON_DEADLINE)
+                stream.end(Finish.DEADLINE)
                 async for event in stream.events():
                     yield event
         finally:

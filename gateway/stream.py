@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import grpc
 
+from albireo.codec import finish_name
+from albireo.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from gateway.detokenizer import Detokenizer, Vocabulary
 from gateway.stop import StopFinder
@@ -36,7 +38,7 @@ class TokenStream:
         self.epoch: int | None = None  # set once the request is accepted
         self._ids: list[int] = []
         self._logprobs: list[api.TokenLogprobs] = []
-        self._final: api.FinishReason | Failure | None = None
+        self._final: Finish | Failure | None = None
         self._wake = asyncio.Event()
         self._cached: int | None = None
         self._sent = 0
@@ -58,7 +60,7 @@ class TokenStream:
         """One row of the results log."""
         if self._final is not None:
             return
-        if finish == api.FINISH_REASON_ERROR:  # such a row carries no token
+        if finish == Finish.ERROR:  # such a row carries no token
             self._final = Failure(
                 grpc.StatusCode.INTERNAL, "the model's logits are not numbers", retryable=False
             )
@@ -67,13 +69,13 @@ class TokenStream:
             if logprobs is not None:
                 self._logprobs.append(logprobs)
             if finish:
-                self._final = api.FinishReason(finish)
+                self._final = Finish(finish)
         self._wake.set()
 
-    def end(self, reason: api.FinishReason) -> None:
+    def end(self, reason: Finish) -> None:
         """The scheduler ended the request."""
         if self._final is None:
-            if reason == api.FINISH_REASON_ERROR:
+            if reason is Finish.ERROR:
                 self._final = Failure(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     "the worker group cannot hold this request",
@@ -107,7 +109,7 @@ class TokenStream:
                 yield api.GenerateEvent(tokens=tokens)
             if done:
                 self.stopped_early = final is None
-                yield self._finished(api.FINISH_REASON_STOP, stop=self._stop.found)
+                yield self._finished(Finish.STOP, stop=self._stop.found)
                 return
             if isinstance(final, Failure):
                 yield _error(final)
@@ -134,17 +136,17 @@ class TokenStream:
         return text if self._stop.found is not None else text + self._stop.flush()
 
     def _finished(
-        self, reason: api.FinishReason, *, stop: str | None = None, last: int | None = None
+        self, reason: Finish, *, stop: str | None = None, last: int | None = None
     ) -> api.GenerateEvent:
         usage = api.Usage(
             prompt_tokens=len(self.request.prompt),
             cached_prompt_tokens=self._cached or 0,
             completion_tokens=self._sent,
         )
-        finished = api.Finished(reason=reason, usage=usage)
+        finished = api.Finished(reason=finish_name(reason), usage=usage)
         if stop is not None:
             finished.stop = stop
-        elif reason == api.FINISH_REASON_STOP and last is not None:
+        elif reason is Finish.STOP and last is not None:
             finished.stop_token_id = last
         return api.GenerateEvent(finished=finished)
 

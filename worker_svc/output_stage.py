@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from albireo.codec import ended_to_proto
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, StepLog, connect, last_id
 from albireo.plan import Admission, Finish, Plan, SamplingParams, finish_of
-from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.runner import HostOutput
 from worker_svc.stage import ComputedStep, StageQueue
@@ -65,9 +65,7 @@ class OutputStage:
     def _result(self, plan: Plan, output: HostOutput) -> log.StepResult:
         result = log.StepResult(
             admitted=[self._admit(admission) for admission in plan.admissions],
-            ended=[
-                log.Ended(request_id=e.request_id, reason=api.FinishReason(int(e.reason))) for e in plan.ended
-            ],
+            ended=ended_to_proto(plan.ended),
         )
         for index, (slot, incarnation, token) in enumerate(
             zip(output.slots, output.incarnations, output.ids, strict=True)

@@ -29,7 +29,7 @@ class Record:
 
 
 async def _run_one(
-    stub: inference_pb2_grpc.InferenceAsyncStub, request: api.GenerateRequest, timeout: float
+    stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest, timeout: float
 ) -> Record:
     record = Record(time.perf_counter())
     arrivals = record.arrivals
@@ -64,7 +64,7 @@ async def run_load(
     places = asyncio.Semaphore(concurrency or len(requests))
     records: list[Record] = []
 
-    async def one(stub: inference_pb2_grpc.InferenceAsyncStub, request: api.GenerateRequest) -> None:
+    async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
         try:
             record = await _run_one(stub, request, timeout)
         finally:
@@ -73,7 +73,7 @@ async def run_load(
         on_done(record)
 
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
-        stub: inference_pb2_grpc.InferenceAsyncStub = inference_pb2_grpc.InferenceStub(channel)  # type: ignore[assignment]
+        stub = inference_pb2_grpc.InferenceStub(channel)
         for request in requests:
             if rate:
                 await asyncio.sleep(draw.expovariate(rate))
