@@ -7,6 +7,7 @@
 | waiting | counter | accepted requests that have not been admitted to a slot yet |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
+| serving | 0 or 1 | whether the current epoch has a worker group |
 | load | string, expires | the scheduler's ``Load`` |
 | plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
 | results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
@@ -46,6 +47,10 @@ class Keys:
     @property
     def epoch(self) -> str:
         return self._key("epoch")
+
+    @property
+    def serving(self) -> str:
+        return self._key("serving")
 
     @property
     def load(self) -> str:

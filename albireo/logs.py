@@ -153,17 +153,19 @@ def open_epoch(
         "bytes | None",
         client.eval(
             OPEN_EPOCH,
-            6,
+            7,
             keys.epoch,
             keys.plans,
             keys.results,
             keys.inbox,
             keys.waiting,
             keys.lease,
+            keys.serving,
             lease_value,
             str(epoch),
             log.PlanEntry(open=opening).SerializeToString(),
             log.ResultEntry(open=opening).SerializeToString(),
+            "1" if group_incarnation else "0",
         ),
     )
     if begin is None:

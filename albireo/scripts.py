@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SUBMIT: Final = """
--- KEYS request inbox waiting epoch lease group   ARGV digest entry queue_bound record_ttl_ms
+-- KEYS request inbox waiting epoch lease group serving   ARGV digest entry queue_bound record_ttl_ms
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch')
 if seen[1] then
@@ -14,7 +14,10 @@ if seen[1] then
   if tonumber(seen[2]) >= epoch then return {'duplicate', epoch} end
 end
 if redis.call('EXISTS', KEYS[5]) == 0 then return {'no_scheduler', epoch} end
-if redis.call('EXISTS', KEYS[6]) == 0 then return {'no_group', epoch} end
+-- A group that has announced itself is served only from its first epoch on.
+if redis.call('EXISTS', KEYS[6]) == 0 or redis.call('GET', KEYS[7]) ~= '1' then
+  return {'no_group', epoch}
+end
 if tonumber(redis.call('GET', KEYS[3]) or '0') >= tonumber(ARGV[3]) then return {'full', epoch} end
 redis.call('INCR', KEYS[3])
 redis.call('XADD', KEYS[2], '*', 'e', ARGV[2])
@@ -25,13 +28,15 @@ return {'accepted', epoch}
 """Accepts a request exactly once; the answer is ``[verdict, current epoch]``."""
 
 OPEN_EPOCH: Final = """
--- KEYS epoch plans results inbox waiting lease   ARGV lease_token epoch plan_entry result_entry
+-- KEYS epoch plans results inbox waiting lease serving
+-- ARGV lease_token epoch plan_entry result_entry serving
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then return false end
 if tonumber(redis.call('GET', KEYS[1]) or '0') + 1 ~= tonumber(ARGV[2]) then return false end
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'e', ARGV[3])
 redis.call('XADD', KEYS[3], ARGV[2] .. '-0', 'e', ARGV[4])
 redis.call('SET', KEYS[5], '0')
+redis.call('SET', KEYS[7], ARGV[5])
 local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', '1')
 if #last == 0 then return '0-0' end
 return last[1][1]

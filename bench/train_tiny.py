@@ -85,7 +85,7 @@ def batches(tokenizer: Tokenizer, seed: int, rows: int, length: int) -> Iterator
 
 def write(model: LlamaForCausalLM, tokenizer: Tokenizer, directory: Path) -> None:
     """The checkpoint in bf16, with tokenizer and chat template."""
-    model.to(torch.bfloat16).save_pretrained(directory)
+    model.bfloat16().save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",

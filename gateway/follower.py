@@ -135,17 +135,24 @@ class Follower:
                 async with self._redis.pipeline(transaction=False) as pipe:
                     pipe.exists(self._keys.lease)
                     pipe.get(self._keys.group)
-                    leased, group = cast("tuple[int, bytes | None]", await pipe.execute())
+                    pipe.get(self._keys.serving)
+                    leased, group, serving = cast(
+                        "tuple[int, bytes | None, bytes | None]", await pipe.execute()
+                    )
             except RedisError as error:
                 logger.warning("Redis: %s", error)
-                leased, group = 0, None  # nothing can be served; whether streams end is follow's decision
+                leased, group, serving = (
+                    0,
+                    None,
+                    None,
+                )  # nothing can be served; whether streams end is follow's decision
             else:
                 missed = 0 if leased else missed + 1
                 if missed == MISSES:
                     self.fail_all(_unavailable("the scheduler is gone"))
             if group is not None:
                 self.group = log.GroupInfo.FromString(group)
-            alive = bool(leased) and group is not None
+            alive = bool(leased) and group is not None and serving == b"1"
             if alive != self._alive:
                 self._alive = alive
                 self._on_alive(alive)

@@ -54,6 +54,7 @@ class Submitter:
                     keys.epoch,
                     keys.lease,
                     keys.group,
+                    keys.serving,
                 ],
                 args=[digest, entry, self._max_queue, self._record_ms],
             )

@@ -130,7 +130,15 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
 
 def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2) -> str:
     entry = codec.submission_to_bytes(Submission(request_id, (1, 2), SamplingParams(max_tokens=1, seed=0)))
-    keys = [KEYS.request(request_id), KEYS.inbox, KEYS.waiting, KEYS.epoch, KEYS.lease, KEYS.group]
+    keys = [
+        KEYS.request(request_id),
+        KEYS.inbox,
+        KEYS.waiting,
+        KEYS.epoch,
+        KEYS.lease,
+        KEYS.group,
+        KEYS.serving,
+    ]
     verdict = client.eval(SUBMIT, len(keys), *keys, digest, entry, str(bound), "60000")
     assert isinstance(verdict, list)
     return str(verdict[0].decode())
@@ -141,6 +149,8 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
     assert submit(client, "a") == "no_group"
     client.set(KEYS.group, b"g")
+    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="")
+    assert submit(client, "a") == "no_group"  # announced, but not served yet
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"
     assert submit(client, "a") == "duplicate"
