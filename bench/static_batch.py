@@ -1,0 +1,66 @@
+"""Plans of a batch that comes at once and runs to its end, without a scheduler: the bare model loop."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from albireo.plan import BLOCK_SIZE, Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
+from worker_svc.runner import ModelRunner
+
+
+def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int = 1024) -> Iterator[Plan]:
+    """``batch`` greedy requests of ``prompt`` random ids: prefill in chunks, then ``outputs - 1`` decode steps."""
+    draw = random.Random(0)
+    sampling = SamplingParams(max_tokens=outputs, seed=0, temperature=0.0, ignore_eos=True)
+    per_request = blocks_for(prompt + outputs)
+    step = 0
+    at_once = max(1, chunk // prompt)
+    for first in range(0, batch, at_once):
+        slots = range(first, min(batch, first + at_once))
+        step += 1
+        yield Plan(
+            epoch=1,
+            step=step,
+            # Those prefilled before would decode already; they wait, so that all decode in step.
+            paused=tuple(range(first - at_once, first)) if first else (),
+            admissions=tuple(_admission(slot, prompt, vocab_size, draw, sampling) for slot in slots),
+            grants=tuple(
+                Grant(s, tuple(range(s * per_request, s * per_request + blocks_for(prompt)))) for s in slots
+            ),
+            chunks=tuple(Chunk(slot, 0, prompt) for slot in slots),
+        )
+    for index in range(outputs - 1):
+        step += 1
+        length = prompt + index + 1
+        grants: tuple[Grant, ...] = ()
+        if length > blocks_for(prompt) * BLOCK_SIZE and length % BLOCK_SIZE == 1:
+            grants = tuple(Grant(s, (s * per_request + blocks_for(length) - 1,)) for s in range(batch))
+        yield Plan(
+            epoch=1,
+            step=step,
+            resumed=tuple(range(batch)) if index == 0 else (),
+            grants=grants,
+            num_decodes=batch,
+        )
+
+
+def _admission(
+    slot: int, prompt: int, vocab_size: int, draw: random.Random, sampling: SamplingParams
+) -> Admission:
+    tokens = tuple(draw.randrange(vocab_size) for _ in range(prompt))
+    return Admission(slot, slot + 1, f"r{slot}", tokens, 0, 0, sampling)
+
+
+def run(runner: ModelRunner, batch: int, prompt: int, outputs: int) -> tuple[float, list[float]]:
+    """Seconds from the first plan to the last id, and seconds of each decode step."""
+    runner.reset()
+    began = time.perf_counter()
+    steps = []
+    for plan in plans(batch, prompt, outputs, runner.config.vocab_size):
+        start = time.perf_counter()
+        runner.execute(runner.prepare(plan)).to_host()
+        if not plan.chunks:
+            steps.append(time.perf_counter() - start)
+    return time.perf_counter() - began, steps
