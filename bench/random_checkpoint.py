@@ -34,7 +34,7 @@ TOKENIZER = Path(__file__).resolve().parents[1] / "models" / "tiny" / "tokenizer
 
 
 def write_qwen(directory: Path, seed: int = 0) -> None:
-    """Qwen2.5-0.5B's shape in bf16, about 1 GB. Its tokenizer is the bundled model's: most ids have no text."""
+    """Qwen2.5-0.5B's shape in bf16, about 1 GB. Its tokenizer is the bundled one: most ids have no text."""
     torch.manual_seed(seed)
     hidden, inner, layers = 896, 4864, 24
     q_size, kv_size = 14 * 64, 2 * 64

@@ -11,7 +11,7 @@ from worker_svc.runner import ModelRunner
 
 
 def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int = 1024) -> Iterator[Plan]:
-    """``batch`` greedy requests of ``prompt`` random ids: prefill in chunks, then ``outputs - 1`` decode steps."""
+    """``batch`` greedy requests of ``prompt`` random ids: prefill in chunks, then ``outputs - 1`` decodes."""
     draw = random.Random(0)
     sampling = SamplingParams(max_tokens=outputs, seed=0, temperature=0.0, ignore_eos=True)
     per_request = blocks_for(prompt + outputs)
