@@ -74,7 +74,7 @@ def main(
     bare_tokens_per_second(*shape)
     pairs = []
     with tempfile.TemporaryDirectory() as data:
-        settings = StackSettings(model=checkpoint, port=0, data_dir=Path(data))
+        settings = StackSettings.model_validate({"model": checkpoint, "port": 0, "data_dir": data})
         with Stack(settings) as stack:
             stack.wait_ready(threading.Event())
             stack_tokens_per_second(stack.target, *shape)

@@ -76,6 +76,7 @@ class HostBatch:
     kv_rows: Ints  # [n], block * 16 + offset of each row's own key and value
     decodes: tuple[DecodeRows, ...]
     chunks: tuple[ChunkRows, ...]
+    fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
     samples: SampleRows
 
 
@@ -117,8 +118,11 @@ class SlotTable:
         self._decoding[list(plan.resumed)] = True
         for admission in plan.admissions:
             self._admit(admission)
+        fresh: list[int] = []
         for grant in plan.grants:
             count = int(self._num_blocks[grant.slot])
+            cached = int(self._computed[grant.slot]) // BLOCK_SIZE
+            fresh += grant.blocks[max(0, cached - count) :]
             self._blocks[grant.slot, count : count + len(grant.blocks)] = grant.blocks
             self._num_blocks[grant.slot] = count + len(grant.blocks)
         slots = np.flatnonzero(self._decoding)
@@ -126,7 +130,7 @@ class SlotTable:
             raise TableMismatch(
                 f"step {plan.step}: {len(slots)} rows decode, the plan says {plan.num_decodes}"
             )
-        batch = self._build(slots, plan)
+        batch = self._build(slots, plan, np.array(fresh, dtype=np.int64))
         if plan.digest is not None and self.digest() != plan.digest:
             raise TableMismatch(f"step {plan.step}: the digest of the table differs")
         return batch
@@ -160,7 +164,7 @@ class SlotTable:
         self._floats[:, slot] = sampling.temperature, sampling.top_p, sampling.min_p
         self._ints[:, slot] = sampling.top_k, sampling.logprobs, sampling.min_tokens
 
-    def _build(self, slots: Ints, plan: Plan) -> HostBatch:
+    def _build(self, slots: Ints, plan: Plan, fresh: Ints) -> HostBatch:
         slots, decodes = self._decode_groups(slots)
         positions = self._computed[slots]
         all_positions, all_kv_rows = [positions], [self._kv_rows(slots, positions)]
@@ -187,6 +191,7 @@ class SlotTable:
             kv_rows=np.concatenate(all_kv_rows),
             decodes=decodes,
             chunks=tuple(chunks),
+            fresh=fresh,
             samples=self._samples(
                 np.concatenate(sampling_rows), np.concatenate([slots, np.array(joining, dtype=np.int64)])
             ),

@@ -75,6 +75,7 @@ class Staging:
             *(group.blocks.ravel() for group in batch.decodes),
             *(group.contexts for group in batch.decodes),
             *(chunk.blocks for chunk in batch.chunks),
+            batch.fresh,
         ]
         ints = self._to_device(np.concatenate(arrays))
         floats = self._to_device(
@@ -136,9 +137,9 @@ class Staging:
                     len(chunk.blocks),
                 )[None, None],
             )
-            for chunk, blocks in zip(batch.chunks, pieces[2 * count :], strict=True)
+            for chunk, blocks in zip(batch.chunks, pieces[2 * count : -1], strict=True)
         )
-        return AttentionPlan(decodes, chunks)
+        return AttentionPlan(decodes, chunks, fresh=pieces[-1])
 
     def _mask(self, positions: Tensor, blocks: int) -> Tensor:
         """``[n, blocks * 16]`` to add to scores: each position sees itself and what comes before."""

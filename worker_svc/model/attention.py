@@ -39,10 +39,11 @@ class ChunkView:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """The rows of a step: decode groups, then chunks."""
+    """The rows of a step: decode groups, then chunks. And the blocks that the step must clear first."""
 
     decodes: tuple[DecodeGroup, ...]
     chunks: tuple[ChunkView, ...]
+    fresh: Tensor  # blocks that the step's requests were just granted, those of a prefix hit left out
 
 
 class Attention(Protocol):

@@ -18,6 +18,15 @@ class LayerCache:
     keys: Tensor
     values: Tensor
 
+    def clear(self, blocks: Tensor) -> None:
+        """Zeroes blocks that change hands.
+
+        A mask takes the weight of what lies beyond a context, but zero times NaN is NaN: leftovers of a
+        request whose numbers went bad would spoil everyone who gets its blocks.
+        """
+        self.keys.index_fill_(0, blocks, 0)
+        self.values.index_fill_(0, blocks, 0)
+
     def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
         """Stores ``[n, kv heads, head_dim]`` at ``rows`` ``[n]``: block * 16 + offset."""
         self.keys.flatten(0, 1).index_copy_(0, rows, keys)

@@ -108,6 +108,8 @@ class Transformer:
         rope = self.rope.at(positions)
         x = self.embedding(ids)
         for block, cache in zip(self.blocks, caches, strict=True):
+            if len(plan.fresh):
+                cache.clear(plan.fresh)
             x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
             x = x + block.mlp(block.mlp_norm(x))
         return self.head(self.norm(x.index_select(0, sample_rows))).to(torch.float32)
