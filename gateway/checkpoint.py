@@ -41,8 +41,13 @@ class Checkpoint:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly)."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special).ids
+        # The batch calls, unlike `encode` and `decode`, let go of the interpreter lock.
+        ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
         return ids
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        [text] = self.tokenizer.decode_batch([ids], skip_special_tokens=skip_special_tokens)
+        return str(text)
 
     def encode_chat(self, messages: Sequence[api.ChatMessage], field: str) -> list[int]:
         """Ids of a conversation and the beginning of the answer. Raises Refusal that names ``field``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -30,24 +31,22 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
             except DecodeError as error:
                 return error
 
-        if handler.response_streaming:
-            stream = handler.unary_stream
+        streams = handler.response_streaming
+        call = handler.unary_stream if streams else handler.unary_unary
 
-            async def stream_or_refuse(request: Any, context: Any) -> Any:
-                await _refuse_error(request, context)
-                async for event in stream(request, context):
-                    yield event
-
-            return grpc.unary_stream_rpc_method_handler(
-                stream_or_refuse, lenient, handler.response_serializer
-            )
-        unary = handler.unary_unary
+        async def generate_or_refuse(request: Any, context: Any) -> Any:
+            await _refuse_error(request, context)
+            async for event in call(request, context):
+                yield event
 
         async def answer_or_refuse(request: Any, context: Any) -> Any:
             await _refuse_error(request, context)
-            return await unary(request, context)
+            return await call(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(answer_or_refuse, lenient, handler.response_serializer)
+        wrap = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        # A streaming method may also be a coroutine that writes to its context: the health service's is.
+        checked = generate_or_refuse if inspect.isasyncgenfunction(call) else answer_or_refuse
+        return wrap(checked, lenient, handler.response_serializer)
 
 
 async def _refuse_error(request: object, context: Any) -> None:

@@ -16,9 +16,9 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.special = frozenset(
-            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
-        )
+        special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        # All others are skipped: special tokens, and ids that only pad the model's vocabulary.
+        self.readable = frozenset(tokenizer.get_vocab(with_added_tokens=True).values()) - special
         # Only decoders with a byte fallback read such tokens as bytes; elsewhere they are plain text.
         falls_back = b"ByteFallback" in tokenizer.decoder.__getstate__() if tokenizer.decoder else False
         tokens = tokenizer.get_vocab(with_added_tokens=False) if falls_back else {}
@@ -30,7 +30,7 @@ class Detokenizer:
 
     The library's streaming decoder does the work, and never ends inside a character. Byte-fallback
     tokens reach it a whole run at a time, because one wrong byte turns all characters of its run into
-    replacement characters; special tokens, which have no text, do not reach it at all.
+    replacement characters; ids that have no text do not reach it at all.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -44,7 +44,7 @@ class Detokenizer:
         """The text that ``ids`` complete."""
         vocabulary, parts = self._vocabulary, []
         for token in ids:
-            if token in vocabulary.special:
+            if token not in vocabulary.readable:
                 continue
             self._ids.append(token)
             if token in vocabulary.bytes:

@@ -66,6 +66,10 @@ class Follower:
         self._streams.pop(stream.request.request_id, None)
         self._rows = {row: other for row, other in self._rows.items() if other is not stream}
 
+    def unfinished(self) -> list[TokenStream]:
+        """The streams whose final word has not come."""
+        return [stream for stream in self._streams.values() if not stream.over]
+
     def fail_all(self, failure: Failure) -> None:
         for stream in self._streams.values():
             stream.fail(failure)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from redis.exceptions import RedisError
 
 from albireo.plan import Finish
@@ -16,13 +17,17 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.refusal import Refusal, unavailable
-from gateway.stream import TokenStream
+from gateway.stream import Failure, TokenStream
 from gateway.submission import Submitter, digest_of
 from gateway.validation import REQUEST_ID, Validator
 
 logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Checked = TypeVar("Checked")
+
+LARGE_BYTES = 16_384
+"""A smaller request is tokenized faster than a thread could be asked to."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -49,25 +54,20 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self, request: api.GenerateRequest, context: Context
     ) -> AsyncIterator[api.GenerateEvent]:
         remaining = context.time_remaining()
-        clients_own = remaining is not None and remaining < self._max_deadline
-        seconds = remaining if clients_own and remaining is not None else self._max_deadline
+        seconds = self._max_deadline if remaining is None else min(remaining, self._max_deadline)
         try:
             stream, accepted = await self._accept(request, seconds)
         except Refusal as refusal:
             await refuse(context, refusal)
+        # grpc itself ends the call at the client's deadline; this is for ours. A timer, because a timeout
+        # around the loop would also cancel grpc's wait for a slow client, who would never get a status.
+        timer = asyncio.get_running_loop().call_later(self._max_deadline, stream.end, Finish.DEADLINE)
         try:
             yield api.GenerateEvent(accepted=accepted)
-            try:
-                async with asyncio.timeout(seconds):
-                    async for event in stream.events():
-                        yield event
-            except TimeoutError:
-                if clients_own:
-                    await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the client's deadline has passed")
-                stream.end(Finish.DEADLINE)
-                async for event in stream.events():
-                    yield event
+            async for event in stream.events():
+                yield event
         finally:
+            timer.cancel()
             # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
             self._follower.remove(stream)
             if stream.stopped_early or not stream.over:
@@ -88,25 +88,29 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Tokenize(self, request: api.TokenizeRequest, context: Context) -> api.TokenizeResponse:
         try:
-            return api.TokenizeResponse(ids=self._validator.tokenize(request))
+            return api.TokenizeResponse(ids=await _checked(self._validator.tokenize, request))
         except Refusal as refusal:
             await refuse(context, refusal)
 
     async def Detokenize(self, request: api.DetokenizeRequest, context: Context) -> api.DetokenizeResponse:
         try:
-            return api.DetokenizeResponse(text=self._validator.detokenize(request))
+            return api.DetokenizeResponse(text=await _checked(self._validator.detokenize, request))
         except Refusal as refusal:
             await refuse(context, refusal)
 
     async def close(self) -> None:
-        """Waits until every cancellation under way has been written."""
+        """Cancels what still streams, and waits until every cancellation has been written."""
+        for stream in self._follower.unfinished():
+            # Its call, cut by the server, may end too late to do this itself.
+            stream.fail(Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True))
+            self._cancel_soon(stream.request.request_id)
         if self._cancellations:
             await asyncio.wait(self._cancellations, timeout=5)
 
     async def _accept(self, request: api.GenerateRequest, seconds: float) -> tuple[TokenStream, api.Accepted]:
         if self._follower.group is None:
             raise unavailable("no worker group is alive")
-        valid = self._validator.generate(request, self._follower.group.max_model_len)
+        valid = await _checked(self._validator.generate, request, self._follower.group.max_model_len)
         stream = TokenStream(valid, self._vocabulary)
         try:
             self._follower.register(stream)
@@ -141,6 +145,13 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except RedisError as error:
             # Its deadline ends the request in the scheduler.
             logger.warning("could not cancel %s: %s", request_id, error)
+
+
+async def _checked(check: Callable[..., Checked], request: Message, *arguments: int) -> Checked:
+    """``check(request, ...)``; that of a large request runs in a thread, so that streams go on meanwhile."""
+    if request.ByteSize() < LARGE_BYTES:
+        return check(request, *arguments)
+    return await asyncio.to_thread(check, request, *arguments)
 
 
 async def refuse(context: Context, refusal: Refusal) -> NoReturn:

@@ -91,8 +91,7 @@ class Validator:
         self.check_model(request.model)
         self._check_ids("ids", request.ids)
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
-        text: str = self._checkpoint.tokenizer.decode(list(request.ids), skip_special_tokens=skip)
-        return text
+        return self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
 
     def _prompt(self, request: api.GenerateRequest, max_model_len: int) -> tuple[int, ...]:
         kind = request.WhichOneof("input")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ def parse_lengths(text: str) -> Draw:
                 return lambda draw: draw.randint(low, high)
         elif kind == "normal":
             mean, deviation = map(float, numbers.split(","))
-            if mean >= 1 and deviation >= 0:
+            if 1 <= mean < math.inf and 0 <= deviation < math.inf:
                 return lambda draw: max(1, round(draw.gauss(mean, deviation)))
     except ValueError:
         pass  # told below, with the whole text

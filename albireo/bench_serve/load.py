@@ -74,9 +74,12 @@ async def run_load(
 
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
+        due = time.perf_counter()
         for request in requests:
             if rate:
-                await asyncio.sleep(draw.expovariate(rate))
+                # By the clock, not one pause after another: what each oversleeps would lower the rate.
+                due += draw.expovariate(rate)
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await places.acquire()
             tasks.create_task(one(stub, request))
     return records

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from albireo.bench_serve.lengths import parse_lengths
+from albireo.bench_serve.lengths import Draw, parse_lengths
 from albireo.bench_serve.load import Record, make_requests, run_load
 from albireo.bench_serve.report import summarize, table
 from albireo.cli.terminal import TARGET, Target, describe, fail
@@ -25,6 +25,13 @@ app = typer.Typer(help="Measurements against a running stack.", no_args_is_help=
 @app.callback()
 def _bench() -> None:
     """A callback keeps `serve` a subcommand while it is the only one."""
+
+
+def _lengths(option: str, text: str) -> Draw:
+    try:
+        return parse_lengths(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 @app.command()
@@ -44,10 +51,7 @@ def serve(
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
 ) -> None:
     """Loads a stack over gRPC; prints throughput, TTFT, TPOT and inter-token latency."""
-    try:
-        lengths = parse_lengths(prompt_length), parse_lengths(output_length)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    lengths = _lengths("--prompt-length", prompt_length), _lengths("--output-length", output_length)
     try:
         with Client(target) as client:
             info = client.model_info()

@@ -13,7 +13,9 @@ from albireo.client import Client, Turn
 def chat(
     target: Target = TARGET,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of one answer.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, max=2**32 - 1, help="Most tokens of one answer.")
+    ] = None,
 ) -> None:
     """Talks with the model; an empty line or Ctrl-D ends the conversation."""
     turns: list[Turn] = []

@@ -10,9 +10,13 @@ import typer
 from albireo.cli.terminal import TARGET, Target, stream_answer
 from albireo.client import Client
 
+# What the fields of the request can hold; what makes sense within that, the server knows.
+UINT32 = {"min": 0, "max": 2**32 - 1}
+UINT64 = {"min": 0, "max": 2**64 - 1}
 
-def _sampling(help_text: str) -> Any:
-    return typer.Option(help=help_text, rich_help_panel="Sampling (default: the server's)")
+
+def _sampling(help_text: str, **bounds: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Sampling (default: the server's)", **bounds)
 
 
 def generate(
@@ -22,16 +26,16 @@ def generate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead.")
     ] = False,
-    timeout: Annotated[float | None, typer.Option(help="Deadline in seconds.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Deadline in seconds.")] = None,
     request_id: Annotated[str | None, typer.Option(help="Id of the request.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Lower runs earlier, -100 to 100.")] = None,
-    max_tokens: Annotated[int | None, _sampling("Most new tokens.")] = None,
-    min_tokens: Annotated[int | None, _sampling("No end before so many tokens.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Lower runs earlier.")] = None,
+    max_tokens: Annotated[int | None, _sampling("Most new tokens.", **UINT32)] = None,
+    min_tokens: Annotated[int | None, _sampling("No end before so many tokens.", **UINT32)] = None,
     temperature: Annotated[float | None, _sampling("0 is greedy.")] = None,
-    top_k: Annotated[int | None, _sampling("Only the k most likely; 0 is off.")] = None,
+    top_k: Annotated[int | None, _sampling("Only the k most likely; 0 is off.", **UINT32)] = None,
     top_p: Annotated[float | None, _sampling("Only the most likely that add up to p.")] = None,
     min_p: Annotated[float | None, _sampling("Only those at least so likely, relative to the best.")] = None,
-    seed: Annotated[int | None, _sampling("Same seed, same tokens.")] = None,
+    seed: Annotated[int | None, _sampling("Same seed, same tokens.", **UINT64)] = None,
     stop: Annotated[list[str] | None, _sampling("End before this text; may be given more than once.")] = None,
     ignore_eos: Annotated[bool, _sampling("Go on past the model's end tokens.")] = False,
 ) -> None:

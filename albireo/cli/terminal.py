@@ -57,6 +57,8 @@ def stream_answer(events: Iterator[api.GenerateEvent], *, show: bool = True) -> 
                 fail(f"{event.error.message}{' (try again)' if event.error.retryable else ''}")
     except grpc.RpcError as error:
         fail(describe(error))
+    except UnicodeEncodeError:  # bytes of the command line that Python could not decode
+        fail("the prompt is not UTF-8")
     return answer
 
 

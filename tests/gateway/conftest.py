@@ -1,0 +1,162 @@
+"""A gateway in the test's own event loop, before a real Redis; the test plays scheduler and workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+import redis
+
+from albireo import codec
+from albireo.keys import Keys
+from albireo.logs import FIELD
+from albireo.plan import Finish, Submission
+from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
+from albireo.v1 import inference_pb2 as api
+from albireo.v1 import log_pb2 as log
+from gateway.service import Gateway
+from gateway.settings import GatewaySettings
+
+TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+
+
+class Backend:
+    """What scheduler and workers leave in Redis."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.redis = redis.Redis.from_url(url)
+        self.keys = Keys("tiny")
+        self._epoch = 0
+        self._step = 0
+        self.announce_scheduler()
+        self.announce_group()
+        self.open_epoch()
+
+    def announce_scheduler(self) -> None:
+        self.redis.set(self.keys.lease, b"scheduler")
+
+    def announce_group(self) -> None:
+        info = log.GroupInfo(incarnation="w", max_model_len=1024, max_seqs=4, vocab_size=384, tp=1)
+        self.redis.set(self.keys.group, info.SerializeToString())
+
+    def open_epoch(self, *, serving: bool = True) -> None:
+        self._epoch, self._step = self._epoch + 1, 0
+        self.redis.set(self.keys.epoch, self._epoch)
+        self.redis.set(self.keys.serving, int(serving))
+        self._append(log.ResultEntry(open=log.EpochOpen(epoch=self._epoch)))
+
+    def result(
+        self,
+        rows: Sequence[tuple[int, int, Finish]] = (),
+        *,
+        admitted: dict[str, int] | None = None,
+        ended: dict[str, Finish] | None = None,
+        logprobs: int = 0,
+    ) -> None:
+        """The next step's result. ``rows``: incarnation, id, finish; ``admitted``: incarnation by request."""
+        self._step += 1
+        top = api.TokenLogprobs(logprob=-1, top_ids=range(logprobs), top_logprobs=[-1.0] * logprobs)
+        result = log.StepResult(
+            admitted=[log.Admitted(request_id=r, incarnation=i) for r, i in (admitted or {}).items()],
+            incarnations=[row[0] for row in rows],
+            ids=[row[1] for row in rows],
+            finishes=[row[2] for row in rows],
+            logprobs=[log.RowLogprobs(row=n, logprobs=top) for n in range(len(rows)) if logprobs],
+            ended=[log.Ended(request_id=r, reason=codec.finish_name(f)) for r, f in (ended or {}).items()],
+        )
+        self._append(log.ResultEntry(result=result))
+
+    def skip_steps(self, count: int) -> None:
+        self._step += count
+
+    def inbox(self) -> list[Submission | str]:
+        """Submissions, and the ids of cancelled requests, in order."""
+        entries: Any = self.redis.xrange(self.keys.inbox)
+        return [codec.inbox_from_bytes(fields[FIELD]) for _, fields in entries]
+
+    def _append(self, entry: log.ResultEntry) -> None:
+        entry_id = f"{self._epoch}-{self._step}"
+        self.redis.xadd(self.keys.results, {FIELD: entry.SerializeToString()}, id=entry_id)
+
+
+class Served:
+    """A gateway that serves, a client of it, and what stands behind it."""
+
+    def __init__(self, gateway: Gateway, backend: Backend, channel: grpc.aio.Channel) -> None:
+        self.gateway = gateway
+        self.backend = backend
+        self.channel = channel
+        self.inference = inference_pb2_grpc.InferenceStub(channel)
+        self.control = control_pb2_grpc.ControlStub(channel)
+
+
+@asynccontextmanager
+async def serving(
+    backend: Backend, *, channel_options: Sequence[tuple[str, int]] = (), **options: object
+) -> AsyncIterator[Served]:
+    """A gateway with ``options``; it need not have found a scheduler or a group yet."""
+    settings = GatewaySettings.model_validate(
+        {"model": TINY, "port": 0, "redis_url": backend.url, "drain_seconds": 0, **options}
+    )
+    gateway = Gateway(settings)
+    await gateway.start()
+    target = f"127.0.0.1:{gateway.port}"
+    async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:
+        try:
+            yield Served(gateway, backend, channel)
+        finally:
+            await gateway.stop()
+
+
+@pytest.fixture
+def backend(redis_url: str) -> Iterator[Backend]:
+    found = Backend(redis_url)
+    yield found
+    found.redis.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def served(backend: Backend) -> AsyncIterator[Served]:
+    async with serving(backend) as found:
+        await eventually(lambda: found.gateway.follower.group is not None)
+        yield found
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Waits until ``condition`` holds, on the loop that the gateway runs on."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def request(text: str = "Hi", request_id: str = "r", **sampling: object) -> api.GenerateRequest:
+    options = api.SamplingOptions(**sampling)  # type: ignore[arg-type]
+    return api.GenerateRequest(request_id=request_id, text=text, sampling=options)
+
+
+async def rest_of(call: Any) -> list[api.GenerateEvent]:
+    """The events that were not read yet."""
+    events = []
+    while (event := await call.read()) is not grpc.aio.EOF:
+        events.append(event)
+    return events
+
+
+async def code_of(call: Any) -> grpc.StatusCode:
+    """Status of a unary call or of a stream, which is read to its end."""
+    try:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK

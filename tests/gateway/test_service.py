@@ -1,0 +1,195 @@
+"""A whole gateway over its socket: streams, and what ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from albireo.plan import Finish, Submission
+from albireo.v1 import inference_pb2 as api
+from gateway.checkpoint import Checkpoint
+from tests.gateway.conftest import TINY, Backend, Served, code_of, eventually, request, rest_of, serving
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# So little room on the way that a client that does not read is felt at once.
+NARROW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
+OK = grpc.StatusCode.OK
+
+
+async def test_events_come_in_order_and_the_submission_is_complete(served: Served) -> None:
+    message = request("Hi", temperature=0, max_tokens=5, seed=9)
+    message.priority = 3
+    call = served.inference.Generate(message, timeout=30)
+    accepted = (await call.read()).accepted
+    assert (accepted.request_id, accepted.prompt_tokens, accepted.seed) == ("r", 2, 9)
+    [submission] = served.backend.inbox()
+    assert isinstance(submission, Submission)
+    assert (submission.request_id, len(submission.prompt), submission.priority) == ("r", 2, 3)
+    assert (submission.sampling.max_tokens, submission.sampling.seed) == (5, 9)
+    assert 25 < (submission.timeout_s or 0) <= 30  # the client's deadline, as it stood here
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    assert list((await call.read()).tokens.ids) == [50]
+    served.backend.result([(2, 60, Finish.NONE), (1, 51, Finish.LENGTH)])
+    assert list((await call.read()).tokens.ids) == [51]  # the other row is another request's
+    assert (await call.read()).finished.reason == api.FINISH_REASON_LENGTH
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is OK
+    assert len(served.backend.inbox()) == 1  # nothing to cancel
+    assert len(served.gateway.follower) == 0
+
+
+async def test_a_client_that_goes_away_is_cancelled_and_forgotten(served: Served) -> None:
+    call = served.inference.Generate(request(), timeout=30)
+    await call.read()
+    call.cancel()
+    await eventually(lambda: served.backend.inbox()[1:] == ["r"])
+    assert len(served.gateway.follower) == 0
+
+
+async def test_a_stop_string_cancels_what_the_scheduler_still_runs(served: Served) -> None:
+    call = served.inference.Generate(request(stop=["!"]), timeout=30)
+    await call.read()
+    served.backend.result([(1, _id("!"), Finish.NONE)], admitted={"r": 1})
+    events = await rest_of(call)
+    assert events[-1].finished.stop == "!"
+    await eventually(lambda: served.backend.inbox()[1:] == ["r"])
+
+
+async def test_the_schedulers_word_ends_a_stream(served: Served) -> None:
+    call = served.inference.Generate(request(), timeout=30)
+    await call.read()
+    served.backend.result(ended={"r": Finish.CANCELLED, "another": Finish.CANCELLED})
+    assert (await call.read()).finished.reason == api.FINISH_REASON_CANCELLED
+
+
+async def test_a_slow_reader_gets_several_tokens_a_message_and_every_one(backend: Backend) -> None:
+    async with serving(backend, channel_options=NARROW) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request(max_tokens=400, logprobs=20), timeout=30)
+        await call.read()
+        ids = [5 + n % 300 for n in range(400)]
+        for n, token in enumerate(ids):
+            last = Finish.LENGTH if n == 399 else Finish.NONE
+            backend.result([(1, token, last)], admitted={"r": 1} if n == 0 else None, logprobs=20)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.5)
+        tokens = [event.tokens for event in await rest_of(call) if event.HasField("tokens")]
+    assert len(tokens) < 200
+    assert [i for message in tokens for i in message.ids] == ids
+    assert [m.offset for m in tokens] == [sum(len(t.ids) for t in tokens[:n]) for n in range(len(tokens))]
+    assert all(len(message.logprobs) == len(message.ids) for message in tokens)
+    detokenized = await _detokenized(backend, ids)
+    assert "".join(message.text for message in tokens) == detokenized
+
+
+async def _detokenized(backend: Backend, ids: list[int]) -> str:
+    async with serving(backend) as served:
+        answer = await served.inference.Detokenize(api.DetokenizeRequest(ids=ids), timeout=10)
+        text: str = answer.text
+        return text
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_the_servers_cap_ends_a_request_whether_or_not_its_client_reads(
+    backend: Backend, reads: bool
+) -> None:
+    async with serving(backend, channel_options=NARROW, max_deadline_seconds=1.5) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request(max_tokens=900, logprobs=20), timeout=20)
+        await call.read()
+        [submission] = backend.inbox()
+        assert isinstance(submission, Submission)
+        assert submission.timeout_s == 1.5
+        if not reads:  # more than fits between server and client
+            for n in range(200):
+                rows = [(1, 7, Finish.NONE)]
+                backend.result(rows, admitted={"r": 1} if n == 0 else None, logprobs=20)
+            await asyncio.sleep(2)
+        began = time.monotonic()
+        events = await rest_of(call)
+        assert time.monotonic() - began < 5
+        assert events[-1].finished.reason == api.FINISH_REASON_DEADLINE
+        assert await call.code() is OK
+
+
+async def test_a_clients_deadline_ends_the_call_and_the_request(served: Served) -> None:
+    call = served.inference.Generate(request(), timeout=0.4)
+    assert await code_of(call) is grpc.StatusCode.DEADLINE_EXCEEDED
+    await eventually(lambda: served.backend.inbox()[1:] == ["r"])
+    assert len(served.gateway.follower) == 0
+
+
+async def test_a_watcher_sees_health_come_and_go(backend: Backend) -> None:
+    backend.redis.delete(backend.keys.lease)
+    states = health_pb2.HealthCheckResponse
+    async with serving(backend) as served:
+        watch = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == states.NOT_SERVING
+        backend.announce_scheduler()
+        assert (await watch.read()).status == states.SERVING
+        backend.open_epoch(serving=False)
+        assert (await watch.read()).status == states.NOT_SERVING
+        watch.cancel()
+
+
+@pytest.mark.parametrize("event", ["next epoch", "no scheduler", "trimmed log"])
+async def test_a_loss_behind_the_gateway_ends_streams_with_a_retryable_error(
+    served: Served, event: str
+) -> None:
+    call = served.inference.Generate(request(), timeout=30)
+    await call.read()
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    await call.read()
+    if event == "next epoch":
+        served.backend.open_epoch()
+    elif event == "no scheduler":
+        served.backend.redis.delete(served.backend.keys.lease)
+    else:
+        served.backend.skip_steps(5)
+        served.backend.result([(1, 51, Finish.NONE)])
+    events = await rest_of(call)
+    assert events[-1].error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert events[-1].error.retryable
+    assert not any(event.tokens.ids for event in events)  # nothing from behind the loss
+
+
+@pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])
+async def test_a_large_text_does_not_hold_up_other_streams(served: Served, method: str) -> None:
+    if method == "Tokenize":
+        call = served.inference.Tokenize(api.TokenizeRequest(text="a word " * 100_000), timeout=60)
+    else:
+        call = served.inference.Detokenize(api.DetokenizeRequest(ids=[70] * 1_500_000), timeout=60)
+    waits: list[float] = []
+    while not call.done():
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        waits.append(time.monotonic() - began)
+    assert await call.code() is OK
+    assert max(waits) < sum(waits) / 2
+
+
+def _id(text: str) -> int:
+    [token] = Checkpoint(TINY).encode(text)
+    return token
+
+
+async def test_a_gateway_that_stops_cancels_what_still_streams(backend: Backend) -> None:
+    """Those that wait for tokens as well as those that wait for their clients."""
+    names = [f"r{n}" for n in range(16)]
+    async with serving(backend, channel_options=NARROW) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        calls = [served.inference.Generate(request(request_id=name), timeout=30) for name in names]
+        for call in calls:
+            await call.read()
+        backend.result(admitted={name: n for n, name in enumerate(names)})
+        for _ in range(100):
+            backend.result([(n, 7, Finish.NONE) for n in range(8)], logprobs=20)
+        await asyncio.sleep(0.2)
+    cancelled = [entry for entry in backend.inbox() if isinstance(entry, str)]
+    assert sorted(cancelled) == sorted(names)
