@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Follower:
         self._streams: dict[str, TokenStream] = {}  # by request id
         self._rows: dict[int, TokenStream] = {}  # by incarnation, in the current epoch
         self._last = EntryId(0, 0)
+        self._stopping = asyncio.Event()
         self.group: log.GroupInfo | None = None
 
     def __len__(self) -> int:
@@ -74,15 +76,19 @@ class Follower:
         for stream in self._streams.values():
             stream.fail(failure)
 
+    def stop(self) -> None:
+        """Ends ``watch``, and ``follow`` at the latest when its read returns."""
+        self._stopping.set()
+
     async def start(self) -> None:
         """Finds the end of the log. Raises RedisError."""
         newest = cast("list[Entry]", await self._redis.xrevrange(self._keys.results, count=1))
         self._last = EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
 
     async def follow(self) -> None:
-        """Runs for ever. Rides out a Redis that is gone for a while; streams end when it takes too long."""
+        """Runs until stopped. Rides out a Redis that is gone for a while; after that, streams end."""
         failing_since: float | None = None
-        while True:
+        while not self._stopping.is_set():
             try:
                 if failing_since is not None and not self._streams:
                     await self.start()
@@ -132,9 +138,9 @@ class Follower:
                 stream.end(Finish(ended.reason))
 
     async def watch(self) -> None:
-        """Runs for ever: sees whether a scheduler and a group are alive."""
+        """Runs until stopped: sees whether a scheduler and a group are alive."""
         missed = 0
-        while True:
+        while not self._stopping.is_set():
             try:
                 async with self._redis.pipeline(transaction=False) as pipe:
                     pipe.exists(self._keys.lease)
@@ -160,7 +166,9 @@ class Follower:
             if alive != self._alive:
                 self._alive = alive
                 self._on_alive(alive)
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._stopping.wait()
 
 
 def _unavailable(message: str) -> Failure:

@@ -106,7 +106,9 @@ class Gateway:
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
         await self._inference.close()
-        for task in (*self._tasks, *self._health_tasks):
+        self.follower.stop()
+        # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
+        for task in self._tasks[:1]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._health_tasks, return_exceptions=True)
         await self._redis.aclose()
