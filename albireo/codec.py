@@ -15,6 +15,7 @@ from albireo.plan import (
     StepResult,
     Submission,
 )
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 
 
@@ -90,7 +91,7 @@ def ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
     return [log.Ended(request_id=e.request_id, reason=finish_name(e.reason)) for e in ended]
 
 
-def plan_to_bytes(plan: Plan) -> bytes:
+def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes:
     """The plan log's entry; epoch and step travel in the entry's id."""
     return log.PlanEntry(
         plan=log.Plan(
@@ -114,6 +115,7 @@ def plan_to_bytes(plan: Plan) -> bytes:
             ended=ended_to_proto(plan.ended),
             num_decodes=plan.num_decodes,
             digest=plan.digest,
+            timing=timing,
         )
     ).SerializeToString()
 

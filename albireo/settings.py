@@ -10,13 +10,22 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def shared(name: str) -> AliasChoices:
     """Alias of a setting that several services read from the same variable, ``ALBIREO_<NAME>``."""
     return AliasChoices(name, f"ALBIREO_{name.upper()}")
+
+
+def synchronous_field() -> Any:
+    """The one flag that turns the overlap off, in the scheduler and in the worker alike."""
+    return Field(
+        False,
+        validation_alias=shared("synchronous"),
+        description="No overlap: plan after each result, token ids by way of the host. To compare with.",
+    )
 
 
 class ServiceSettings(BaseSettings):
@@ -48,6 +57,12 @@ class ServiceSettings(BaseSettings):
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
+def _problem(error: ErrorDetails) -> str:
+    """What is wrong, with the option's name; what is wrong with several together has none."""
+    option = f"--{str(error['loc'][0]).replace('_', '-')}: " if error["loc"] else ""
+    return option + error["msg"]
+
+
 def _variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:
     if isinstance(field.validation_alias, AliasChoices):
         return str(field.validation_alias.choices[-1])
@@ -65,8 +80,7 @@ def command(settings: type[Settings], run: Callable[[Settings], None]) -> Callab
         try:
             parsed = settings(**given)
         except ValidationError as error:
-            wrong = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors()]
-            raise typer.BadParameter("; ".join(wrong)) from None
+            raise typer.BadParameter("; ".join(map(_problem, error.errors()))) from None
         run(parsed)
 
     parameters = []

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from albireo.logs import Fenced
 from albireo.process import HealthServer, setup_logging, stop_on_signals
+from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 
@@ -28,6 +29,8 @@ def run(settings: SchedulerSettings) -> None:
         SchedulerService(settings, health, stop).run()
     except Fenced as error:
         sys.exit(f"scheduler: another scheduler took over: {error}")
+    except ProtocolError as error:
+        sys.exit(f"scheduler: the worker group broke the protocol: {error}")
     except RedisError as error:
         sys.exit(f"scheduler: Redis: {error}")
     finally:

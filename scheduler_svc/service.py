@@ -15,7 +15,8 @@ from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams
 from albireo.plan import GroupShape
-from albireo.process import HealthServer
+from albireo.process import HealthServer, freeze_heap
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import Limits, SchedulerCore
 from scheduler_svc.load import load_message
@@ -45,6 +46,9 @@ class SchedulerService:
         self._inbox_after = "0-0"
         self._results_after = "0-0"
         self._next_housekeeping = 0.0
+        self._window = settings.window()
+        self._published_ns = 0  # when Redis had acknowledged the last plan
+        self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
 
     def run(self) -> None:
         """Serves until stopped; gives the lease back at the end."""
@@ -54,6 +58,7 @@ class SchedulerService:
         try:
             # Whatever an earlier scheduler left running ends here, group or no group.
             self._open_epoch(self._read_group())
+            freeze_heap()
             while not self._stop.is_set():
                 self._turn()
         finally:
@@ -67,7 +72,7 @@ class SchedulerService:
             self._housekeeping()
         streams = {self._keys.inbox: self._inbox_after, self._keys.results: self._results_after}
         replies = read_streams(self._redis, streams, block_ms=self._wait_ms(now))
-        now = time.monotonic()
+        began_ns, now = time.time_ns(), time.monotonic()
         for entry_id, data in replies.get(self._keys.results, ()):
             self._results_after = entry_id.decode()
             self._settle(EntryId.parse(entry_id), data)
@@ -76,7 +81,7 @@ class SchedulerService:
             self._receive(data, now)
         if self._core is not None:
             self._core.expire(now)
-            self._publish(self._core, now)
+            self._publish(self._core, now, began_ns)
 
     def _wait_ms(self, now: float) -> int:
         until = self._next_housekeeping
@@ -92,6 +97,7 @@ class SchedulerService:
                 raise Fenced(f"epoch {entry_id.epoch} was opened by another scheduler")
         elif self._core is not None and entry_id.epoch == self._epoch:
             self._core.settle(codec.result_from_proto(entry_id.epoch, entry_id.step, entry.result))
+            self._observe(self._core, entry.result)
 
     def _receive(self, data: bytes, now: float) -> None:
         if self._core is None:  # accepted just before the group was lost: the gateway has ended it
@@ -100,11 +106,32 @@ class SchedulerService:
         if isinstance(entry, str):
             self._core.cancel(entry)
         else:
-            self._core.submit(entry, now)
+            try:
+                self._core.submit(entry, now)
+            except ValueError as error:
+                # The gateway knew only an earlier group, one that holds more.
+                logger.warning("request %s: %s", entry.request_id, error)
+                self._core.refuse(entry.request_id)
 
-    def _publish(self, core: SchedulerCore, now: float) -> None:
+    def _observe(self, core: SchedulerCore, result: log.StepResult) -> None:
+        """Sizes the window by how long rank 0 waited for a plan. With no row decoding, it waited for work."""
+        timing = result.timing
+        if result.decodes and self._sampled_ns:
+            self._window.observe((timing.fetched - self._sampled_ns) / 1e9)
+            core.set_window(self._window.size)
+        self._sampled_ns = timing.sampling_end
+
+    def _publish(self, core: SchedulerCore, now: float, began_ns: int) -> None:
         while (plan := core.plan(now)) is not None:
-            self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan))
+            timing = control.StepTiming(
+                plan_begin=began_ns,
+                plan_end=time.time_ns(),
+                previous_published=self._published_ns,
+                settled_step=core.settled_step,
+                look_ahead=self._window.size - 1,
+            )
+            self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan, timing))
+            began_ns = self._published_ns = time.time_ns()
         departures = core.take_departures()
         if departures:
             self._redis.decrby(self._keys.waiting, departures)
@@ -133,6 +160,8 @@ class SchedulerService:
         )
         self._results_after = str(EntryId(self._epoch, 0))
         self._group = group
+        self._window = self._settings.window()
+        self._published_ns = self._sampled_ns = 0
         self._core = None if group is None else self._new_core(group)
         self._health.set(serving=group is not None)
         logger.info("epoch %d: %s", self._epoch, f"group {group.incarnation}" if group else "no group")
@@ -144,8 +173,10 @@ class SchedulerService:
             max_num_batched_tokens=settings.max_num_batched_tokens,
             max_num_seqs=min(settings.max_num_seqs, shape.max_seqs),
             prefill_chunk=settings.prefill_chunk,
-            max_in_flight=settings.look_ahead + 1,
+            max_in_flight=self._window.largest,
             prefix_cache=settings.prefix_cache,
             priority_seconds=settings.priority_seconds,
         )
-        return SchedulerCore(shape, limits, epoch=self._epoch, salt=settings.cache_salt.encode())
+        core = SchedulerCore(shape, limits, epoch=self._epoch, salt=settings.cache_salt.encode())
+        core.set_window(self._window.size)
+        return core

@@ -7,7 +7,10 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings
+from albireo.settings import ServiceSettings, synchronous_field
+from scheduler_svc.core import Window
+
+MAX_LOOK_AHEAD = 8
 
 
 class SchedulerSettings(ServiceSettings):
@@ -22,9 +25,12 @@ class SchedulerSettings(ServiceSettings):
     )
     max_num_batched_tokens: int = Field(2048, ge=1, description="Most tokens that one step computes.")
     prefill_chunk: int = Field(512, ge=1, description="Most prompt tokens of one request in one step.")
-    look_ahead: int = Field(
-        1, ge=0, le=8, description="Plans published ahead of the running step; 0 plans after each result."
+    look_ahead: str = Field(
+        "1",
+        pattern="^([1-8]|auto)$",
+        description="Plans published ahead of the running step, 1 to 8; auto: as few as keep ranks busy.",
     )
+    synchronous: bool = synchronous_field()
     prefix_cache: bool = Field(True, description="Reuse KV blocks of equal prompt beginnings.")
     priority_seconds: float = Field(
         10.0, ge=0, description="Head start in the queue that one unit of priority is worth, in seconds."
@@ -35,6 +41,14 @@ class SchedulerSettings(ServiceSettings):
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the plan log keeps.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    def window(self) -> Window:
+        """How many plans may be in flight: the running one and those ahead."""
+        if self.synchronous:
+            return Window(1)
+        if self.look_ahead == "auto":
+            return Window(2, largest=MAX_LOOK_AHEAD + 1)
+        return Window(int(self.look_ahead) + 1)
 
     @model_validator(mode="after")
     def _every_row_fits(self) -> Self:

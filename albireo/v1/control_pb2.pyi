@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -97,3 +97,91 @@ class Load(_message.Message):
     integrity_violations: _containers.RepeatedScalarFieldContainer[str]
     integrity_checked_step: int
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ...) -> None: ...
+
+class GetStepStatsRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class StepStats(_message.Message):
+    __slots__ = ("histograms", "wasted_rows", "look_ahead", "simulated")
+    HISTOGRAMS_FIELD_NUMBER: _ClassVar[int]
+    WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    LOOK_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    histograms: _containers.RepeatedCompositeFieldContainer[Histogram]
+    wasted_rows: int
+    look_ahead: int
+    simulated: bool
+    def __init__(self, histograms: _Optional[_Iterable[_Union[Histogram, _Mapping]]] = ..., wasted_rows: _Optional[int] = ..., look_ahead: _Optional[int] = ..., simulated: _Optional[bool] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("name", "bounds", "counts", "sum")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bounds: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum: float
+    def __init__(self, name: _Optional[str] = ..., bounds: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum: _Optional[float] = ...) -> None: ...
+
+class WatchStepsRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class StepTiming(_message.Message):
+    __slots__ = ("plan_begin", "plan_end", "previous_published", "settled_step", "look_ahead", "fetched", "staged", "forward_begin", "sampling_begin", "sampling_end", "output_begin", "previous_appended")
+    PLAN_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    PLAN_END_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_STEP_FIELD_NUMBER: _ClassVar[int]
+    LOOK_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_FIELD_NUMBER: _ClassVar[int]
+    STAGED_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_END_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_APPENDED_FIELD_NUMBER: _ClassVar[int]
+    plan_begin: int
+    plan_end: int
+    previous_published: int
+    settled_step: int
+    look_ahead: int
+    fetched: int
+    staged: int
+    forward_begin: int
+    sampling_begin: int
+    sampling_end: int
+    output_begin: int
+    previous_appended: int
+    def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ...) -> None: ...
+
+class StepRecord(_message.Message):
+    __slots__ = ("epoch", "step", "timing", "decodes", "prefill_tokens", "tokens", "wasted_rows", "simulated", "received", "handed_out")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    DECODES_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    HANDED_OUT_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    step: int
+    timing: StepTiming
+    decodes: int
+    prefill_tokens: int
+    tokens: int
+    wasted_rows: int
+    simulated: bool
+    received: int
+    handed_out: int
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., timing: _Optional[_Union[StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., simulated: _Optional[bool] = ..., received: _Optional[int] = ..., handed_out: _Optional[int] = ...) -> None: ...

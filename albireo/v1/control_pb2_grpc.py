@@ -50,6 +50,16 @@ class ControlStub:
                 request_serializer=albireo_dot_v1_dot_control__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=albireo_dot_v1_dot_control__pb2.Load.FromString,
                 _registered_method=True)
+        self.WatchSteps = channel.unary_stream(
+                '/albireo.v1.Control/WatchSteps',
+                request_serializer=albireo_dot_v1_dot_control__pb2.WatchStepsRequest.SerializeToString,
+                response_deserializer=albireo_dot_v1_dot_control__pb2.StepRecord.FromString,
+                _registered_method=True)
+        self.GetStepStats = channel.unary_unary(
+                '/albireo.v1.Control/GetStepStats',
+                request_serializer=albireo_dot_v1_dot_control__pb2.GetStepStatsRequest.SerializeToString,
+                response_deserializer=albireo_dot_v1_dot_control__pb2.StepStats.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -74,6 +84,21 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSteps(self, request, context):
+        """Every step from now on, as its result is read: where its time went. Ends when the client leaves. A
+        client that reads too slowly misses steps, it never holds them up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStepStats(self, request, context):
+        """Histograms over all decoding steps that this gateway has seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +116,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=albireo_dot_v1_dot_control__pb2.GetLoadRequest.FromString,
                     response_serializer=albireo_dot_v1_dot_control__pb2.Load.SerializeToString,
+            ),
+            'WatchSteps': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSteps,
+                    request_deserializer=albireo_dot_v1_dot_control__pb2.WatchStepsRequest.FromString,
+                    response_serializer=albireo_dot_v1_dot_control__pb2.StepRecord.SerializeToString,
+            ),
+            'GetStepStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStepStats,
+                    request_deserializer=albireo_dot_v1_dot_control__pb2.GetStepStatsRequest.FromString,
+                    response_serializer=albireo_dot_v1_dot_control__pb2.StepStats.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +210,60 @@ class Control:
             '/albireo.v1.Control/GetLoad',
             albireo_dot_v1_dot_control__pb2.GetLoadRequest.SerializeToString,
             albireo_dot_v1_dot_control__pb2.Load.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/albireo.v1.Control/WatchSteps',
+            albireo_dot_v1_dot_control__pb2.WatchStepsRequest.SerializeToString,
+            albireo_dot_v1_dot_control__pb2.StepRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStepStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/albireo.v1.Control/GetStepStats',
+            albireo_dot_v1_dot_control__pb2.GetStepStatsRequest.SerializeToString,
+            albireo_dot_v1_dot_control__pb2.StepStats.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,3 +1,4 @@
+from albireo.v1 import control_pb2 as _control_pb2
 from albireo.v1 import inference_pb2 as _inference_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -76,7 +77,7 @@ class EpochOpen(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., group_incarnation: _Optional[str] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("released", "paused", "resumed", "admissions", "grants", "chunks", "ended", "num_decodes", "digest")
+    __slots__ = ("released", "paused", "resumed", "admissions", "grants", "chunks", "ended", "num_decodes", "digest", "timing")
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +87,7 @@ class Plan(_message.Message):
     ENDED_FIELD_NUMBER: _ClassVar[int]
     NUM_DECODES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
     released: _containers.RepeatedScalarFieldContainer[int]
     paused: _containers.RepeatedScalarFieldContainer[int]
     resumed: _containers.RepeatedScalarFieldContainer[int]
@@ -95,7 +97,8 @@ class Plan(_message.Message):
     ended: _containers.RepeatedCompositeFieldContainer[Ended]
     num_decodes: int
     digest: int
-    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ...) -> None: ...
+    timing: _control_pb2.StepTiming
+    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ...) -> None: ...
 
 class Admission(_message.Message):
     __slots__ = ("slot", "incarnation", "request_id", "tokens", "num_outputs", "num_cached", "sampling")
@@ -150,7 +153,7 @@ class ResultEntry(_message.Message):
     def __init__(self, open: _Optional[_Union[EpochOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended")
+    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows")
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +161,10 @@ class StepResult(_message.Message):
     FINISHES_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    DECODES_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
     admitted: _containers.RepeatedCompositeFieldContainer[Admitted]
     slots: _containers.RepeatedScalarFieldContainer[int]
     incarnations: _containers.RepeatedScalarFieldContainer[int]
@@ -165,7 +172,11 @@ class StepResult(_message.Message):
     finishes: _containers.RepeatedScalarFieldContainer[int]
     logprobs: _containers.RepeatedCompositeFieldContainer[RowLogprobs]
     ended: _containers.RepeatedCompositeFieldContainer[Ended]
-    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., incarnations: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., finishes: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ...) -> None: ...
+    timing: _control_pb2.StepTiming
+    decodes: int
+    prefill_tokens: int
+    wasted_rows: int
+    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., incarnations: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., finishes: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ...) -> None: ...
 
 class Admitted(_message.Message):
     __slots__ = ("request_id", "incarnation", "num_outputs", "num_cached")

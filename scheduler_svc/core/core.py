@@ -51,7 +51,9 @@ class SchedulerCore:
         self._waiting: KeyedQueue[Request] = KeyedQueue()
         self._deadlines: KeyedQueue[Request] = KeyedQueue()
         self._ending: dict[str, Request] = {}  # ended by us, until a plan says so
+        self._refused: list[str] = []  # never queued; the next plan ends them
         self._ledger = Ledger(shape, self._waiting, prefix_cache=limits.prefix_cache)
+        self._window = limits.max_in_flight
         self._counters = Counters()
 
     def submit(self, submission: Submission, now: float, *, outputs: tuple[int, ...] = ()) -> None:
@@ -78,6 +80,11 @@ class SchedulerCore:
         if submission.timeout_s is not None:
             self._deadlines.push(request, (now + submission.timeout_s, self._arrivals))
 
+    def refuse(self, request_id: str) -> None:
+        """Ends with ERROR what submit did not take."""
+        self._refused.append(request_id)
+        self._counters.departures += 1
+
     def cancel(self, request_id: str) -> bool:
         """Ends a request with CANCELLED, unless it finishes first. False if it is not (or no more) live."""
         request = self._live.get(request_id)
@@ -97,13 +104,24 @@ class SchedulerCore:
         first = self._deadlines.peek()
         return first[0][0] if first else None
 
+    @property
+    def settled_step(self) -> int:
+        """The last step whose result is in."""
+        return self._ledger.settled_step
+
+    def set_window(self, plans: int) -> None:
+        """From now on at most ``plans`` are in flight, 1 to ``Limits.max_in_flight``, its value at first."""
+        if not 1 <= plans <= self._limits.max_in_flight:
+            raise ValueError(f"a window of {plans} plans; 1 to {self._limits.max_in_flight} are allowed")
+        self._window = plans
+
     def plan(self, now: float) -> Plan | None:
         """The next plan, booked as published; past deadlines are seen to first.
 
-        None if there is nothing to do, or if ``max_in_flight`` plans wait for their results.
+        None if there is nothing to do, or if a window of plans waits for its results.
         """
         self.expire(now)
-        if len(self._ledger.flights) >= self._limits.max_in_flight:
+        if len(self._ledger.flights) >= self._window:
             return None
         draft = Draft(self._ledger, self._limits, self._counters, self._epoch)
         ended = self._announce_ended()
@@ -187,7 +205,9 @@ class SchedulerCore:
             self._counters.departures += 1
 
     def _announce_ended(self) -> tuple[Ended, ...]:
-        ended = tuple(Ended(request_id, request.reason) for request_id, request in self._ending.items())
+        ended = [Ended(request_id, request.reason) for request_id, request in self._ending.items()]
+        ended += [Ended(request_id, Finish.ERROR) for request_id in self._refused]
+        self._refused.clear()
         for request in list(self._ending.values()):
             stay = request.stay
             if stay is not None:
@@ -195,7 +215,7 @@ class SchedulerCore:
                 if stay.phase is not Phase.LEFT:
                     self._ledger.leave(stay)
             self._forget(request)
-        return ended
+        return tuple(ended)
 
     def _finish(self, stay: Stay) -> None:
         self._counters.wasted_rows += stay.scheduled - stay.settled

@@ -14,7 +14,7 @@ class Limits:
     max_num_batched_tokens: int = 2048  # tokens of one step, decoding rows and chunks together
     max_num_seqs: int = 256  # requests that hold a slot at once
     prefill_chunk: int = 512  # tokens of one chunk, at most
-    max_in_flight: int = 2  # plans published and not settled; 1 = synchronous
+    max_in_flight: int = 2  # plans published and not settled, at most; 1 = synchronous
     prefix_cache: bool = True
     priority_seconds: float = 10.0  # the head start that one level of priority buys
     digest_every: int = 64  # steps from one digest to the next
