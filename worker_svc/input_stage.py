@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, connect, read_streams
 from albireo.v1 import log_pb2 as log
-from worker_svc.runner import ModelRunner
-from worker_svc.stage import StagedStep, StageQueue
+from worker_svc.step import Runner, StagedStep
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ class InputStage:
         *,
         incarnation: str,
         after: str,
-        runner: ModelRunner,
-        staged: StageQueue[StagedStep],
+        runner: Runner,
         on_epoch: Callable[[], None],
         stop: threading.Event,
     ) -> None:
@@ -43,27 +42,32 @@ class InputStage:
         self._incarnation = incarnation
         self._after = after
         self._runner = runner
-        self._staged = staged
         self._on_epoch = on_epoch
         self._stop = stop
         self._next: EntryId | None = None  # exact id of the next plan; None before our first epoch
 
-    def run(self) -> None:
+    def steps(self) -> Iterator[StagedStep]:
+        """Staged steps in the order of the log, each as soon as its plan is there; ends with the rank."""
         while not self._stop.is_set():
             replies = read_streams(self._redis, {self._plans: self._after}, block_ms=BLOCK_MS)
+            fetched = time.time_ns()
             for raw_id, data in replies.get(self._plans, ()):
                 self._after = raw_id.decode()
-                self._take(EntryId.parse(raw_id), log.PlanEntry.FromString(data))
+                entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
+                if entry.WhichOneof("entry") == "open":
+                    self._open(entry.open)
+                elif self._next is not None:
+                    yield self._stage(entry_id, entry.plan, fetched)
 
-    def _take(self, entry_id: EntryId, entry: log.PlanEntry) -> None:
-        if entry.WhichOneof("entry") == "open":
-            self._open(entry.open)
-        elif self._next is not None:
-            if entry_id != self._next:
-                raise PlanGap(f"plan {entry_id} came where {self._next} was due")
-            self._next = EntryId(entry_id.epoch, entry_id.step + 1)
-            plan = codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan)
-            self._staged.put(StagedStep(plan, self._runner.prepare(plan)))
+    def _stage(self, entry_id: EntryId, message: log.Plan, fetched: int) -> StagedStep:
+        if entry_id != self._next:
+            raise PlanGap(f"plan {entry_id} came where {self._next} was due")
+        self._next = EntryId(entry_id.epoch, entry_id.step + 1)
+        plan = codec.plan_from_proto(entry_id.epoch, entry_id.step, message)
+        batch = self._runner.prepare(plan)
+        timing = message.timing
+        timing.fetched, timing.staged = fetched, time.time_ns()
+        return StagedStep(plan, batch, timing)
 
     def _open(self, opening: log.EpochOpen) -> None:
         if opening.group_incarnation == self._incarnation:

@@ -11,14 +11,20 @@ from redis.exceptions import RedisError
 
 from albireo.logs import Fenced
 from albireo.process import HealthServer, setup_logging, stop_on_signals
-from worker_svc.model.config import CheckpointError
+from worker_svc.cost_model import CostModel
+from worker_svc.model.checkpoint import weight_bytes
 from worker_svc.model.parallel import TPGroup, compute_threads
 from worker_svc.runner import ModelRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
+from worker_svc.simulated import SimulatedRunner
+from worker_svc.step import Runner
 
 logger = logging.getLogger(__name__)
 
+SMALL_MODEL_BYTES = 64 << 20
+"""Below, a step's matrices are so small that a team of threads waits for one another more than it computes,
+and spins on cores that the other stages and tiers could use."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -28,23 +34,15 @@ def run(settings: WorkerSettings) -> None:
     setup_logging(f"worker-{rank}", settings.log_level)
     stop = stop_on_signals()
     device = _device(settings)
-    torch.set_num_threads(settings.threads or compute_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(_threads(settings))
     health = None
     try:
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
-        runner = ModelRunner(
-            settings.model,
-            group,
-            device=device,
-            dtype=DTYPES[settings.dtype],
-            kv_memory=settings.kv_memory_mib << 20,
-            max_seqs=settings.max_seqs,
-            max_model_len=settings.max_model_len,
-        )
+        runner = _runner(settings, group, device)
         health = HealthServer(settings.host, settings.port) if rank == 0 else None
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         WorkerService(settings, group, runner, health, stop).run()
-    except (CheckpointError, Fenced, RedisError, OSError) as error:
+    except (ValueError, Fenced, RedisError, OSError) as error:
         sys.exit(f"worker-{rank}: {error}")
     except RuntimeError as error:
         if not stop.is_set():
@@ -58,8 +56,39 @@ def run(settings: WorkerSettings) -> None:
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
 
 
+def _threads(settings: WorkerSettings) -> int:
+    if settings.device == "sim":
+        return 1  # nothing is computed, and a team of threads would spin
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    small = weight_bytes(settings.model) // ranks < SMALL_MODEL_BYTES
+    return settings.threads or (1 if small else compute_threads(ranks))
+
+
+def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner:
+    """Raises CheckpointError, and ValueError for a bad cost model."""
+    if settings.device == "sim":
+        return SimulatedRunner(
+            settings.model,
+            CostModel.load(settings.cost_model),
+            tp=group.size,
+            kv_memory=settings.kv_memory_mib << 20,
+            max_seqs=settings.max_seqs,
+            max_model_len=settings.max_model_len,
+        )
+    return ModelRunner(
+        settings.model,
+        group,
+        device=device,
+        dtype=DTYPES[settings.dtype],
+        kv_memory=settings.kv_memory_mib << 20,
+        max_seqs=settings.max_seqs,
+        max_model_len=settings.max_model_len,
+        synchronous=settings.synchronous,
+    )
+
+
 def _device(settings: WorkerSettings) -> torch.device:
-    if settings.device == "cpu":
+    if settings.device != "cuda":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         sys.exit("worker: --device cuda: torch finds no CUDA device")

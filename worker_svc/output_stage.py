@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+
+import numpy as np
 
 from albireo.codec import ended_to_proto
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, StepLog, connect, last_id
-from albireo.plan import Admission, Finish, Plan, SamplingParams, finish_of
+from albireo.plan import Finish, Plan
 from albireo.v1 import log_pb2 as log
-from worker_svc.runner import HostOutput
-from worker_svc.stage import ComputedStep, StageQueue
+from worker_svc.ends import EndFinder
+from worker_svc.step import ComputedStep, HostOutput
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Row:
-    """What the finish decision needs of the request in a slot."""
-
-    incarnation: int
-    sampling: SamplingParams
-    num_outputs: int
-    num_tokens: int
-    finished: bool = False
 
 
 class OutputStage:
@@ -36,21 +27,26 @@ class OutputStage:
         keys: Keys,
         *,
         keep: int,
+        max_seqs: int,
         eos_ids: frozenset[int],
         max_model_len: int,
-        computed: StageQueue[ComputedStep],
     ) -> None:
         self._redis = connect(redis_url)
         self._key = keys.results
         self._results = StepLog(self._redis, keys.results, keep=keep)
-        self._eos_ids = eos_ids
-        self._max_model_len = max_model_len
-        self._computed = computed
-        self._rows: dict[int, _Row] = {}  # by slot; a stale one is replaced by the slot's next admission
+        self._ends = EndFinder(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
+        self._appended = 0  # ns of the Unix clock at which the last result was in the log
 
-    def run(self) -> None:
-        while (step := self._computed.get()) is not None:
-            self._append(step.plan, self._result(step.plan, step.output.to_host()))
+    def put(self, step: ComputedStep, output: HostOutput) -> None:
+        """Appends the result of a step; ``output`` is what ``step.output`` brought to the host."""
+        began = time.time_ns()
+        result = self._result(step.plan, output)
+        timing = result.timing
+        timing.CopyFrom(step.timing)
+        timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.moments()
+        timing.output_begin, timing.previous_appended = began, self._appended
+        self._append(step.plan, result)
+        self._appended = time.time_ns()
 
     def _append(self, plan: Plan, result: log.StepResult) -> None:
         data = log.ResultEntry(result=result).SerializeToString()
@@ -64,48 +60,19 @@ class OutputStage:
 
     def _result(self, plan: Plan, output: HostOutput) -> log.StepResult:
         result = log.StepResult(
-            admitted=[self._admit(admission) for admission in plan.admissions],
+            admitted=[self._ends.admit(admission) for admission in plan.admissions],
             ended=ended_to_proto(plan.ended),
+            decodes=plan.num_decodes,
+            prefill_tokens=sum(chunk.count for chunk in plan.chunks),
         )
-        for index, (slot, incarnation, token) in enumerate(
-            zip(output.slots, output.incarnations, output.ids, strict=True)
-        ):
-            row = self._rows[slot]
-            if row.incarnation != incarnation or row.finished:
-                continue  # a row that was planned before the end was known
-            finish = self._advance(row, token)
-            if finish is not Finish.ERROR and row.sampling.logprobs >= 0:
-                result.logprobs.append(log.RowLogprobs(row=len(result.ids), logprobs=output.logprobs[index]))
-            result.slots.append(slot)
-            result.incarnations.append(incarnation)
-            result.ids.append(max(token, 0))
-            result.finishes.append(finish)
+        counted, finishes = self._ends.advance(output)
+        result.wasted_rows = len(output.ids) - len(counted)
+        result.slots.extend(output.slots[counted].tolist())
+        result.incarnations.extend(output.incarnations[counted].tolist())
+        result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
+        result.finishes.extend(finishes)
+        if output.logprobs:
+            for row, entry in enumerate(counted.tolist()):
+                if entry in output.logprobs and finishes[row] != Finish.ERROR:
+                    result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[entry]))
         return result
-
-    def _admit(self, admission: Admission) -> log.Admitted:
-        self._rows[admission.slot] = _Row(
-            admission.incarnation, admission.sampling, admission.num_outputs, len(admission.tokens)
-        )
-        return log.Admitted(
-            request_id=admission.request_id,
-            incarnation=admission.incarnation,
-            num_outputs=admission.num_outputs,
-            num_cached=admission.num_cached,
-        )
-
-    def _advance(self, row: _Row, token: int) -> Finish:
-        if token < 0:  # the sampler's mark for logits that are not numbers
-            row.finished = True
-            return Finish.ERROR
-        row.num_outputs += 1
-        row.num_tokens += 1
-        finish = finish_of(
-            row.sampling,
-            token,
-            row.num_outputs,
-            row.num_tokens,
-            eos_ids=self._eos_ids,
-            max_model_len=self._max_model_len,
-        )
-        row.finished = finish is not Finish.NONE
-        return finish

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from albireo.plan import BLOCK_SIZE, GroupShape, Plan
 from albireo.v1 import inference_pb2 as api
+from worker_svc.buckets import DecodeBuckets
+from worker_svc.marks import CudaClock, HostMarks, Marks
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate, blocks_in
@@ -19,51 +21,47 @@ from worker_svc.model.parallel import TPGroup
 from worker_svc.sampler import SampledLogprobs, sample
 from worker_svc.slot_table import Ints, SampleRows, SlotTable
 from worker_svc.staging import Staging, StepBatch
+from worker_svc.step import HostOutput
+
+if TYPE_CHECKING:
+    from worker_svc.graphs import DecodeGraphs
 
 
-@dataclass(frozen=True, slots=True)
-class HostOutput:
-    """What a step sampled: parallel lists, one entry a row."""
+class DeviceOutput:
+    """What a step sampled, on its way to the host. Holds what the copies read until they are done."""
 
-    slots: list[int]
-    incarnations: list[int]
-    ids: list[int]  # sampler.FAILED for a row that could not be sampled
-    logprobs: dict[int, api.TokenLogprobs]  # by entry
-
-
-class StepOutput:
-    """Sampled ids on their way to the host. Holds what the copy reads until it is done."""
-
-    def __init__(self, samples: SampleRows, ids: Tensor, logprobs: SampledLogprobs | None) -> None:
+    def __init__(
+        self, samples: SampleRows, ids: Tensor, logprobs: SampledLogprobs | None, marks: Marks
+    ) -> None:
         self._samples = samples
-        self._ids = ids
-        self._logprobs = logprobs
+        self._marks = marks
+        self._found = [ids] if logprobs is None else [ids, logprobs.chosen, logprobs.top_ids, logprobs.top]
+        self._on_host = self._found
         self._done: torch.cuda.Event | None = None
-        self._on_host = ids
         if ids.is_cuda:
-            self._on_host = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
-            self._on_host.copy_(ids, non_blocking=True)
+            # All in the step's own order, so that fetching them does not wait for the steps behind it.
+            self._on_host = [_start_copy(tensor) for tensor in self._found]
             self._done = torch.cuda.Event()
-            self._done.record()
+            self._done.record(torch.cuda.current_stream(ids.device))
 
     def to_host(self) -> HostOutput:
-        """Waits for the step, where it runs on its own. Called once, by the output stage."""
+        """Waits for the step, where it runs on its own. Called once."""
         if self._done is not None:
             self._done.synchronize()
+        ids, *logprobs = self._on_host
         return HostOutput(
-            slots=self._samples.slots.tolist(),
-            incarnations=self._samples.incarnations.tolist(),
-            ids=self._on_host.tolist(),
-            logprobs={} if self._logprobs is None else _logprobs(self._samples.logprobs, self._logprobs),
+            slots=self._samples.slots,
+            incarnations=self._samples.incarnations,
+            ids=ids.numpy(),
+            logprobs=_logprobs(self._samples.logprobs, SampledLogprobs(*logprobs)) if logprobs else {},
         )
+
+    def moments(self) -> list[int]:
+        return self._marks.nanoseconds()
 
 
 class ModelRunner:
-    """One rank's model, KV cache and slot table.
-
-    ``prepare`` and ``reset`` belong to the input stage, ``execute`` to the compute stage; they may run at
-    the same time. All ranks prepare and execute the same plans in the same order.
-    """
+    """One rank's model, KV cache and slot table; see :class:`worker_svc.step.Runner`."""
 
     def __init__(
         self,
@@ -75,8 +73,15 @@ class ModelRunner:
         kv_memory: int,
         max_seqs: int,
         max_model_len: int,
+        synchronous: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
-        """``kv_memory``: bytes for KV blocks on this rank. Raises CheckpointError."""
+        """``kv_memory``: bytes for KV blocks on this rank. Raises CheckpointError.
+
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
+        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top of
+        ``kv_memory``.
+        """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device = device
@@ -89,52 +94,79 @@ class ModelRunner:
         self._group = group
         checkpoint = Checkpoint(directory, dtype)
         self._model = Loader(self.config, checkpoint, group, device, dtype, self.shape.max_model_len).load()
-        # The block beyond the last pads block tables: always there, never written.
-        self._caches = allocate(num_blocks + 1, self.config, group.size, dtype, device)
-        self._last_token = torch.zeros(max_seqs, dtype=torch.int64, device=device)
+        # Two blocks beyond the last: one pads block tables and is never written, one takes what the padding
+        # rows of a graph write and is never read. The slot beyond the last is where those find a token.
+        self._cache = allocate(num_blocks + 2, self.config, group.size, dtype, device)
+        self._last_token = torch.zeros(max_seqs + 1, dtype=torch.int64, device=device)
+        self._host_last_token = np.zeros(max_seqs + 1, dtype=np.int64) if synchronous else None
+        self._no_ids = torch.zeros(0, dtype=torch.int64, device=device)
         self._table = SlotTable(self.shape, self.config.eos_ids)
-        self._staging = Staging(device, dtype)
+        self._staging = Staging(device, dtype, self.shape.max_model_len)
+        self._clock = CudaClock(device) if device.type == "cuda" else None
+        self._buckets: DecodeBuckets | None = None
+        self._graphs: DecodeGraphs | None = None
+        if device.type == "cuda" and cuda_graphs:
+            from worker_svc.graphs import DecodeGraphs  # no business of a machine without CUDA
+
+            self._buckets = DecodeBuckets(self.shape)
+            self._graphs = DecodeGraphs(
+                self._model,
+                self._cache,
+                self._last_token,
+                max_words=self._buckets.max_words,
+                max_model_len=self.shape.max_model_len,
+                dtype=dtype,
+            )
 
     def reset(self) -> None:
-        """Forgets all requests. Steps that were prepared before may still be executed."""
         self._table.reset()
 
     @torch.inference_mode()
     def prepare(self, plan: Plan) -> StepBatch:
-        """Applies a plan and stages its step. Raises TableMismatch."""
-        return self._staging.stage(self._table.apply(plan))
+        batch, bucket = self._table.apply(plan), None
+        if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
+            batch = self._buckets.pad(batch, bucket)
+        if self._host_last_token is None:
+            return self._staging.stage(batch, bucket=bucket)
+        return self._staging.stage(batch, self._host_last_token[batch.decode_slots], bucket)
+
+    def feed_back(self, output: HostOutput) -> None:
+        if self._host_last_token is None:
+            raise RuntimeError("ids come from the device: this runner is not synchronous")
+        self._host_last_token[output.slots] = np.maximum(output.ids, 0)
 
     @torch.inference_mode()
-    def execute(self, batch: StepBatch) -> StepOutput:
-        """Launches a step: forward, sampling, and the sampled ids into ``last_token``."""
-        samples = batch.host.samples
-        if not len(batch.host.positions):
-            return StepOutput(samples, batch.sample_slots, None)
-        self._await_copies(batch)
-        logits = self._model(
-            self._input_ids(batch),
+    def execute(self, batch: StepBatch) -> DeviceOutput:
+        samples, marks = batch.host.samples, HostMarks() if self._clock is None else self._clock.marks()
+        ids, logprobs = self._no_ids, None
+        batch.await_copies()
+        marks.mark()
+        if len(batch.fresh):
+            self._cache.clear(batch.fresh)
+        logits = self._forward(batch) if len(batch.host.positions) else None
+        marks.mark()
+        if logits is not None and len(samples.slots):
+            ids, logprobs = self._sample(logits, batch)
+            self._last_token.index_copy_(0, batch.sample_slots, ids.clamp(min=0))
+        marks.mark()
+        batch.lease.release()
+        return DeviceOutput(samples, ids, logprobs, marks)
+
+    def _forward(self, batch: StepBatch) -> Tensor:
+        """Decoding rows take the token that the last step left on the device; synchronous ones brought it."""
+        if batch.decode_ids is not None:
+            self._last_token.index_copy_(0, batch.decode_slots, batch.decode_ids)
+        if self._graphs is not None and batch.bucket is not None:
+            words = batch.lease.words[: batch.bucket.words]
+            return self._graphs.run(batch.bucket, words, len(batch.host.samples.slots))
+        return self._model(
+            torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids]),
             batch.positions,
             batch.kv_rows,
             batch.sample_rows,
             batch.attention,
-            self._caches,
+            self._cache.layers,
         )
-        if not len(samples.slots):
-            return StepOutput(samples, batch.sample_slots, None)
-        ids, logprobs = self._sample(logits, batch)
-        self._last_token.index_copy_(0, batch.sample_slots, ids.clamp(min=0))
-        return StepOutput(samples, ids, logprobs)
-
-    def _await_copies(self, batch: StepBatch) -> None:
-        if batch.ready is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(batch.ready)
-            for tensor in batch.copied:
-                tensor.record_stream(stream)  # the copy stream must not reuse it before we are done
-
-    def _input_ids(self, batch: StepBatch) -> Tensor:
-        """Decoding rows take the token that the last step left on the device."""
-        return torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids])
 
     def _sample(self, logits: Tensor, batch: StepBatch) -> tuple[Tensor, SampledLogprobs | None]:
         """Rank 0 samples the gathered logits for all; the padding of the vocabulary is cut off."""
@@ -143,6 +175,11 @@ class ModelRunner:
             return self._group.broadcast(torch.empty_like(batch.sample_slots)), None
         ids, logprobs = sample(whole[:, : self.config.vocab_size], batch.sampling)
         return self._group.broadcast(ids), logprobs
+
+
+def _start_copy(tensor: Tensor) -> Tensor:
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def _logprobs(wanted: Ints, found: SampledLogprobs) -> dict[int, api.TokenLogprobs]:

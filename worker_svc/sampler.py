@@ -54,7 +54,8 @@ def sample(logits: Tensor, params: SamplingTensors) -> tuple[Tensor, SampledLogp
     wanted = params.logprob_rows
     raw = logits.index_select(0, wanted).log_softmax(-1) if len(wanted) else None
     if len(params.masked_rows):
-        logits[params.masked_rows, params.masked_ids] = -torch.inf
+        # A Python number here would be copied to the device, and waited for.
+        logits.index_put_((params.masked_rows, params.masked_ids), logits.new_full((), -torch.inf))
     ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     if len(params.greedy):
         whole = len(params.greedy) == len(logits)

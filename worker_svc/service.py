@@ -2,11 +2,15 @@
 
 input (thread) -> compute (main thread) -> output (thread, rank 0). Every rank reads the plan log
 itself; rank 0 alone announces the group and writes results.
+
+In synchronous mode the same stages run one after the other in the main thread, and the ids of a step go
+to the next by way of the host.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import uuid
 
@@ -14,20 +18,23 @@ import torch
 
 from albireo.keys import Keys
 from albireo.logs import Lease, connect, last_id
-from albireo.process import HealthServer
+from albireo.process import HealthServer, freeze_heap
 from albireo.v1 import log_pb2 as log
 from worker_svc.input_stage import InputStage
 from worker_svc.keeper import StepWatch, keep
 from worker_svc.model.parallel import TPGroup
 from worker_svc.output_stage import OutputStage
-from worker_svc.runner import ModelRunner
 from worker_svc.settings import WorkerSettings
-from worker_svc.stage import ComputedStep, StagedStep, StageQueue, start_stage
+from worker_svc.stage import StageQueue, start_stage
+from worker_svc.step import ComputedStep, Runner, StagedStep
 
 logger = logging.getLogger(__name__)
 
 # One step running and one staged behind it: the ring of staging buffers is larger than that.
 QUEUE_SIZE = 2
+
+SWITCH_SECONDS = 50e-6
+"""Python lets a thread keep the interpreter for 5 ms by default, which is longer than a small step."""
 
 
 class WorkerService:
@@ -37,7 +44,7 @@ class WorkerService:
         self,
         settings: WorkerSettings,
         group: TPGroup,
-        runner: ModelRunner,
+        runner: Runner,
         health: HealthServer | None,
         stop: threading.Event,
     ) -> None:
@@ -65,40 +72,73 @@ class WorkerService:
             incarnation=incarnation,
             after=after,
             runner=self._runner,
-            staged=self._staged,
             on_epoch=self._on_epoch,
             stop=self._stop,
         )
-        start_stage("input", input_stage.run, self._stop)
         start_stage("keeper", lambda: self._keep(lease), self._stop)
-        if self._group.rank == 0:
-            output_stage = OutputStage(
-                self._settings.redis_url,
-                self._keys,
-                keep=self._settings.log_entries,
-                eos_ids=self._runner.config.eos_ids,
-                max_model_len=self._runner.shape.max_model_len,
-                computed=self._computed,
-            )
-            start_stage("output", output_stage.run, self._stop)
+        output_stage = self._output_stage() if self._group.rank == 0 else None
         try:
-            self._compute()
+            if self._settings.synchronous:
+                self._run_in_turn(input_stage, output_stage)
+            else:
+                self._run_overlapped(input_stage, output_stage)
         finally:
             if lease is not None:
                 lease.release()
 
-    def _compute(self) -> None:
-        """The compute stage: launches steps in the order of the log (T3 and T4)."""
+    def _run_overlapped(self, input_stage: InputStage, output_stage: OutputStage | None) -> None:
+        """This thread is the compute stage; it waits for nothing but staged steps."""
+        freeze_heap()
+        # The stages share an interpreter: one that computes must not wait long for one that has work.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        start_stage("input", lambda: self._stage(input_stage), self._stop)
+        if output_stage is not None:
+            start_stage("output", lambda: self._put_out(output_stage), self._stop)
         while (step := self._staged.get()) is not None:
-            self._watch.begin()
-            output = self._runner.execute(step.batch)
-            self._watch.end()
-            if self._group.rank == 0:
-                self._computed.put(ComputedStep(step.plan, output))
+            computed = self._compute(step)
+            if output_stage is not None:
+                self._computed.put(computed)
+
+    def _run_in_turn(self, input_stage: InputStage, output_stage: OutputStage | None) -> None:
+        for step in input_stage.steps():
+            computed = self._compute(step)
+            output = computed.output.to_host()
+            self._runner.feed_back(output)
+            if output_stage is not None:
+                output_stage.put(computed, output)
+
+    def _stage(self, input_stage: InputStage) -> None:
+        _compute_alone()
+        for step in input_stage.steps():
+            self._staged.put(step)
+
+    def _put_out(self, output_stage: OutputStage) -> None:
+        _compute_alone()
+        while (computed := self._computed.get()) is not None:
+            output_stage.put(computed, computed.output.to_host())
+
+    def _compute(self, step: StagedStep) -> ComputedStep:
+        """Launches one step (T3 and T4)."""
+        self._watch.begin()
+        output = self._runner.execute(step.batch)
+        self._watch.end()
+        return ComputedStep(step.plan, output, step.timing)
+
+    def _output_stage(self) -> OutputStage:
+        return OutputStage(
+            self._settings.redis_url,
+            self._keys,
+            keep=self._settings.log_entries,
+            max_seqs=self._runner.shape.max_seqs,
+            eos_ids=self._runner.config.eos_ids,
+            max_model_len=self._runner.shape.max_model_len,
+        )
 
     def _agree_on_incarnation(self) -> str:
         """A name for this life of the group, chosen by rank 0."""
-        name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(self._runner.device)
+        name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8)
+        if self._settings.device == "cuda":
+            name = name.cuda()
         return bytes(self._group.broadcast(name).tolist()).hex()
 
     def _announce(self, incarnation: str) -> Lease:
@@ -140,3 +180,12 @@ class WorkerService:
             step_timeout=settings.step_timeout_seconds,
             every=settings.group_ttl_seconds / 6,
         )
+
+
+def _compute_alone() -> None:
+    """Keeps this thread's tensor operations to itself.
+
+    By default each thread that calls torch gets a team of OpenMP threads, which spin between two
+    operations: on the cores where the compute stage's team should run. The setting is the thread's own.
+    """
+    torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings
+from albireo.settings import ServiceSettings, synchronous_field
 
 
 class WorkerSettings(ServiceSettings):
@@ -17,14 +17,23 @@ class WorkerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="ALBIREO_WORKER_")
 
     model: Path = Field(description="Directory of the checkpoint, in Hugging Face layout.")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs: cpu or cuda.")
+    device: Literal["cpu", "cuda", "sim"] = Field(
+        "cpu",
+        description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
+    )
+    cost_model: str = Field(
+        "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
+    )
+    synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     kv_memory_mib: int = Field(512, ge=1, description="Memory for KV blocks on each rank, in MiB.")
     max_seqs: int = Field(64, ge=1, le=65536, description="Slots: most requests that run at once.")
     max_model_len: int = Field(
         8192, ge=2, description="Most tokens of one request, prompt and output; the model's limit holds too."
     )
-    threads: int = Field(0, ge=0, description="Compute threads of this rank; 0: its share of the cores.")
+    threads: int = Field(
+        0, ge=0, description="Compute threads of this rank; 0: its share of the cores, one for a small model."
+    )
     host: str = Field("127.0.0.1", description="Address of the health endpoint (rank 0 only).")
     port: int = Field(50053, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
     group_ttl_seconds: float = Field(

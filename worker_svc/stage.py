@@ -1,4 +1,4 @@
-"""What the three stages of a rank share: the steps they pass on, and bounded queues that can be stopped.
+"""What joins the three stages of a rank: bounded queues that can be stopped, and threads that fail loudly.
 
 A plan enters at the input stage, becomes a staged step, is computed, and leaves through the output
 stage. Each stage has one thread; the queues between them keep the order.
@@ -11,12 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-from albireo.plan import Plan
-from worker_svc.runner import StepOutput
-from worker_svc.staging import StepBatch
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +19,6 @@ POLL_SECONDS = 0.25
 """How often a waiting stage looks whether it should stop."""
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class StagedStep:
-    """A step whose tensors are on the device, but for the ids of decoding rows."""
-
-    plan: Plan
-    batch: StepBatch
-
-
-@dataclass(frozen=True, slots=True)
-class ComputedStep:
-    """A step that has been launched; its output may still be under way on the device."""
-
-    plan: Plan
-    output: StepOutput
 
 
 class StageQueue(Generic[Item]):

@@ -39,11 +39,10 @@ class ChunkView:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """The rows of a step: decode groups, then chunks. And the blocks that the step must clear first."""
+    """The rows of a step: decode groups, then chunks."""
 
     decodes: tuple[DecodeGroup, ...]
     chunks: tuple[ChunkView, ...]
-    fresh: Tensor  # blocks that the step's requests were just granted, those of a prefix hit left out
 
 
 class Attention(Protocol):
@@ -62,7 +61,11 @@ class SdpaAttention:
     """
 
     def __init__(self) -> None:
-        # One gather buffer for all layers: fresh ones of this size would cost a page fault each page.
+        # cuDNN's attention, torch's first choice on Hopper, builds a plan for every new shape, which takes
+        # the host tens of milliseconds; here the shape changes with the contexts.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        # One gather buffer for all layers: fresh ones of this size would cost a page fault each page. On the
+        # CPU only: torch keeps CUDA memory, and a graph must not refer to a buffer that may be replaced.
         self._keys = torch.empty(0)
         self._values = torch.empty(0)
 
@@ -87,6 +90,14 @@ class SdpaAttention:
 
     def _gather(self, cache: LayerCache, blocks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Keys and values ``[rows, kv heads, context, head_dim]`` of ``rows`` requests."""
+        if cache.keys.is_cuda:
+            keys, values = cache.keys.index_select(0, blocks), cache.values.index_select(0, blocks)
+        else:
+            keys, values = self._into_buffers(cache, blocks)
+        split = (rows, len(blocks) // rows * BLOCK_SIZE, *cache.keys.shape[2:])
+        return keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)
+
+    def _into_buffers(self, cache: LayerCache, blocks: Tensor) -> tuple[Tensor, Tensor]:
         shape = (len(blocks), *cache.keys.shape[1:])
         size = len(blocks) * cache.keys[0].numel()
         if self._keys.numel() < size or self._keys.dtype != cache.keys.dtype:
@@ -94,6 +105,4 @@ class SdpaAttention:
         keys, values = self._keys[:size].view(shape), self._values[:size].view(shape)
         torch.index_select(cache.keys, 0, blocks, out=keys)
         torch.index_select(cache.values, 0, blocks, out=values)
-        context = len(blocks) // rows * BLOCK_SIZE
-        split = (rows, context, *shape[2:])
-        return keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)
+        return keys, values

