@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import cast
 
 import grpc
@@ -17,6 +18,7 @@ from gateway.follower import Follower
 from gateway.inference import Context, refuse
 from gateway.refusal import Refusal, unavailable
 from gateway.settings import GatewaySettings
+from gateway.steps import StepFeed
 from gateway.validation import Validator
 
 
@@ -29,12 +31,14 @@ class ControlService(control_pb2_grpc.ControlServicer):
         checkpoint: Checkpoint,
         validator: Validator,
         follower: Follower,
+        steps: StepFeed,
         redis: Redis,
     ) -> None:
         self._settings = settings
         self._checkpoint = checkpoint
         self._validator = validator
         self._follower = follower
+        self._steps = steps
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
@@ -81,3 +85,22 @@ class ControlService(control_pb2_grpc.ControlServicer):
         if data is None:
             await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
         return control.Load.FromString(data)
+
+    async def GetStepStats(self, request: control.GetStepStatsRequest, context: Context) -> control.StepStats:
+        try:
+            self._validator.check_model(request.model)
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        return self._steps.stats.message(simulated=self._follower.simulated)
+
+    async def WatchSteps(
+        self, request: control.WatchStepsRequest, context: Context
+    ) -> AsyncIterator[control.StepRecord]:
+        try:
+            self._validator.check_model(request.model)
+            async for record in self._steps.watch():
+                yield record
+        except Refusal as refusal:
+            await refuse(context, refusal)
+        except OverflowError as error:
+            await refuse(context, Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))

@@ -16,7 +16,9 @@ from redis.exceptions import RedisError
 from albireo.keys import Keys
 from albireo.logs import FIELD, RECONNECT_SECONDS, EntryId
 from albireo.plan import Finish
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
+from gateway.steps import StepFeed
 from gateway.stream import Failure, TokenStream
 
 logger = logging.getLogger(__name__)
@@ -36,8 +38,9 @@ class Follower:
     its first rows may come, while the answer to the submission is still under way.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, on_alive: Callable[[bool], None]) -> None:
-        """``on_alive`` is told whenever a scheduler with a group appears or is gone."""
+    def __init__(self, redis: Redis, keys: Keys, steps: StepFeed, on_alive: Callable[[bool], None]) -> None:
+        """``steps`` is fed every step; ``on_alive`` is told when a scheduler with a group comes or goes."""
+        self._steps = steps
         self._redis = redis
         self._keys = keys
         self._on_alive = on_alive
@@ -47,6 +50,11 @@ class Follower:
         self._last = EntryId(0, 0)
         self._stopping = asyncio.Event()
         self.group: log.GroupInfo | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the group only pretends to compute."""
+        return self.group is not None and self.group.device == "sim"
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -103,11 +111,12 @@ class Follower:
                 await asyncio.sleep(0.1)
                 continue
             failing_since = None
+            received = time.time_ns()
             for _, entries in replies:
                 for raw_id, fields in entries:
-                    self._take(EntryId.parse(raw_id), log.ResultEntry.FromString(fields[FIELD]))
+                    self._take(EntryId.parse(raw_id), log.ResultEntry.FromString(fields[FIELD]), received)
 
-    def _take(self, entry_id: EntryId, entry: log.ResultEntry) -> None:
+    def _take(self, entry_id: EntryId, entry: log.ResultEntry, received: int) -> None:
         last, self._last = self._last, entry_id
         if entry.WhichOneof("entry") == "open":
             self._rows.clear()
@@ -119,6 +128,21 @@ class Follower:
             logger.warning("results %s to %s were trimmed before they were read", last, entry_id)
             self.fail_all(_unavailable("this gateway fell behind the results log"))
         self._hand_out(entry.result)
+        self._steps.put(self._record(entry_id, entry.result, received))
+
+    def _record(self, entry_id: EntryId, result: log.StepResult, received: int) -> control.StepRecord:
+        return control.StepRecord(
+            epoch=entry_id.epoch,
+            step=entry_id.step,
+            timing=result.timing,
+            decodes=result.decodes,
+            prefill_tokens=result.prefill_tokens,
+            tokens=len(result.ids),
+            wasted_rows=result.wasted_rows,
+            simulated=self.simulated,
+            received=received,
+            handed_out=time.time_ns(),
+        )
 
     def _hand_out(self, result: log.StepResult) -> None:
         for admitted in result.admitted:

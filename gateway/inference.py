@@ -16,7 +16,7 @@ from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
-from gateway.refusal import Refusal, unavailable
+from gateway.refusal import Refusal, unavailable, unsupported
 from gateway.stream import Failure, TokenStream
 from gateway.submission import Submitter, digest_of
 from gateway.validation import REQUEST_ID, Validator
@@ -41,13 +41,15 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         vocabulary: Vocabulary,
         *,
         max_deadline: float,
+        sink: bool,
     ) -> None:
-        """``max_deadline``: most seconds of any request."""
+        """``max_deadline``: most seconds of any request. ``sink``: send no tokens, to measure without."""
         self._validator = validator
         self._submitter = submitter
         self._follower = follower
         self._vocabulary = vocabulary
         self._max_deadline = max_deadline
+        self._sink = sink
         self._cancellations: set[asyncio.Task[None]] = set()
 
     async def Generate(
@@ -65,7 +67,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             yield api.GenerateEvent(accepted=accepted)
             async for event in stream.events():
-                yield event
+                if not (self._sink and event.HasField("tokens")):
+                    yield event
         finally:
             timer.cancel()
             # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
@@ -111,6 +114,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if self._follower.group is None:
             raise unavailable("no worker group is alive")
         valid = await _checked(self._validator.generate, request, self._follower.group.max_model_len)
+        if self._follower.simulated and valid.sampling.logprobs >= 0:
+            raise unsupported("sampling.logprobs", "the simulated device has no probabilities")
         stream = TokenStream(valid, self._vocabulary)
         try:
             self._follower.register(stream)
@@ -130,7 +135,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             raise
         self._follower.bind(stream, epoch)
         return stream, api.Accepted(
-            request_id=valid.request_id, prompt_tokens=len(valid.prompt), seed=valid.sampling.seed
+            request_id=valid.request_id,
+            prompt_tokens=len(valid.prompt),
+            seed=valid.sampling.seed,
+            simulated=self._follower.simulated,
         )
 
     def _cancel_soon(self, request_id: str) -> None:

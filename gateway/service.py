@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo.keys import Keys
-from albireo.process import setup_logging
+from albireo.process import freeze_heap, setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
@@ -23,6 +23,7 @@ from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.settings import GatewaySettings
+from gateway.steps import StepFeed
 from gateway.submission import Submitter
 from gateway.validation import Validator
 
@@ -47,15 +48,17 @@ class Gateway:
         submitter = Submitter(
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
-        self.follower = Follower(self._redis, keys, self._on_alive)
+        steps = StepFeed()
+        self.follower = Follower(self._redis, keys, steps, self._on_alive)
         self._inference = InferenceService(
             validator,
             submitter,
             self.follower,
             Vocabulary(checkpoint.tokenizer),
             max_deadline=settings.max_deadline_seconds,
+            sink=settings.sink,
         )
-        self._control = ControlService(settings, checkpoint, validator, self.follower, self._redis)
+        self._control = ControlService(settings, checkpoint, validator, self.follower, steps, self._redis)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,6 +131,7 @@ class Gateway:
 async def _serve(settings: GatewaySettings) -> None:
     gateway = Gateway(settings)
     await gateway.start()
+    freeze_heap()
     logger.info("listening on %s:%d", settings.host, gateway.port)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

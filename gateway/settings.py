@@ -28,4 +28,7 @@ class GatewaySettings(ServiceSettings):
         3600.0, gt=0, description="How long a request id stays taken after it was accepted."
     )
     drain_seconds: float = Field(5.0, ge=0, description="Grace for running streams when told to stop.")
+    sink: bool = Field(
+        False, description="For measurements: detokenize all tokens, send clients only how streams end."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")

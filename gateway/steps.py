@@ -1,0 +1,44 @@
+"""The steps of the results log, as this gateway sees them pass: counted, and handed to who watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from albireo.steps import StepWindow
+from albireo.v1 import control_pb2 as control
+from gateway.step_stats import StepStats
+
+MAX_PENDING = 1024
+"""Records that wait for a watcher; one that reads too slowly misses the ones after."""
+MAX_WATCHERS = 16
+
+
+class StepFeed:
+    """Fed by the follower with every step's record."""
+
+    def __init__(self) -> None:
+        self.stats = StepStats()
+        self._window = StepWindow()
+        self._watchers: set[asyncio.Queue[control.StepRecord]] = set()
+
+    def put(self, record: control.StepRecord) -> None:
+        times = self._window.push(record)
+        if times is not None:
+            self.stats.add(times)
+        self.stats.waste(record.wasted_rows)
+        for queue in self._watchers:
+            if not queue.full():
+                queue.put_nowait(record)
+
+    async def watch(self) -> AsyncGenerator[control.StepRecord, None]:
+        """Records from now on, until the caller leaves. Raises OverflowError where too many watch."""
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise OverflowError(f"{MAX_WATCHERS} clients watch already")
+        queue: asyncio.Queue[control.StepRecord] = asyncio.Queue(MAX_PENDING)
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
