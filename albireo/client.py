@@ -88,5 +88,9 @@ class Client:
     def model_info(self, *, timeout: float = 10) -> control_pb2.ModelInfo:
         return self._control.GetModelInfo(control_pb2.GetModelInfoRequest(), timeout=timeout)
 
+    def watch_steps(self) -> Any:
+        """A call that yields every step's ``StepRecord`` until it is cancelled."""
+        return self._control.WatchSteps(control_pb2.WatchStepsRequest())
+
     def load(self, *, timeout: float = 10) -> control_pb2.Load:
         return self._control.GetLoad(control_pb2.GetLoadRequest(), timeout=timeout)

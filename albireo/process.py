@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,6 +15,19 @@ from types import FrameType
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
+PARENT_VARIABLE = "ALBIREO_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Where a supervisor started this process: its death ends us too, however it died (Linux only)."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before we asked
+        sys.exit("the supervisor is gone")
 
 
 def setup_logging(service: str, level: str = "INFO") -> None:
@@ -31,6 +47,15 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     return stop
+
+
+def freeze_heap() -> None:
+    """Call once everything is loaded: what is there now is never looked at by the garbage collector again.
+
+    A full collection otherwise walks all modules, torch's among them, in the middle of some step.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class HealthServer:

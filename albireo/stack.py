@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +18,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from albireo.redis_server import LocalRedis
-from albireo.settings import ServiceSettings
+from albireo.settings import ServiceSettings, synchronous_field
 from albireo.supervisor import Command, Supervisor, Unit
 
 HEALTH_POLL_SECONDS = 0.1
+GATEWAY_NICENESS = 5
 
 
 class StackSettings(ServiceSettings):
@@ -41,7 +43,14 @@ class StackSettings(ServiceSettings):
     )
     model: Path = Field(Path("models/tiny"), description="Directory of the checkpoint.")
     tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs: cpu or cuda.")
+    device: Literal["cpu", "cuda", "sim"] = Field(
+        "cpu",
+        description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
+    )
+    cost_model: str = Field(
+        "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
+    )
+    synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
@@ -56,8 +65,10 @@ class StackError(RuntimeError):
 class Stack:
     """A context manager around the running processes."""
 
-    def __init__(self, settings: StackSettings) -> None:
+    def __init__(self, settings: StackSettings, environment: Mapping[str, str] | None = None) -> None:
+        """``environment``: options of the services, as their own variables."""
         self.settings = settings
+        self._environment = environment or {}
         self.model_name = settings.model_name or settings.model.resolve().name
         self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
         self.units: dict[str, Unit] = {}
@@ -120,11 +131,15 @@ class Stack:
             "ALBIREO_REDIS_URL": redis_url,
             "ALBIREO_MODEL_NAME": self.model_name,
             "ALBIREO_GROUP": self.settings.group,
+            "ALBIREO_SYNCHRONOUS": str(self.settings.synchronous),
             "PYTHONUNBUFFERED": "1",
             f"ALBIREO_{service.upper()}_PORT": "0",
         }
         arguments = [sys.executable, "-m", "albireo.cli", service]
-        return Command(name or service, arguments, {**environment, **(extra or {})})
+        # Where all tiers share the cores, streaming gives way to steps: a message then carries more tokens.
+        niceness = GATEWAY_NICENESS if service == "gateway" else 0
+        variables = {**environment, **(extra or {}), **self._environment}
+        return Command(name or service, arguments, variables, niceness)
 
     def _gateway(self, redis_url: str) -> Command:
         host, _, port = self.target.rpartition(":")
@@ -144,6 +159,7 @@ class Stack:
             "ALBIREO_WORKER_MODEL": str(settings.model),
             "ALBIREO_WORKER_DEVICE": settings.device,
             "ALBIREO_WORKER_DTYPE": settings.dtype,
+            "ALBIREO_WORKER_COST_MODEL": settings.cost_model,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(settings.tp),

@@ -5,10 +5,8 @@ A unit is what lives and dies together: one service, or all ranks of a worker gr
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -17,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from albireo.process import PARENT_VARIABLE
+
 logger = logging.getLogger(__name__)
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
 POLL_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1
 
 
 class GaveUp(RuntimeError):
@@ -36,11 +35,7 @@ class Command:
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
-
-
-def _die_with_parent() -> None:
-    # Linux: a killed supervisor must not leave servers behind. Elsewhere they are left to the user.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    niceness: int = 0  # added to ours: what gives way to the others where cores are short
 
 
 class Unit:
@@ -61,18 +56,20 @@ class Unit:
         self._starts.append(time.monotonic())
         for command in self._commands:
             with (self._logs / f"{command.name}.log").open("ab") as log:
-                self._processes.append(
-                    subprocess.Popen(
-                        list(command.arguments),
-                        env={**os.environ, **command.environment},
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        # An interrupt at the terminal is ours to handle, in order.
-                        start_new_session=True,
-                        preexec_fn=_die_with_parent,
-                    )
+                process = subprocess.Popen(
+                    list(command.arguments),
+                    env={**os.environ, **command.environment, PARENT_VARIABLE: str(os.getpid())},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # An interrupt at the terminal is ours to handle, in order.
+                    start_new_session=True,
                 )
+                # From outside: code of ours between fork and exec would meet gRPC's threads, and may abort.
+                os.setpriority(
+                    os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + command.niceness
+                )
+                self._processes.append(process)
 
     def failed(self) -> bool:
         """True when any of its processes has ended."""

@@ -27,6 +27,12 @@ class Record:
     def tokens(self) -> int:
         return sum(count for _, count in self.arrivals)
 
+    @property
+    def tpot(self) -> float | None:
+        """(last token - first token) / (tokens - 1); None for a request of one token or none."""
+        tokens = self.tokens
+        return (self.arrivals[-1][0] - self.arrivals[0][0]) / (tokens - 1) if tokens > 1 else None
+
 
 async def _run_one(
     stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest, timeout: float

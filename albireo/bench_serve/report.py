@@ -38,7 +38,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     good = [r for r in records if not r.error and r.arrivals]
     seconds = max((r.ended for r in records), default=0.0) - min((r.sent for r in records), default=0.0)
     ttft = [r.arrivals[0][0] - r.sent for r in good]
-    tpot = [(r.arrivals[-1][0] - r.arrivals[0][0]) / (r.tokens - 1) for r in good if r.tokens > 1]
+    tpot = [r.tpot for r in good if r.tpot is not None]
     between: list[float] = []
     for record in good:
         for (before, _), (at, count) in zip(record.arrivals, record.arrivals[1:], strict=False):

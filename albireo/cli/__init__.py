@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from albireo.cli import bench, chat, generate, up
+from albireo.cli import bench, chat, generate, trace, up
+from albireo.process import end_with_parent
 from albireo.settings import command
 from albireo.stack import StackSettings
 from gateway.settings import GatewaySettings
@@ -46,9 +47,11 @@ app.command("scheduler")(command(SchedulerSettings, _scheduler))
 app.command("worker")(command(WorkerSettings, _worker))
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("trace")(trace.trace)
 app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
     """Entry point of the console script."""
+    end_with_parent()
     app()

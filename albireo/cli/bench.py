@@ -1,4 +1,4 @@
-"""``albireo bench``: measurements against a running stack."""
+"""``albireo bench``: measurements."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from albireo.bench_serve.lengths import Draw, parse_lengths
 from albireo.bench_serve.load import Record, make_requests, run_load
 from albireo.bench_serve.report import summarize, table
+from albireo.cli.overhead import overhead
 from albireo.cli.terminal import TARGET, Target, describe, fail
 from albireo.client import Client
 
-app = typer.Typer(help="Measurements against a running stack.", no_args_is_help=True)
-
-
-@app.callback()
-def _bench() -> None:
-    """A callback keeps `serve` a subcommand while it is the only one."""
+app = typer.Typer(help="Measurements.", no_args_is_help=True)
+app.command()(overhead)
 
 
 def _lengths(option: str, text: str) -> Draw:

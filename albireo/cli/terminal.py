@@ -27,10 +27,12 @@ class Answer:
     ttft: float = 0.0  # seconds to the first token
     seconds: float = 0.0  # from the first token to the last
     finish: str = ""
+    simulated: bool = False
 
     def summary(self) -> str:
         rate = f"{(self.tokens - 1) / self.seconds:.1f} tokens/s" if self.seconds > 0 else "-- tokens/s"
-        return f"{self.tokens} tokens, TTFT {self.ttft * 1000:.0f} ms, {rate}, finish: {self.finish}"
+        label = "SIMULATED device, the tokens are made up: " if self.simulated else ""
+        return f"{label}{self.tokens} tokens, TTFT {self.ttft * 1000:.0f} ms, {rate}, finish: {self.finish}"
 
 
 def stream_answer(events: Iterator[api.GenerateEvent], *, show: bool = True) -> Answer:
@@ -49,6 +51,8 @@ def stream_answer(events: Iterator[api.GenerateEvent], *, show: bool = True) -> 
                 if show:
                     sys.stdout.write(event.tokens.text)
                     sys.stdout.flush()
+            elif kind == "accepted":
+                answer.simulated = event.accepted.simulated
             elif kind == "finished":
                 answer.finish = (
                     api.FinishReason.Name(event.finished.reason).removeprefix("FINISH_REASON_").lower()

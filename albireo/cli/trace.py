@@ -1,0 +1,51 @@
+"""``albireo trace``: a few seconds of a running stack, to be looked at."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+
+from albireo.cli.terminal import TARGET, Target, describe, fail
+from albireo.client import Client
+from albireo.trace import chrome_trace
+from albireo.trace_picture import draw
+
+
+def trace(
+    output: Annotated[Path, typer.Argument(help="File to write, Chrome trace format (JSON).")],
+    target: Target = TARGET,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long to record.")] = 3.0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw a few steps into this PNG (needs albireo[bench]).")
+    ] = None,
+    picture_steps: Annotated[int, typer.Option(min=1, max=50, help="Steps in the picture.")] = 4,
+) -> None:
+    """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
+    records = []
+    try:
+        with Client(target) as client:
+            call = client.watch_steps()
+            timer = threading.Timer(seconds, call.cancel)
+            timer.start()
+            try:
+                for record in call:
+                    records.append(record)  # noqa: PERF402  (kept when the call is cancelled)
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.CANCELLED:
+                    raise
+            finally:
+                timer.cancel()
+    except grpc.RpcError as error:
+        fail(describe(error))
+    if not records:
+        fail(f"no step ran in {seconds:g} s: is there any load?")
+    found = chrome_trace(records)
+    output.write_text(json.dumps(found), encoding="utf-8")
+    typer.echo(f"{len(records)} steps in {output}: open it in ui.perfetto.dev or chrome://tracing", err=True)
+    if picture is not None:
+        draw(found, picture, first=records[len(records) // 2].step, steps=picture_steps)

@@ -1,0 +1,98 @@
+"""Where the time of steps went: T1..T5 in full, and what of T1, T2 and T5 was visible.
+
+*Visible* is what delayed the next forward: the gap between the end of one step's sampling and the begin
+of the next forward on rank 0, while rows were decoding. It is split by what the later step waited for last:
+the result it was planned on (T5), its plan (T1), its tensors and the hand-over to the compute stage (T2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from albireo.v1 import control_pb2 as control
+
+KEPT_STEPS = 32
+"""More than are ever in flight, so that the record that tells when a settled step was appended is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """One decoding step that followed directly on another; seconds."""
+
+    period: float  # from the begin of the forward before to the begin of this one
+    t1: float  # from what led to the plan having been read, to the plan in the log
+    t2: float  # from the plan's arrival to tensors that are ready
+    t3: float
+    t4: float
+    t5: float  # ids on the host to the result in the log
+    visible_t1: float
+    visible_t2: float
+    visible_t5: float
+    plan_age: float  # how long the plan had been in the log when rank 0 fetched it
+    look_ahead: int
+    rows: int  # decoding ones
+    wasted_rows: int
+
+    @property
+    def visible(self) -> float:
+        return self.visible_t1 + self.visible_t2 + self.visible_t5
+
+
+class StepWindow:
+    """Turns records that come one by one, in order, into times. Keeps as few as that takes."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], control.StepRecord] = {}
+
+    def push(self, record: control.StepRecord) -> StepTimes | None:
+        """Times of the step before this one: what Redis acknowledged for a step is told by the next.
+
+        None for a step that does not decode or prefills, and where a neighbour is not known.
+        """
+        known, epoch, step = self._known, record.epoch, record.step
+        known[epoch, step] = record
+        if len(known) > KEPT_STEPS:
+            del known[next(iter(known))]
+        before, current = known.get((epoch, step - 2)), known.get((epoch, step - 1))
+        if not (before and current and current.decodes) or current.prefill_tokens or before.prefill_tokens:
+            return None
+        after_settled = known.get((epoch, current.timing.settled_step + 1))
+        appended = after_settled.timing.previous_appended if after_settled else 0
+        return _times(before.timing, current, record.timing, appended)
+
+
+def published_at(timing: control.StepTiming, after: control.StepTiming) -> int:
+    """When a plan was in the log: Redis had said so, or a rank had it. The scheduler may be late to hear."""
+    return min(after.previous_published, timing.fetched)
+
+
+def step_times(records: Iterable[control.StepRecord]) -> list[StepTimes]:
+    """Times of all steps of which ``records``, in order, tell enough."""
+    window = StepWindow()
+    return [times for record in records if (times := window.push(record)) is not None]
+
+
+def _times(
+    before: control.StepTiming, record: control.StepRecord, after: control.StepTiming, appended: int
+) -> StepTimes:
+    timing = record.timing
+    free, begin = before.sampling_end, max(before.sampling_end, timing.forward_begin)
+    settled = min(max(appended, free), begin)
+    planned = min(max(timing.fetched, settled), begin)
+    published = published_at(timing, after)
+    return StepTimes(
+        period=(timing.forward_begin - before.forward_begin) / 1e9,
+        t1=(published - timing.plan_begin) / 1e9,
+        t2=(timing.staged - timing.fetched) / 1e9,
+        t3=(timing.sampling_begin - timing.forward_begin) / 1e9,
+        t4=(timing.sampling_end - timing.sampling_begin) / 1e9,
+        t5=(after.previous_appended - timing.output_begin) / 1e9,
+        visible_t1=(planned - settled) / 1e9,
+        visible_t2=(begin - planned) / 1e9,
+        visible_t5=(settled - free) / 1e9,
+        plan_age=(timing.fetched - published) / 1e9,
+        look_ahead=timing.look_ahead,
+        rows=record.decodes,
+        wasted_rows=record.wasted_rows,
+    )
