@@ -1,8 +1,8 @@
-"""Throughput through the whole stack over that of the bare model loop, in turn in one run.
+"""Throughput through the whole stack, overlapped and synchronous, and of the bare model loop, in turn.
 
     python -m bench.whole_stack /tmp/qwen
 
-Both run the same batch to its end: as many requests as there are slots, all at once, prompts of random
+All run the same batch to its end: as many requests as there are slots, all at once, prompts of random
 ids, greedy. The bare loop has no scheduler, no Redis, no gateway and no client beside it.
 """
 
@@ -12,6 +12,8 @@ import asyncio
 import json
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,21 +30,28 @@ from bench.static_batch import run
 from worker_svc.model.parallel import TPGroup, compute_threads
 from worker_svc.runner import ModelRunner
 
+MODES = {"synchronous": True, "overlapped": False}
+
 
 def bare_tokens_per_second(runner: ModelRunner, batch: int, prompt: int, outputs: int) -> float:
     seconds, _ = run(runner, batch, prompt, outputs)
     return batch * outputs / seconds
 
 
-def stack_tokens_per_second(target: str, runner: ModelRunner, batch: int, prompt: int, outputs: int) -> float:
-    """Raises RuntimeError if a request failed: its tokens would be missing from the figure."""
+def stack_tokens_per_second(
+    target: str, number: int, runner: ModelRunner, batch: int, prompt: int, outputs: int
+) -> float:
+    """Each ``number`` has prompts of its own: none is in the prefix cache, which the bare loop lacks.
+
+    Raises RuntimeError if a request failed: its tokens would be missing from the figure.
+    """
     requests = make_requests(
         batch,
         lambda draw: prompt,
         lambda draw: outputs,
         vocab_size=runner.config.vocab_size,
         max_model_len=runner.shape.max_model_len,
-        seed=0,
+        seed=number,
         temperature=0.0,
     )
     summary = summarize(asyncio.run(run_load(target, requests, concurrency=batch)))
@@ -56,10 +65,10 @@ def main(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of each prompt.")] = 128,
     outputs: Annotated[int, typer.Option(min=2, help="New tokens of each request.")] = 129,
-    rounds: Annotated[int, typer.Option(min=1, help="How often both are measured in turn.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all are measured in turn.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Prints tokens/s of both, round by round, and the median of their ratios."""
+    """Prints tokens/s, round by round, and the medians of the ratios."""
     torch.set_num_threads(compute_threads(1))
     runner = ModelRunner(
         checkpoint,
@@ -72,25 +81,47 @@ def main(
     )
     shape = (runner, concurrency, prompt, outputs)
     bare_tokens_per_second(*shape)
-    pairs = []
-    with tempfile.TemporaryDirectory() as data:
-        settings = StackSettings.model_validate({"model": checkpoint, "port": 0, "data_dir": data})
-        with Stack(settings) as stack:
-            stack.wait_ready(threading.Event())
-            stack_tokens_per_second(stack.target, *shape)
-            for _ in range(rounds):
-                bare = bare_tokens_per_second(*shape)
-                pairs.append((bare, stack_tokens_per_second(stack.target, *shape)))
-    ratio = float(np.median([whole / bare for bare, whole in pairs]))
+    rounds_found = []
+    with ExitStack() as running:
+        targets = {
+            mode: running.enter_context(serving(checkpoint, concurrency, synchronous=synchronous))
+            for mode, synchronous in MODES.items()
+        }
+        for target in targets.values():
+            stack_tokens_per_second(target, 0, *shape)
+        for number in range(1, rounds + 1):
+            found = {"bare loop": bare_tokens_per_second(*shape)}
+            for mode, target in targets.items():
+                found[mode] = stack_tokens_per_second(target, number, *shape)
+            rounds_found.append(found)
+    ratios = {
+        "overlapped / bare": _median_ratio(rounds_found, "overlapped", "bare loop"),
+        "overlapped / synchronous": _median_ratio(rounds_found, "overlapped", "synchronous"),
+    }
     setup = f"{machine()}; {concurrency} requests at once, {prompt} + {outputs} tokens, bf16, greedy"
     if as_json:
-        print(json.dumps({"setup": setup, "rounds": pairs, "median_ratio": ratio}, indent=2))
+        print(json.dumps({"setup": setup, "rounds": rounds_found, "median_ratios": ratios}, indent=2))
         return
-    table = Table("tokens/s", "bare loop", "whole stack", "ratio", caption=setup)
-    for number, (bare, whole) in enumerate(pairs, 1):
-        table.add_row(f"round {number}", f"{bare:.1f}", f"{whole:.1f}", f"{whole / bare:.3f}")
-    table.add_row("median", "", "", f"{ratio:.3f}")
-    Console().print(table)
+    table = Table("tokens/s", *rounds_found[0], caption=setup)
+    for number, found in enumerate(rounds_found, 1):
+        table.add_row(f"round {number}", *(f"{rate:.1f}" for rate in found.values()))
+    Console().print(table, *(f"{name}: {ratio:.3f} (median)" for name, ratio in ratios.items()), sep="\n")
+
+
+@contextmanager
+def serving(checkpoint: Path, concurrency: int, *, synchronous: bool) -> Iterator[str]:
+    """Target of a stack of its own."""
+    with tempfile.TemporaryDirectory() as data:
+        settings = StackSettings.model_validate(
+            {"model": checkpoint, "port": 0, "data_dir": data, "synchronous": synchronous}
+        )
+        with Stack(settings, {"ALBIREO_WORKER_MAX_SEQS": str(concurrency)}) as stack:
+            stack.wait_ready(threading.Event())
+            yield stack.target
+
+
+def _median_ratio(rounds: list[dict[str, float]], above: str, below: str) -> float:
+    return float(np.median([found[above] / found[below] for found in rounds]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""Time to first token at half load, synchronous and overlapped in turn: planning ahead must not hurt it.
+
+    python -m bench.ttft
+
+On the simulated device, so that steps are as long as on a GPU. Half load: Poisson arrivals at half the rate
+at which all slots together would end requests, were each step as long as T3 + T4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from albireo.bench_serve.load import make_requests, run_load
+from albireo.bench_serve.report import machine, summarize
+from albireo.stack import Stack, StackSettings
+from worker_svc.cost_model import CostModel
+
+SLOTS, PROMPT, OUTPUTS = 64, 64, 64
+
+
+def step_seconds(cost: CostModel, tp: int) -> float:
+    rows = SLOTS // 2
+    return sum(part.seconds(rows=rows, prefill_tokens=0, tp=tp) for part in (cost.t3, cost.t4))
+
+
+def measure(cost_model: str, tp: int, rate: float, requests: int, *, synchronous: bool) -> dict[str, Any]:
+    """Raises RuntimeError if a request failed."""
+    load = make_requests(
+        requests,
+        lambda draw: PROMPT,
+        lambda draw: OUTPUTS,
+        vocab_size=300,
+        max_model_len=PROMPT + OUTPUTS,
+        seed=0,
+        temperature=0.0,
+    )
+    with tempfile.TemporaryDirectory() as data:
+        options = {"device": "sim", "cost_model": cost_model, "tp": tp, "port": 0, "data_dir": data}
+        settings = StackSettings.model_validate({**options, "synchronous": synchronous})
+        with Stack(settings, {"ALBIREO_WORKER_MAX_SEQS": str(SLOTS)}) as stack:
+            stack.wait_ready(threading.Event())
+            summary = summarize(asyncio.run(run_load(stack.target, load, rate=rate)))
+    if summary["errors"]:
+        raise RuntimeError(f"requests failed: {summary['errors']}")
+    return summary
+
+
+def main(
+    cost_model: Annotated[str, typer.Option(help="A preset, or a TOML file.")] = "paper-32b",
+    tp: Annotated[int, typer.Option(min=1, help="Ranks.")] = 4,
+    requests: Annotated[int, typer.Option(min=10, help="Requests of each run.")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="How often both modes run in turn.")] = 2,
+) -> None:
+    """Prints TTFT of both modes, and their difference in steps."""
+    step = step_seconds(CostModel.load(cost_model), tp)
+    rate = 0.5 * SLOTS / (OUTPUTS * step)
+    table = Table("simulated, ms", "TTFT median", "p99", "TPOT median", caption=machine())
+    found: dict[str, list[float]] = {"synchronous": [], "overlapped": []}
+    for _ in range(rounds):
+        for mode, medians in found.items():
+            summary = measure(cost_model, tp, rate, requests, synchronous=mode == "synchronous")
+            ttft, tpot = summary["ttft"], summary["tpot"]
+            medians.append(ttft["p50"])
+            table.add_row(mode, *(f"{s * 1e3:.1f}" for s in (ttft["p50"], ttft["p99"], tpot["p50"])))
+    worse = float(np.median(found["overlapped"]) - np.median(found["synchronous"]))
+    Console().print(table, f"{rate:.1f} requests/s; a step of T3 + T4 takes {step * 1e3:.1f} ms")
+    Console().print(
+        f"overlapped - synchronous: {worse * 1e3:+.1f} ms = {worse / step:+.2f} steps (at most 1)"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
