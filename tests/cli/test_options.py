@@ -19,7 +19,7 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
     "worker": WorkerSettings,
 }
-SHARED = {"redis_url", "model_name", "group"}
+SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
     "generate": "target raw json timeout request-id priority max-tokens min-tokens temperature top-k top-p "
     "min-p seed stop ignore-eos",
@@ -138,3 +138,10 @@ def test_a_service_without_its_checkpoint_says_so() -> None:
     result = CliRunner().invoke(app, ["gateway", "--model", "/nonexistent"])
     assert result.exit_code == 1
     assert "/nonexistent/config.json" in str(result.exception) + result.output
+
+
+def test_options_that_contradict_each_other_are_told_in_a_line() -> None:
+    result = CliRunner().invoke(app, ["scheduler", "--max-num-batched-tokens", "10"])
+    assert result.exit_code == 2
+    told = " ".join(result.output.replace("│", " ").split())
+    assert "max_num_batched_tokens must be at least max_num_seqs" in told

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from albireo.plan import Finish, GroupShape, SamplingParams, StepResult, Submission, table_digest
+from albireo.plan import Ended, Finish, GroupShape, SamplingParams, StepResult, Submission, table_digest
 from scheduler_svc.core import Limits, ProtocolError, SchedulerCore
 from scheduler_svc.core.queue import KeyedQueue
 
@@ -47,6 +47,20 @@ def test_a_request_that_cannot_run(length: int, max_tokens: int, outputs: int) -
         w.core.submit(submission, 0.0, outputs=(1,) * outputs)
     assert not w.core.cancel("a")
     assert w.plan() is None
+
+
+def test_what_was_not_taken_ends_with_an_error_in_the_next_plan() -> None:
+    w = world(max_seqs=1, ahead=2)
+    w.submit("a", prompt(10), max_tokens=9, ignore_eos=True)
+    w.plan()
+    w.core.refuse("long")
+    assert w.core.take_departures() == 2
+    plan = w.core.plan(w.now)
+    assert plan is not None
+    assert plan.ended == (Ended("long", Finish.ERROR),)
+    assert plan.num_decodes == 1
+    assert not w.core.cancel("long")
+    w.check()
 
 
 def test_a_request_goes_on_where_an_earlier_epoch_left_it() -> None:

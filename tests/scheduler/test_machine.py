@@ -1,4 +1,9 @@
-"""Random histories of the core with a model of everything around it."""
+"""Random histories of the core with a model of everything around it.
+
+The window changes on the way, as look-ahead ``auto`` changes it. That no slot and no block is used again
+before the last step that touched it has settled is asserted in :meth:`World._audit`, which runs every plan
+on a worker model of its own to know what it touches: it asks nothing of the core's own books.
+"""
 
 from __future__ import annotations
 
@@ -113,6 +118,11 @@ class CoreMachine(RuleBasedStateMachine):
         for _ in range(steps):
             self.world.step()
 
+    @precondition(lambda self: self.max_in_flight > 1)
+    @rule(plans=st.integers(1, 5))
+    def set_window(self, plans: int) -> None:
+        self.world.set_window(min(plans, self.max_in_flight))
+
     @precondition(lambda self: self.world.settled)
     @rule(back=st.integers(0, 5))
     def settle_again(self, back: int) -> None:
@@ -143,14 +153,18 @@ class OneAheadMachine(CoreMachine):
     max_in_flight = 2
 
 
-class ThreeAheadMachine(CoreMachine):
-    max_in_flight = 4
+class TwoAheadMachine(CoreMachine):
+    max_in_flight = 3
 
 
-EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "150"))
+class FourAheadMachine(CoreMachine):
+    max_in_flight = 5
+
+
+EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "115"))
 """Histories of each machine. Set it to thousands to hunt."""
 
-for machine in (SynchronousMachine, OneAheadMachine, ThreeAheadMachine):
+for machine in (SynchronousMachine, OneAheadMachine, TwoAheadMachine, FourAheadMachine):
     machine.TestCase.settings = settings(
         max_examples=EXAMPLES,
         stateful_step_count=50,
@@ -160,4 +174,5 @@ for machine in (SynchronousMachine, OneAheadMachine, ThreeAheadMachine):
 
 TestSynchronous = SynchronousMachine.TestCase
 TestOneAhead = OneAheadMachine.TestCase
-TestThreeAhead = ThreeAheadMachine.TestCase
+TestTwoAhead = TwoAheadMachine.TestCase
+TestFourAhead = FourAheadMachine.TestCase

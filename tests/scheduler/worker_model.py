@@ -114,6 +114,10 @@ class Worker:
             assert plan.digest == self.digest()
         return self._results(plan, sampled)
 
+    def sample(self, row: Row, state: int) -> int:
+        """The next token of a row whose newest cell is ``state``; a scripted worker has its own."""
+        return sample(state, row.sampling.seed)
+
     def digest(self) -> int:
         """Of the table as it stands after a step's rows."""
         return table_digest(
@@ -166,7 +170,7 @@ class Worker:
         row.computed += count
         if row.computed < len(row.tokens):
             return False
-        row.tokens.append(sample(state, row.sampling.seed))
+        row.tokens.append(self.sample(row, state))
         if row.finish:
             assert row.finish is Finish.STOP, "a row beyond a predictable end"
             self.wasted_rows += 1

@@ -70,6 +70,7 @@ class World:
         self.shape, self.limits = shape, limits
         self.core = SchedulerCore(shape, limits, epoch=EPOCH, salt=b"test")
         self.worker = Worker(shape)
+        self.window = limits.max_in_flight
         self.now = 100.0
         self.stories: dict[str, Story] = {}
         self.by_incarnation: dict[int, str] = {}
@@ -121,6 +122,12 @@ class World:
         assert deadline is None or deadline > self.now
         self.check()
 
+    def set_window(self, plans: int) -> None:
+        """What is in flight stays there: a smaller window holds back the next plans only."""
+        self.core.set_window(plans)
+        self.window = plans
+        self.check()
+
     def plan(self) -> Plan | None:
         in_flight = len(self.published) + len(self.unsettled)
         preempted = self.core.stats().preemptions
@@ -128,7 +135,7 @@ class World:
         if plan is not None:
             if plan.paused or self.core.stats().preemptions > preempted:
                 assert not plan.admissions, "an admission while blocks are short"
-            assert in_flight < self.limits.max_in_flight
+            assert in_flight < self.window
             self._audit(plan, in_flight)
             self.plans.append(plan)
             self.published.append(plan)

@@ -19,8 +19,9 @@ from scheduler_svc.core import Limits, SchedulerCore
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.parallel import TPGroup
-from worker_svc.runner import HostOutput, ModelRunner
+from worker_svc.runner import ModelRunner
 from worker_svc.staging import StepBatch
+from worker_svc.step import HostOutput
 
 CPU = torch.device("cpu")
 
@@ -101,6 +102,7 @@ def make_runner(
         group,
         device=device,
         dtype=dtype,
+        cuda_graphs=False,  # a graph keeps the model that it was captured with, whatever we put in its place
         kv_memory=scenario.num_blocks * block_bytes(config, group.size, dtype),
         max_seqs=8,
         max_model_len=scenario.max_model_len,
@@ -168,7 +170,7 @@ class _Run:
         self._names |= {admission.incarnation: admission.request_id for admission in plan.admissions}
         rows = []
         for index, (slot, incarnation, token) in enumerate(
-            zip(output.slots, output.incarnations, output.ids, strict=True)
+            zip(output.slots.tolist(), output.incarnations.tolist(), output.ids.tolist(), strict=True)
         ):
             name = self._names[incarnation]
             told = self._outcome.told[name]

@@ -35,7 +35,7 @@ def staged(requests: list[SamplingParams], eos_ids: frozenset[int] = frozenset()
         grants=tuple(Grant(s, (s,)) for s in range(len(requests))),
         chunks=tuple(Chunk(s, 0, 1) for s in range(len(requests))),
     )
-    return Staging(torch.device("cpu"), torch.float32).stage(table.apply(plan)).sampling
+    return Staging(torch.device("cpu"), torch.float32, 16).stage(table.apply(plan)).sampling
 
 
 def logits_of(rows: int, vocabulary: int = VOCAB, seed: int = 0) -> Tensor:

@@ -1,0 +1,212 @@
+"""A worker group that speaks only the logs and does what the test's script says.
+
+It keeps the table of :mod:`tests.scheduler.worker_model`, so every plan is held to its contract: KV of the
+right tokens in the right blocks, whatever is reused when. What it samples, when it answers, and whether it
+answers at all is up to the test.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import cast
+
+import redis
+from redis.exceptions import ResponseError
+
+from albireo import codec
+from albireo.keys import Keys
+from albireo.logs import FIELD, Entry, EntryId, Lease, connect, last_id
+from albireo.plan import GroupShape, Plan, StepResult
+from albireo.v1 import log_pb2 as log
+from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
+
+FOR_EVER = 600.0
+"""A lease that outlives every test: the group stays announced without a keeper."""
+
+
+POLL_SECONDS = 0.002
+"""Redis ends a blocking read up to 100 ms late, which the many short waits of a script would add up."""
+
+
+class Closed(Exception):
+    """The epoch of this group is over."""
+
+
+def entries_after(client: redis.Redis, key: str, after: str, *, count: int | None = None) -> list[Entry]:
+    """Entries of a stream after an id, without waiting."""
+    found = cast(
+        "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, min=f"({after}", max="+", count=count)
+    )
+    return [(entry_id, fields[FIELD]) for entry_id, fields in found]
+
+
+class Table(Worker):
+    """Samples what the script has for a request, then what the model makes of its prefix."""
+
+    def __init__(self, shape: GroupShape, script: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(shape)
+        self._script = script
+
+    def sample(self, row: Row, state: int) -> int:
+        index, tokens = len(row.tokens) - row.num_prompt, self._script.get(row.request_id, ())
+        # Rows after an end go on as if there had been none, as on a real device.
+        return tokens[index] if index < len(tokens) else super().sample(row, state)
+
+
+class FakeGroup:
+    """One incarnation of a group, moved by hand: ``next_plan``, ``run``, ``append``."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        shape: GroupShape,
+        *,
+        script: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Announces itself. ``script``: the first tokens of requests. The lease is never renewed."""
+        self.redis = connect(url)
+        self.keys = keys
+        self.shape = shape
+        self.incarnation = uuid.uuid4().hex
+        self.epoch = 0
+        self.table = Table(shape, script or {})
+        self._script = script or {}
+        self._fetched = 0  # the last step whose plan was read
+        self._after = last_id(self.redis, keys.plans)
+        info = log.GroupInfo(
+            incarnation=self.incarnation,
+            num_blocks=shape.num_blocks,
+            max_seqs=shape.max_seqs,
+            max_model_len=shape.max_model_len,
+            tp=1,
+            device="cpu",
+            dtype="float32",
+            architecture="scripted",
+            vocab_size=VOCAB,
+            eos_token_ids=sorted(EOS_IDS),
+        )
+        self.lease = Lease(self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER)
+        assert self.lease.acquire(), "another group is announced"
+
+    def stop_renewing(self, seconds: float) -> None:
+        """The lease runs out after ``seconds``, as that of a group that is dead or stuck does."""
+        self.redis.pexpire(self.keys.group, int(seconds * 1000))
+
+    def wait_epoch(self, *, after: int = 0, seconds: float = 10) -> int:
+        """Waits until an epoch of this group beyond ``after`` begins; what is left of the last is dropped."""
+        deadline = time.monotonic() + seconds
+        while self.epoch <= after:
+            assert time.monotonic() < deadline, "no epoch began"
+            self._read()
+            time.sleep(POLL_SECONDS)
+        return self.epoch
+
+    def wait_closed(self) -> None:
+        """Reads on until the epoch is over."""
+        with suppress(Closed):
+            while True:
+                self.next_plan()
+
+    def next_plan(self, seconds: float = 5) -> Plan:
+        """The next plan of the log, by its exact id. Raises Closed, and AssertionError where none comes."""
+        plan = self.plan_within(seconds)
+        assert plan is not None, f"no plan within {seconds} s"
+        return plan
+
+    def plan_within(self, seconds: float) -> Plan | None:
+        """The next plan, or None where none comes."""
+        deadline = time.monotonic() + seconds
+        while (plan := self._read()) is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return plan
+
+    def run(self, plan: Plan) -> StepResult:
+        """Runs a step on the table; nobody knows of it yet."""
+        return self.table.run(plan)
+
+    def append(self, plan: Plan, result: StepResult) -> None:
+        """Tells the result. Raises ResponseError where Redis refuses it."""
+        self.redis.xadd(
+            self.keys.results, {FIELD: result_bytes(plan, result)}, id=str(EntryId(plan.epoch, plan.step))
+        )
+
+    def answer(self, plan: Plan) -> StepResult:
+        """Runs a step and tells its result at once."""
+        result = self.run(plan)
+        self.append(plan, result)
+        return result
+
+    def refused(self, plan: Plan, result: StepResult) -> bool:
+        """Whether Redis refuses this result."""
+        try:
+            self.append(plan, result)
+        except ResponseError:
+            return True
+        return False
+
+    def serve_until(self, done: Callable[[], bool], *, hold: int = 0, seconds: float = 20) -> list[Plan]:
+        """Answers plans until ``done``, the oldest first, and returns them.
+
+        ``hold``: how many stay unanswered as long as more come in. Keeps the scheduler's window full.
+        """
+        deadline = time.monotonic() + seconds
+        plans: list[Plan] = []
+        held: deque[Plan] = deque()
+        while held or not done():
+            assert time.monotonic() < deadline, "not done in time"
+            plan = self.plan_within(0.03)
+            if plan is not None:
+                held.append(plan)
+                plans.append(plan)
+            if len(held) > (0 if plan is None else hold):
+                self.answer(held.popleft())
+        return plans
+
+    def _read(self) -> Plan | None:
+        """One entry of the log: a plan of ours, or None for an opening and where there is none."""
+        for raw_id, data in entries_after(self.redis, self.keys.plans, self._after, count=1):
+            self._after = raw_id.decode()
+            entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
+            if entry.WhichOneof("entry") == "open":
+                self._open(entry.open)
+            elif self.epoch:
+                self._fetched += 1
+                assert entry_id == (self.epoch, self._fetched), f"plan {entry_id} out of turn"
+                return codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan)
+        return None
+
+    def _open(self, opening: log.EpochOpen) -> None:
+        if opening.group_incarnation == self.incarnation:
+            self.epoch, self._fetched = opening.epoch, 0
+            self.table = Table(self.shape, self._script)
+        elif self.epoch:
+            raise Closed(f"epoch {opening.epoch}")
+
+
+def result_bytes(plan: Plan, result: StepResult) -> bytes:
+    """The entry of the results log, as rank 0 writes it."""
+    return log.ResultEntry(
+        result=log.StepResult(
+            admitted=[
+                log.Admitted(
+                    request_id=a.request_id,
+                    incarnation=a.incarnation,
+                    num_outputs=a.num_outputs,
+                    num_cached=a.num_cached,
+                )
+                for a in plan.admissions
+            ],
+            slots=result.slots,
+            incarnations=result.incarnations,
+            ids=result.ids,
+            finishes=result.finishes,
+            ended=codec.ended_to_proto(plan.ended),
+            decodes=plan.num_decodes,
+            prefill_tokens=sum(chunk.count for chunk in plan.chunks),
+        )
+    ).SerializeToString()

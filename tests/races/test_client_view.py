@@ -1,0 +1,228 @@
+"""Races as a client of a real gateway sees them: every stream gets its tokens once, and one last word."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from albireo.plan import Ended, Finish, GroupShape
+from albireo.redis_server import LocalRedis
+from albireo.stack import free_port
+from albireo.v1 import inference_pb2 as api
+from albireo.v1 import inference_pb2_grpc
+from tests.races.fake_scheduler import TINY
+from tests.races.scene import MODEL, Scene, wait_for
+
+DEADLINE_SECONDS = 5.0
+"""Most that any request may take here."""
+
+
+class Client:
+    """A gateway process, and calls to it."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.url = url
+        port = free_port("127.0.0.1")
+        options = {
+            "ALBIREO_REDIS_URL": url,
+            "ALBIREO_MODEL_NAME": MODEL,
+            "ALBIREO_GATEWAY_MODEL": str(TINY),
+            "ALBIREO_GATEWAY_PORT": str(port),
+            "ALBIREO_GATEWAY_MAX_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+            "ALBIREO_GATEWAY_DRAIN_SECONDS": "0",
+        }
+        with (directory / "gateway.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "albireo.cli", "gateway"],
+                env={**os.environ, **options},
+                stdout=output,
+                stderr=output,
+            )
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._inference = inference_pb2_grpc.InferenceStub(self._channel)
+
+    def close(self) -> None:
+        self._channel.close()
+        self._process.terminate()
+        self._process.wait(10)
+
+    def serving(self) -> bool:
+        request = health_pb2.HealthCheckRequest()
+        try:
+            reply = self._health.Check(request, timeout=1)  # type: ignore[attr-defined]
+        except grpc.RpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def generate(self, request_id: str, *, timeout: float = 30, **sampling: Any) -> Any:
+        """An accepted stream, its first event read."""
+        options = api.SamplingOptions(**{"max_tokens": 50, "ignore_eos": True, **sampling})
+        prompt = api.TokenIds(ids=[5, 6, 7])
+        message = api.GenerateRequest(request_id=request_id, token_ids=prompt, sampling=options)
+        call = self._inference.Generate(message, timeout=timeout)
+        assert next(call).WhichOneof("event") == "accepted"
+        return call
+
+    def cancel(self, request_id: str) -> None:
+        assert self._inference.Cancel(api.CancelRequest(request_id=request_id), timeout=5).found
+
+
+def rest(call: Any) -> tuple[list[int], api.GenerateEvent]:
+    """The tokens of a stream, and its last event."""
+    events = list(call)
+    assert all(event.HasField("tokens") for event in events[:-1])
+    return [token for event in events for token in event.tokens.ids], events[-1]
+
+
+MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """With a Redis of its own: other tests empty the common one."""
+    directory = tmp_path_factory.mktemp("client")
+    with ExitStack() as closing:
+        server = LocalRedis(directory / "redis")
+        closing.callback(server.stop)
+        client = Client(server.url, directory)
+        closing.callback(client.close)
+        yield client
+
+
+@pytest.fixture
+def make_scene(client: Client) -> Iterator[MakeScene]:
+    """A scheduler and a scripted group behind the gateway."""
+    with ExitStack() as closing:
+
+        def make(**options: Any) -> Scene:
+            scene = Scene(client.url, shape=GroupShape(64, 4, 256), **options)
+            closing.callback(scene.close)
+            wait_for(client.serving, "the gateway does not serve", seconds=30)
+            return scene
+
+        yield make
+
+
+@pytest.mark.parametrize("look_ahead", [1, 4])
+def test_a_client_never_sees_a_row_beyond_eos(client: Client, make_scene: MakeScene, look_ahead: int) -> None:
+    scene = make_scene(look_ahead=look_ahead, script={"eos": [5, 6, 0, 9, 9, 9, 9, 9]})
+    call = client.generate("eos", ignore_eos=False)
+    scene.finish("eos", hold=look_ahead)
+    tokens, last = rest(call)
+    assert tokens == [5, 6, 0]
+    assert last.finished.reason == api.FINISH_REASON_STOP
+    assert last.finished.usage.completion_tokens == 3
+
+
+def test_a_client_that_leaves_with_steps_in_flight_frees_its_slot(
+    client: Client, make_scene: MakeScene
+) -> None:
+    scene = make_scene()
+    call = client.generate("leaver")
+    first, second = scene.fill()
+    scene.group.answer(first)
+    assert len(next(call).tokens.ids) == 1
+    third = scene.group.next_plan()
+    call.cancel()
+    assert scene.group.plan_within(0.3) is None  # the window is full; the cancellation is in the inbox
+    scene.group.answer(second)
+    plan = scene.group.next_plan()
+    assert plan.ended == (Ended("leaver", Finish.CANCELLED),)
+    scene.group.answer(third)
+    scene.group.answer(plan)
+    scene.finish()
+
+
+def test_the_end_that_stands_first_in_the_log_is_the_clients(client: Client, make_scene: MakeScene) -> None:
+    """Cancelled while the row that ends it is in flight: the later `ended` changes nothing."""
+    scene = make_scene(look_ahead=1, script={"both": [5, 0]})
+    call = client.generate("both", ignore_eos=False)
+    first, second = scene.fill()
+    client.cancel("both")
+    assert scene.group.plan_within(0.3) is None
+    scene.group.answer(first)
+    plan = scene.group.next_plan()
+    assert plan.ended == (Ended("both", Finish.CANCELLED),)
+    scene.group.answer(second)
+    scene.group.answer(plan)
+    tokens, last = rest(call)
+    assert tokens == [5, 0]
+    assert last.finished.reason == api.FINISH_REASON_STOP
+    scene.finish()
+
+
+def test_a_group_that_stalls_and_loses_its_lease_ends_its_streams_with_a_retryable_error(
+    client: Client, make_scene: MakeScene
+) -> None:
+    scene = make_scene()
+    calls = [client.generate("running"), client.generate("running-too")]
+    for _ in range(3):
+        scene.group.answer(scene.group.next_plan())
+    scene.group.stop_renewing(0.3)
+    for call in calls:
+        tokens, last = rest(call)
+        assert tokens  # what was in the log has been delivered
+        assert last.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        assert last.error.retryable
+    scene.group.wait_closed()
+    scene.replace_group()
+    again = client.generate("running")  # the id is free again with its epoch
+    scene.finish("running")
+    tokens, last = rest(again)
+    assert len(tokens) == 50
+    assert last.finished.reason == api.FINISH_REASON_LENGTH
+
+
+def test_a_group_that_stalls_and_keeps_its_lease_holds_nobody_beyond_his_deadline(
+    client: Client, make_scene: MakeScene
+) -> None:
+    scene = make_scene(max_num_seqs=1)
+    running, waiting = client.generate("running"), client.generate("waiting")
+    flight = scene.fill()
+    scene.group.answer(flight.pop(0))
+    flight.append(scene.group.next_plan())
+    impatient = client.generate("impatient", timeout=1.0)
+    with pytest.raises(grpc.RpcError) as raised:
+        rest(impatient)
+    assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    for call, delivered in ((running, 1), (waiting, 0)):
+        tokens, last = rest(call)
+        assert len(tokens) == delivered
+        assert last.finished.reason == api.FINISH_REASON_DEADLINE
+    # Once it answers again, one plan ends all three, and nothing of them is left.
+    scene.group.answer(flight.pop(0))
+    plan = scene.group.next_plan()
+    assert {ended.request_id for ended in plan.ended} == {"running", "waiting", "impatient"}
+    assert plan.num_decodes == 0
+    for held in (*flight, plan):
+        scene.group.answer(held)
+    scene.finish()
+
+
+def test_a_new_scheduler_ends_the_streams_of_the_old_one_and_late_results_reach_nobody(
+    client: Client, make_scene: MakeScene
+) -> None:
+    scene = make_scene(script={"handed-over": [5, 6, 7, 8]})
+    call = client.generate("handed-over")
+    first, second = scene.fill()
+    scene.group.answer(first)
+    late = scene.group.run(second)
+    scene.restart_scheduler()
+    assert scene.group.refused(second, late)
+    tokens, last = rest(call)
+    assert tokens == [5]
+    assert last.error.retryable
+    again = client.generate("handed-over")
+    scene.finish("handed-over")
+    tokens, _ = rest(again)
+    assert (tokens[:4], len(tokens)) == ([5, 6, 7, 8], 50)

@@ -1,0 +1,117 @@
+"""The simulated device: what a cost model file may say, and what its tokens are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from albireo.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
+from tests.races.fake_scheduler import VOCAB, tokens
+from worker_svc.cost_model import PRESETS, Cost, CostModel
+from worker_svc.simulated import token_ids
+from worker_svc.slot_table import SampleRows, SlotTable
+
+GOOD = 'name = "n"\nsource = "s"\n[t3]\nfixed_ms = 1.5\n[t4]\nrow_us = 20\n'
+
+
+def test_the_parts_of_a_cost_add_up_and_some_shrink_with_the_tp_degree() -> None:
+    cost = Cost(fixed_ms=1, fixed_ms_over_t=8, row_us=10, row_us_over_t=40, prefill_token_us_over_t=2)
+    assert cost.seconds(rows=100, prefill_tokens=1000, tp=1) == pytest.approx(0.001 + 0.008 + 0.005 + 0.002)
+    assert cost.seconds(rows=100, prefill_tokens=1000, tp=4) == pytest.approx(
+        0.001 + 0.002 + 0.001 + 0.001 + 0.0005
+    )
+
+
+def test_a_file_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "cost.toml"
+    path.write_text(GOOD)
+    model = CostModel.load(str(path))
+    assert model.t3.seconds(rows=9, prefill_tokens=9, tp=1) == pytest.approx(0.0015)
+    assert model.t4.seconds(rows=50, prefill_tokens=9, tp=1) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.toml")])
+def test_every_preset_says_where_its_numbers_come_from(preset: str) -> None:
+    model = CostModel.load(preset)
+    assert model.name == preset
+    assert model.source.strip()
+
+
+def test_the_paper_preset_is_the_papers_step() -> None:
+    model = CostModel.load("paper-32b")
+    assert model.t3.seconds(rows=256, prefill_tokens=0, tp=4) == pytest.approx(0.021)
+    assert model.t4.seconds(rows=256, prefill_tokens=0, tp=4) == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (GOOD.replace("fixed_ms", "fixed_mss"), "t3.fixed_mss"),
+        (GOOD.replace("1.5", "-1"), "t3.fixed_ms"),
+        (GOOD.replace("20", '"many"'), "t4.row_us"),
+        (GOOD.replace('source = "s"\n', ""), "source"),
+        (GOOD.replace("[t4]", "[t5]"), "t4"),
+        (GOOD.replace("[t4]", "[t4"), "line 5"),
+    ],
+)
+def test_an_error_in_a_file_names_the_field(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "cost.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="cost model") as raised:
+        CostModel.load(str(path))
+    assert str(path) in str(raised.value)
+    assert named in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_presets() -> None:
+    with pytest.raises(ValueError, match=r"no such file; presets: .*paper-32b"):
+        CostModel.load("no-such-model")
+
+
+def rows(
+    requests: list[tuple[int, int, SamplingParams]], eos_ids: frozenset[int] = frozenset()
+) -> SampleRows:
+    """Rows that sample in a step that admits requests of (slot, outputs so far, sampling)."""
+    plan = Plan(
+        1,
+        1,
+        admissions=tuple(
+            Admission(slot, slot + 1, f"r{slot}", (5,) * (1 + outputs), outputs, 0, sampling)
+            for slot, outputs, sampling in requests
+        ),
+        grants=tuple(Grant(slot, (2 * slot, 2 * slot + 1)) for slot, _, _ in requests),
+        chunks=tuple(Chunk(slot, 0, 1 + outputs) for slot, outputs, _ in requests),
+    )
+    return SlotTable(GroupShape(32, 16, 32), eos_ids).apply(plan).samples
+
+
+seeds = st.integers(0, 2**64 - 1)
+
+
+@given(requests=st.dictionaries(st.integers(0, 15), st.tuples(seeds, st.integers(0, 30)), min_size=1))
+def test_a_token_depends_on_seed_and_position_and_nothing_else(requests: dict[int, tuple[int, int]]) -> None:
+    sampled = token_ids(
+        rows([(slot, at, SamplingParams(99, seed)) for slot, (seed, at) in requests.items()]), VOCAB
+    )
+    assert sampled.tolist() == [tokens(seed, at, 1)[0] for seed, at in requests.values()]
+
+
+@given(seed=seeds, at=st.integers(0, 10), width=st.integers(1, 40))
+def test_below_min_tokens_no_end_token_is_drawn(seed: int, at: int, width: int) -> None:
+    """The ids around the one that the hash chooses are all end tokens: the first that is none is taken."""
+    chosen = tokens(seed, at, 1)[0]
+    ends = tuple((chosen + offset) % VOCAB for offset in range(width))
+    masked, free = (
+        SamplingParams(99, seed, min_tokens=minimum, stop_ids=ends[1:]) for minimum in (at + 1, at)
+    )
+    sampled = token_ids(rows([(0, at, masked), (1, at, free)], frozenset(ends[:1])), VOCAB)
+    assert sampled.tolist() == [(chosen + width) % VOCAB, chosen]
+
+
+def test_tokens_are_spread_over_the_vocabulary() -> None:
+    drawn = np.array([tokens(seed, 0, 50) for seed in range(200)])
+    assert len(np.unique(drawn)) == VOCAB
