@@ -31,6 +31,15 @@ def sampling_to_proto(params: SamplingParams) -> log.Sampling:
         stop_ids=params.stop_ids,
         ignore_eos=params.ignore_eos,
         logprobs=params.logprobs,
+        prompt_logprobs=params.prompt_logprobs,
+        typical_p=params.typical_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        bias_ids=[token for token, _ in params.logit_bias],
+        biases=[bias for _, bias in params.logit_bias],
+        allowed_ids=params.allowed_ids,
+        bad_ids=params.bad_ids,
     )
 
 
@@ -46,6 +55,14 @@ def sampling_from_proto(message: log.Sampling) -> SamplingParams:
         stop_ids=tuple(message.stop_ids),
         ignore_eos=message.ignore_eos,
         logprobs=message.logprobs,
+        prompt_logprobs=message.prompt_logprobs,
+        typical_p=message.typical_p,
+        repetition_penalty=message.repetition_penalty,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(zip(message.bias_ids, message.biases, strict=True)),
+        allowed_ids=tuple(message.allowed_ids),
+        bad_ids=tuple(message.bad_ids),
     )
 
 
@@ -59,16 +76,18 @@ def submission_to_bytes(submission: Submission) -> bytes:
             sampling=sampling_to_proto(submission.sampling),
             priority=submission.priority,
             timeout_ms=timeout_ms,
+            n=submission.n,
         )
     ).SerializeToString()
 
 
-def cancellation_to_bytes(request_id: str) -> bytes:
-    return log.InboxEntry(cancellation=log.Cancellation(request_id=request_id)).SerializeToString()
+def cancellation_to_bytes(name: str) -> bytes:
+    """``name``: a request's, which ends all its branches, or one branch's."""
+    return log.InboxEntry(cancellation=log.Cancellation(request_id=name)).SerializeToString()
 
 
 def inbox_from_bytes(data: bytes) -> Submission | str:
-    """A submission, or the id of the request to cancel."""
+    """A submission, or the name of the request or branch to cancel."""
     entry = log.InboxEntry.FromString(data)
     if entry.WhichOneof("entry") == "cancellation":
         return entry.cancellation.request_id
@@ -79,6 +98,7 @@ def inbox_from_bytes(data: bytes) -> Submission | str:
         sampling=sampling_from_proto(message.sampling),
         priority=message.priority,
         timeout_s=message.timeout_ms / 1000 if message.timeout_ms else None,
+        n=message.n or 1,
     )
 
 

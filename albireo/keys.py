@@ -3,8 +3,8 @@
 | key | type | holds |
 |---|---|---|
 | inbox | stream | submissions and cancellations, for the scheduler |
-| request | hash, expires | digest of the body and the epoch under which it was accepted |
-| waiting | counter | accepted requests that have not been admitted to a slot yet |
+| request | hash, expires | digest of the body, the epoch under which it was accepted, whether it has ended |
+| waiting | counter | branches of accepted requests that have not been admitted to a slot yet |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
 | serving | 0 or 1 | whether the current epoch has a worker group |

@@ -8,19 +8,22 @@ refused with :class:`Fenced`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar, cast
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 
 from albireo.keys import Keys
 from albireo.scripts import OPEN_EPOCH, RELEASE, RENEW
 from albireo.v1 import log_pb2 as log
 
 FIELD = b"e"
+Answer = TypeVar("Answer")
 RECONNECT_SECONDS = 10.0
 """How long a tier rides out a Redis that does not answer before it gives up."""
 
@@ -49,8 +52,33 @@ Entry = tuple[bytes, bytes]
 
 
 def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
-    """A client whose every call is bounded by ``timeout`` seconds (blocking reads by theirs on top)."""
-    return redis.Redis.from_url(url, protocol=2, socket_timeout=timeout, socket_connect_timeout=timeout)
+    """A client whose every call is bounded by ``timeout`` seconds (blocking reads by theirs on top).
+
+    It sends nothing twice by itself: a command whose answer was lost may have been carried out. Who knows
+    better uses :func:`ride_out`. Raises ValueError for what is no Redis URL.
+    """
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def ride_out(call: Callable[[], Answer]) -> Answer:
+    """Makes a call that does no harm when made twice, again and again while Redis does not answer.
+
+    Raises RedisError when that lasts for RECONNECT_SECONDS.
+    """
+    deadline = time.monotonic() + RECONNECT_SECONDS
+    while True:
+        try:
+            return call()
+        except (RedisConnectionError, RedisTimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def read_streams(
@@ -58,13 +86,10 @@ def read_streams(
 ) -> dict[str, list[Entry]]:
     """Entries of several streams after the given ids, waiting up to ``block_ms`` (at least 1) for any.
 
-    ``block_ms`` must stay below the client's socket timeout.
+    ``block_ms`` must stay below the client's socket timeout. Rides out a Redis that does not answer.
     """
-    raw = client.xread(
-        cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after)),
-        count=count,
-        block=max(1, block_ms),
-    )
+    streams = cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after))
+    raw = ride_out(lambda: client.xread(streams, count=count, block=max(1, block_ms)))
     replies = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", raw or [])
     return {
         key.decode(): [(entry_id, fields[FIELD]) for entry_id, fields in entries] for key, entries in replies
@@ -91,21 +116,16 @@ class StepLog:
 
         Raises Fenced when the id is refused and the entry that stands there is not ours.
         """
-        deadline = time.monotonic() + RECONNECT_SECONDS
-        while True:
-            try:
-                self._client.xadd(
+        try:
+            ride_out(
+                lambda: self._client.xadd(
                     self._key, {FIELD: data}, id=str(entry_id), maxlen=self._keep, approximate=True
                 )
-                return
-            except ResponseError as error:
-                if "equal or smaller" in str(error) and self._stands(entry_id, data):
-                    return  # an attempt whose answer was lost had gone through
+            )
+        except ResponseError as error:
+            # An attempt whose answer was lost may have gone through.
+            if not ("equal or smaller" in str(error) and ride_out(lambda: self._stands(entry_id, data))):
                 raise Fenced(f"{self._key} {entry_id}: {error}") from error
-            except (RedisConnectionError, RedisTimeoutError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
 
     def _stands(self, entry_id: EntryId, data: bytes) -> bool:
         found = cast(
@@ -131,7 +151,7 @@ class Lease:
 
     def renew(self) -> None:
         """Raises Fenced when the key expired or is another's."""
-        if not self._client.eval(RENEW, 1, self._key, self._value, str(self._ttl_ms)):
+        if not ride_out(lambda: self._client.eval(RENEW, 1, self._key, self._value, str(self._ttl_ms))):
             raise Fenced(f"{self._key} was lost")
 
     def release(self) -> None:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 BLOCK_SIZE = 16
 """Tokens in one KV block."""
+
+MAX_BRANCHES = 16
+"""Most answers that one request may ask for."""
 
 
 class Finish(IntEnum):
@@ -45,17 +48,29 @@ class SamplingParams:
     stop_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int = -1  # -1 = none, else how many of the most likely tokens beside the sampled one
+    prompt_logprobs: int = -1  # likewise, for every token of the prompt but the first
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
+    allowed_ids: tuple[int, ...] = ()  # empty = all
+    bad_ids: tuple[int, ...] = ()  # never drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One accepted request, as the scheduler reads it from the inbox."""
+    """One accepted request, as the scheduler reads it from the inbox.
+
+    It runs as ``n`` branches, each of them a request in plans and results: see :func:`branches`.
+    """
 
     request_id: str
     prompt: tuple[int, ...]
     sampling: SamplingParams
     priority: int = 0  # lower runs earlier
     timeout_s: float | None = None  # counted from when the scheduler reads it
+    n: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +158,45 @@ class GroupShape:
     num_blocks: int
     max_seqs: int  # slots
     max_model_len: int  # prompt and output tokens of one request
+
+
+def branch_names(request_id: str, n: int) -> tuple[str, ...]:
+    """What the branches of a request are called in plans and results; one alone keeps its name.
+
+    No request id has a ``#``, so these names meet nobody else's.
+    """
+    return (request_id,) if n == 1 else tuple(f"{request_id}#{branch}" for branch in range(n))
+
+
+def branch_seed(seed: int, branch: int) -> int:
+    """Seed of a branch: the request's own for branch 0, else splitmix64's ``branch``-th number after it."""
+    if branch == 0:
+        return seed
+    bits = (seed + branch * 0x9E3779B97F4A7C15) % 2**64
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB % 2**64
+    return bits ^ bits >> 31
+
+
+def branches(submission: Submission) -> tuple[Submission, ...]:
+    """The branches of a request, each as a request of its own; the log-probabilities of the prompt, which
+    all have in common, are the first one's to tell."""
+    if submission.n == 1:
+        return (submission,)
+    sampling = submission.sampling
+    return tuple(
+        replace(
+            submission,
+            request_id=name,
+            n=1,
+            sampling=replace(
+                sampling,
+                seed=branch_seed(sampling.seed, branch),
+                prompt_logprobs=-1 if branch else sampling.prompt_logprobs,
+            ),
+        )
+        for branch, name in enumerate(branch_names(submission.request_id, submission.n))
+    )
 
 
 def blocks_for(tokens: int) -> int:

@@ -38,14 +38,14 @@ def setup_logging(service: str, level: str = "INFO") -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM or SIGINT sets. Call from the main thread."""
+    """An event that SIGTERM, SIGINT or a closed terminal sets. Call from the main thread."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
     return stop
 
 
@@ -64,8 +64,10 @@ class HealthServer:
     def __init__(self, host: str, port: int) -> None:
         """Raises OSError when the address cannot be bound. Port 0 takes a free one."""
         self._servicer = health.HealthServicer()
-        # A Watch holds a thread for as long as it lasts; the bound keeps watchers from piling up.
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=8), maximum_concurrent_rpcs=8)
+        # One process an address: without this, a second one would share the port in silence.
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=8), maximum_concurrent_rpcs=8, options=[("grpc.so_reuseport", 0)]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
         names = (health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

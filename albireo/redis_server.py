@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import os
 import shutil
@@ -46,7 +48,17 @@ class LocalRedis:
         if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
             raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
         self.url = f"unix://{socket}"
-        self._log = directory / "redis.log"
+        self.log = directory / "redis.log"
+        server = find_server()
+        self._lock = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RedisServerError(
+                f"{directory}: another stack uses it; choose another data directory"
+            ) from None
+        self._end_orphan()
         options = {
             "port": "0",
             "unixsocket": str(socket),
@@ -59,12 +71,18 @@ class LocalRedis:
             "daemonize": "no",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             # A session of its own: an interrupt at the terminal must reach the tiers first.
             self._process = subprocess.Popen(
-                [find_server(), *arguments], stdout=log, stderr=log, start_new_session=True
+                [server, *arguments], stdout=log, stderr=log, start_new_session=True
             )
         self._wait_ready(seconds=15)
+
+    def _end_orphan(self) -> None:
+        """A server whose stack was killed: it must not write to the same file as ours."""
+        client = redis.Redis.from_url(self.url, socket_timeout=2)
+        with client, contextlib.suppress(RedisError):
+            client.shutdown(nosave=True)
 
     def _wait_ready(self, *, seconds: float) -> None:
         client = redis.Redis.from_url(self.url)
@@ -76,7 +94,7 @@ class LocalRedis:
             except RedisError:  # not listening yet, or still loading its file
                 time.sleep(0.02)
         self.stop()
-        raise RedisServerError(f"redis-server did not start; see {self._log}")
+        raise RedisServerError(f"redis-server did not start; see {self.log}")
 
     @property
     def alive(self) -> bool:
@@ -90,3 +108,4 @@ class LocalRedis:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(timeout=5)
+        self._lock.close()

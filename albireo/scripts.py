@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SUBMIT: Final = """
--- KEYS request inbox waiting epoch lease group serving   ARGV digest entry queue_bound record_ttl_ms
+-- KEYS request inbox waiting epoch lease group serving   ARGV digest entry queue_bound record_ttl_ms branches
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch')
 if seen[1] then
@@ -18,14 +18,34 @@ if redis.call('EXISTS', KEYS[5]) == 0 then return {'no_scheduler', epoch} end
 if redis.call('EXISTS', KEYS[6]) == 0 or redis.call('GET', KEYS[7]) ~= '1' then
   return {'no_group', epoch}
 end
-if tonumber(redis.call('GET', KEYS[3]) or '0') >= tonumber(ARGV[3]) then return {'full', epoch} end
-redis.call('INCR', KEYS[3])
+local waiting = tonumber(redis.call('GET', KEYS[3]) or '0')
+if waiting + tonumber(ARGV[5]) > tonumber(ARGV[3]) then return {'full', epoch} end
+redis.call('INCRBY', KEYS[3], ARGV[5])
 redis.call('XADD', KEYS[2], '*', 'e', ARGV[2])
+redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'epoch', epoch)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'accepted', epoch}
 """
 """Accepts a request exactly once; the answer is ``[verdict, current epoch]``."""
+
+END: Final = """
+-- KEYS request   ARGV epoch
+if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then redis.call('HSET', KEYS[1], 'ended', '1') end
+"""
+"""Notes that a request of this epoch has come to its end; its id stays taken."""
+
+CANCEL: Final = """
+-- KEYS request inbox epoch   ARGV entry
+local seen = redis.call('HMGET', KEYS[1], 'epoch', 'ended')
+if not seen[1] or seen[2] then return 0 end
+if tonumber(seen[1]) < tonumber(redis.call('GET', KEYS[3]) or '0') then return 0 end
+-- Nobody would read the inbox, nor trim it.
+if redis.call('EXISTS', KEYS[4]) == 0 then return -1 end
+redis.call('XADD', KEYS[2], '*', 'e', ARGV[1])
+return 1
+"""
+"""Cancels a request unless it is known to be over: 1, or 0 where there is none, -1 without a scheduler."""
 
 OPEN_EPOCH: Final = """
 -- KEYS epoch plans results inbox waiting lease serving

@@ -19,7 +19,7 @@ from pydantic_settings import SettingsConfigDict
 
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
-from albireo.supervisor import Command, Supervisor, Unit
+from albireo.supervisor import POLL_SECONDS, Command, Supervisor, Unit
 
 HEALTH_POLL_SECONDS = 0.1
 GATEWAY_NICENESS = 5
@@ -72,16 +72,25 @@ class Stack:
         self.model_name = settings.model_name or settings.model.resolve().name
         self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
         self.units: dict[str, Unit] = {}
+        self._server: LocalRedis | None = None
         self._supervisor = Supervisor([])
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         """Starts everything; raises RedisServerError. Not yet serving: see ``wait_ready``."""
+        try:
+            self._start()
+        except BaseException:
+            self._closing.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         logs = self.settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         url = self.settings.redis_url
         if not url:
-            server = LocalRedis(self.settings.data_dir / "redis")
+            self._server = server = LocalRedis(self.settings.data_dir / "redis")
             self._closing.callback(server.stop)
             url = server.url
         self.units = {
@@ -95,7 +104,6 @@ class Stack:
         self._supervisor = Supervisor(list(self.units.values()))
         self._closing.callback(self._supervisor.stop)
         self._supervisor.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,6 +116,7 @@ class Stack:
         with grpc.insecure_channel(self.target) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
+                self._check_redis()
                 self._supervisor.check(restart=False)
                 try:
                     status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
@@ -121,8 +130,14 @@ class Stack:
         raise StackError(f"not serving after {self.settings.start_seconds:.0f} s\n{tails}")
 
     def watch(self, stop: threading.Event) -> None:
-        """Keeps everything running until ``stop`` is set. Raises GaveUp."""
-        self._supervisor.watch(stop)
+        """Keeps everything running until ``stop`` is set. Raises GaveUp, and StackError without Redis."""
+        while not stop.wait(POLL_SECONDS):
+            self._check_redis()
+            self._supervisor.check()
+
+    def _check_redis(self) -> None:
+        if self._server is not None and not self._server.alive:
+            raise StackError(f"redis-server ended; see {self._server.log}")
 
     def _service(
         self, service: str, redis_url: str, extra: dict[str, str] | None = None, name: str = ""

@@ -6,8 +6,21 @@ from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import SchedulerCore
 
 
-def load_message(core: SchedulerCore | None, epoch: int) -> control.Load:
-    """The full integrity check runs only where nothing does: it costs what the whole ledger costs."""
+class Audit:
+    """The last full check of a core's ledger. It costs what the whole ledger costs, so it is made once each
+    time that the group has gone idle."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.violations: list[str] = []
+
+    def look(self, core: SchedulerCore, step: int) -> None:
+        """``core`` is idle after ``step``."""
+        if step != self.step:
+            self.step, self.violations = step, core.check_integrity()
+
+
+def load_message(core: SchedulerCore | None, epoch: int, audit: Audit) -> control.Load:
     if core is None:
         return control.Load(epoch=epoch)
     stats = core.stats()
@@ -29,6 +42,7 @@ def load_message(core: SchedulerCore | None, epoch: int) -> control.Load:
         wasted_rows=stats.wasted_rows,
     )
     if not (stats.waiting or stats.running or stats.steps_in_flight):
-        message.integrity_violations.extend(core.check_integrity())
-        message.integrity_checked_step = stats.step
+        audit.look(core, stats.step)
+    message.integrity_violations.extend(audit.violations)
+    message.integrity_checked_step = audit.step
     return message

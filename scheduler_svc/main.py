@@ -33,5 +33,7 @@ def run(settings: SchedulerSettings) -> None:
         sys.exit(f"scheduler: the worker group broke the protocol: {error}")
     except RedisError as error:
         sys.exit(f"scheduler: Redis: {error}")
+    except ValueError as error:
+        sys.exit(f"scheduler: {error}")
     finally:
         health.stop()

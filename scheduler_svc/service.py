@@ -13,13 +13,13 @@ from typing import cast
 
 from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams
+from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams, ride_out
 from albireo.plan import GroupShape
 from albireo.process import HealthServer, freeze_heap
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import Limits, SchedulerCore
-from scheduler_svc.load import load_message
+from scheduler_svc.load import Audit, load_message
 from scheduler_svc.settings import SchedulerSettings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class SchedulerService:
         self._results_after = "0-0"
         self._next_housekeeping = 0.0
         self._window = settings.window()
+        self._audit = Audit()
         self._published_ns = 0  # when Redis had acknowledged the last plan
         self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
 
@@ -111,7 +112,7 @@ class SchedulerService:
             except ValueError as error:
                 # The gateway knew only an earlier group, one that holds more.
                 logger.warning("request %s: %s", entry.request_id, error)
-                self._core.refuse(entry.request_id)
+                self._core.refuse(entry)
 
     def _observe(self, core: SchedulerCore, result: log.StepResult) -> None:
         """Sizes the window by how long rank 0 waited for a plan. With no row decoding, it waited for work."""
@@ -141,13 +142,13 @@ class SchedulerService:
         group = self._read_group()
         if (group.incarnation if group else None) != (self._group.incarnation if self._group else None):
             self._open_epoch(group)
-        message = load_message(self._core, self._epoch)
-        self._redis.set(self._keys.load, message.SerializeToString(), px=10_000)
+        message = load_message(self._core, self._epoch, self._audit)
+        ride_out(lambda: self._redis.set(self._keys.load, message.SerializeToString(), px=10_000))
         if self._inbox_after != "0-0":
-            self._redis.xtrim(self._keys.inbox, minid=self._inbox_after, approximate=False)
+            ride_out(lambda: self._redis.xtrim(self._keys.inbox, minid=self._inbox_after, approximate=False))
 
     def _read_group(self) -> log.GroupInfo | None:
-        data = cast("bytes | None", self._redis.get(self._keys.group))
+        data = cast("bytes | None", ride_out(lambda: self._redis.get(self._keys.group)))
         return None if data is None else log.GroupInfo.FromString(data)
 
     def _open_epoch(self, group: log.GroupInfo | None) -> None:
@@ -162,6 +163,7 @@ class SchedulerService:
         self._group = group
         self._window = self._settings.window()
         self._published_ns = self._sampled_ns = 0
+        self._audit = Audit()
         self._core = None if group is None else self._new_core(group)
         self._health.set(serving=group is not None)
         logger.info("epoch %d: %s", self._epoch, f"group {group.incarnation}" if group else "no group")

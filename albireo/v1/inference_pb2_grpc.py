@@ -62,15 +62,16 @@ class InferenceServicer:
     """
 
     def Generate(self, request, context):
-        """Streams the tokens of one request. The first event is always `accepted`, the last one always
-        `finished` or `error`. Closing the stream cancels the request.
+        """Streams the tokens of one request. The first event is always `accepted`. Each of its `n` branches
+        ends with a `finished` or an `error` of its own; the last of them, or an `error` without an index,
+        is the last event. Closing the stream cancels the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Ends a request that any client started; its stream ends with FINISH_REASON_CANCELLED.
+        """Ends a request that any client started, with all its branches: FINISH_REASON_CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

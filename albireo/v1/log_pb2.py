@@ -26,7 +26,7 @@ from albireo.v1 import control_pb2 as albireo_dot_v1_dot_control__pb2
 from albireo.v1 import inference_pb2 as albireo_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61lbireo/v1/log.proto\x12\nalbireo.v1\x1a\x18\x61lbireo/v1/control.proto\x1a\x1a\x61lbireo/v1/inference.proto\"u\n\nInboxEntry\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x16.albireo.v1.SubmissionH\x00\x12\x30\n\x0c\x63\x61ncellation\x18\x02 \x01(\x0b\x32\x18.albireo.v1.CancellationH\x00\x42\x07\n\x05\x65ntry\"~\n\nSubmission\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x03(\r\x12&\n\x08sampling\x18\x03 \x01(\x0b\x32\x14.albireo.v1.Sampling\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\"\"\n\x0c\x43\x61ncellation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xba\x01\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\r\n\x05top_p\x18\x05 \x01(\x02\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x0c\n\x04seed\x18\x07 \x01(\x06\x12\x10\n\x08stop_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x10\n\x08logprobs\x18\n \x01(\x11\"]\n\tPlanEntry\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.albireo.v1.EpochOpenH\x00\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x10.albireo.v1.PlanH\x00\x42\x07\n\x05\x65ntry\"5\n\tEpochOpen\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11group_incarnation\x18\x02 \x01(\t\"\xa9\x02\n\x04Plan\x12\x10\n\x08released\x18\x01 \x03(\r\x12\x0e\n\x06paused\x18\x02 \x03(\r\x12\x0f\n\x07resumed\x18\x03 \x03(\r\x12)\n\nadmissions\x18\x04 \x03(\x0b\x32\x15.albireo.v1.Admission\x12!\n\x06grants\x18\x05 \x03(\x0b\x32\x11.albireo.v1.Grant\x12!\n\x06\x63hunks\x18\x06 \x03(\x0b\x32\x11.albireo.v1.Chunk\x12 \n\x05\x65nded\x18\x07 \x03(\x0b\x32\x11.albireo.v1.Ended\x12\x13\n\x0bnum_decodes\x18\x08 \x01(\r\x12\x13\n\x06\x64igest\x18\t \x01(\x06H\x00\x88\x01\x01\x12&\n\x06timing\x18\n \x01(\x0b\x32\x16.albireo.v1.StepTimingB\t\n\x07_digest\"\xa3\x01\n\tAdmission\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x13\n\x0bnum_outputs\x18\x05 \x01(\r\x12\x12\n\nnum_cached\x18\x06 \x01(\r\x12&\n\x08sampling\x18\x07 \x01(\x0b\x32\x14.albireo.v1.Sampling\"%\n\x05Grant\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\"3\n\x05\x43hunk\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"E\n\x05\x45nded\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.albireo.v1.FinishReason\"g\n\x0bResultEntry\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.albireo.v1.EpochOpenH\x00\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.albireo.v1.StepResultH\x00\x42\x07\n\x05\x65ntry\"\xab\x02\n\nStepResult\x12&\n\x08\x61\x64mitted\x18\x01 \x03(\x0b\x32\x14.albireo.v1.Admitted\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x14\n\x0cincarnations\x18\x03 \x03(\x04\x12\x0b\n\x03ids\x18\x04 \x03(\r\x12\x10\n\x08\x66inishes\x18\x05 \x03(\r\x12)\n\x08logprobs\x18\x06 \x03(\x0b\x32\x17.albireo.v1.RowLogprobs\x12 \n\x05\x65nded\x18\x07 \x03(\x0b\x32\x11.albireo.v1.Ended\x12&\n\x06timing\x18\x08 \x01(\x0b\x32\x16.albireo.v1.StepTiming\x12\x0f\n\x07\x64\x65\x63odes\x18\t \x01(\r\x12\x16\n\x0eprefill_tokens\x18\n \x01(\r\x12\x13\n\x0bwasted_rows\x18\x0b \x01(\r\"\\\n\x08\x41\x64mitted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x13\n\x0bnum_outputs\x18\x03 \x01(\r\x12\x12\n\nnum_cached\x18\x04 \x01(\r\"G\n\x0bRowLogprobs\x12\x0b\n\x03row\x18\x01 \x01(\r\x12+\n\x08logprobs\x18\x02 \x01(\x0b\x32\x19.albireo.v1.TokenLogprobs\"\xc9\x01\n\tGroupInfo\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x12\n\nnum_blocks\x18\x02 \x01(\r\x12\x10\n\x08max_seqs\x18\x03 \x01(\r\x12\x15\n\rmax_model_len\x18\x04 \x01(\r\x12\n\n\x02tp\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\x12\n\nvocab_size\x18\t \x01(\r\x12\x15\n\reos_token_ids\x18\n \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61lbireo/v1/log.proto\x12\nalbireo.v1\x1a\x18\x61lbireo/v1/control.proto\x1a\x1a\x61lbireo/v1/inference.proto\"u\n\nInboxEntry\x12,\n\nsubmission\x18\x01 \x01(\x0b\x32\x16.albireo.v1.SubmissionH\x00\x12\x30\n\x0c\x63\x61ncellation\x18\x02 \x01(\x0b\x32\x18.albireo.v1.CancellationH\x00\x42\x07\n\x05\x65ntry\"\x89\x01\n\nSubmission\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x03(\r\x12&\n\x08sampling\x18\x03 \x01(\x0b\x32\x14.albireo.v1.Sampling\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\x12\t\n\x01n\x18\x06 \x01(\r\"\"\n\x0c\x43\x61ncellation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xff\x02\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\r\n\x05top_p\x18\x05 \x01(\x02\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x0c\n\x04seed\x18\x07 \x01(\x06\x12\x10\n\x08stop_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x10\n\x08logprobs\x18\n \x01(\x11\x12\x17\n\x0fprompt_logprobs\x18\x0b \x01(\x11\x12\x11\n\ttypical_p\x18\x0c \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\r \x01(\x02\x12\x18\n\x10presence_penalty\x18\x0e \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x0f \x01(\x02\x12\x10\n\x08\x62ias_ids\x18\x10 \x03(\r\x12\x0e\n\x06\x62iases\x18\x11 \x03(\x02\x12\x13\n\x0b\x61llowed_ids\x18\x12 \x03(\r\x12\x0f\n\x07\x62\x61\x64_ids\x18\x13 \x03(\r\"]\n\tPlanEntry\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.albireo.v1.EpochOpenH\x00\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x10.albireo.v1.PlanH\x00\x42\x07\n\x05\x65ntry\"5\n\tEpochOpen\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11group_incarnation\x18\x02 \x01(\t\"\xa9\x02\n\x04Plan\x12\x10\n\x08released\x18\x01 \x03(\r\x12\x0e\n\x06paused\x18\x02 \x03(\r\x12\x0f\n\x07resumed\x18\x03 \x03(\r\x12)\n\nadmissions\x18\x04 \x03(\x0b\x32\x15.albireo.v1.Admission\x12!\n\x06grants\x18\x05 \x03(\x0b\x32\x11.albireo.v1.Grant\x12!\n\x06\x63hunks\x18\x06 \x03(\x0b\x32\x11.albireo.v1.Chunk\x12 \n\x05\x65nded\x18\x07 \x03(\x0b\x32\x11.albireo.v1.Ended\x12\x13\n\x0bnum_decodes\x18\x08 \x01(\r\x12\x13\n\x06\x64igest\x18\t \x01(\x06H\x00\x88\x01\x01\x12&\n\x06timing\x18\n \x01(\x0b\x32\x16.albireo.v1.StepTimingB\t\n\x07_digest\"\xa3\x01\n\tAdmission\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x13\n\x0bnum_outputs\x18\x05 \x01(\r\x12\x12\n\nnum_cached\x18\x06 \x01(\r\x12&\n\x08sampling\x18\x07 \x01(\x0b\x32\x14.albireo.v1.Sampling\"%\n\x05Grant\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\"3\n\x05\x43hunk\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"E\n\x05\x45nded\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.albireo.v1.FinishReason\"g\n\x0bResultEntry\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.albireo.v1.EpochOpenH\x00\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.albireo.v1.StepResultH\x00\x42\x07\n\x05\x65ntry\"\xe0\x02\n\nStepResult\x12&\n\x08\x61\x64mitted\x18\x01 \x03(\x0b\x32\x14.albireo.v1.Admitted\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x14\n\x0cincarnations\x18\x03 \x03(\x04\x12\x0b\n\x03ids\x18\x04 \x03(\r\x12\x10\n\x08\x66inishes\x18\x05 \x03(\r\x12)\n\x08logprobs\x18\x06 \x03(\x0b\x32\x17.albireo.v1.RowLogprobs\x12 \n\x05\x65nded\x18\x07 \x03(\x0b\x32\x11.albireo.v1.Ended\x12&\n\x06timing\x18\x08 \x01(\x0b\x32\x16.albireo.v1.StepTiming\x12\x0f\n\x07\x64\x65\x63odes\x18\t \x01(\r\x12\x16\n\x0eprefill_tokens\x18\n \x01(\r\x12\x13\n\x0bwasted_rows\x18\x0b \x01(\r\x12\x33\n\x0fprompt_logprobs\x18\x0c \x03(\x0b\x32\x1a.albireo.v1.PromptLogprobs\"a\n\x0ePromptLogprobs\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\r\x12+\n\x08logprobs\x18\x03 \x03(\x0b\x32\x19.albireo.v1.TokenLogprobs\"\\\n\x08\x41\x64mitted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x13\n\x0bnum_outputs\x18\x03 \x01(\r\x12\x12\n\nnum_cached\x18\x04 \x01(\r\"G\n\x0bRowLogprobs\x12\x0b\n\x03row\x18\x01 \x01(\r\x12+\n\x08logprobs\x18\x02 \x01(\x0b\x32\x19.albireo.v1.TokenLogprobs\"\xc9\x01\n\tGroupInfo\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x12\n\nnum_blocks\x18\x02 \x01(\r\x12\x10\n\x08max_seqs\x18\x03 \x01(\r\x12\x15\n\rmax_model_len\x18\x04 \x01(\r\x12\n\n\x02tp\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x08 \x01(\t\x12\x12\n\nvocab_size\x18\t \x01(\r\x12\x15\n\reos_token_ids\x18\n \x03(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,34 +35,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INBOXENTRY']._serialized_start=90
   _globals['_INBOXENTRY']._serialized_end=207
-  _globals['_SUBMISSION']._serialized_start=209
-  _globals['_SUBMISSION']._serialized_end=335
-  _globals['_CANCELLATION']._serialized_start=337
-  _globals['_CANCELLATION']._serialized_end=371
-  _globals['_SAMPLING']._serialized_start=374
-  _globals['_SAMPLING']._serialized_end=560
-  _globals['_PLANENTRY']._serialized_start=562
-  _globals['_PLANENTRY']._serialized_end=655
-  _globals['_EPOCHOPEN']._serialized_start=657
-  _globals['_EPOCHOPEN']._serialized_end=710
-  _globals['_PLAN']._serialized_start=713
-  _globals['_PLAN']._serialized_end=1010
-  _globals['_ADMISSION']._serialized_start=1013
-  _globals['_ADMISSION']._serialized_end=1176
-  _globals['_GRANT']._serialized_start=1178
-  _globals['_GRANT']._serialized_end=1215
-  _globals['_CHUNK']._serialized_start=1217
-  _globals['_CHUNK']._serialized_end=1268
-  _globals['_ENDED']._serialized_start=1270
-  _globals['_ENDED']._serialized_end=1339
-  _globals['_RESULTENTRY']._serialized_start=1341
-  _globals['_RESULTENTRY']._serialized_end=1444
-  _globals['_STEPRESULT']._serialized_start=1447
-  _globals['_STEPRESULT']._serialized_end=1746
-  _globals['_ADMITTED']._serialized_start=1748
-  _globals['_ADMITTED']._serialized_end=1840
-  _globals['_ROWLOGPROBS']._serialized_start=1842
-  _globals['_ROWLOGPROBS']._serialized_end=1913
-  _globals['_GROUPINFO']._serialized_start=1916
-  _globals['_GROUPINFO']._serialized_end=2117
+  _globals['_SUBMISSION']._serialized_start=210
+  _globals['_SUBMISSION']._serialized_end=347
+  _globals['_CANCELLATION']._serialized_start=349
+  _globals['_CANCELLATION']._serialized_end=383
+  _globals['_SAMPLING']._serialized_start=386
+  _globals['_SAMPLING']._serialized_end=769
+  _globals['_PLANENTRY']._serialized_start=771
+  _globals['_PLANENTRY']._serialized_end=864
+  _globals['_EPOCHOPEN']._serialized_start=866
+  _globals['_EPOCHOPEN']._serialized_end=919
+  _globals['_PLAN']._serialized_start=922
+  _globals['_PLAN']._serialized_end=1219
+  _globals['_ADMISSION']._serialized_start=1222
+  _globals['_ADMISSION']._serialized_end=1385
+  _globals['_GRANT']._serialized_start=1387
+  _globals['_GRANT']._serialized_end=1424
+  _globals['_CHUNK']._serialized_start=1426
+  _globals['_CHUNK']._serialized_end=1477
+  _globals['_ENDED']._serialized_start=1479
+  _globals['_ENDED']._serialized_end=1548
+  _globals['_RESULTENTRY']._serialized_start=1550
+  _globals['_RESULTENTRY']._serialized_end=1653
+  _globals['_STEPRESULT']._serialized_start=1656
+  _globals['_STEPRESULT']._serialized_end=2008
+  _globals['_PROMPTLOGPROBS']._serialized_start=2010
+  _globals['_PROMPTLOGPROBS']._serialized_end=2107
+  _globals['_ADMITTED']._serialized_start=2109
+  _globals['_ADMITTED']._serialized_end=2201
+  _globals['_ROWLOGPROBS']._serialized_start=2203
+  _globals['_ROWLOGPROBS']._serialized_end=2274
+  _globals['_GROUPINFO']._serialized_start=2277
+  _globals['_GROUPINFO']._serialized_end=2478
 # @@protoc_insertion_point(module_scope)

@@ -17,18 +17,20 @@ class InboxEntry(_message.Message):
     def __init__(self, submission: _Optional[_Union[Submission, _Mapping]] = ..., cancellation: _Optional[_Union[Cancellation, _Mapping]] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("request_id", "prompt", "sampling", "priority", "timeout_ms")
+    __slots__ = ("request_id", "prompt", "sampling", "priority", "timeout_ms", "n")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
     priority: int
     timeout_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    n: int
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., n: _Optional[int] = ...) -> None: ...
 
 class Cancellation(_message.Message):
     __slots__ = ("request_id",)
@@ -37,7 +39,7 @@ class Cancellation(_message.Message):
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop_ids", "ignore_eos", "logprobs")
+    __slots__ = ("max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop_ids", "ignore_eos", "logprobs", "prompt_logprobs", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "bias_ids", "biases", "allowed_ids", "bad_ids")
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MIN_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +50,15 @@ class Sampling(_message.Message):
     STOP_IDS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TYPICAL_P_FIELD_NUMBER: _ClassVar[int]
+    REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    BIAS_IDS_FIELD_NUMBER: _ClassVar[int]
+    BIASES_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_IDS_FIELD_NUMBER: _ClassVar[int]
+    BAD_IDS_FIELD_NUMBER: _ClassVar[int]
     max_tokens: int
     min_tokens: int
     temperature: float
@@ -58,7 +69,16 @@ class Sampling(_message.Message):
     stop_ids: _containers.RepeatedScalarFieldContainer[int]
     ignore_eos: bool
     logprobs: int
-    def __init__(self, max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ...) -> None: ...
+    prompt_logprobs: int
+    typical_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    bias_ids: _containers.RepeatedScalarFieldContainer[int]
+    biases: _containers.RepeatedScalarFieldContainer[float]
+    allowed_ids: _containers.RepeatedScalarFieldContainer[int]
+    bad_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., typical_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., bias_ids: _Optional[_Iterable[int]] = ..., biases: _Optional[_Iterable[float]] = ..., allowed_ids: _Optional[_Iterable[int]] = ..., bad_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PlanEntry(_message.Message):
     __slots__ = ("open", "plan")
@@ -153,7 +173,7 @@ class ResultEntry(_message.Message):
     def __init__(self, open: _Optional[_Union[EpochOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows")
+    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs")
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +185,7 @@ class StepResult(_message.Message):
     DECODES_FIELD_NUMBER: _ClassVar[int]
     PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     admitted: _containers.RepeatedCompositeFieldContainer[Admitted]
     slots: _containers.RepeatedScalarFieldContainer[int]
     incarnations: _containers.RepeatedScalarFieldContainer[int]
@@ -176,7 +197,18 @@ class StepResult(_message.Message):
     decodes: int
     prefill_tokens: int
     wasted_rows: int
-    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., incarnations: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., finishes: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ...) -> None: ...
+    prompt_logprobs: _containers.RepeatedCompositeFieldContainer[PromptLogprobs]
+    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., incarnations: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., finishes: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ...) -> None: ...
+
+class PromptLogprobs(_message.Message):
+    __slots__ = ("incarnation", "start", "logprobs")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    start: int
+    logprobs: _containers.RepeatedCompositeFieldContainer[_inference_pb2.TokenLogprobs]
+    def __init__(self, incarnation: _Optional[int] = ..., start: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_inference_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class Admitted(_message.Message):
     __slots__ = ("request_id", "incarnation", "num_outputs", "num_cached")

@@ -94,6 +94,13 @@ class BlockPool:
             self._by_key[key] = block
             self._keys[block] = key
 
+    def unregister(self, block: int) -> None:
+        """Nobody finds an owned block any more; who has it keeps it."""
+        key = self._keys[block]
+        if key is not None:
+            del self._by_key[key]
+            self._keys[block] = None
+
     def key_of(self, block: int) -> bytes | None:
         """The key under which the block can be found."""
         return self._keys[block]

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from albireo.plan import Ended, Finish, GroupShape, Plan, StepResult, Submission
+from albireo.plan import (
+    MAX_BRANCHES,
+    Ended,
+    Finish,
+    GroupShape,
+    Plan,
+    StepResult,
+    Submission,
+    branch_names,
+    branches,
+)
 from scheduler_svc.core.blocks import root_key
 from scheduler_svc.core.draft import Draft
 from scheduler_svc.core.integrity import check_integrity
@@ -21,6 +31,10 @@ class SchedulerCore:
     **Order.** The queue's key is arrival time plus ``priority * priority_seconds``, then the order of
     arrival: a priority buys a head start and no more, so whoever waits comes first in the end. Slots and
     blocks are given in this order, and taken away in the reverse of it.
+
+    **Branches.** A submission with ``n`` above 1 is as many requests, side by side in the order; each has
+    its own seed, slot and end. The first computes the prompt, the others share its full blocks and compute
+    no more than the tokens after them. A shared block is never written again: that is the copy on write.
 
     **Optimism.** With more than one plan in flight every request is taken to go on. Ends by length are
     predicted: no row is planned beyond them, and the plan after the last row releases the slot. A stop
@@ -47,7 +61,7 @@ class SchedulerCore:
         self._epoch = epoch
         self._root = root_key(salt)
         self._arrivals = 0
-        self._live: dict[str, Request] = {}  # from submit to the final reason
+        self._live: dict[str, Request] = {}  # by branch name, from submit to the final reason
         self._waiting: KeyedQueue[Request] = KeyedQueue()
         self._deadlines: KeyedQueue[Request] = KeyedQueue()
         self._ending: dict[str, Request] = {}  # ended by us, until a plan says so
@@ -59,12 +73,14 @@ class SchedulerCore:
     def submit(self, submission: Submission, now: float, *, outputs: tuple[int, ...] = ()) -> None:
         """Queues a request. One that is live already under the same id is left as it is.
 
-        ``outputs`` are tokens that it has brought already, in an earlier epoch. Raises ValueError for a
-        request that can never run, or that is over.
+        ``outputs`` are tokens that it has brought already, in an earlier epoch; a branch then goes on by
+        itself, under its own name. Raises ValueError for a request that can never run, or that is over.
         """
-        if submission.request_id in self._live:
+        if self._named(submission.request_id):
             return
         prompt = submission.prompt
+        if not 1 <= submission.n <= (1 if outputs else MAX_BRANCHES):
+            raise ValueError(f"{submission.n} branches with {len(outputs)} outputs")
         if not 0 < len(prompt) < self._shape.max_model_len:
             raise ValueError(
                 f"a prompt of {len(prompt)} tokens: 1 to {self._shape.max_model_len - 1} can run"
@@ -72,26 +88,34 @@ class SchedulerCore:
         end = min(len(prompt) + submission.sampling.max_tokens, self._shape.max_model_len)
         if len(prompt) + len(outputs) >= end:
             raise ValueError(f"no token is left to sample after {len(outputs)} outputs")
-        self._arrivals += 1
         arrival = now + submission.priority * self._limits.priority_seconds
-        request = Request(submission, (arrival, self._arrivals), [*prompt, *outputs], end, self._root)
-        self._live[submission.request_id] = request
-        self._waiting.push(request, request.order)
-        if submission.timeout_s is not None:
-            self._deadlines.push(request, (now + submission.timeout_s, self._arrivals))
+        family: list[Request] = []
+        for branch in branches(submission):
+            self._arrivals += 1
+            request = Request(branch, (arrival, self._arrivals), [*prompt, *outputs], end, self._root)
+            family.append(request)
+            self._live[branch.request_id] = request
+            if submission.timeout_s is not None:
+                self._deadlines.push(request, (now + submission.timeout_s, self._arrivals))
+        first, *others = family
+        if others:
+            for request in family:
+                request.family = family
+        self._waiting.push(first, first.order)
+        self._ledger.held.hold(first, others)
 
-    def refuse(self, request_id: str) -> None:
+    def refuse(self, submission: Submission) -> None:
         """Ends with ERROR what submit did not take."""
-        self._refused.append(request_id)
-        self._counters.departures += 1
+        self._refused += branch_names(submission.request_id, submission.n)
+        self._counters.departures += submission.n
 
-    def cancel(self, request_id: str) -> bool:
-        """Ends a request with CANCELLED, unless it finishes first. False if it is not (or no more) live."""
-        request = self._live.get(request_id)
-        if request is None:
-            return False
-        self._end(request, Finish.CANCELLED)
-        return True
+    def cancel(self, name: str) -> bool:
+        """Ends all branches of a request, or the branch of that name, with CANCELLED, unless they finish
+        first. False if nothing of that name is (or no more is) live."""
+        found = self._named(name)
+        for request in found:
+            self._end(request, Finish.CANCELLED)
+        return bool(found)
 
     def expire(self, now: float) -> None:
         """Ends every request whose deadline has come with DEADLINE, wherever it stands."""
@@ -157,6 +181,8 @@ class SchedulerCore:
             tokens.append(token)
             if settled >= stay.register_at:
                 ledger.register(stay)
+            if finish == Finish.ERROR:
+                ledger.distrust(stay)
             if finish:
                 self._finish(stay)
         self._counters.output_tokens += rows - late
@@ -180,7 +206,7 @@ class SchedulerCore:
         return CoreStats(
             step=ledger.step,
             steps_in_flight=len(ledger.flights),
-            waiting=len(self._waiting),
+            waiting=len(self._waiting) + len(ledger.held),
             running=ledger.num_running,
             slots_free=len(ledger.free_slots),
             slots_total=self._shape.max_seqs,
@@ -195,12 +221,18 @@ class SchedulerCore:
             late_rows=counters.late_rows,
         )
 
+    def _named(self, name: str) -> list[Request]:
+        """The live request or branch of that name, and the live branches of the request of that name."""
+        names = (name, *branch_names(name, MAX_BRANCHES))
+        return [request for name in names if (request := self._live.get(name))]
+
     def _end(self, request: Request, reason: Finish) -> None:
         if request.reason:
             return
         request.reason = reason
         self._ending[request.submission.request_id] = request
         self._waiting.remove(request)
+        self._ledger.held.drop(request)
         if not request.admitted:
             self._counters.departures += 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from albireo.plan import (
     BLOCK_SIZE,
     Admission,
@@ -95,12 +97,12 @@ class Draft:
             spare = ledger.pool.num_free - promised - reserve
             if spare <= 0:
                 return
-            cached = self._cached(request)
-            revived = sum(1 for block in cached if not ledger.pool.owners(block))
-            if spare < total - len(cached) + revived:
+            prefix = self._prefix(request)
+            revived = sum(1 for block in prefix if not ledger.pool.owners(block))
+            if spare < total - len(prefix) + revived:
                 return
             ledger.waiting.remove(request)
-            promised += total - len(self._admit(request, cached).blocks)
+            promised += total - len(self._admit(request, prefix).blocks)
             running += 1
 
     def publish(self, ended: tuple[Ended, ...]) -> Plan | None:
@@ -119,6 +121,7 @@ class Draft:
             stay.last_step = step
         for stay in self._joining:
             ledger.move(stay, Phase.DECODING)
+            ledger.held.free(stay.request)
         released = tuple(ledger.released)
         ledger.released.clear()
         ledger.launch(self._flown)
@@ -195,8 +198,23 @@ class Draft:
         self._ledger.leave(victim)
         return True
 
+    def _prefix(self, request: Request) -> list[int]:
+        """Blocks that hold what the tokens begin with, short of the last token: that one is computed."""
+        if request.tells_prompt:
+            return []
+        return max(self._shared(request), self._cached(request), key=len)
+
+    def _shared(self, request: Request) -> list[int]:
+        """Full blocks of the prompt that another branch has, once the plans before this one have run."""
+        full = min(len(request.submission.prompt), len(request.tokens) - 1) // BLOCK_SIZE
+        for branch in request.family:
+            stay = branch.stay
+            # One that has left still owns its blocks: the last step that touches them has not settled.
+            if stay and stay.phase is not Phase.PREFILLING and stay.scheduled >= full * BLOCK_SIZE:
+                return stay.blocks[:full]
+        return []
+
     def _cached(self, request: Request) -> list[int]:
-        """Cached blocks that the tokens begin with, short of the last token: that one is computed."""
         cached: list[int] = []
         if self._ledger.prefix_cache:
             for index in range((len(request.tokens) - 1) // BLOCK_SIZE):
@@ -206,9 +224,11 @@ class Draft:
                 cached.append(block)
         return cached
 
-    def _admit(self, request: Request, cached: list[int]) -> Stay:
-        stay = self._ledger.enter(request, cached)
-        num_prompt = len(request.submission.prompt)
+    def _admit(self, request: Request, prefix: list[int]) -> Stay:
+        stay = self._ledger.enter(request, prefix)
+        num_prompt, sampling = len(request.submission.prompt), request.submission.sampling
+        if sampling.prompt_logprobs >= 0 and not request.tells_prompt:
+            sampling = replace(sampling, prompt_logprobs=-1)
         self._admissions.append(
             Admission(
                 slot=stay.slot,
@@ -217,7 +237,7 @@ class Draft:
                 tokens=tuple(request.tokens),
                 num_outputs=len(request.tokens) - num_prompt,
                 num_cached=stay.scheduled,
-                sampling=request.submission.sampling,
+                sampling=sampling,
             )
         )
         if not request.admitted:

@@ -30,6 +30,7 @@ def check_integrity(
         for block in stay.blocks:
             owners[block] += 1
     wrong = ledger.pool.check(owners)
+    wrong += _check_shared(stays, owners)
     wrong += _check_slots(ledger, stays)
     wrong += _check_flights(ledger, limits)
     for stay in stays:
@@ -38,6 +39,14 @@ def check_integrity(
         ]
     wrong += _check_requests(ledger, live, ending, deadlines)
     return wrong
+
+
+def _check_shared(stays: list[Stay], owners: list[int]) -> Iterator[str]:
+    """What several tables hold must be full in all of them, so that nobody writes it."""
+    for stay in stays:
+        for block in stay.blocks[stay.scheduled // BLOCK_SIZE :]:
+            if owners[block] > 1:
+                yield f"slot {stay.slot} will write block {block}, which {owners[block]} tables hold"
 
 
 def _check_slots(ledger: Ledger, stays: list[Stay]) -> Iterator[str]:
@@ -108,10 +117,12 @@ def _check_requests(
     ending: Mapping[str, Request],
     deadlines: KeyedQueue[Request],
 ) -> Iterator[str]:
+    held = list(ledger.held)
     for request_id, request in live.items():
-        places = [request in ledger.waiting, request.stay is not None, request_id in ending]
-        if request.submission.request_id != request_id or not any(places) or (places[0] and any(places[1:])):
-            yield f"{request_id}: waiting, staying, ending: {places}"
+        idle = held.count(request) + (request in ledger.waiting)  # once at most, and nowhere else
+        places = [idle, request.stay is not None, request_id in ending]
+        if request.submission.request_id != request_id or not any(places) or idle > 1 - any(places[1:]):
+            yield f"{request_id}: waiting or held, staying, ending: {places}"
         if places[2] != bool(request.reason) or ending.get(request_id, request) is not request:
             yield f"{request_id}: reason {request.reason.name}, ending: {places[2]}"
         if not len(request.submission.prompt) <= len(request.tokens) < request.end:
@@ -119,6 +130,7 @@ def _check_requests(
     known = set(live.values())
     for name, group in (
         ("waiting", set(ledger.waiting)),
+        ("held", {*held, *ledger.held.firsts}),
         ("ending", set(ending.values())),
         ("deadlines", set(deadlines)),
         ("listening", {stay.request for stay in ledger.listening.values()}),

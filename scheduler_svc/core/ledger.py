@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from albireo.plan import BLOCK_SIZE, GroupShape
 from scheduler_svc.core.blocks import BlockPool
+from scheduler_svc.core.held import Held
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Phase, Request, Stay
 
@@ -41,6 +42,7 @@ class Ledger:
         self.shape = shape
         self.pool = BlockPool(shape.num_blocks)
         self.waiting = waiting
+        self.held = Held(waiting)
         self.prefix_cache = prefix_cache
         self.free_slots = list(range(shape.max_seqs))  # a heap: low slots first keeps the table dense
         self.flights: deque[Flight] = deque()  # oldest first, at consecutive steps
@@ -68,15 +70,13 @@ class Ledger:
             yield from phase.values()
 
     def incoming_blocks(self) -> int:
-        """Blocks that become free when all that is in flight has settled (never too high)."""
-        owners = self.pool.owners
-        return sum(
-            1 for flight in self.flights for stay in flight.leaving for b in stay.blocks if owners(b) == 1
-        )
+        """Blocks that become free when all that is in flight has settled: those with no owner that stays."""
+        leaving = Counter(b for flight in self.flights for stay in flight.leaving for b in stay.blocks)
+        return sum(1 for block, count in leaving.items() if self.pool.owners(block) == count)
 
-    def enter(self, request: Request, cached: list[int]) -> Stay:
-        """Gives a request a free slot and the cached blocks that its tokens begin with."""
-        self.pool.share(cached)
+    def enter(self, request: Request, prefix: list[int]) -> Stay:
+        """Gives a request a free slot and a share of the blocks that hold what its tokens begin with."""
+        self.pool.share(prefix)
         self._incarnation += 1
         stay = Stay(
             request=request,
@@ -84,12 +84,12 @@ class Ledger:
             incarnation=self._incarnation,
             tokens=request.tokens,
             blocks=[],
-            scheduled=len(cached) * BLOCK_SIZE,
-            settled=len(cached) * BLOCK_SIZE,
-            registered=len(cached),
-            register_at=(len(cached) + 1) * BLOCK_SIZE if self.prefix_cache else sys.maxsize,
+            scheduled=len(prefix) * BLOCK_SIZE,
+            settled=len(prefix) * BLOCK_SIZE,
+            registered=len(prefix),
+            register_at=(len(prefix) + 1) * BLOCK_SIZE if self.prefix_cache else sys.maxsize,
         )
-        stay.extend(cached)
+        stay.extend(prefix)
         request.stay = stay
         self.listening[stay.incarnation] = stay
         self.phases[Phase.PREFILLING][stay.slot] = stay
@@ -141,6 +141,11 @@ class Ledger:
             self.pool.register(stay.blocks[index], stay.request.key(index))
         stay.registered = full
         stay.register_at = (full + 1) * BLOCK_SIZE
+
+    def distrust(self, stay: Stay) -> None:
+        """No prefix may hit this stay's blocks: they may hold what is no number."""
+        for block in stay.blocks:
+            self.pool.unregister(block)
 
     def land(self) -> None:
         """The oldest step in flight has settled, rows and all: what waited behind it for reuse is free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -31,10 +32,17 @@ class Request:
     tokens: list[int]  # prompt and settled outputs
     end: int  # len(tokens) with which it ends by length at the latest
     root: bytes  # parent of the first block's key
+    family: Sequence[Request] = ()  # all branches of its prompt, itself included; empty if it is alone
     keys: list[bytes] = field(default_factory=list)  # of the first full blocks, as far as anyone asked
     stay: Stay | None = None  # the one whose results still count, also after it has left its slot
     admitted: bool = False  # ever
     reason: Finish = Finish.NONE  # why the next plan ends it
+
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether log-probabilities of the prompt are still to be told; they come with its prefill."""
+        submission = self.submission
+        return submission.sampling.prompt_logprobs >= 0 and len(self.tokens) == len(submission.prompt)
 
     def key(self, index: int) -> bytes:
         """Key of the ``index``-th full block of the settled tokens. Each is computed once."""
@@ -51,8 +59,9 @@ class Stay:
     """One stay of a request in a slot, from its admission to the fence. Mutated by draft, core and ledger.
 
     ``scheduled`` counts the tokens whose KV exists once every published plan has run, ``settled`` those
-    whose KV exists by what results have confirmed. A decoding row computes the KV of the newest token and
-    samples the next, so ``settled`` is one below ``len(tokens)`` there.
+    whose KV exists by what results have confirmed. (Those of blocks that it shares with another branch
+    count from the start: the steps that write them settle before any of its own.) A decoding row computes
+    the KV of the newest token and samples the next, so ``settled`` is one below ``len(tokens)`` there.
     """
 
     request: Request

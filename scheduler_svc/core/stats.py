@@ -24,7 +24,7 @@ class CoreStats:
 
     step: int  # the last one published; 0 = none yet
     steps_in_flight: int
-    waiting: int
+    waiting: int  # for a slot, held branches included
     running: int  # requests that hold a slot and go on
     slots_free: int
     slots_total: int
@@ -33,7 +33,7 @@ class CoreStats:
     blocks_total: int
     preemptions: int
     prompt_tokens: int  # of requests as they were first admitted
-    prefix_hit_tokens: int  # of these, not computed because the prefix cache had them
+    prefix_hit_tokens: int  # of these, not computed because the prefix cache or another branch had them
     output_tokens: int  # settled ones
     wasted_rows: int  # planned after a row that turned out to be the last one
     late_rows: int  # results of a stay that had ended, dropped
