@@ -28,7 +28,11 @@ class Cost(BaseModel):
 
 
 class CostModel(BaseModel):
-    """Forward (``t3``) and sampling (``t4``) of one model on one kind of device."""
+    """Forward (``t3``) and sampling of one model on one kind of device.
+
+    ``t4``: rank 0 samples all rows, so no part of it shrinks with the TP degree; ``t4_parallel``: each rank
+    samples its own, collectives included. A model that has only the first samples as long either way.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,6 +40,11 @@ class CostModel(BaseModel):
     source: str = Field(description="where the numbers come from")
     t3: Cost
     t4: Cost
+    t4_parallel: Cost | None = None
+
+    def sampling_seconds(self, *, rows: int, tp: int, parallel: bool) -> float:
+        cost = self.t4_parallel if parallel and self.t4_parallel is not None else self.t4
+        return cost.seconds(rows=rows, prefill_tokens=0, tp=tp)
 
     @classmethod
     def load(cls, name_or_path: str) -> CostModel:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from albireo.plan import Admission, Finish, SamplingParams, finish_of
 from albireo.v1 import log_pb2 as log
-from worker_svc.slot_table import Ints
+from worker_svc.arrays import Ints
 from worker_svc.step import HostOutput
 
 

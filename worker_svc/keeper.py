@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 
 from albireo.logs import Lease
 
@@ -15,21 +16,24 @@ logger = logging.getLogger(__name__)
 
 
 class StepWatch:
-    """When the running step began. Written by the compute stage, read by the keeper."""
+    """When the steps that run began. They begin in the compute stage and end in the output stage, in order:
+    on a GPU a step that has been launched has not run. Read by the keeper."""
 
     def __init__(self) -> None:
-        self._began: float | None = None
+        self._began: deque[float] = deque()  # as many as the bounded queues let through
 
     def begin(self) -> None:
-        self._began = time.monotonic()
+        self._began.append(time.monotonic())
 
     def end(self) -> None:
-        self._began = None
+        self._began.popleft()
 
     def seconds(self) -> float:
-        """Age of the running step, 0 where none runs."""
-        began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+        """Age of the oldest step that runs, 0 where none does."""
+        try:
+            return time.monotonic() - self._began[0]
+        except IndexError:
+            return 0.0
 
 
 def keep(

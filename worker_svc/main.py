@@ -70,10 +70,12 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         return SimulatedRunner(
             settings.model,
             CostModel.load(settings.cost_model),
+            rank=group.rank,
             tp=group.size,
             kv_memory=settings.kv_memory_mib << 20,
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
+            sampling="driver" if settings.synchronous else settings.sampling,
         )
     return ModelRunner(
         settings.model,
@@ -84,6 +86,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         max_seqs=settings.max_seqs,
         max_model_len=settings.max_model_len,
         synchronous=settings.synchronous,
+        sampling=settings.sampling,
     )
 
 
@@ -92,6 +95,9 @@ def _device(settings: WorkerSettings) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         sys.exit("worker: --device cuda: torch finds no CUDA device")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    local_rank, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local_rank >= devices:
+        sys.exit(f"worker: rank {local_rank} of this machine has no GPU: there are {devices}")
+    device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device

@@ -71,6 +71,8 @@ class OutputStage:
         result.incarnations.extend(output.incarnations[counted].tolist())
         result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
         result.finishes.extend(finishes)
+        for incarnation, (start, logprobs) in output.prompt_logprobs.items():
+            result.prompt_logprobs.add(incarnation=incarnation, start=start, logprobs=logprobs)
         if output.logprobs:
             for row, entry in enumerate(counted.tolist()):
                 if entry in output.logprobs and finishes[row] != Finish.ERROR:

@@ -12,7 +12,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from worker_svc.slot_table import Ints
+from worker_svc.arrays import Ints
 
 SLOTS = 8
 """More than the steps between the stages: two queued, one running, one being staged."""

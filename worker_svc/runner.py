@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from albireo.plan import BLOCK_SIZE, GroupShape, Plan
-from albireo.v1 import inference_pb2 as api
 from worker_svc.buckets import DecodeBuckets
 from worker_svc.marks import CudaClock, HostMarks, Marks
 from worker_svc.model.checkpoint import Checkpoint
@@ -18,8 +17,12 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate, blocks_in
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup
-from worker_svc.sampler import SampledLogprobs, sample
-from worker_svc.slot_table import Ints, SampleRows, SlotTable
+from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+from worker_svc.sampling.logprobs import to_messages
+from worker_svc.sampling.penalties import PenaltyState
+from worker_svc.sampling.prompt import prompt_messages, prompt_words
+from worker_svc.sampling.step_sampler import StepSampler
+from worker_svc.slot_table import HostBatch, SlotTable
 from worker_svc.staging import Staging, StepBatch
 from worker_svc.step import HostOutput
 
@@ -30,30 +33,33 @@ if TYPE_CHECKING:
 class DeviceOutput:
     """What a step sampled, on its way to the host. Holds what the copies read until they are done."""
 
-    def __init__(
-        self, samples: SampleRows, ids: Tensor, logprobs: SampledLogprobs | None, marks: Marks
-    ) -> None:
-        self._samples = samples
+    def __init__(self, host: HostBatch, words: Tensor, prompt_words: Tensor | None, marks: Marks) -> None:
+        """``words``: see :class:`StepSampler`; ``prompt_words``: see :func:`prompt_words`."""
+        self._host = host
         self._marks = marks
-        self._found = [ids] if logprobs is None else [ids, logprobs.chosen, logprobs.top_ids, logprobs.top]
+        self._found = [words] if prompt_words is None else [words, prompt_words]
         self._on_host = self._found
         self._done: torch.cuda.Event | None = None
-        if ids.is_cuda:
+        if words.is_cuda:
             # All in the step's own order, so that fetching them does not wait for the steps behind it.
             self._on_host = [_start_copy(tensor) for tensor in self._found]
             self._done = torch.cuda.Event()
-            self._done.record(torch.cuda.current_stream(ids.device))
+            self._done.record(torch.cuda.current_stream(words.device))
 
     def to_host(self) -> HostOutput:
         """Waits for the step, where it runs on its own. Called once."""
         if self._done is not None:
             self._done.synchronize()
-        ids, *logprobs = self._on_host
+        samples = self._host.samples
+        words, *prompts = (tensor.numpy() for tensor in self._on_host)
+        entries = np.flatnonzero(samples.logprobs >= 0) if words.shape[1] > 1 else np.zeros(0, dtype=np.int64)
+        messages = to_messages(words[entries, 1:], samples.logprobs[entries].tolist()) if len(entries) else []
         return HostOutput(
-            slots=self._samples.slots,
-            incarnations=self._samples.incarnations,
-            ids=ids.numpy(),
-            logprobs=_logprobs(self._samples.logprobs, SampledLogprobs(*logprobs)) if logprobs else {},
+            slots=samples.slots,
+            incarnations=samples.incarnations,
+            ids=words[:, 0],
+            logprobs=dict(zip(entries.tolist(), messages, strict=True)),
+            prompt_logprobs=prompt_messages(self._host.prompts, prompts[0]) if prompts else {},
         )
 
     def moments(self) -> list[int]:
@@ -75,12 +81,13 @@ class ModelRunner:
         max_model_len: int,
         synchronous: bool = False,
         cuda_graphs: bool = True,
+        sampling: SamplingMode = "auto",
     ) -> None:
         """``kv_memory``: bytes for KV blocks on this rank. Raises CheckpointError.
 
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top of
-        ``kv_memory``.
+        ``kv_memory``. ``sampling``: how ranks share it; synchronous, rank 0 does all of it.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -99,9 +106,13 @@ class ModelRunner:
         self._cache = allocate(num_blocks + 2, self.config, group.size, dtype, device)
         self._last_token = torch.zeros(max_seqs + 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(max_seqs + 1, dtype=np.int64) if synchronous else None
-        self._no_ids = torch.zeros(0, dtype=torch.int64, device=device)
-        self._table = SlotTable(self.shape, self.config.eos_ids)
-        self._staging = Staging(device, dtype, self.shape.max_model_len)
+        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
+        self._table = SlotTable(self.shape, self.config.eos_ids, group.size)
+        policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
+        self._staging = Staging(device, dtype, self.shape.max_model_len, policy)
+        # One column more: the rows of a request that has reached its length may run once again.
+        state = PenaltyState(policy.state_rows(max_seqs), self.shape.max_model_len + 1, device)
+        self._sampler = StepSampler(group, self.config.vocab_size, state)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self._buckets: DecodeBuckets | None = None
         self._graphs: DecodeGraphs | None = None
@@ -137,57 +148,54 @@ class ModelRunner:
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> DeviceOutput:
-        samples, marks = batch.host.samples, HostMarks() if self._clock is None else self._clock.marks()
-        ids, logprobs = self._no_ids, None
+        marks = HostMarks() if self._clock is None else self._clock.marks()
+        words, prompts = self._no_words, None
         batch.await_copies()
         marks.mark()
         if len(batch.fresh):
             self._cache.clear(batch.fresh)
-        logits = self._forward(batch) if len(batch.host.positions) else None
+        logits = None
+        if len(batch.host.positions):
+            logits, prompts = self._forward(batch)
         marks.mark()
-        if logits is not None and len(samples.slots):
-            ids, logprobs = self._sample(logits, batch)
-            self._last_token.index_copy_(0, batch.sample_slots, ids.clamp(min=0))
+        self._sampler.begin(batch.sampling)
+        if logits is not None and len(batch.sample_slots):
+            words = self._sampler(logits, batch.sampling, batch.layout)
+            self._last_token.index_copy_(0, batch.sample_slots, words[:, 0].clamp(min=0))
         marks.mark()
         batch.lease.release()
-        return DeviceOutput(samples, ids, logprobs, marks)
+        return DeviceOutput(batch.host, words, prompts, marks)
 
-    def _forward(self, batch: StepBatch) -> Tensor:
-        """Decoding rows take the token that the last step left on the device; synchronous ones brought it."""
+    def _forward(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
+        """Logits of the rows that sample, and what the step tells of prompts.
+
+        Decoding rows take the token that the last step left on the device; synchronous ones brought it.
+        """
         if batch.decode_ids is not None:
             self._last_token.index_copy_(0, batch.decode_slots, batch.decode_ids)
         if self._graphs is not None and batch.bucket is not None:
             words = batch.lease.words[: batch.bucket.words]
-            return self._graphs.run(batch.bucket, words, len(batch.host.samples.slots))
-        return self._model(
+            logits = self._graphs.run(batch.bucket, words, len(batch.sample_slots))
+            # A graph's rows come in the order of the step; those of a group must come owner by owner.
+            return logits if self._group.size == 1 else logits.index_select(0, batch.sample_rows), None
+        hidden = self._model.hidden(
             torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids]),
             batch.positions,
             batch.kv_rows,
-            batch.sample_rows,
             batch.attention,
             self._cache.layers,
         )
-
-    def _sample(self, logits: Tensor, batch: StepBatch) -> tuple[Tensor, SampledLogprobs | None]:
-        """Rank 0 samples the gathered logits for all; the padding of the vocabulary is cut off."""
-        whole = self._group.gather_columns(logits)
-        if whole is None:
-            return self._group.broadcast(torch.empty_like(batch.sample_slots)), None
-        ids, logprobs = sample(whole[:, : self.config.vocab_size], batch.sampling)
-        return self._group.broadcast(ids), logprobs
+        prompts = None
+        if batch.prompts is not None:
+            prompts = prompt_words(
+                lambda rows: self._model.logits(hidden, rows),
+                batch.prompts,
+                self.config.vocab_size,
+                self._group,
+            )
+        return self._model.logits(hidden, batch.sample_rows), prompts
 
 
 def _start_copy(tensor: Tensor) -> Tensor:
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
-
-
-def _logprobs(wanted: Ints, found: SampledLogprobs) -> dict[int, api.TokenLogprobs]:
-    entries = np.flatnonzero(wanted >= 0).tolist()
-    chosen, top_ids, top = found.chosen.tolist(), found.top_ids.tolist(), found.top.tolist()
-    return {
-        entry: api.TokenLogprobs(
-            logprob=chosen[i], top_ids=top_ids[i][: wanted[entry]], top_logprobs=top[i][: wanted[entry]]
-        )
-        for i, entry in enumerate(entries)
-    }

@@ -26,7 +26,7 @@ from worker_svc.model.parallel import TPGroup
 from worker_svc.output_stage import OutputStage
 from worker_svc.settings import WorkerSettings
 from worker_svc.stage import StageQueue, start_stage
-from worker_svc.step import ComputedStep, Runner, StagedStep
+from worker_svc.step import ComputedStep, HostOutput, Runner, StagedStep
 
 logger = logging.getLogger(__name__)
 
@@ -92,17 +92,14 @@ class WorkerService:
         # The stages share an interpreter: one that computes must not wait long for one that has work.
         sys.setswitchinterval(SWITCH_SECONDS)
         start_stage("input", lambda: self._stage(input_stage), self._stop)
-        if output_stage is not None:
-            start_stage("output", lambda: self._put_out(output_stage), self._stop)
+        start_stage("output", lambda: self._put_out(output_stage), self._stop)
         while (step := self._staged.get()) is not None:
-            computed = self._compute(step)
-            if output_stage is not None:
-                self._computed.put(computed)
+            self._computed.put(self._compute(step))
 
     def _run_in_turn(self, input_stage: InputStage, output_stage: OutputStage | None) -> None:
         for step in input_stage.steps():
             computed = self._compute(step)
-            output = computed.output.to_host()
+            output = self._fetch(computed)
             self._runner.feed_back(output)
             if output_stage is not None:
                 output_stage.put(computed, output)
@@ -112,17 +109,24 @@ class WorkerService:
         for step in input_stage.steps():
             self._staged.put(step)
 
-    def _put_out(self, output_stage: OutputStage) -> None:
+    def _put_out(self, output_stage: OutputStage | None) -> None:
+        """On every rank, so that each sees whether its own steps come to an end."""
         _compute_alone()
         while (computed := self._computed.get()) is not None:
-            output_stage.put(computed, computed.output.to_host())
+            output = self._fetch(computed)
+            if output_stage is not None:
+                output_stage.put(computed, output)
 
     def _compute(self, step: StagedStep) -> ComputedStep:
         """Launches one step (T3 and T4)."""
         self._watch.begin()
-        output = self._runner.execute(step.batch)
+        return ComputedStep(step.plan, self._runner.execute(step.batch), step.timing)
+
+    def _fetch(self, computed: ComputedStep) -> HostOutput:
+        """Waits until the step has run."""
+        output = computed.output.to_host()
         self._watch.end()
-        return ComputedStep(step.plan, output, step.timing)
+        return output
 
     def _output_stage(self) -> OutputStage:
         return OutputStage(
@@ -162,8 +166,10 @@ class WorkerService:
             info.SerializeToString(),
             ttl=self._settings.group_ttl_seconds,
         )
-        while not lease.acquire() and not self._stop.wait(0.1):
-            pass
+        if not lease.acquire():
+            logger.info("waits for the group's name: an earlier life has not expired, or another has it")
+            while not lease.acquire() and not self._stop.wait(0.1):
+                pass
         logger.info("group %s of %d ranks: %d blocks", incarnation, self._group.size, runner.shape.num_blocks)
         return lease
 

@@ -25,6 +25,11 @@ class WorkerSettings(ServiceSettings):
         "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
     )
     synchronous: bool = synchronous_field()
+    sampling: Literal["auto", "parallel", "driver"] = Field(
+        "auto",
+        description="Who samples: parallel shares the rows among the ranks, driver leaves all to rank 0, "
+        "auto goes by their number. Synchronous mode means driver.",
+    )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     kv_memory_mib: int = Field(512, ge=1, description="Memory for KV blocks on each rank, in MiB.")
     max_seqs: int = Field(64, ge=1, le=65536, description="Slots: most requests that run at once.")

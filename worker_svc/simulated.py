@@ -13,12 +13,16 @@ import numpy as np
 import torch
 
 from albireo.plan import BLOCK_SIZE, GroupShape, Plan
+from worker_svc.arrays import Ints
 from worker_svc.cost_model import CostModel
 from worker_svc.marks import HostMarks
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import blocks_in
 from worker_svc.random_numbers import random_bits
-from worker_svc.slot_table import Ints, SampleRows, SlotTable
+from worker_svc.sampling.controls import SampleRows
+from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+from worker_svc.sampling.tensors import FAILED
+from worker_svc.slot_table import SlotTable
 from worker_svc.staging import Staging, StepBatch
 from worker_svc.step import HostOutput
 
@@ -27,13 +31,20 @@ SPIN_SECONDS = 150e-6
 
 
 def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
-    """The token of each row: a hash of its seed and position, moved on past ids that are masked."""
+    """The token of each row: a hash of its seed and position, moved on past ids that must not be drawn.
+
+    FAILED where nothing is left. Of all other controls a device that has no logits can make nothing.
+    """
     bits = random_bits(samples.seeds, samples.positions)
     ids: Ints = (bits % np.uint64(vocab_size)).astype(np.int64)
-    masked = set(zip(samples.masked_rows.tolist(), samples.masked_ids.tolist(), strict=True))
-    for row in set(samples.masked_rows.tolist()):
-        while (row, int(ids[row])) in masked:
-            ids[row] = (ids[row] + 1) % vocab_size
+    for row in {*samples.masked.rows.tolist(), *samples.allowed.rows.tolist()}:
+        masked = samples.masked.ids[samples.masked.rows == row]
+        allowed = samples.allowed.ids[samples.allowed.rows == row]
+        free = np.setdiff1d(allowed if len(allowed) else np.arange(vocab_size), masked)
+        if len(free):
+            ids[row] = free[np.searchsorted(free, ids[row]) % len(free)]
+        else:
+            ids[row] = FAILED
     return ids
 
 
@@ -61,7 +72,16 @@ class SimulatedRunner:
     """One rank of a device that exists as a cost model; see :class:`worker_svc.step.Runner`."""
 
     def __init__(
-        self, directory: Path, cost: CostModel, *, tp: int, kv_memory: int, max_seqs: int, max_model_len: int
+        self,
+        directory: Path,
+        cost: CostModel,
+        *,
+        rank: int,
+        tp: int,
+        kv_memory: int,
+        max_seqs: int,
+        max_model_len: int,
+        sampling: SamplingMode = "auto",
     ) -> None:
         """Reads the checkpoint's config, no weights; ``kv_memory`` is counted and not taken."""
         self.config = ModelConfig.from_dir(directory)
@@ -69,8 +89,9 @@ class SimulatedRunner:
         self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
         self._cost = cost
         self._tp = tp
-        self._table = SlotTable(self.shape, self.config.eos_ids)
-        self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len)
+        self._table = SlotTable(self.shape, self.config.eos_ids, tp)
+        policy = SamplingPolicy(sampling, rank, tp)
+        self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
 
     def reset(self) -> None:
         self._table.reset()
@@ -86,7 +107,8 @@ class SimulatedRunner:
             _wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
         marks.mark()
         if len(samples.slots):
-            _wait(self._cost.t4.seconds(rows=len(samples.slots), prefill_tokens=0, tp=self._tp))
+            rows, parallel = len(samples.slots), batch.layout.parallel
+            _wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
         marks.mark()
         return SimulatedOutput(samples, self.config.vocab_size, marks)
 

@@ -8,21 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from albireo.plan import (
-    BLOCK_SIZE,
-    Admission,
-    Chunk,
-    GroupShape,
-    Plan,
-    SamplingParams,
-    blocks_for,
-    table_digest,
-)
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from albireo.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
+from worker_svc.arrays import Ints
+from worker_svc.sampling.controls import NO_IDS, PenaltyStart, SampleRows, SlotControls
 
 
 class TableMismatch(RuntimeError):
@@ -49,21 +38,14 @@ class ChunkRows:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleRows:
-    """The rows that sample, one entry each in every array."""
+class PromptRows:
+    """Rows of a chunk that tell how likely the prompt's next token was."""
 
+    incarnation: int
+    start: int  # index of the first token told of among the prompt's
     rows: Ints  # among the rows of the step
-    slots: Ints
-    incarnations: Ints
-    positions: Ints  # index of the token to draw among the request's outputs
-    seeds: npt.NDArray[np.uint64]
-    temperature: Floats
-    top_k: Ints
-    top_p: Floats
-    min_p: Floats
-    logprobs: Ints
-    masked_rows: Ints  # pairs (entry here, id) that must not be drawn: end tokens below min_tokens
-    masked_ids: Ints
+    targets: Ints  # the tokens told of
+    most: int  # how many of the most likely tokens to tell beside each
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +60,21 @@ class HostBatch:
     chunks: tuple[ChunkRows, ...]
     fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
     samples: SampleRows
+    penalties: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
+    prompts: tuple[PromptRows, ...]
 
 
 class SlotTable:
     """State by slot. One thread applies plans, in the order of the log."""
 
-    def __init__(self, shape: GroupShape, eos_ids: frozenset[int]) -> None:
-        """The cache must have one block beyond ``shape.num_blocks``: it pads block tables."""
+    def __init__(self, shape: GroupShape, eos_ids: frozenset[int], owners: int = 1) -> None:
+        """The cache must have one block beyond ``shape.num_blocks``: it pads block tables.
+
+        ``owners``: ranks that share the sampling; the rows that sample come owner by owner, ``slot mod
+        owners``.
+        """
         slots = shape.max_seqs
-        self._eos_ids = eos_ids
+        self._owners = owners
         self._scratch = shape.num_blocks
         self._occupied = np.zeros(slots, dtype=bool)
         self._decoding = np.zeros(slots, dtype=bool)
@@ -96,10 +84,8 @@ class SlotTable:
         self._blocks = np.full((slots, blocks_for(shape.max_model_len)), self._scratch, dtype=np.int64)
         self._num_blocks = np.zeros(slots, dtype=np.int64)
         self._tokens: list[Ints] = [np.zeros(0, dtype=np.int64)] * slots
-        self._sampling = [SamplingParams(max_tokens=1, seed=0)] * slots
-        self._seeds = np.zeros(slots, dtype=np.uint64)
-        self._floats = np.zeros((3, slots))  # temperature, top_p, min_p
-        self._ints = np.zeros((3, slots), dtype=np.int64)  # top_k, logprobs, min_tokens
+        self._controls = SlotControls(slots, eos_ids)
+        self._prompt_logprobs: dict[int, tuple[int, int]] = {}  # by slot: length of the prompt, how many
 
     def reset(self) -> None:
         """Forgets everything: a new epoch begins."""
@@ -116,8 +102,7 @@ class SlotTable:
         self._decoding[released] = False
         self._decoding[list(plan.paused)] = False
         self._decoding[list(plan.resumed)] = True
-        for admission in plan.admissions:
-            self._admit(admission)
+        starts = [start for admission in plan.admissions if (start := self._admit(admission)) is not None]
         fresh: list[int] = []
         for grant in plan.grants:
             count = int(self._num_blocks[grant.slot])
@@ -130,7 +115,7 @@ class SlotTable:
             raise TableMismatch(
                 f"step {plan.step}: {len(slots)} rows decode, the plan says {plan.num_decodes}"
             )
-        batch = self._build(slots, plan, np.array(fresh, dtype=np.int64))
+        batch = self._build(slots, plan, np.array(fresh, dtype=np.int64), tuple(starts))
         if plan.digest is not None and self.digest() != plan.digest:
             raise TableMismatch(f"step {plan.step}: the digest of the table differs")
         return batch
@@ -148,7 +133,7 @@ class SlotTable:
             for slot in np.flatnonzero(self._occupied)
         )
 
-    def _admit(self, admission: Admission) -> None:
+    def _admit(self, admission: Admission) -> PenaltyStart | None:
         slot, sampling = admission.slot, admission.sampling
         if self._occupied[slot]:
             raise TableMismatch(f"slot {slot} is admitted twice")
@@ -159,18 +144,19 @@ class SlotTable:
         self._blocks[slot] = self._scratch
         self._num_blocks[slot] = 0
         self._tokens[slot] = np.array(admission.tokens, dtype=np.int64)
-        self._sampling[slot] = sampling
-        self._seeds[slot] = sampling.seed
-        self._floats[:, slot] = sampling.temperature, sampling.top_p, sampling.min_p
-        self._ints[:, slot] = sampling.top_k, sampling.logprobs, sampling.min_tokens
+        self._prompt_logprobs.pop(slot, None)
+        # A request that has outputs has told of its prompt: it was preempted after.
+        if sampling.prompt_logprobs >= 0 and not admission.num_outputs:
+            self._prompt_logprobs[slot] = len(admission.tokens), sampling.prompt_logprobs
+        return self._controls.admit(admission)
 
-    def _build(self, slots: Ints, plan: Plan, fresh: Ints) -> HostBatch:
+    def _build(self, slots: Ints, plan: Plan, fresh: Ints, starts: tuple[PenaltyStart, ...]) -> HostBatch:
         slots, decodes = self._decode_groups(slots)
         positions = self._computed[slots]
         all_positions, all_kv_rows = [positions], [self._kv_rows(slots, positions)]
         self._computed[slots] += 1
         first = len(slots)
-        chunks, ids, sampling_rows, joining = [], [], [np.arange(first)], []
+        chunks, prompts, ids, sampling_rows, joining = [], [], [], [np.arange(first)], []
         for chunk in plan.chunks:
             chunks.append(self._chunk(chunk, first))
             end = chunk.start + chunk.count
@@ -179,6 +165,8 @@ class SlotTable:
             all_kv_rows.append(self._kv_rows(chunk.slot, span))
             tokens = self._tokens[chunk.slot]
             ids.append(tokens[chunk.start : end])
+            if chunk.slot in self._prompt_logprobs:
+                prompts.append(self._prompt_rows(chunk, first))
             first += chunk.count
             if end == len(tokens):
                 sampling_rows.append(np.array([first - 1]))
@@ -186,7 +174,7 @@ class SlotTable:
         self._decoding[joining] = True
         return HostBatch(
             decode_slots=slots,
-            chunk_ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64),
+            chunk_ids=np.concatenate(ids) if ids else NO_IDS,
             positions=np.concatenate(all_positions),
             kv_rows=np.concatenate(all_kv_rows),
             decodes=decodes,
@@ -195,6 +183,19 @@ class SlotTable:
             samples=self._samples(
                 np.concatenate(sampling_rows), np.concatenate([slots, np.array(joining, dtype=np.int64)])
             ),
+            penalties=starts,
+            prompts=tuple(prompt for prompt in prompts if len(prompt.targets)),
+        )
+
+    def _prompt_rows(self, chunk: Chunk, first: int) -> PromptRows:
+        length, most = self._prompt_logprobs[chunk.slot]
+        targets = self._tokens[chunk.slot][chunk.start + 1 : min(chunk.start + chunk.count + 1, length)]
+        return PromptRows(
+            incarnation=int(self._incarnations[chunk.slot]),
+            start=chunk.start + 1,
+            rows=np.arange(first, first + len(targets)),
+            targets=targets,
+            most=most,
         )
 
     def _decode_groups(self, slots: Ints) -> tuple[Ints, tuple[DecodeRows, ...]]:
@@ -232,27 +233,9 @@ class SlotTable:
         return rows
 
     def _samples(self, rows: Ints, slots: Ints) -> SampleRows:
+        if self._owners > 1:
+            order = np.argsort(slots % self._owners, kind="stable")
+            rows, slots = rows[order], slots[order]
         positions = self._outputs[slots]
         self._outputs[slots] += 1
-        top_k, logprobs, min_tokens = self._ints[:, slots]
-        temperature, top_p, min_p = self._floats[:, slots]
-        masked_rows, masked_ids = [], []
-        for entry in np.flatnonzero(positions < min_tokens):
-            sampling = self._sampling[slots[entry]]
-            ends = {*sampling.stop_ids, *(() if sampling.ignore_eos else self._eos_ids)}
-            masked_rows += [entry] * len(ends)
-            masked_ids += sorted(ends)
-        return SampleRows(
-            rows=rows,
-            slots=slots,
-            incarnations=self._incarnations[slots],
-            positions=positions,
-            seeds=self._seeds[slots],
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            logprobs=logprobs,
-            masked_rows=np.array(masked_rows, dtype=np.int64),
-            masked_ids=np.array(masked_ids, dtype=np.int64),
-        )
+        return self._controls.rows(rows, slots, self._incarnations[slots], positions)

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor
 
 from albireo.plan import BLOCK_SIZE
+from worker_svc.arrays import Ints
 from worker_svc.buckets import Bucket
 from worker_svc.model.attention import AttentionPlan, ChunkView, DecodeGroup
 from worker_svc.model.causal_mask import CausalMasks
-from worker_svc.random_numbers import uniforms
+from worker_svc.packing import Packing, Place, unpack
 from worker_svc.ring import Lease, StagingRing
-from worker_svc.sampler import SamplingTensors
-from worker_svc.slot_table import HostBatch, Ints, SampleRows
+from worker_svc.sampling.controls import NO_IDS
+from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
+from worker_svc.sampling.prompt import PromptTensors
+from worker_svc.sampling.staging import SamplingPacker
+from worker_svc.sampling.tensors import SamplingTensors
+from worker_svc.slot_table import HostBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ class StepBatch:
     fresh: Tensor  # blocks to clear first: just granted to the step's requests, and not a prefix hit
     sample_rows: Tensor
     sample_slots: Tensor
+    layout: SampleLayout
     sampling: SamplingTensors
+    prompts: PromptTensors | None  # rows of chunks that tell of their prompt
 
     def await_copies(self) -> None:
         """Compute stage: its current stream waits, on the device, for what the copy stream does."""
@@ -59,9 +66,17 @@ class StepBatch:
 class Staging:
     """Copies batches to one device; used by the input stage alone."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, max_model_len: int) -> None:
-        """``dtype``: of the attention masks, that is of the model."""
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        max_model_len: int,
+        policy: SamplingPolicy | None = None,
+    ) -> None:
+        """``dtype``: of the attention masks, that is of the model. ``policy``: None for a group of one."""
         self._device = device
+        self._policy = policy or SamplingPolicy()
+        self._sampling = SamplingPacker(self._policy, narrow=device.type == "cpu")
         self._masks = CausalMasks(max_model_len, dtype, device)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
@@ -82,40 +97,32 @@ class Staging:
             return self._stage(batch, decode_ids, bucket)
 
     def _stage(self, batch: HostBatch, decode_ids: Ints | None, bucket: Bucket | None) -> StepBatch:
-        samples = batch.samples
-        drawn = np.flatnonzero(samples.temperature != 0)
-        arrays = [
-            # A graph's input, in one piece.
-            batch.decode_slots,
-            batch.positions,
-            batch.kv_rows,
-            *(group.blocks.ravel() for group in batch.decodes),
-            *(group.contexts for group in batch.decodes),
-            *(chunk.blocks for chunk in batch.chunks),
-            decode_ids if decode_ids is not None else batch.decode_slots[:0],
-            batch.chunk_ids,
-            batch.fresh,
-            samples.rows,
-            samples.slots,
-            np.flatnonzero(samples.temperature == 0),
-            drawn,
-            samples.top_k[drawn],
-            samples.masked_rows,
-            samples.masked_ids,
-            np.flatnonzero(samples.logprobs >= 0),
+        samples, packing = batch.samples, Packing()
+        layout = self._policy.layout(samples.slots)
+        # A graph's input, in one piece.
+        rows = [packing.add(array) for array in (batch.decode_slots, batch.positions, batch.kv_rows)]
+        blocks = [packing.add(group.blocks) for group in batch.decodes]
+        contexts = [packing.add(group.contexts) for group in batch.decodes]
+        chunks = [packing.add(chunk.blocks) for chunk in batch.chunks]
+        rows += [
+            packing.add(array)
+            for array in (
+                decode_ids if decode_ids is not None else NO_IDS,
+                batch.chunk_ids,
+                batch.fresh,
+                samples.rows,
+                samples.slots,
+                np.concatenate([NO_IDS, *(prompt.rows for prompt in batch.prompts)]),
+                np.concatenate([NO_IDS, *(prompt.targets for prompt in batch.prompts)]),
+            )
         ]
-        sizes = [len(array) for array in arrays]
-        ints, doubles = sum(sizes), sum(sizes) + len(drawn)
-        lease = self._ring.take(doubles + -(-3 * len(drawn) // 2))
-        np.concatenate(arrays, out=lease.host[:ints])
-        draws = lease.host[ints:doubles].view(np.float64)
-        draws[:] = uniforms(samples.seeds[drawn], samples.positions[drawn])
-        controls = lease.host[doubles:].view(np.float32)[: 3 * len(drawn)].reshape(3, len(drawn))
-        controls[0], controls[1] = samples.temperature[drawn], samples.top_p[drawn]
-        controls[2] = samples.min_p[drawn]
+        sampling = self._sampling.pack(samples, batch.penalties, layout, packing)
+        lease = self._ring.take(packing.size)
+        packing.fill(lease.host)
         lease.upload()
-        decode_slots, positions, kv_rows, *rest = lease.words[:ints].split(sizes)
-        views, (ids, chunk_ids, fresh, rows, slots, *sampling) = rest[:-11], rest[-11:]
+        decode_slots, positions, kv_rows, ids, chunk_ids, fresh, sample_rows, slots, prompts, targets = (
+            unpack(lease.words, place) for place in rows
+        )
         staged = StepBatch(
             host=batch,
             lease=lease,
@@ -126,66 +133,48 @@ class Staging:
             positions=positions,
             kv_rows=kv_rows,
             # A graph has its own, made of the positions.
-            attention=self._attention(batch, views) if bucket is None else AttentionPlan((), ()),
+            attention=self._attention(batch, lease.words, blocks, contexts, chunks)
+            if bucket is None
+            else AttentionPlan((), ()),
             fresh=fresh,
-            sample_rows=rows,
+            sample_rows=sample_rows,
             sample_slots=slots,
-            sampling=_sampling(
-                samples,
-                drawn,
-                sampling,
-                lease.words[ints:doubles].view(torch.float64),
-                lease.words[doubles:].view(torch.float32)[: 3 * len(drawn)].view(3, len(drawn)),
-            ),
+            layout=layout,
+            sampling=sampling.unpack(lease.words),
+            prompts=PromptTensors(batch.prompts, prompts, targets) if batch.prompts else None,
         )
         lease.seal()
         return staged
 
-    def _attention(self, batch: HostBatch, pieces: Sequence[Tensor]) -> AttentionPlan:
-        count = len(batch.decodes)
+    def _attention(
+        self,
+        batch: HostBatch,
+        words: Tensor,
+        blocks: Sequence[Place],
+        contexts: Sequence[Place],
+        chunk_blocks: Sequence[Place],
+    ) -> AttentionPlan:
         decodes = tuple(
             DecodeGroup(
                 group.first,
                 len(group.contexts),
-                blocks,
-                self._masks.rows(contexts - 1, group.blocks.shape[1] * BLOCK_SIZE)[:, None, None],
+                unpack(words, place).view(-1),
+                self._masks.rows(unpack(words, context) - 1, group.blocks.shape[1] * BLOCK_SIZE)[
+                    :, None, None
+                ],
             )
-            for group, blocks, contexts in zip(
-                batch.decodes, pieces[:count], pieces[count : 2 * count], strict=True
-            )
+            for group, place, context in zip(batch.decodes, blocks, contexts, strict=True)
         )
         chunks = tuple(
             ChunkView(
                 chunk.first,
                 chunk.count,
-                blocks,
+                unpack(words, place),
                 self._masks.rows(
                     torch.arange(chunk.start, chunk.start + chunk.count, device=self._device),
                     len(chunk.blocks) * BLOCK_SIZE,
                 )[None, None],
             )
-            for chunk, blocks in zip(batch.chunks, pieces[2 * count :], strict=True)
+            for chunk, place in zip(batch.chunks, chunk_blocks, strict=True)
         )
         return AttentionPlan(decodes, chunks)
-
-
-def _sampling(
-    samples: SampleRows, drawn: Ints, ints: Sequence[Tensor], draws: Tensor, controls: Tensor
-) -> SamplingTensors:
-    greedy, drawn_rows, top_k, masked_rows, masked_ids, wanted = ints
-    return SamplingTensors(
-        greedy=greedy,
-        drawn=drawn_rows,
-        temperature=controls[0],
-        top_k=top_k,
-        top_p=controls[1],
-        min_p=controls[2],
-        uniforms=draws,
-        max_top_k=int(samples.top_k[drawn].max(initial=0)),
-        any_top_p=bool((samples.top_p[drawn] < 1).any()),
-        any_min_p=bool((samples.min_p[drawn] > 0).any()),
-        masked_rows=masked_rows,
-        masked_ids=masked_ids,
-        logprob_rows=wanted,
-        max_logprobs=int(samples.logprobs.max(initial=0)),
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from albireo.plan import GroupShape, Plan
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
+from worker_svc.arrays import Ints
 from worker_svc.model.config import ModelConfig
-from worker_svc.slot_table import Ints
 from worker_svc.staging import StepBatch
 
 
@@ -21,6 +21,8 @@ class HostOutput:
     incarnations: Ints
     ids: Ints  # sampler.FAILED for a row that could not be sampled
     logprobs: dict[int, api.TokenLogprobs]  # by entry
+    # By incarnation: index of the first prompt token told of, and what is told of each from there on.
+    prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
 
 
 class StepOutput(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -101,14 +100,28 @@ class Transformer:
         plan: AttentionPlan,
         caches: Sequence[LayerCache],
     ) -> Tensor:
-        """Runs the ``n`` rows of a step; returns logits of the rows that sample.
+        """Runs the ``n`` rows of a step; returns logits of ``sample_rows`` ``[s]`` int64, among the n."""
+        return self.logits(self.hidden(ids, positions, kv_rows, plan, caches), sample_rows)
 
-        ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64; ``sample_rows``: ``[s]`` int64, among the n.
-        Returns ``[s, padded vocabulary / ranks]`` in fp32.
+    def hidden(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        kv_rows: Tensor,
+        plan: AttentionPlan,
+        caches: Sequence[LayerCache],
+    ) -> Tensor:
+        """All layers for the ``n`` rows of a step: ``[n, hidden]``.
+
+        ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64.
         """
         rope = self.rope.at(positions)
         x = self.embedding(ids)
         for block, cache in zip(self.blocks, caches, strict=True):
             x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
             x = x + block.mlp(block.mlp_norm(x))
-        return self.head(self.norm(x.index_select(0, sample_rows))).to(torch.float32)
+        return x
+
+    def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``; not yet fp32."""
+        return self.head(self.norm(hidden.index_select(0, rows)))

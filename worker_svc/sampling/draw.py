@@ -1,0 +1,226 @@
+"""Draws from the distribution that a row's controls leave of its logits.
+
+A weight is ``exp(relative)``, ``relative`` being what a logit is below the row's largest, over temperature;
+it is counted as an integer multiple of 2^-44. All sums are sums of integers, which come out the same in any
+order; all else is done number by number. So what a row draws depends on its logits, controls and uniform
+alone: not on the rows beside it, nor on the number of threads, nor on which way through this module it
+takes. 2^-44 of the largest weight, over a whole vocabulary of 2^18, is 2^-26: fp32 tells no more.
+
+Every control keeps what lies at or above a threshold; a draw inverts the distribution in the order of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worker_svc.sampling.blocks import BLOCK, CHUNK, LOWEST, block_members, block_sums, list_largest
+from worker_svc.sampling.tensors import FAILED, Draws
+
+UNIT = 2.0**44
+"""Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
+
+MAX_NARROW_K = 256
+"""Largest top_k that is looked for among a row's largest logits only."""
+
+NUCLEUS = 112
+"""Where top_k does not say how many, so many of a row's largest logits are likely to hold its nucleus."""
+
+SORTED = 4096
+"""Up to so many numbers a row are sorted to find a threshold; more are bisected."""
+
+
+class Few(NamedTuple):
+    """What is left of rows, by their largest numbers alone."""
+
+    ids: Tensor  # [rows, n], ascending
+    mass: Tensor  # [rows, n] int64
+    highest: Tensor  # [rows, 1], largest logit
+    enough: Tensor  # [rows]: nothing else is left of the row
+
+
+def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Ids of rows of ``logits`` by their largest numbers, and whether those were enough to know.
+
+    ``maxima``: of the logits' blocks. CPU only.
+    """
+    few = narrow(logits, maxima, draws)
+    ids = few.ids.gather(1, _pick(few.mass, draws.uniforms)).squeeze(1)
+    return ids.masked_fill_(~_drawable(few.mass, few.highest), FAILED), few.enough
+
+
+def narrow(logits: Tensor, maxima: Tensor, draws: Draws) -> Few:
+    """What the controls leave of rows of ``logits``, as far as few numbers tell."""
+    counts = draws.top_k.masked_fill(draws.top_k == 0, NUCLEUS)
+    most = max(draws.max_top_k, NUCLEUS if draws.any_unbounded else 0)
+    listed = list_largest(logits, maxima, draws.rows, counts, most)
+    highest = maxima.index_select(0, draws.rows).amax(-1, keepdim=True)
+    relative = _relative(listed.values, highest, draws)
+    total = _totals(logits, highest, draws) if draws.any_top_p and draws.any_unbounded else None
+    mass, floor = _restrict(listed.values, relative, highest, draws, total)
+    everything = listed.floor == LOWEST
+    enough = everything | (floor >= _ordered(listed.floor))
+    return Few(listed.ids, mass, highest, enough.squeeze(1))
+
+
+def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
+    """Ids of rows of ``logits``, by all of their numbers."""
+    highest = maxima.index_select(0, draws.rows).amax(-1, keepdim=True)
+    ids = [
+        _draw_whole(logits.index_select(0, part.rows), highest.index_select(0, entries), part)
+        for entries, part in _chunks(draws, logits)
+    ]
+    return torch.cat(ids)
+
+
+def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+    """What the controls leave of ``logits`` ``[rows, n]``, one row for each of ``draws``: int64, likewise."""
+    return _restrict(logits, _relative(logits, highest, draws), highest, draws)[0]
+
+
+def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+    """Finds a block of the inverse distribution, then the id within it."""
+    mass = whole(logits, highest, draws)
+    sums = block_sums(mass)
+    cumulated = sums.cumsum(-1)
+    target = _target(cumulated[:, -1:], draws.uniforms)
+    block = _first_above(cumulated, target)
+    rest = target - cumulated.gather(1, block) + sums.gather(1, block)
+    within = _first_above(block_members(mass, block).cumsum(-1), rest)
+    ids = (block * BLOCK + within).clamp_(max=logits.shape[1] - 1).squeeze(1)
+    return ids.masked_fill_(~_drawable(sums, highest), FAILED)
+
+
+def _restrict(
+    logits: Tensor, relative: Tensor, highest: Tensor, draws: Draws, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
+
+    ``total``: mass of all of a row, where ``logits`` holds its largest only; counts for rows without top_k.
+    """
+    mass = _weights(relative)
+    floor = torch.full((len(logits), 1), _LOWEST, dtype=torch.int32, device=logits.device)
+    if not (draws.max_top_k or draws.any_top_p or draws.any_min_p or draws.any_typical_p):
+        return mass, floor
+    order = _ordered(logits)
+    if draws.max_top_k:
+        floor = torch.where(draws.top_k.unsqueeze(1) > 0, _kth(logits, order, draws), floor)
+        mass.masked_fill_(order < floor, 0)
+    if draws.any_top_p:
+        left = mass.sum(-1, keepdim=True)
+        if total is not None:
+            left = torch.where(draws.top_k.unsqueeze(1) > 0, left, total)
+        target = _share(draws.top_p, left)
+        # Where too few of a row are here, what is known is only that the threshold lies below them.
+        crossing = _crossing(order, mass, target)
+        crossing.masked_fill_(mass.sum(-1, keepdim=True) < target, _LOWEST)
+        floor = torch.where(draws.top_p.unsqueeze(1) < 1, torch.maximum(floor, crossing), floor)
+    if draws.any_min_p:
+        least = highest + draws.temperature.unsqueeze(1) * draws.min_p.log().unsqueeze(1)
+        floor = torch.maximum(floor, _ordered(least))
+    if draws.any_top_p or draws.any_min_p:
+        mass.masked_fill_(order < floor, 0)
+    if draws.any_typical_p:
+        mass = _typical(relative, mass, draws.typical_p)
+    return mass, floor
+
+
+def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor) -> Tensor:
+    """Keeps the ids whose surprise is nearest to the expected one (Meister et al. 2022, arXiv 2202.00666).
+
+    Surprise less entropy is ``E[relative] - relative``: the normalizer cancels.
+    """
+    number = relative.double().clamp_(min=-64)  # less weighs nothing, but must be a number
+    total = mass.sum(-1, keepdim=True)
+    # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
+    mean = (mass * number / 16).to(torch.int64).sum(-1, keepdim=True).double() * 16 / total
+    order = _ordered(-(number - mean).abs().float()).masked_fill_(mass == 0, _LOWEST)
+    crossing = _crossing(order, mass, _share(typical_p, total))
+    return mass.masked_fill((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
+
+
+def _kth(logits: Tensor, order: Tensor, draws: Draws) -> Tensor:
+    """Ordered value ``[rows, 1]`` of the top_k-th largest number of each row; -inf where it has fewer."""
+    n = logits.shape[1]
+    last = draws.top_k.unsqueeze(1).clamp(1, n)
+    if draws.max_top_k > MAX_NARROW_K:
+        found = _crossing(order, torch.ones_like(order, dtype=torch.int64), last)
+    else:
+        found = _ordered(logits.topk(min(draws.max_top_k, n), dim=-1).values.gather(1, last - 1))
+    return found.masked_fill_(draws.top_k.unsqueeze(1) > n, _LOWEST)
+
+
+def _crossing(order: Tensor, mass: Tensor, target: Tensor) -> Tensor:
+    """The largest ordered value ``[rows, 1]`` at and above which a row has ``target`` ``[rows, 1]`` mass."""
+    if order.shape[1] <= SORTED:
+        descending, places = order.sort(dim=-1, descending=True)
+        reached = (mass.gather(1, places).cumsum(-1) < target).sum(-1, keepdim=True)
+        return descending.gather(1, reached.clamp_(max=order.shape[1] - 1))
+    low = torch.full_like(target, _LOWEST)
+    high = order.amax(-1, keepdim=True).long()
+    for _ in range(32):  # halves a range of 2^32
+        middle = (low + high + 1) >> 1
+        enough = mass.masked_fill(order < middle.int(), 0).sum(-1, keepdim=True) >= target
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
+    return low.int()
+
+
+def _pick(mass: Tensor, uniforms: Tensor) -> Tensor:
+    """Index ``[rows, 1]`` of the number of ``mass`` ``[rows, n]`` that each uniform falls on."""
+    cumulated = mass.cumsum(-1)
+    return _first_above(cumulated, _target(cumulated[:, -1:], uniforms))
+
+
+def _first_above(cumulated: Tensor, target: Tensor) -> Tensor:
+    """Index of the first sum that exceeds the target: that of a number of no mass never is."""
+    return (cumulated <= target).sum(-1, keepdim=True).clamp_(max=cumulated.shape[1] - 1)
+
+
+def _target(total: Tensor, uniforms: Tensor) -> Tensor:
+    return torch.minimum((uniforms.unsqueeze(1) * total).long(), total - 1)
+
+
+def _share(part: Tensor, total: Tensor) -> Tensor:
+    return torch.minimum((part.unsqueeze(1) * total.double()).ceil_().long(), total).clamp_(min=1)
+
+
+def _relative(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+    return (logits - highest).div_(draws.temperature.unsqueeze(1))
+
+
+def _weights(relative: Tensor) -> Tensor:
+    """int64, in units of 1 / UNIT, rounded down."""
+    return relative.exp().mul_(UNIT).to(torch.int64)
+
+
+def _totals(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+    """Mass ``[rows, 1]`` of whole rows."""
+    parts = []
+    for entries, part in _chunks(draws, logits):
+        relative = _relative(logits.index_select(0, part.rows), highest.index_select(0, entries), part)
+        parts.append(_weights(relative).sum(-1, keepdim=True))
+    return torch.cat(parts)
+
+
+def _chunks(draws: Draws, logits: Tensor) -> Iterator[tuple[Tensor, Draws]]:
+    """A few rows at a time: their entries, and what belongs to them."""
+    entries = torch.arange(len(draws), device=logits.device)
+    for some in entries.split(max(1, CHUNK[logits.device.type] // logits.shape[1])):
+        yield some, draws.select(some)
+
+
+def _drawable(mass: Tensor, highest: Tensor) -> Tensor:
+    """``[rows]``: whether the row's largest logit is a number, and anything is left of it."""
+    return (highest.isfinite() & (mass.sum(-1, keepdim=True) > 0)).squeeze(1)
+
+
+_LOWEST = -(2**31)
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """fp32 as int32 in the same order, -0 just below 0."""
+    bits = x.view(torch.int32)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -1,0 +1,88 @@
+"""Log-probabilities of prompts: of every token given those before it, in slices that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from albireo.v1 import inference_pb2 as api
+from worker_svc.arrays import Ints
+from worker_svc.model.parallel import TPGroup
+from worker_svc.sampling.blocks import largest
+from worker_svc.sampling.logprobs import as_words, to_messages
+from worker_svc.slot_table import PromptRows
+
+SLICE = 1 << 24
+"""Logits of prompt rows, over all ranks, that exist at a time."""
+
+PromptLogprobs = dict[int, tuple[int, list[api.TokenLogprobs]]]
+"""By incarnation: index of the first token told of, and what is told of each from there on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTensors:
+    """Rows of one step that tell of their prompt."""
+
+    host: tuple[PromptRows, ...]
+    rows: Tensor  # [n], among the rows of the step
+    targets: Tensor  # [n], the tokens told of
+
+    @property
+    def most(self) -> int:
+        return max(prompt.most for prompt in self.host)
+
+
+def prompt_words(
+    logits_of: Callable[[Tensor], Tensor], prompts: PromptTensors, vocab_size: int, group: TPGroup
+) -> Tensor | None:
+    """As :meth:`ModelLogprobs.words` lays them out, ``[n, 1 + 2 * most]``; None on ranks other than 0.
+
+    ``logits_of``: this rank's columns of the logits for some rows of the step.
+    """
+    rows = max(1, SLICE // vocab_size)
+    slices = zip(prompts.rows.split(rows), prompts.targets.split(rows), strict=True)
+    most = min(prompts.most, vocab_size)
+    found = [_score(logits_of(some), targets, most, vocab_size, group) for some, targets in slices]
+    return None if group.rank else torch.cat([words for words in found if words is not None])
+
+
+def _score(logits: Tensor, targets: Tensor, most: int, vocab_size: int, group: TPGroup) -> Tensor | None:
+    """Each rank reduces its columns to a normalizer, the target's logit and its largest; rank 0 merges."""
+    first = group.rank * logits.shape[1]
+    logits = logits[:, : max(0, vocab_size - first)].float()
+    width = logits.shape[1]
+    local = targets.unsqueeze(1) - first
+    here = (local >= 0) & (local < width)
+    # A column more, of -inf: a rank may hold padding alone, or fewer than are asked for.
+    padded = pad(logits, (0, max(1, most - width)), value=-torch.inf)
+    target = padded.gather(1, torch.where(here, local, width))
+    top, ids = largest(padded, most)
+    numbers = as_words(torch.cat([padded.logsumexp(-1, keepdim=True), target, top], dim=1))
+    counts = (len(logits), *[0] * (group.size - 1))
+    gathered = group.exchange_columns(torch.cat([numbers, ids + first], dim=1), counts)
+    return None if group.rank else _merge(gathered.unflatten(1, (group.size, -1)), most)
+
+
+def _merge(words: Tensor, most: int) -> Tensor:
+    """``[n, ranks, 2 + 2 * most]``: a normalizer, a target's logit, the largest logits, their ids."""
+    numbers = words[:, :, : 2 + most].to(torch.int32).view(torch.float32)
+    normalizer = numbers[:, :, 0].logsumexp(-1, keepdim=True)
+    target = numbers[:, :, 1].amax(-1, keepdim=True)
+    top, places = numbers[:, :, 2:].flatten(1).topk(most, dim=-1)
+    ids = words[:, :, 2 + most :].flatten(1).gather(1, places)
+    return torch.cat([as_words(target - normalizer), ids, as_words(top - normalizer)], dim=1)
+
+
+def prompt_messages(prompts: Sequence[PromptRows], words: Ints) -> PromptLogprobs:
+    """``words``: of all their rows, one prompt after the other."""
+    wanted = [prompt.most for prompt in prompts for _ in prompt.targets]
+    messages, found, first = to_messages(words, wanted), {}, 0
+    for prompt in prompts:
+        last = first + len(prompt.targets)
+        found[prompt.incarnation] = prompt.start, messages[first:last]
+        first = last
+    return found

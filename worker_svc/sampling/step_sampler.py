@@ -1,0 +1,56 @@
+"""Sampling of one step by a group of ranks: each its own rows, or rank 0 all of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worker_svc.model.parallel import TPGroup
+from worker_svc.room import Room
+from worker_svc.sampling.layout import SampleLayout
+from worker_svc.sampling.penalties import PenaltyState
+from worker_svc.sampling.sampler import sample
+from worker_svc.sampling.tensors import SamplingTensors
+
+
+class StepSampler:
+    """One rank's sampler and its penalty state. Compute stage only; every rank calls it for every step."""
+
+    def __init__(self, group: TPGroup, vocab_size: int, state: PenaltyState) -> None:
+        self._group = group
+        self._vocab_size = vocab_size
+        self._state = state
+        self._room, self._spare = Room(), Room()
+
+    def begin(self, params: SamplingTensors) -> None:
+        """Requests that take a slot in this step, whether or not any row samples."""
+        if params.starts is not None:
+            self._state.begin(params.starts)
+
+    def __call__(self, logits: Tensor, params: SamplingTensors, layout: SampleLayout) -> Tensor:
+        """Words of all rows that sample, ``[s, words]`` int64, on every rank; the first of each is its id.
+
+        ``logits``: this rank's columns ``[s, padded vocabulary / ranks]`` in the model's type; in fp32 they
+        may be overwritten. Columns of all rows become all columns of some rows, or of all on rank 0; what
+        these bring goes to everyone.
+        """
+        whole = self._collect(logits, layout)
+        words = sample(whole[:, : self._vocab_size], params, self._state, self._spare)
+        words = self._group.gather_rows(words, layout.counts)
+        if params.penalties is not None:
+            self._state.update(words[:, 0], params.penalties)
+        return words
+
+    def _collect(self, logits: Tensor, layout: SampleLayout) -> Tensor:
+        """All columns of this rank's rows in fp32, in memory that is kept.
+
+        Fresh memory of that size costs the operating system more than all of the sampling: 19 ms against
+        2 ms for 64 rows of 151,936 from bf16.
+        """
+        if self._group.size == 1 and logits.dtype == torch.float32:
+            return logits
+        shape = layout.last - layout.first, logits.shape[1] * self._group.size
+        room = self._room.take(shape, logits, torch.float32)
+        if self._group.size == 1:
+            return room.copy_(logits)
+        return self._group.exchange_columns(logits, layout.counts, room)
