@@ -18,12 +18,14 @@ from albireo.logs import FIELD, RECONNECT_SECONDS, EntryId
 from albireo.plan import Finish
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
+from gateway.branch import Branch, Failure
 from gateway.steps import StepFeed
-from gateway.stream import Failure, TokenStream
+from gateway.stream import TokenStream
 
 logger = logging.getLogger(__name__)
 
 Entry = tuple[bytes, dict[bytes, bytes]]
+Target = tuple[TokenStream, Branch]
 
 BLOCK_MS = 1000
 WATCH_SECONDS = 0.5
@@ -35,7 +37,9 @@ class Follower:
     """The streams of one gateway, and where in the log they stand.
 
     Register a stream before its request is submitted, and bind it after: its epoch may be closed, and
-    its first rows may come, while the answer to the submission is still under way.
+    its first rows may come, while the answer to the submission is still under way. Results that come in
+    between are kept, and once the epoch is known, those of that epoch are handed out: an earlier epoch may
+    have had a request of the same id.
     """
 
     def __init__(self, redis: Redis, keys: Keys, steps: StepFeed, on_alive: Callable[[bool], None]) -> None:
@@ -46,10 +50,17 @@ class Follower:
         self._on_alive = on_alive
         self._alive = False
         self._streams: dict[str, TokenStream] = {}  # by request id
-        self._rows: dict[int, TokenStream] = {}  # by incarnation, in the current epoch
+        self._unbound: dict[TokenStream, list[tuple[int, log.StepResult]]] = {}  # with what came since
+        self._targets: dict[str, Target] = {}  # by branch name; of bound streams
+        self._rows: dict[int, Target] = {}  # by incarnation, in the current epoch
         self._last = EntryId(0, 0)
         self._stopping = asyncio.Event()
         self.group: log.GroupInfo | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The one that the results log is in."""
+        return self._last.epoch
 
     @property
     def simulated(self) -> bool:
@@ -65,16 +76,28 @@ class Follower:
         if request_id in self._streams:
             raise KeyError(request_id)
         self._streams[request_id] = stream
+        self._unbound[stream] = []
 
     def bind(self, stream: TokenStream, epoch: int) -> None:
         """The stream's request was accepted in ``epoch``."""
         stream.epoch = epoch
+        targets = {name: (stream, branch) for name, branch in stream.branches.items()}
+        rows: dict[int, Target] = {}
+        for result_epoch, result in self._unbound.pop(stream):
+            if result_epoch == epoch:
+                self._hand_out(epoch, result, targets, rows)
+        self._targets |= targets
         if epoch < self._last.epoch:
             stream.fail(_closed())
+        else:
+            self._rows |= rows
 
     def remove(self, stream: TokenStream) -> None:
         self._streams.pop(stream.request.request_id, None)
-        self._rows = {row: other for row, other in self._rows.items() if other is not stream}
+        self._unbound.pop(stream, None)
+        for name in stream.branches:
+            self._targets.pop(name, None)
+        self._rows = {row: target for row, target in self._rows.items() if target[0] is not stream}
 
     def unfinished(self) -> list[TokenStream]:
         """The streams whose final word has not come."""
@@ -124,10 +147,13 @@ class Follower:
                 if stream.epoch is not None and stream.epoch < entry_id.epoch:
                     stream.fail(_closed())
             return
-        if entry_id.epoch == last.epoch and entry_id.step != last.step + 1:
+        if entry_id != EntryId(last.epoch, last.step + 1):
             logger.warning("results %s to %s were trimmed before they were read", last, entry_id)
+            self._rows.clear()  # an epoch may have begun in between, and counts incarnations anew
             self.fail_all(_unavailable("this gateway fell behind the results log"))
-        self._hand_out(entry.result)
+        for results in self._unbound.values():
+            results.append((entry_id.epoch, entry.result))
+        self._hand_out(entry_id.epoch, entry.result, self._targets, self._rows)
         self._steps.put(self._record(entry_id, entry.result, received))
 
     def _record(self, entry_id: EntryId, result: log.StepResult, received: int) -> control.StepRecord:
@@ -144,22 +170,32 @@ class Follower:
             handed_out=time.time_ns(),
         )
 
-    def _hand_out(self, result: log.StepResult) -> None:
+    def _hand_out(
+        self, epoch: int, result: log.StepResult, targets: dict[str, Target], rows: dict[int, Target]
+    ) -> None:
+        """Gives ``targets`` what a result of ``epoch`` has for them; ``rows`` is kept up to date."""
         for admitted in result.admitted:
-            stream = self._streams.get(admitted.request_id)
-            if stream is not None:
-                self._rows[admitted.incarnation] = stream
-                stream.admit(admitted.num_cached)
-        if self._rows:
+            target = targets.get(admitted.request_id)
+            if target is not None and target[0].epoch == epoch:
+                rows[admitted.incarnation] = target
+                target[1].admit(admitted.num_cached)
+        if rows:
+            for told in result.prompt_logprobs:
+                if told.incarnation in rows:
+                    rows[told.incarnation][0].tell_prompt(told.start, told.logprobs)
             logprobs = {row.row: row.logprobs for row in result.logprobs}
             for index, incarnation in enumerate(result.incarnations):
-                stream = self._rows.get(incarnation)
-                if stream is not None:
-                    stream.push(result.ids[index], logprobs.get(index), result.finishes[index])
+                if incarnation in rows:
+                    rows[incarnation][1].push(result.ids[index], logprobs.get(index), result.finishes[index])
         for ended in result.ended:
-            stream = self._streams.get(ended.request_id)
-            if stream is not None:
-                stream.end(Finish(ended.reason))
+            target = targets.get(ended.request_id)
+            if target is None or target[0].epoch != epoch:
+                continue
+            reason = Finish(ended.reason)
+            if reason is Finish.ERROR:
+                target[0].fail(REFUSED)
+            else:
+                target[1].end(reason)
 
     async def watch(self) -> None:
         """Runs until stopped: sees whether a scheduler and a group are alive."""
@@ -193,6 +229,11 @@ class Follower:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
                     await self._stopping.wait()
+
+
+REFUSED = Failure(
+    grpc.StatusCode.FAILED_PRECONDITION, "the worker group cannot hold this request", retryable=False
+)
 
 
 def _unavailable(message: str) -> Failure:

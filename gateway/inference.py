@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 from redis.exceptions import RedisError
 
-from albireo.plan import Finish
+from albireo.plan import Finish, branch_seed
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
+from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.refusal import Refusal, unavailable, unsupported
-from gateway.stream import Failure, TokenStream
+from gateway.stream import TokenStream
 from gateway.submission import Submitter, digest_of
 from gateway.validation import REQUEST_ID, Validator
 
@@ -50,7 +52,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._vocabulary = vocabulary
         self._max_deadline = max_deadline
         self._sink = sink
-        self._cancellations: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._left: weakref.WeakSet[TokenStream] = weakref.WeakSet()
 
     async def Generate(
         self, request: api.GenerateRequest, context: Context
@@ -73,17 +76,13 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             timer.cancel()
             # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
             self._follower.remove(stream)
-            if stream.stopped_early or not stream.over:
-                self._cancel_soon(stream.request.request_id)
+            self._leave(stream)
 
     async def Cancel(self, request: api.CancelRequest, context: Context) -> api.CancelResponse:
         try:
             if not REQUEST_ID.fullmatch(request.request_id):
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "request_id: not a request id")
-            found = await self._submitter.known(request.request_id)
-            if found:
-                await self._submitter.cancel(request.request_id)
-            return api.CancelResponse(found=found)
+            return api.CancelResponse(found=await self._submitter.cancel_known(request.request_id))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -102,21 +101,24 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             await refuse(context, refusal)
 
     async def close(self) -> None:
-        """Cancels what still streams, and waits until every cancellation has been written."""
+        """Cancels what still streams, and waits until all that is to be written has been."""
         for stream in self._follower.unfinished():
             # Its call, cut by the server, may end too late to do this itself.
             stream.fail(Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True))
-            self._cancel_soon(stream.request.request_id)
-        if self._cancellations:
-            await asyncio.wait(self._cancellations, timeout=5)
+            self._leave(stream)
+        if self._writes:
+            await asyncio.wait(self._writes, timeout=5)
 
     async def _accept(self, request: api.GenerateRequest, seconds: float) -> tuple[TokenStream, api.Accepted]:
-        if self._follower.group is None:
+        group = self._follower.group
+        if group is None:
             raise unavailable("no worker group is alive")
-        valid = await _checked(self._validator.generate, request, self._follower.group.max_model_len)
-        if self._follower.simulated and valid.sampling.logprobs >= 0:
-            raise unsupported("sampling.logprobs", "the simulated device has no probabilities")
-        stream = TokenStream(valid, self._vocabulary)
+        valid = await _checked(self._validator.generate, request, group.max_model_len, group.eos_token_ids)
+        if self._follower.simulated:
+            for name in ("logprobs", "prompt_logprobs"):
+                if getattr(valid.sampling, name) >= 0:
+                    raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
+        stream = TokenStream(valid, self._vocabulary, self._cancel_soon)
         try:
             self._follower.register(stream)
         except KeyError:
@@ -125,13 +127,15 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             ) from None
         try:
             epoch = await self._submitter.submit(valid, digest_of(request), seconds)
-        except asyncio.CancelledError:
-            # The client left while the script ran: it may have been accepted.
-            self._follower.remove(stream)
-            self._cancel_soon(valid.request_id)
-            raise
         except Refusal:
             self._follower.remove(stream)
+            raise
+        except BaseException as error:
+            # The client or Redis left while the script ran: it may have been accepted.
+            self._follower.remove(stream)
+            self._cancel_soon(valid.request_id)
+            if isinstance(error, RedisError):
+                raise unavailable(f"Redis: {error}") from error
             raise
         self._follower.bind(stream, epoch)
         return stream, api.Accepted(
@@ -139,23 +143,39 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             prompt_tokens=len(valid.prompt),
             seed=valid.sampling.seed,
             simulated=self._follower.simulated,
+            branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
 
-    def _cancel_soon(self, request_id: str) -> None:
-        """Cancels in a task of its own: the caller may be about to end, or cancelled itself."""
-        task = asyncio.create_task(self._cancel(request_id))
-        self._cancellations.add(task)
-        task.add_done_callback(self._cancellations.discard)
+    def _leave(self, stream: TokenStream) -> None:
+        """Nobody reads the stream any more. Does something once."""
+        if stream in self._left:
+            return
+        self._left.add(stream)
+        request_id, epoch = stream.request.request_id, stream.epoch
+        if not stream.over or (stream.failed and epoch == self._follower.epoch):
+            self._cancel_soon(request_id)
+        if epoch is not None:
+            self._write_soon(self._submitter.note_end(request_id, epoch))
 
-    async def _cancel(self, request_id: str) -> None:
-        try:
-            await self._submitter.cancel(request_id)
-        except RedisError as error:
-            # Its deadline ends the request in the scheduler.
-            logger.warning("could not cancel %s: %s", request_id, error)
+    def _cancel_soon(self, name: str) -> None:
+        """Cancels a request or one branch; should that fail, its deadline ends it in the scheduler."""
+        self._write_soon(self._submitter.cancel(name))
+
+    def _write_soon(self, write: Coroutine[Any, Any, None]) -> None:
+        """Writes in a task of its own: the caller may be about to end, or cancelled itself."""
+        task = asyncio.create_task(_written(write))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
 
 
-async def _checked(check: Callable[..., Checked], request: Message, *arguments: int) -> Checked:
+async def _written(write: Coroutine[Any, Any, None]) -> None:
+    try:
+        await write
+    except RedisError as error:
+        logger.warning("could not write the end of a request: %s", error)
+
+
+async def _checked(check: Callable[..., Checked], request: Message, *arguments: Any) -> Checked:
     """``check(request, ...)``; that of a large request runs in a thread, so that streams go on meanwhile."""
     if request.ByteSize() < LARGE_BYTES:
         return check(request, *arguments)

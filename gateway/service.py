@@ -10,7 +10,9 @@ import sys
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo.keys import Keys
@@ -30,6 +32,7 @@ from gateway.validation import Validator
 logger = logging.getLogger(__name__)
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
+MAX_CONNECTIONS = 64
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
 
@@ -40,16 +43,16 @@ class Gateway:
         """Raises OSError, ValueError and KeyError for a checkpoint that lacks what is needed."""
         checkpoint = Checkpoint(settings.model)
         self._settings = settings
-        self._redis = Redis.from_url(
-            settings.redis_url, protocol=2, socket_timeout=5, socket_connect_timeout=5
-        )
+        self._redis = _client(settings.redis_url, connections=MAX_CONNECTIONS)
+        # Connections of its own: many submissions at once must not keep it from the log.
+        self._log_redis = _client(settings.redis_url, connections=2)
         keys = Keys(settings.model_name, settings.group)
         validator = Validator(settings.model_name, checkpoint)
         submitter = Submitter(
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
         steps = StepFeed()
-        self.follower = Follower(self._redis, keys, steps, self._on_alive)
+        self.follower = Follower(self._log_redis, keys, steps, self._on_alive)
         self._inference = InferenceService(
             validator,
             submitter,
@@ -115,6 +118,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._health_tasks, return_exceptions=True)
         await self._redis.aclose()
+        await self._log_redis.aclose()
 
     def _on_alive(self, alive: bool) -> None:
         logger.info("serving" if alive else "not serving: no scheduler or no worker group")
@@ -126,6 +130,21 @@ class Gateway:
         states = health_pb2.HealthCheckResponse
         for name in ("", INFERENCE, CONTROL):
             await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+
+
+def _client(url: str, *, connections: int) -> Redis:
+    """Calls wait for a free connection, a few seconds at most. What was sent once is not sent again: a
+    submission whose answer was lost may have been accepted."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=5,
+        protocol=2,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
 
 
 async def _serve(settings: GatewaySettings) -> None:

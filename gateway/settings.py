@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.settings import ServiceSettings
@@ -22,13 +23,22 @@ class GatewaySettings(ServiceSettings):
     max_streams: int = Field(4096, ge=1, description="Most calls that one gateway serves at once.")
     max_message_mib: int = Field(4, ge=1, le=256, description="Largest message that is taken, in MiB.")
     max_deadline_seconds: float = Field(
-        600.0, gt=0, description="Most seconds that any request may take; a client may ask for less."
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Most seconds that any request may take; a client may ask for less.",
     )
     record_seconds: float = Field(
-        3600.0, gt=0, description="How long a request id stays taken after it was accepted."
+        3600.0, gt=0, le=30 * 86_400, description="How long a request id stays taken after it was accepted."
     )
     drain_seconds: float = Field(5.0, ge=0, description="Grace for running streams when told to stop.")
     sink: bool = Field(
         False, description="For measurements: detokenize all tokens, send clients only how streams end."
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @model_validator(mode="after")
+    def _records_outlive_requests(self) -> Self:
+        if self.record_seconds <= self.max_deadline_seconds:
+            raise ValueError("record_seconds must be above max_deadline_seconds: a live id must stay taken")
+        return self

@@ -1,156 +1,96 @@
-"""One request's stream: rows come in from the follower, events go out to the client."""
+"""One request's stream: its branches, merged into one sequence of events for the client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
-from albireo.codec import finish_name
-from albireo.plan import Finish
+from albireo.plan import Finish, branch_names
 from albireo.v1 import inference_pb2 as api
-from gateway.detokenizer import Detokenizer, Vocabulary
-from gateway.stop import StopFinder
+from gateway.branch import Branch, Failure
+from gateway.detokenizer import Vocabulary
 from gateway.validation import ValidRequest
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a stream cannot go on."""
-
-    code: grpc.StatusCode
-    message: str
-    retryable: bool
+PROMPT_PART = 512
+"""Most prompt tokens whose log-probabilities go into one message, so that it stays far below 1 MiB."""
 
 
 class TokenStream:
-    """What has come for one request and has not been sent yet.
+    """All that comes for one request, between the follower, who puts in, and one consumer of ``events``."""
 
-    The follower calls ``admit``, ``push``, ``end`` and ``fail``; whatever comes after the first final
-    word is ignored. One consumer iterates over ``events``. What is pending goes into one message, so a
-    slow reader gets fewer, larger ones; the request's max_tokens bounds it.
-    """
-
-    def __init__(self, request: ValidRequest, vocabulary: Vocabulary) -> None:
+    def __init__(self, request: ValidRequest, vocabulary: Vocabulary, on_stop: Callable[[str], None]) -> None:
+        """``on_stop`` is told the name of a branch that a stop string ends while the scheduler runs it."""
         self.request = request
         self.epoch: int | None = None  # set once the request is accepted
-        self._ids: list[int] = []
-        self._logprobs: list[api.TokenLogprobs] = []
-        self._final: Finish | Failure | None = None
         self._wake = asyncio.Event()
-        self._cached: int | None = None
-        self._sent = 0
-        self._detokenizer = Detokenizer(vocabulary)
-        self._stop = StopFinder(request.stops)
-        self.stopped_early = False  # a stop string was found: the scheduler does not know yet
+        self._on_stop = on_stop
+        self._failure: Failure | None = None
+        self._prompt: list[api.TokenLogprobs] = []  # not sent yet
+        self._prompt_next = 1  # position of the first prompt token that has not been told
+        names = branch_names(request.request_id, request.n)
+        self.branches = {
+            name: Branch(request, index, vocabulary, self._wake) for index, name in enumerate(names)
+        }
 
     @property
     def over(self) -> bool:
-        """Whether the final word has come."""
-        return self._final is not None
+        """Whether every branch has its final word."""
+        return all(branch.over for branch in self.branches.values())
 
-    def admit(self, num_cached: int) -> None:
-        """The request got a slot; the first time counts for its usage."""
-        if self._cached is None:
-            self._cached = num_cached
+    @property
+    def failed(self) -> bool:
+        """Whether it was ended by a failure, of which the scheduler may know nothing."""
+        return self._failure is not None
 
-    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
-        """One row of the results log."""
-        if self._final is not None:
+    def tell_prompt(self, start: int, logprobs: Sequence[api.TokenLogprobs]) -> None:
+        """Log-probabilities of prompt tokens from ``start`` on; a preempted prefill tells them again."""
+        if start > self._prompt_next:
+            gap = "log-probabilities of the prompt are missing"
+            self.fail(Failure(grpc.StatusCode.INTERNAL, gap, retryable=False))
             return
-        if finish == Finish.ERROR:  # such a row carries no token
-            self._final = Failure(
-                grpc.StatusCode.INTERNAL, "the model's logits are not numbers", retryable=False
-            )
-        else:
-            self._ids.append(token)
-            if logprobs is not None:
-                self._logprobs.append(logprobs)
-            if finish:
-                self._final = Finish(finish)
+        new = logprobs[self._prompt_next - start :]
+        self._prompt += new
+        self._prompt_next += len(new)
         self._wake.set()
 
     def end(self, reason: Finish) -> None:
-        """The scheduler ended the request."""
-        if self._final is None:
-            if reason is Finish.ERROR:
-                self._final = Failure(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    "the worker group cannot hold this request",
-                    retryable=False,
-                )
-            else:
-                self._final = reason
-            self._wake.set()
+        """All branches that go on end so."""
+        for branch in self.branches.values():
+            branch.end(reason)
 
     def fail(self, failure: Failure) -> None:
-        if self._final is None:
-            self._final = failure
+        """Nothing goes on."""
+        if not self.over:
+            self._failure = failure
+            for branch in self.branches.values():
+                branch.close()
             self._wake.set()
 
     async def events(self) -> AsyncIterator[api.GenerateEvent]:
-        """Tokens as they come, then ``finished`` or ``error``."""
+        """Tokens as they come, each branch's last word, and at a failure of the whole its ``error``."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            final = self._final  # before the ids are taken: none can come after it
-            ids, self._ids = self._ids, []
-            logprobs, self._logprobs = self._logprobs, []
-            text = self._text(ids)
-            done = self._stop.found is not None
-            if final is not None and not done:
-                text += self._rest()
-                done = self._stop.found is not None
-            if ids or text:
-                tokens = api.Tokens(offset=self._sent, ids=ids, text=text, logprobs=logprobs[: len(ids)])
-                self._sent += len(ids)
-                yield api.GenerateEvent(tokens=tokens)
-            if done:
-                self.stopped_early = final is None
-                yield self._finished(Finish.STOP, stop=self._stop.found)
+            failure = self._failure  # before anything is taken: nothing can come after it
+            while self._prompt:  # to its end, whatever came meanwhile: no token goes before it
+                yield self._prompt_part()
+            for name, branch in self.branches.items():
+                if branch.done:
+                    continue
+                events = branch.take()
+                if branch.stopped_early:
+                    self._on_stop(name)
+                for event in events:
+                    yield event
+            if all(branch.done for branch in self.branches.values()):
                 return
-            if isinstance(final, Failure):
-                yield _error(final)
-                return
-            if final is not None:
-                yield self._finished(final, last=ids[-1] if ids else None)
+            if failure is not None:
+                yield failure.event()
                 return
 
-    def _text(self, ids: list[int]) -> str:
-        """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
-        early = min(max(0, self.request.sampling.min_tokens - self._sent), len(ids))
-        text = self._detokenizer.push(ids[:early])  # a stop string in the first min_tokens is just text
-        if not self.request.stops:
-            return text + self._detokenizer.push(ids[early:])
-        for index in range(early, len(ids)):
-            text += self._stop.push(self._detokenizer.push([ids[index]]))
-            if self._stop.found is not None:
-                del ids[index + 1 :]
-                break
-        return text
-
-    def _rest(self) -> str:
-        text = self._stop.push(self._detokenizer.flush())
-        return text if self._stop.found is not None else text + self._stop.flush()
-
-    def _finished(
-        self, reason: Finish, *, stop: str | None = None, last: int | None = None
-    ) -> api.GenerateEvent:
-        usage = api.Usage(
-            prompt_tokens=len(self.request.prompt),
-            cached_prompt_tokens=self._cached or 0,
-            completion_tokens=self._sent,
-        )
-        finished = api.Finished(reason=finish_name(reason), usage=usage)
-        if stop is not None:
-            finished.stop = stop
-        elif reason is Finish.STOP and last is not None:
-            finished.stop_token_id = last
-        return api.GenerateEvent(finished=finished)
-
-
-def _error(failure: Failure) -> api.GenerateEvent:
-    code: int = failure.code.value[0]
-    return api.GenerateEvent(error=api.Error(code=code, message=failure.message, retryable=failure.retryable))
+    def _prompt_part(self) -> api.GenerateEvent:
+        start = self._prompt_next - len(self._prompt)
+        part, self._prompt = self._prompt[:PROMPT_PART], self._prompt[PROMPT_PART:]
+        return api.GenerateEvent(prompt_logprobs=api.PromptTokens(start=start, logprobs=part))

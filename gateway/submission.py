@@ -6,15 +6,14 @@ import hashlib
 
 import grpc
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD
 from albireo.plan import Submission
-from albireo.scripts import SUBMIT
+from albireo.scripts import CANCEL, END, SUBMIT
 from albireo.v1 import inference_pb2 as api
-from gateway.refusal import Refusal, unavailable
+from gateway.refusal import Refusal, invalid, unavailable
 from gateway.validation import ValidRequest
 
 RETRY_MS = 250
@@ -37,43 +36,58 @@ class Submitter:
         self._keys = keys
         self._max_queue = max_queue
         self._record_ms = int(record_seconds * 1000)
-        self._script = redis.register_script(SUBMIT)
+        self._submit = redis.register_script(SUBMIT)
+        self._end = redis.register_script(END)
+        self._cancel = redis.register_script(CANCEL)
 
     async def submit(self, request: ValidRequest, digest: str, timeout_s: float) -> int:
-        """Appends the request; returns the epoch that it belongs to. Raises Refusal."""
+        """Appends the request; returns the epoch that it belongs to.
+
+        Raises Refusal, and RedisError where it may have been accepted nevertheless.
+        """
+        if request.n > self._max_queue:  # it would be told to try again for ever
+            raise invalid("sampling.n", f"{request.n}; the queue takes {self._max_queue} at most")
         entry = codec.submission_to_bytes(
-            Submission(request.request_id, request.prompt, request.sampling, request.priority, timeout_s)
+            Submission(
+                request.request_id, request.prompt, request.sampling, request.priority, timeout_s, request.n
+            )
         )
         keys = self._keys
-        try:
-            verdict, epoch = await self._script(
-                keys=[
-                    keys.request(request.request_id),
-                    keys.inbox,
-                    keys.waiting,
-                    keys.epoch,
-                    keys.lease,
-                    keys.group,
-                    keys.serving,
-                ],
-                args=[digest, entry, self._max_queue, self._record_ms],
-            )
-        except RedisError as error:
-            raise unavailable(f"Redis: {error}") from error
+        verdict, epoch = await self._submit(
+            keys=[
+                keys.request(request.request_id),
+                keys.inbox,
+                keys.waiting,
+                keys.epoch,
+                keys.lease,
+                keys.group,
+                keys.serving,
+            ],
+            args=[digest, entry, self._max_queue, self._record_ms, request.n],
+        )
         if verdict != b"accepted":
             raise _refusal(verdict.decode(), request.request_id)
         return int(epoch)
 
-    async def known(self, request_id: str) -> bool:
-        """Whether the id was accepted within the lifetime of its record. Raises Refusal."""
-        try:
-            return bool(await self._redis.exists(self._keys.request(request_id)))
-        except RedisError as error:
-            raise unavailable(f"Redis: {error}") from error
+    async def cancel_known(self, request_id: str) -> bool:
+        """Asks the scheduler to end a request. False where none is known, or it is known to have ended:
+        its gateway has noted that, or its epoch is over. Raises RedisError, and Refusal without scheduler."""
+        keys = self._keys
+        found = await self._cancel(
+            keys=[keys.request(request_id), keys.inbox, keys.epoch, keys.lease],
+            args=[codec.cancellation_to_bytes(request_id)],
+        )
+        if found < 0:
+            raise unavailable("no scheduler is alive")
+        return bool(found)
 
-    async def cancel(self, request_id: str) -> None:
-        """Asks the scheduler to end a request. Raises RedisError."""
-        await self._redis.xadd(self._keys.inbox, {FIELD: codec.cancellation_to_bytes(request_id)})
+    async def cancel(self, name: str) -> None:
+        """Asks the scheduler to end a request, or one branch of it. Raises RedisError."""
+        await self._redis.xadd(self._keys.inbox, {FIELD: codec.cancellation_to_bytes(name)})
+
+    async def note_end(self, request_id: str, epoch: int) -> None:
+        """There is nothing more to cancel of a request that was accepted in ``epoch``. Raises RedisError."""
+        await self._end(keys=[self._keys.request(request_id)], args=[epoch])
 
 
 def _refusal(verdict: str, request_id: str) -> Refusal:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import grpc
@@ -15,23 +15,10 @@ from albireo.plan import SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal, invalid, unsupported
+from gateway.sampling import SamplingValidator, branches_of, stops_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-DEFAULT_MAX_TOKENS = 256
-MAX_TEMPERATURE = 100.0
-MAX_STOPS = 16
-MAX_STOP_LENGTH = 1024
-MAX_STOP_IDS = 64
-MAX_LOGPROBS = 20
 MAX_PRIORITY = 100
-
-# Controls that are refused, with the value that means "off" and is therefore taken.
-NOT_YET: dict[str, float] = {
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "n": 1,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +30,7 @@ class ValidRequest:
     sampling: SamplingParams
     stops: tuple[str, ...]
     priority: int
+    n: int
 
 
 class Validator:
@@ -51,6 +39,7 @@ class Validator:
     def __init__(self, model_name: str, checkpoint: Checkpoint) -> None:
         self._model_name = model_name
         self._checkpoint = checkpoint
+        self._sampling = SamplingValidator(checkpoint.vocab_size)
 
     def check_model(self, model: str) -> None:
         """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
@@ -59,7 +48,9 @@ class Validator:
                 grpc.StatusCode.NOT_FOUND, f"model: {model!r} is not served, {self._model_name!r} is"
             )
 
-    def generate(self, request: api.GenerateRequest, max_model_len: int) -> ValidRequest:
+    def generate(
+        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int]
+    ) -> ValidRequest:
         """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
         _refuse_unknown(request, "")
         self.check_model(request.model)
@@ -71,9 +62,10 @@ class Validator:
         return ValidRequest(
             request_id=request.request_id or f"gen-{secrets.token_hex(12)}",
             prompt=prompt,
-            sampling=self._sampling(request.sampling, max_model_len - len(prompt)),
-            stops=_stops(request.sampling),
+            sampling=self._sampling.params(request.sampling, max_model_len - len(prompt), eos_ids),
+            stops=stops_of(request.sampling),
             priority=request.priority,
+            n=branches_of(request.sampling),
         )
 
     def tokenize(self, request: api.TokenizeRequest) -> list[int]:
@@ -89,7 +81,7 @@ class Validator:
         """Raises Refusal."""
         _refuse_unknown(request, "")
         self.check_model(request.model)
-        self._check_ids("ids", request.ids)
+        self._sampling.check_ids("ids", request.ids)
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
         return self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
 
@@ -102,7 +94,7 @@ class Validator:
         elif kind == "chat":
             prompt = self._checkpoint.encode_chat(request.chat.messages, "chat")
         else:
-            self._check_ids("token_ids.ids", request.token_ids.ids)
+            self._sampling.check_ids("token_ids.ids", request.token_ids.ids)
             prompt = list(request.token_ids.ids)
         if not prompt:
             raise invalid(kind, "the prompt is empty")
@@ -112,70 +104,6 @@ class Validator:
                 f"{len(prompt)} tokens; the context of {max_model_len} takes {max_model_len - 1} at most",
             )
         return tuple(prompt)
-
-    def _check_ids(self, field: str, ids: object) -> None:
-        largest = max(ids, default=0)  # type: ignore[call-overload]
-        if largest >= self._checkpoint.vocab_size:
-            raise invalid(field, f"{largest} is not below the vocabulary's {self._checkpoint.vocab_size}")
-
-    def _sampling(self, options: api.SamplingOptions, room: int) -> SamplingParams:
-        """``room``: new tokens that the context leaves."""
-        _refuse_not_yet(options)
-        _check_range(options, "temperature", 0, MAX_TEMPERATURE)
-        _check_range(options, "top_p", 0, 1)
-        _check_range(options, "min_p", 0, 1)
-        if options.HasField("top_p") and options.top_p == 0:
-            raise invalid("sampling.top_p", "must be above 0")
-        if options.top_k >= 2**31:
-            raise invalid("sampling.top_k", "must be below 2^31")
-        if len(options.stop_token_ids) > MAX_STOP_IDS:
-            raise invalid("sampling.stop_token_ids", f"at most {MAX_STOP_IDS}")
-        self._check_ids("sampling.stop_token_ids", options.stop_token_ids)
-        if options.logprobs > MAX_LOGPROBS:
-            raise invalid("sampling.logprobs", f"at most {MAX_LOGPROBS}")
-        max_tokens = options.max_tokens if options.HasField("max_tokens") else min(DEFAULT_MAX_TOKENS, room)
-        if not 1 <= max_tokens <= room:
-            raise invalid(
-                "sampling.max_tokens", f"{max_tokens}; must be 1 to {room}, what the context leaves"
-            )
-        if options.min_tokens > max_tokens:
-            raise invalid("sampling.min_tokens", f"{options.min_tokens} is above max_tokens, {max_tokens}")
-        return SamplingParams(
-            max_tokens=max_tokens,
-            min_tokens=options.min_tokens,
-            temperature=options.temperature if options.HasField("temperature") else 1.0,
-            # More than there are is all of them, which is what off means.
-            top_k=options.top_k if options.top_k < self._checkpoint.vocab_size else 0,
-            top_p=options.top_p if options.HasField("top_p") else 1.0,
-            min_p=options.min_p,
-            seed=options.seed if options.HasField("seed") else secrets.randbits(64),
-            stop_ids=tuple(options.stop_token_ids),
-            ignore_eos=options.ignore_eos,
-            logprobs=options.logprobs if options.HasField("logprobs") else -1,
-        )
-
-
-def _stops(options: api.SamplingOptions) -> tuple[str, ...]:
-    if len(options.stop) > MAX_STOPS:
-        raise invalid("sampling.stop", f"at most {MAX_STOPS}")
-    for stop in options.stop:
-        if not 1 <= len(stop) <= MAX_STOP_LENGTH:
-            raise invalid("sampling.stop", f"each must have 1 to {MAX_STOP_LENGTH} characters")
-    return tuple(options.stop)
-
-
-def _check_range(options: api.SamplingOptions, name: str, low: float, high: float) -> None:
-    value = getattr(options, name)
-    if not (math.isfinite(value) and low <= value <= high):
-        raise invalid(f"sampling.{name}", f"{value:g}; must be {low:g} to {high:g}")
-
-
-def _refuse_not_yet(options: api.SamplingOptions) -> None:
-    if options.logit_bias:
-        raise unsupported("sampling.logit_bias")
-    for name, off in NOT_YET.items():
-        if options.HasField(name) and getattr(options, name) != off:
-            raise unsupported(f"sampling.{name}")
 
 
 def _refuse_unknown(message: Message, path: str) -> None:

@@ -1,0 +1,151 @@
+"""One answer on its way: rows come in, events go out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+
+from albireo.codec import finish_name
+from albireo.plan import Finish
+from albireo.v1 import inference_pb2 as api
+from gateway.detokenizer import Detokenizer, Vocabulary
+from gateway.stop import StopFinder
+from gateway.validation import ValidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a stream, or one branch of it, cannot go on."""
+
+    code: grpc.StatusCode
+    message: str
+    retryable: bool
+
+    def event(self, index: int | None = None) -> api.GenerateEvent:
+        """``index``: the one branch that it ends."""
+        code: int = self.code.value[0]
+        error = api.Error(code=code, message=self.message, retryable=self.retryable, index=index)
+        return api.GenerateEvent(error=error)
+
+
+class Branch:
+    """What has come for one of the ``n`` answers to a request and has not been sent yet.
+
+    ``admit``, ``push``, ``end`` and ``close`` put in, and wake the stream; whatever comes after the first
+    final word is ignored. The stream takes out. What is pending goes into one message, so a slow reader
+    gets fewer, larger ones; the request's max_tokens bounds it.
+    """
+
+    def __init__(
+        self, request: ValidRequest, index: int, vocabulary: Vocabulary, wake: asyncio.Event
+    ) -> None:
+        self.index = index
+        self._request = request
+        self._wake = wake
+        self._ids: list[int] = []
+        self._logprobs: list[api.TokenLogprobs] = []
+        self._final: Finish | Failure | None = None
+        self._closed = False
+        self._cached: int | None = None
+        self._sent = 0
+        self._detokenizer = Detokenizer(vocabulary)
+        self._stop = StopFinder(request.stops)
+        self.done = False  # its last event has been taken
+        self.stopped_early = False  # a stop string was found: the scheduler does not know yet
+
+    @property
+    def over(self) -> bool:
+        """Whether the final word has come."""
+        return self._final is not None or self._closed or self.done
+
+    def admit(self, num_cached: int) -> None:
+        """It got a slot; the first time counts for its usage."""
+        if self._cached is None:
+            self._cached = num_cached
+
+    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
+        """One row of the results log."""
+        if self.over:
+            return
+        if finish == Finish.ERROR:  # such a row carries no token
+            self._final = Failure(
+                grpc.StatusCode.INTERNAL,
+                "no token can be drawn: the model's logits are not numbers, or the controls leave none",
+                retryable=False,
+            )
+        else:
+            self._ids.append(token)
+            if logprobs is not None:
+                self._logprobs.append(logprobs)
+            if finish:
+                self._final = Finish(finish)
+        self._wake.set()
+
+    def end(self, reason: Finish) -> None:
+        """Somebody ended it."""
+        if not self.over:
+            self._final = reason
+            self._wake.set()
+
+    def close(self) -> None:
+        """The whole stream fails: nothing more is taken in, what is pending goes out without a last word."""
+        self._closed = True
+
+    def take(self) -> list[api.GenerateEvent]:
+        """What is pending, with the last word if it has come."""
+        final = self._final
+        ids, self._ids = self._ids, []
+        logprobs, self._logprobs = self._logprobs, []
+        text = self._text(ids)
+        if self.over and self._stop.found is None:
+            text += self._rest()
+        events = []
+        if ids or text:
+            tokens = api.Tokens(
+                offset=self._sent, ids=ids, text=text, logprobs=logprobs[: len(ids)], index=self.index
+            )
+            self._sent += len(ids)
+            events.append(api.GenerateEvent(tokens=tokens))
+        if self._stop.found is not None:
+            self.stopped_early = final is None
+            events.append(self._finished(Finish.STOP, stop=self._stop.found))
+        elif isinstance(final, Failure):
+            events.append(final.event(self.index if self._request.n > 1 else None))
+        elif final is not None:
+            events.append(self._finished(final, last=ids[-1] if ids else None))
+        self.done = final is not None or self._stop.found is not None
+        return events
+
+    def _text(self, ids: list[int]) -> str:
+        """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
+        early = min(max(0, self._request.sampling.min_tokens - self._sent), len(ids))
+        text = self._detokenizer.push(ids[:early])  # a stop string in the first min_tokens is just text
+        if not self._request.stops:
+            return text + self._detokenizer.push(ids[early:])
+        for index in range(early, len(ids)):
+            text += self._stop.push(self._detokenizer.push([ids[index]]))
+            if self._stop.found is not None:
+                del ids[index + 1 :]
+                break
+        return text
+
+    def _rest(self) -> str:
+        text = self._stop.push(self._detokenizer.flush())
+        return text if self._stop.found is not None else text + self._stop.flush()
+
+    def _finished(
+        self, reason: Finish, *, stop: str | None = None, last: int | None = None
+    ) -> api.GenerateEvent:
+        usage = api.Usage(
+            prompt_tokens=len(self._request.prompt),
+            cached_prompt_tokens=self._cached or 0,
+            completion_tokens=self._sent,
+        )
+        finished = api.Finished(reason=finish_name(reason), usage=usage, index=self.index)
+        if stop is not None:
+            finished.stop = stop
+        elif reason is Finish.STOP and last is not None:
+            finished.stop_token_id = last
+        return api.GenerateEvent(finished=finished)
