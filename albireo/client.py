@@ -22,9 +22,12 @@ def request_for(
     """A request for a question (``str``), a conversation, plain text (``raw``), or token ids.
 
     ``options`` are fields of ``GenerateRequest`` (``request_id``, ``model``, ``priority``) or of
-    ``SamplingOptions``; those that are None are left to the server. Raises ValueError for others.
+    ``SamplingOptions``; those that are None are left to the server. One ``stop`` string may come without a
+    list. Raises ValueError for others.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(given.get("stop"), str):
+        given["stop"] = [given["stop"]]
     own = {name: given.pop(name) for name in ("request_id", "model", "priority") if name in given}
     request = inference_pb2.GenerateRequest(sampling=inference_pb2.SamplingOptions(**given), **own)
     if isinstance(prompt, str) and raw:
@@ -71,7 +74,7 @@ class Client:
             call.cancel()
 
     def cancel(self, request_id: str, *, timeout: float = 10) -> bool:
-        """False where no such request is known."""
+        """Ends all branches of a request. False where none is known, or it has ended."""
         return self._inference.Cancel(
             inference_pb2.CancelRequest(request_id=request_id), timeout=timeout
         ).found

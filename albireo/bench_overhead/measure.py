@@ -37,6 +37,14 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """How much of Albireo is on."""
+
+    synchronous: bool
+    sampling: str  # the worker's setting
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """One mode at one load."""
 
@@ -45,16 +53,17 @@ class Measured:
     simulated: bool
 
 
-def measure(options: Mapping[str, Any], load: Load, *, synchronous: bool) -> Measured:
+def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
     """``options``: fields of StackSettings. Raises StackError, and RuntimeError if a request failed."""
     environment = {
         "ALBIREO_WORKER_MAX_SEQS": str(load.batch),
+        "ALBIREO_WORKER_SAMPLING": mode.sampling,
         "ALBIREO_SCHEDULER_MAX_NUM_SEQS": str(load.batch),
         "ALBIREO_GATEWAY_SINK": str(load.sink),
     }
     with tempfile.TemporaryDirectory() as data:
         settings = StackSettings.model_validate(
-            {**options, "synchronous": synchronous, "port": 0, "data_dir": data}
+            {**options, "synchronous": mode.synchronous, "port": 0, "data_dir": data}
         )
         with Stack(settings, environment) as stack:
             if not stack.wait_ready(threading.Event()):

@@ -17,11 +17,13 @@ from albireo.bench_serve.lengths import Draw, parse_lengths
 from albireo.bench_serve.load import Record, make_requests, run_load
 from albireo.bench_serve.report import summarize, table
 from albireo.cli.overhead import overhead
+from albireo.cli.sampling import sampling
 from albireo.cli.terminal import TARGET, Target, describe, fail
 from albireo.client import Client
 
 app = typer.Typer(help="Measurements.", no_args_is_help=True)
 app.command()(overhead)
+app.command()(sampling)
 
 
 def _lengths(option: str, text: str) -> Draw:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from albireo.cli.terminal import TARGET, Target, stream_answer
+from albireo.cli.terminal import TARGET, Target, read_stream
 from albireo.client import Client, Turn
 
 
@@ -29,6 +29,7 @@ def chat(
             if not question:
                 return
             turns.append(("user", question))
-            answer = stream_answer(client.generate(turns, temperature=temperature, max_tokens=max_tokens))
+            events = client.generate(turns, temperature=temperature, max_tokens=max_tokens)
+            [answer] = read_stream(events).answers
             typer.echo()
             turns.append(("assistant", answer.text))

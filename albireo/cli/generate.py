@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import TARGET, Target, stream_answer
+from albireo.cli.terminal import TARGET, Answer, Stream, Target, read_stream
 from albireo.client import Client
+from albireo.v1 import inference_pb2 as api
 
 # What the fields of the request can hold; what makes sense within that, the server knows.
 UINT32 = {"min": 0, "max": 2**32 - 1}
@@ -35,11 +36,43 @@ def generate(
     top_k: Annotated[int | None, _sampling("Only the k most likely; 0 is off.", **UINT32)] = None,
     top_p: Annotated[float | None, _sampling("Only the most likely that add up to p.")] = None,
     min_p: Annotated[float | None, _sampling("Only those at least so likely, relative to the best.")] = None,
+    typical_p: Annotated[float | None, _sampling("Only the most typical that add up to p.")] = None,
+    repetition_penalty: Annotated[
+        float | None, _sampling("Above 1: tokens of prompt and output are less likely again.")
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, _sampling("Taken off the logit of each token that the output has.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, _sampling("Likewise, for each time that the output has it.")
+    ] = None,
+    logit_bias: Annotated[
+        list[str] | None, _sampling("ID=BIAS, added to that token's logit; more than once.")
+    ] = None,
+    allowed_token_ids: Annotated[
+        list[int] | None, _sampling("Draw only this token; more than once.", **UINT32)
+    ] = None,
+    bad_token_ids: Annotated[
+        list[int] | None, _sampling("Never draw this token; more than once.", **UINT32)
+    ] = None,
     seed: Annotated[int | None, _sampling("Same seed, same tokens.", **UINT64)] = None,
     stop: Annotated[list[str] | None, _sampling("End before this text; may be given more than once.")] = None,
+    stop_token_ids: Annotated[
+        list[int] | None, _sampling("End with this token; more than once.", **UINT32)
+    ] = None,
     ignore_eos: Annotated[bool, _sampling("Go on past the model's end tokens.")] = False,
+    n: Annotated[int | None, _sampling("So many answers, each shown when it has ended.", **UINT32)] = None,
+    logprobs: Annotated[
+        int | None, _sampling("With --json: of each token and of so many most likely ones.", **UINT32)
+    ] = None,
+    prompt_logprobs: Annotated[
+        int | None, _sampling("With --json: likewise for the prompt.", **UINT32)
+    ] = None,
 ) -> None:
-    """Streams one answer: text to standard output, TTFT and tokens/s to standard error."""
+    """Streams an answer, or several: text to standard output, TTFT and tokens/s to standard error."""
+    if not as_json and (logprobs, prompt_logprobs) != (None, None):
+        raise typer.BadParameter("--logprobs and --prompt-logprobs show in --json only")
+    biases = None if logit_bias is None else dict(map(_bias, logit_bias))
     with Client(target) as client:
         events = client.generate(
             prompt,
@@ -53,23 +86,64 @@ def generate(
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
+            typical_p=typical_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=biases,
+            allowed_token_ids=allowed_token_ids,
+            bad_token_ids=bad_token_ids,
             seed=seed,
             stop=stop,
+            stop_token_ids=stop_token_ids,
             ignore_eos=ignore_eos or None,
+            n=n,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
         )
-        answer = stream_answer(events, show=not as_json)
+        stream = read_stream(events, show=not as_json)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "text": answer.text,
-                    "tokens": answer.tokens,
-                    "finish": answer.finish,
-                    "ttft_seconds": answer.ttft,
-                    "decode_seconds": answer.seconds,
-                }
-            )
-        )
+        typer.echo(json.dumps(_report(stream)))
     else:
-        typer.echo()
-        typer.echo(answer.summary(), err=True)
+        if len(stream.answers) == 1:
+            typer.echo()
+        typer.echo(stream.summary(), err=True)
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, bias = text.partition("=")
+    try:
+        return int(token), float(bias)
+    except ValueError:
+        raise typer.BadParameter(f"--logit-bias: {text!r} is not ID=BIAS") from None
+
+
+def _report(stream: Stream) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "answers": [_answer(answer) for answer in stream.answers],
+        "simulated": stream.simulated,
+        "ttft_seconds": stream.ttft,
+        "decode_seconds": stream.seconds,
+    }
+    if stream.prompt_logprobs:
+        report["prompt_logprobs"] = _logprobs(stream.prompt_logprobs)
+    return report
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "finish": answer.finish,
+        "seed": answer.seed,
+    }
+    if answer.logprobs:
+        report["logprobs"] = _logprobs(answer.logprobs)
+    return report
+
+
+def _logprobs(entries: list[api.TokenLogprobs]) -> list[dict[str, Any]]:
+    return [
+        {"logprob": entry.logprob, "top": dict(zip(entry.top_ids, entry.top_logprobs, strict=True))}
+        for entry in entries
+    ]

@@ -1,4 +1,4 @@
-"""``albireo bench overhead``: what a step costs beside the model, synchronous and overlapped in turn."""
+"""``albireo bench overhead``: what a step costs beside the model, in each mode in turn."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from albireo.bench_overhead.measure import Load, measure
+from albireo.bench_overhead.measure import Load, Mode, measure
 from albireo.bench_overhead.report import chart, summarize, table
 from albireo.bench_serve.report import machine
-from albireo.cli.terminal import fail
+from albireo.cli.terminal import fail, needs_matplotlib
 from albireo.redis_server import RedisServerError
 from albireo.stack import StackError
 from albireo.supervisor import GaveUp
 
-MODES = {"synchronous": True, "overlapped": False}
+MODES = {
+    "synchronous": Mode(synchronous=True, sampling="driver"),
+    "overlapped": Mode(synchronous=False, sampling="driver"),
+    "parallel sampling": Mode(synchronous=False, sampling="parallel"),
+}
+"""The paper's ablation. The last one is the second at a TP degree of 1, and left out there."""
 
 
 def overhead(
@@ -39,14 +44,18 @@ def overhead(
     ] = None,
 ) -> None:
     """Starts a stack of its own in each mode, loads it, and says where every millisecond of a step went."""
+    if chart_to is not None:
+        needs_matplotlib()
     load = Load(batch, prompt, outputs, sink)
     options = {"model": model, "device": device, "cost_model": cost_model, "dtype": dtype, "tp": tp}
     console = Console(stderr=True)
     modes: dict[str, dict[str, Any]] = {}
     try:
-        for mode, synchronous in MODES.items():
-            with console.status(f"{mode}: {batch} requests of {outputs} tokens"):
-                modes[mode] = summarize(measure(options, load, synchronous=synchronous))
+        for name, mode in MODES.items():
+            if tp == 1 and mode.sampling == "parallel":
+                continue
+            with console.status(f"{name}: {batch} requests of {outputs} tokens"):
+                modes[name] = summarize(measure(options, load, mode))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except (StackError, GaveUp, RedisServerError, RuntimeError) as error:
@@ -56,11 +65,11 @@ def overhead(
     read_by = "a sink in the gateway" if sink else "a client"
     title = f"{what}, tp {tp}, batch {batch}, streams read by {read_by}"
     found = {"setup": title, "machine": machine(), "modes": modes}
-    if chart_to is not None:
-        chart(modes, title, chart_to)
     if json_to == "-":
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
-        return
-    Console().print(table(modes, title, machine()))
-    if json_to:
+    else:
+        Console().print(table(modes, title, machine()))
+    if json_to not in ("", "-"):
         Path(json_to).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if chart_to is not None:
+        chart(modes, title, chart_to)

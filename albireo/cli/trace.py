@@ -10,7 +10,7 @@ from typing import Annotated
 import grpc
 import typer
 
-from albireo.cli.terminal import TARGET, Target, describe, fail
+from albireo.cli.terminal import TARGET, Target, describe, fail, needs_matplotlib
 from albireo.client import Client
 from albireo.trace import chrome_trace
 from albireo.trace_picture import draw
@@ -26,6 +26,8 @@ def trace(
     picture_steps: Annotated[int, typer.Option(min=1, max=50, help="Steps in the picture.")] = 4,
 ) -> None:
     """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
+    if picture is not None:
+        needs_matplotlib()
     records = []
     try:
         with Client(target) as client:
