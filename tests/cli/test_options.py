@@ -22,7 +22,8 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
     "generate": "target raw json timeout request-id priority max-tokens min-tokens temperature top-k top-p "
-    "min-p seed stop ignore-eos",
+    "min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias allowed-token-ids "
+    "bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
     "chat": "target temperature max-tokens",
     "bench serve": "target concurrency rate num-requests warmup prompt-length output-length temperature seed "
     "timeout json",
@@ -99,6 +100,12 @@ def test_an_unknown_option_is_an_error(name: str) -> None:
         ("generate", "--priority", "101"),
         ("generate", "--timeout", "-1"),
         ("generate", "--temperature", "hot"),
+        ("generate", "--n", "-1"),
+        ("generate", "--logit-bias", "5"),
+        ("generate", "--logit-bias", "a=1"),
+        ("generate", "--bad-token-ids", "4294967296"),
+        ("generate", "--logprobs", "1"),
+        ("generate", "--prompt-logprobs", "1"),
         ("chat", "--max-tokens", "0"),
         ("bench serve", "--prompt-length", "zipf:3"),
         ("bench serve", "--output-length", "fixed:0"),

@@ -42,8 +42,16 @@ class Backend:
     def announce_scheduler(self) -> None:
         self.redis.set(self.keys.lease, b"scheduler")
 
-    def announce_group(self) -> None:
-        info = log.GroupInfo(incarnation="w", max_model_len=1024, max_seqs=4, vocab_size=384, tp=1)
+    def announce_group(self, device: str = "cpu") -> None:
+        info = log.GroupInfo(
+            incarnation="w",
+            max_model_len=1024,
+            max_seqs=4,
+            vocab_size=384,
+            tp=1,
+            device=device,
+            eos_token_ids=[1],
+        )
         self.redis.set(self.keys.group, info.SerializeToString())
 
     def open_epoch(self, *, serving: bool = True) -> None:
@@ -59,8 +67,10 @@ class Backend:
         admitted: dict[str, int] | None = None,
         ended: dict[str, Finish] | None = None,
         logprobs: int = 0,
+        prompt: dict[int, tuple[int, int]] | None = None,
     ) -> None:
-        """The next step's result. ``rows``: incarnation, id, finish; ``admitted``: incarnation by request."""
+        """The next step's result. ``rows``: incarnation, id, finish; ``admitted``: incarnation by request;
+        ``prompt``: by incarnation, the first prompt position that is told and how many."""
         self._step += 1
         top = api.TokenLogprobs(logprob=-1, top_ids=range(logprobs), top_logprobs=[-1.0] * logprobs)
         result = log.StepResult(
@@ -69,6 +79,10 @@ class Backend:
             ids=[row[1] for row in rows],
             finishes=[row[2] for row in rows],
             logprobs=[log.RowLogprobs(row=n, logprobs=top) for n in range(len(rows)) if logprobs],
+            prompt_logprobs=[
+                log.PromptLogprobs(incarnation=i, start=start, logprobs=[top] * count)
+                for i, (start, count) in (prompt or {}).items()
+            ],
             ended=[log.Ended(request_id=r, reason=codec.finish_name(f)) for r, f in (ended or {}).items()],
         )
         self._append(log.ResultEntry(result=result))

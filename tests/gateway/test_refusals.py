@@ -40,8 +40,38 @@ async def test_a_bad_value_is_named(clean: Served) -> None:
     assert (raised.value.details() or "").startswith("sampling.top_p: ")
 
 
-async def test_unsupported_and_unknown(clean: Served) -> None:
-    assert await code_of(clean.inference.Generate(request(n=2))) is CODE.FAILED_PRECONDITION
+async def test_branches_that_the_queue_can_never_take_are_not_to_be_tried_again(backend: Backend) -> None:
+    async with serving(backend, max_queue=3) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request(n=4), timeout=10)
+        assert await code_of(call) is CODE.INVALID_ARGUMENT
+        assert "sampling.n: " in (await call.details() or "")
+        assert len(served.gateway.follower) == 0
+
+
+async def test_every_branch_takes_a_place_in_the_queue(backend: Backend) -> None:
+    async with serving(backend, max_queue=4) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        first = served.inference.Generate(request(n=3, request_id="r0"), timeout=30)
+        assert (await first.read()).HasField("accepted")
+        assert backend.redis.get(backend.keys.waiting) == b"3"
+        second = served.inference.Generate(request(n=2, request_id="r1"), timeout=30)
+        assert await code_of(second) is CODE.RESOURCE_EXHAUSTED
+        last = served.inference.Generate(request(request_id="r2"), timeout=30)
+        assert (await last.read()).HasField("accepted")
+
+
+@pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
+async def test_a_simulated_device_has_no_probabilities(backend: Backend, field: str) -> None:
+    backend.announce_group("sim")
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request("Hi", "r", **{field: 0}), timeout=10)
+        assert await code_of(call) is CODE.FAILED_PRECONDITION
+        assert (await call.details() or "").startswith(f"sampling.{field}: ")
+
+
+async def test_a_model_that_is_not_served_is_not_found(clean: Served) -> None:
     elsewhere = [
         clean.inference.Generate(api.GenerateRequest(model="x", text="a")),
         clean.inference.Tokenize(api.TokenizeRequest(model="x", text="a")),

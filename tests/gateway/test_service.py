@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from albireo.plan import Finish, Submission
+from albireo.plan import Finish, Submission, branch_seed
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from tests.gateway.conftest import TINY, Backend, Served, code_of, eventually, request, rest_of, serving
@@ -59,6 +59,62 @@ async def test_a_stop_string_cancels_what_the_scheduler_still_runs(served: Serve
     events = await rest_of(call)
     assert events[-1].finished.stop == "!"
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
+
+
+async def test_branches_stream_side_by_side_and_end_one_by_one(served: Served) -> None:
+    call = served.inference.Generate(request(n=2, seed=7, stop=["!"], prompt_logprobs=0), timeout=30)
+    accepted = (await call.read()).accepted
+    assert list(accepted.branch_seeds) == [7, branch_seed(7, 1)]
+    [submission] = served.backend.inbox()
+    assert isinstance(submission, Submission)
+    assert (submission.n, submission.sampling.seed) == (2, 7)
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r#0": 1}, prompt={1: (1, 1)})
+    told = (await call.read()).prompt_logprobs
+    assert (told.start, len(told.logprobs)) == (1, 1)
+    assert (await call.read()).tokens.index == 0
+    served.backend.result([(2, _id("!"), Finish.NONE)], admitted={"r#1": 2, "r": 3})  # "r" is nobody
+    events = [await call.read() for _ in range(2)]
+    assert (events[-1].finished.index, events[-1].finished.stop) == (1, "!")
+    await eventually(lambda: served.backend.inbox()[1:] == ["r#1"])
+    served.backend.result([(1, 51, Finish.LENGTH), (2, 52, Finish.NONE), (3, 53, Finish.NONE)])
+    events = await rest_of(call)
+    assert [list(event.tokens.ids) for event in events] == [[51], []]
+    assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
+    assert served.backend.inbox()[1:] == ["r#1"]  # and nothing more to cancel
+
+
+async def test_a_client_that_leaves_cancels_all_branches_at_once(served: Served) -> None:
+    call = served.inference.Generate(request(n=3), timeout=30)
+    await call.read()
+    call.cancel()
+    await eventually(lambda: served.backend.inbox()[1:] == ["r"])
+    assert len(served.gateway.follower) == 0
+
+
+async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: Served) -> None:
+    async def found() -> bool:
+        answer = await served.inference.Cancel(api.CancelRequest(request_id="r"), timeout=5)
+        return bool(answer.found)
+
+    assert not await found()
+    call = served.inference.Generate(request(), timeout=30)
+    await call.read()
+    assert await found()
+    served.backend.result(ended={"r": Finish.CANCELLED})
+    await rest_of(call)
+    record = served.backend.keys.request("r")
+    await eventually(lambda: served.backend.redis.hexists(record, "ended") is True)
+    assert not await found()
+    assert served.backend.redis.pttl(record) > 0
+    assert served.backend.inbox()[1:] == ["r"]
+    served.backend.open_epoch()
+    again = served.inference.Generate(request(), timeout=30)
+    assert (await again.read()).HasField("accepted")
+    assert await found()  # the note was the earlier one's
+    await served.gateway._inference._submitter.note_end("r", 1)  # and this one comes late
+    assert await found()
+    served.backend.open_epoch()
+    assert not await found()
 
 
 async def test_the_schedulers_word_ends_a_stream(served: Served) -> None:

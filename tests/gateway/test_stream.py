@@ -10,9 +10,10 @@ import pytest
 
 from albireo.plan import Finish, SamplingParams
 from albireo.v1 import inference_pb2 as api
+from gateway.branch import Branch, Failure
 from gateway.checkpoint import Checkpoint
 from gateway.detokenizer import Vocabulary
-from gateway.stream import Failure, TokenStream
+from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
 
 TINY = Checkpoint(Path(__file__).resolve().parents[2] / "models" / "tiny")
@@ -21,18 +22,27 @@ GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", retryable=True)
 END = 1
 
 
-def stream_of(*stops: str, min_tokens: int = 0) -> TokenStream:
-    sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens)
-    return TokenStream(ValidRequest("r", (5, 6, 7), sampling, stops, 0), VOCABULARY)
+class Scene(TokenStream):
+    """A stream, the names of its branches that stop strings ended, and the first branch's end of it."""
+
+    def __init__(self, *stops: str, min_tokens: int = 0, n: int = 1) -> None:
+        self.stopped: list[str] = []
+        sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens)
+        super().__init__(ValidRequest("r", (5, 6, 7), sampling, stops, 0, n), VOCABULARY, self.stopped.append)
+
+    def __getitem__(self, index: int) -> Branch:
+        return list(self.branches.values())[index]
+
+    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: Finish) -> None:
+        self[0].push(token, logprobs, finish)
+
+    def push_all(self, ids: list[int], finish: Finish = Finish.NONE, *, index: int = 0) -> None:
+        for token in ids[:-1]:
+            self[index].push(token, None, Finish.NONE)
+        self[index].push(ids[-1], None, finish)
 
 
-def push_all(stream: TokenStream, ids: list[int], finish: Finish = Finish.NONE) -> None:
-    for token in ids[:-1]:
-        stream.push(token, None, Finish.NONE)
-    stream.push(ids[-1], None, finish)
-
-
-async def rest(stream: TokenStream) -> list[api.GenerateEvent]:
+async def rest(stream: Scene) -> list[api.GenerateEvent]:
     return [event async for event in stream.events()]
 
 
@@ -41,7 +51,7 @@ def text_of(events: list[api.GenerateEvent]) -> str:
 
 
 async def test_a_reader_that_keeps_up_gets_every_token_at_once() -> None:
-    stream, ids = stream_of(), TINY.encode("Tell me a story.")
+    stream, ids = Scene(), TINY.encode("Tell me a story.")
     events = stream.events()
     for offset, token in enumerate(ids):
         stream.push(token, None, Finish.NONE)
@@ -52,12 +62,12 @@ async def test_a_reader_that_keeps_up_gets_every_token_at_once() -> None:
 
 
 async def test_a_slow_reader_gets_several_tokens_a_message_with_offsets_that_go_on() -> None:
-    stream, ids = stream_of(), TINY.encode("Tell me a story about a fox.")
+    stream, ids = Scene(), TINY.encode("Tell me a story about a fox.")
     assert len(ids) > 9
     events = stream.events()
-    push_all(stream, ids[:4])
+    stream.push_all(ids[:4])
     first = (await anext(events)).tokens
-    push_all(stream, ids[4:], Finish.LENGTH)
+    stream.push_all(ids[4:], Finish.LENGTH)
     second = (await anext(events)).tokens
     last = (await anext(events)).finished
     assert (first.offset, list(first.ids)) == (0, ids[:4])
@@ -68,17 +78,17 @@ async def test_a_slow_reader_gets_several_tokens_a_message_with_offsets_that_go_
 
 
 async def test_a_reader_waits_until_there_is_something() -> None:
-    stream = stream_of()
+    stream = Scene()
     reading = asyncio.ensure_future(anext(stream.events()))
     await asyncio.sleep(0.01)
     assert not reading.done()
-    push_all(stream, TINY.encode("x"))
+    stream.push_all(TINY.encode("x"))
     assert (await reading).tokens.text == "x"
 
 
 async def test_an_end_token_is_told_and_has_no_text() -> None:
-    stream, ids = stream_of(), TINY.encode("yes")
-    push_all(stream, [*ids, END], Finish.STOP)
+    stream, ids = Scene(), TINY.encode("yes")
+    stream.push_all([*ids, END], Finish.STOP)
     events = await rest(stream)
     assert list(events[0].tokens.ids) == [*ids, END]
     assert text_of(events) == "yes"
@@ -87,7 +97,7 @@ async def test_an_end_token_is_told_and_has_no_text() -> None:
 
 
 async def test_logprobs_come_one_an_id() -> None:
-    stream, ids = stream_of("c"), TINY.encode("abcd")
+    stream, ids = Scene("c"), TINY.encode("abcd")
     for token in ids:
         stream.push(token, api.TokenLogprobs(logprob=-token), Finish.NONE)
     [event, _] = await rest(stream)
@@ -97,8 +107,8 @@ async def test_logprobs_come_one_an_id() -> None:
 @pytest.mark.parametrize("finish", [Finish.NONE, Finish.LENGTH])
 async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None:
     """Whether or not the worker ended the request for another reason meanwhile."""
-    stream, ids = stream_of("st"), TINY.encode("1234st5678")
-    push_all(stream, ids, finish)
+    stream, ids = Scene("st"), TINY.encode("1234st5678")
+    stream.push_all(ids, finish)
     events = await rest(stream)
     sent = [token for event in events for token in event.tokens.ids]
     assert text_of(events) == "1234"
@@ -108,20 +118,20 @@ async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None
     assert events[-1].finished.reason == api.FINISH_REASON_STOP
     assert events[-1].finished.stop == "st"
     assert events[-1].finished.usage.completion_tokens == len(sent)
-    assert stream.stopped_early == (finish is Finish.NONE)  # only then must the scheduler be told
+    assert stream.stopped == (["r"] if finish is Finish.NONE else [])  # only then must the scheduler know
 
 
 async def test_the_beginning_of_a_stop_string_that_does_not_come_is_given_out() -> None:
-    stream = stream_of("foxes")
-    push_all(stream, TINY.encode("a fox"), Finish.LENGTH)
+    stream = Scene("foxes")
+    stream.push_all(TINY.encode("a fox"), Finish.LENGTH)
     events = await rest(stream)
     assert text_of(events) == "a fox"
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
 
 
 async def test_a_stop_string_in_an_unfinished_end_is_found() -> None:
-    stream = stream_of("\ufffd")
-    push_all(stream, TINY.encode("a🦩")[:-1], Finish.LENGTH)
+    stream = Scene("\ufffd")
+    stream.push_all(TINY.encode("a🦩")[:-1], Finish.LENGTH)
     events = await rest(stream)
     assert text_of(events) == "a"
     assert events[-1].finished.stop == "\ufffd"
@@ -130,26 +140,26 @@ async def test_a_stop_string_in_an_unfinished_end_is_found() -> None:
 async def test_a_stop_string_within_min_tokens_is_just_text() -> None:
     ids = TINY.encode("1212")
     assert len(ids) == 4
-    stream = stream_of("2", min_tokens=2)
-    push_all(stream, ids)
+    stream = Scene("2", min_tokens=2)
+    stream.push_all(ids)
     events = await rest(stream)
     assert text_of(events) == "121"
     assert events[-1].finished.usage.completion_tokens == 4
 
 
 async def test_min_tokens_count_over_all_messages() -> None:
-    stream, ids = stream_of("2", min_tokens=3), TINY.encode("121312")
+    stream, ids = Scene("2", min_tokens=3), TINY.encode("121312")
     events = stream.events()
-    push_all(stream, ids[:2])
+    stream.push_all(ids[:2])
     assert (await anext(events)).tokens.text == "12"
-    push_all(stream, ids[2:])
+    stream.push_all(ids[2:])
     assert (await anext(events)).tokens.text == "131"
     assert (await anext(events)).finished.stop == "2"
 
 
 async def test_a_failure_comes_after_the_tokens_before_it() -> None:
-    stream = stream_of()
-    push_all(stream, TINY.encode("half"))
+    stream = Scene()
+    stream.push_all(TINY.encode("half"))
     stream.fail(GONE)
     events = await rest(stream)
     assert text_of(events) == "half"
@@ -157,11 +167,11 @@ async def test_a_failure_comes_after_the_tokens_before_it() -> None:
 
 
 async def test_the_first_final_word_stands() -> None:
-    stream = stream_of()
-    push_all(stream, TINY.encode("whole"), Finish.LENGTH)
+    stream = Scene()
+    stream.push_all(TINY.encode("whole"), Finish.LENGTH)
     stream.fail(GONE)
     stream.end(Finish.CANCELLED)
-    push_all(stream, TINY.encode("more"))
+    stream.push_all(TINY.encode("more"))
     events = await rest(stream)
     assert stream.over
     assert text_of(events) == "whole"
@@ -169,8 +179,8 @@ async def test_the_first_final_word_stands() -> None:
 
 
 async def test_logits_that_are_no_numbers_end_the_request_alone_with_an_error() -> None:
-    stream = stream_of()
-    push_all(stream, TINY.encode("half"))
+    stream = Scene()
+    stream.push_all(TINY.encode("half"))
     stream.push(0, None, Finish.ERROR)
     events = await rest(stream)
     assert text_of(events) == "half"
@@ -179,8 +189,8 @@ async def test_logits_that_are_no_numbers_end_the_request_alone_with_an_error() 
 
 
 async def test_cached_prompt_tokens_are_those_of_the_first_admission() -> None:
-    stream = stream_of()
-    stream.admit(2)
-    stream.admit(64)  # after a preemption
-    push_all(stream, TINY.encode("x"), Finish.LENGTH)
+    stream = Scene()
+    stream[0].admit(2)
+    stream[0].admit(64)  # after a preemption
+    stream.push_all(TINY.encode("x"), Finish.LENGTH)
     assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 2

@@ -102,6 +102,16 @@ class Answer:
         self.finished = events[-1].finished
         self.error = events[-1].error
 
+    def branch(self, index: int) -> tuple[list[int], str, inference_pb2.Finished]:
+        """Ids, text and end of one branch."""
+        parts = [event.tokens for event in self.events if event.HasField("tokens")]
+        own = [part for part in parts if part.index == index]
+        offsets = [sum(len(part.ids) for part in own[:n]) for n in range(len(own))]
+        assert [part.offset for part in own] == offsets
+        ends = [event.finished for event in self.events if event.HasField("finished")]
+        [end] = [end for end in ends if end.index == index]
+        return [token for part in own for token in part.ids], "".join(part.text for part in own), end
+
 
 def ask(running: Running, message: inference_pb2.GenerateRequest, timeout: float = 60) -> Answer:
     return Answer(list(running.inference.Generate(message, timeout=timeout)))

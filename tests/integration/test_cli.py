@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from albireo.plan import branch_seed
 from tests.integration.conftest import TINY, Running, ask, request
 
 STORY = "Tell me a story about a fox."
@@ -43,12 +44,38 @@ def test_generate_prints_one_json_object(tp2: Running) -> None:
     options = ["--max-tokens", "30", "--temperature", "0", "--stop", stop, "--request-id", "from-cli"]
     done = albireo("generate", "--json", "--target", tp2.stack.target, *options, STORY)
     assert done.returncode == 0
-    answer = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     expected = ask(tp2, request(STORY, max_tokens=30, stop=[stop]))
+    [answer] = report["answers"]
     assert answer["text"] == expected.text
-    assert answer["tokens"] == len(expected.ids)
+    assert answer["tokens"] == expected.ids
     assert answer["finish"] == "stop"
-    assert answer["ttft_seconds"] > 0
+    assert report["ttft_seconds"] > 0
+
+
+def test_generate_shows_several_answers_each_as_a_whole(tp2: Running) -> None:
+    options = ["--n", "3", "--seed", "5", "--max-tokens", "12", "--ignore-eos"]
+    done = albireo("generate", STORY, *options, target=tp2.stack.target)
+    assert done.returncode == 0, done.stderr
+    for index in range(3):
+        message = request(STORY, max_tokens=12, temperature=1, seed=branch_seed(5, index), ignore_eos=True)
+        assert f"[{index}] {ask(tp2, message).text}\n" in done.stdout
+    assert done.stderr.startswith("36 tokens, TTFT ")
+
+
+def test_generate_takes_every_control_and_reports_log_probabilities(tp2: Running) -> None:
+    bias, allowed, bad = ["--logit-bias", "10=-1.5"], ["--allowed-token-ids", "9"], ["--bad-token-ids", "8"]
+    options = [*bias, "--logit-bias", "9=3", *allowed, "--allowed-token-ids", "10", *bad]
+    options += ["--typical-p", "0.9", "--repetition-penalty", "1.1", "--presence-penalty", "0.5"]
+    options += ["--frequency-penalty", "-0.5", "--stop-token-ids", "8", "--logprobs", "2"]
+    options += ["--prompt-logprobs", "1", "--max-tokens", "6", "--json"]
+    done = albireo("generate", "--raw", "abcdef", *options, target=tp2.stack.target)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    [answer] = report["answers"]
+    assert set(answer["tokens"]) <= {9, 10}
+    assert [len(entry["top"]) for entry in answer["logprobs"]] == [2] * 6
+    assert all(entry["logprob"] < 0 and len(entry["top"]) == 1 for entry in report["prompt_logprobs"])
 
 
 def test_generate_tells_a_refusal_in_one_line(tp2: Running) -> None:

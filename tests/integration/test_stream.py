@@ -134,10 +134,17 @@ def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path, tp
 def test_memory_pressure_preempts_and_loses_nothing(
     tp2: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So few blocks that 12 stories cannot run side by side: preempted ones are recomputed."""
+    """So few blocks that 12 stories cannot run side by side: preempted ones are recomputed. Every third one
+    is told twice, with its log-probabilities."""
     messages = [
-        request(f"Tell me a story about a fox and {n} bears.", max_tokens=150, ignore_eos=True)
-        for n in range(12)
+        request(
+            f"Tell me a story about a fox and {number} bears.",
+            max_tokens=150,
+            ignore_eos=True,
+            n=1 if number % 3 else 2,
+            prompt_logprobs=None if number % 3 else 0,
+        )
+        for number in range(12)
     ]
     monkeypatch.setenv("ALBIREO_WORKER_KV_MEMORY_MIB", "1")
     with running_stack(tmp_path) as small, ThreadPoolExecutor(12) as pool:
@@ -147,4 +154,9 @@ def test_memory_pressure_preempts_and_loses_nothing(
     assert list(load.integrity_violations) == []
     assert load.blocks_free == load.blocks_total
     for message, answer in zip(messages, answers, strict=True):
-        assert answer.ids == ask(tp2, message).ids
+        solo = ask(tp2, message)
+        for index in range(message.sampling.n):
+            assert answer.branch(index)[0] == solo.branch(index)[0]
+        told = [entry for event in answer.events for entry in event.prompt_logprobs.logprobs]
+        asked = message.sampling.HasField("prompt_logprobs")
+        assert len(told) == (answer.events[0].accepted.prompt_tokens - 1 if asked else 0)

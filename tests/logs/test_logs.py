@@ -128,7 +128,7 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
     second.renew()
 
 
-def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2) -> str:
+def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1) -> str:
     entry = codec.submission_to_bytes(Submission(request_id, (1, 2), SamplingParams(max_tokens=1, seed=0)))
     keys = [
         KEYS.request(request_id),
@@ -139,7 +139,7 @@ def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int =
         KEYS.group,
         KEYS.serving,
     ]
-    verdict = client.eval(SUBMIT, len(keys), *keys, digest, entry, str(bound), "60000")
+    verdict = client.eval(SUBMIT, len(keys), *keys, digest, entry, str(bound), "60000", str(n))
     assert isinstance(verdict, list)
     return str(verdict[0].decode())
 
@@ -160,6 +160,9 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert client.xlen(KEYS.inbox) == 2
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"  # the last epoch gave it up
+    assert submit(client, "b", n=3, bound=3) == "full"
+    assert submit(client, "b", n=3, bound=4) == "accepted"
+    assert client.get(KEYS.waiting) == b"4"
 
 
 def test_entries_survive_the_wire() -> None:
@@ -177,9 +180,18 @@ def test_entries_survive_the_wire() -> None:
             stop_ids=(4, 5),
             ignore_eos=True,
             logprobs=0,
+            prompt_logprobs=20,
+            typical_p=0.75,
+            repetition_penalty=1.5,
+            presence_penalty=-2.0,
+            frequency_penalty=0.25,
+            logit_bias=((3, -100.0), (2**31, 0.5)),
+            allowed_ids=(7, 8),
+            bad_ids=(9,),
         ),
         priority=-3,
         timeout_s=1.5,
+        n=16,
     )
     assert codec.inbox_from_bytes(codec.submission_to_bytes(submission)) == submission
     assert codec.inbox_from_bytes(codec.cancellation_to_bytes("r")) == "r"

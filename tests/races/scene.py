@@ -11,7 +11,7 @@ from typing import cast
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD, Fenced, connect, last_id
-from albireo.plan import Finish, GroupShape, Plan, SamplingParams, Submission
+from albireo.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches
 from albireo.process import HealthServer
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
@@ -123,7 +123,7 @@ class Scene:
         self.group = FakeGroup(url, self.keys, shape, script=script)
         self.reader = Reader(url, self.keys)
         self.redis = connect(url)
-        self.submissions: dict[str, Submission] = {}
+        self.submissions: dict[str, Submission] = {}  # by branch name
         self._options = {"look_ahead": str(look_ahead), **options}
         self.schedulers = [SchedulerThread(url, **self._options)]
         self.group.wait_epoch()
@@ -153,12 +153,13 @@ class Scene:
         max_tokens: int = 8,
         ignore_eos: bool = True,
         timeout_s: float | None = None,
+        n: int = 1,
     ) -> None:
         """As the gateway's script does it."""
         sampling = SamplingParams(max_tokens=max_tokens, seed=0, ignore_eos=ignore_eos)
-        submission = Submission(request_id, prompt, sampling, timeout_s=timeout_s)
-        self.submissions[request_id] = submission
-        self.redis.incr(self.keys.waiting)
+        submission = Submission(request_id, prompt, sampling, timeout_s=timeout_s, n=n)
+        self.submissions |= {branch.request_id: branch for branch in branches(submission)}
+        self.redis.incrby(self.keys.waiting, n)
         self.redis.xadd(self.keys.inbox, {FIELD: codec.submission_to_bytes(submission)})
 
     def cancel(self, request_id: str) -> None:

@@ -19,8 +19,9 @@ from albireo.redis_server import LocalRedis
 from albireo.stack import free_port
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
+from gateway.checkpoint import Checkpoint
 from tests.races.fake_scheduler import TINY
-from tests.races.scene import MODEL, Scene, wait_for
+from tests.races.scene import MODEL, Scene, Story, wait_for
 
 DEADLINE_SECONDS = 5.0
 """Most that any request may take here."""
@@ -122,6 +123,41 @@ def test_a_client_never_sees_a_row_beyond_eos(client: Client, make_scene: MakeSc
     assert tokens == [5, 6, 0]
     assert last.finished.reason == api.FINISH_REASON_STOP
     assert last.finished.usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("look_ahead", [1, 4])
+def test_branches_reach_the_client_each_with_its_own_end(
+    client: Client, make_scene: MakeScene, look_ahead: int
+) -> None:
+    script = {"several#0": [5, 6, 7, 8], "several#1": [5, 0, 9, 9], "several#2": [9, 8, 7, 6]}
+    scene = make_scene(look_ahead=look_ahead, script=script)
+    call = client.generate("several", ignore_eos=False, n=3, max_tokens=4)
+    scene.finish("several#0", "several#1", "several#2", hold=look_ahead)
+    events = list(call)
+    tokens: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for event in events:
+        tokens[event.tokens.index] += event.tokens.ids
+    ends = {event.finished.index: event.finished for event in events if event.HasField("finished")}
+    assert tokens == {0: [5, 6, 7, 8], 1: [5, 0], 2: [9, 8, 7, 6]}
+    assert [ends[index].reason for index in range(3)] == [
+        api.FINISH_REASON_LENGTH,
+        api.FINISH_REASON_STOP,
+        api.FINISH_REASON_LENGTH,
+    ]
+
+
+def test_a_stop_string_frees_the_slot_of_its_branch_alone(client: Client, make_scene: MakeScene) -> None:
+    text = "fox"
+    ids = Checkpoint(TINY).encode(text)
+    scene = make_scene(script={"one#0": [9] * 50, "one#1": [9, *ids, *[9] * 40]})
+    call = client.generate("one", n=2, stop=[text])
+    plans = scene.group.serve_until(lambda: bool(scene.story("one#1").final))
+    scene.finish("one#0", "one#1")
+    events = list(call)
+    ends = [event.finished for event in events if event.HasField("finished")]
+    assert [(end.index, end.stop) for end in ends] == [(1, text), (0, "")]
+    assert Ended("one#1", Finish.CANCELLED) in [ended for plan in plans for ended in plan.ended]
+    assert scene.story("one#0") == Story([9] * 50, Finish.LENGTH)
 
 
 def test_a_client_that_leaves_with_steps_in_flight_frees_its_slot(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from albireo.plan import Admission, Finish, SamplingParams, finish_of
 from worker_svc.ends import EndFinder
-from worker_svc.sampler import FAILED
+from worker_svc.sampling.tensors import FAILED
 from worker_svc.step import HostOutput
 
 SLOTS = 4

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from albireo.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
 from tests.races.fake_scheduler import VOCAB, tokens
 from worker_svc.cost_model import PRESETS, Cost, CostModel
+from worker_svc.sampling.controls import SampleRows
+from worker_svc.sampling.tensors import FAILED
 from worker_svc.simulated import token_ids
-from worker_svc.slot_table import SampleRows, SlotTable
+from worker_svc.slot_table import SlotTable
 
 GOOD = 'name = "n"\nsource = "s"\n[t3]\nfixed_ms = 1.5\n[t4]\nrow_us = 20\n'
 
@@ -41,8 +43,28 @@ def test_every_preset_says_where_its_numbers_come_from(preset: str) -> None:
     assert model.source.strip()
 
 
+def test_sampling_in_parallel_has_a_cost_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "cost.toml"
+    path.write_text(GOOD)
+    alike = CostModel.load(str(path))
+    path.write_text(GOOD + "[t4_parallel]\nfixed_ms = 0.1\nrow_us_over_t = 20\n")
+    model = CostModel.load(str(path))
+    for parallel in (False, True):
+        assert alike.sampling_seconds(rows=50, tp=4, parallel=parallel) == pytest.approx(0.001)
+    assert model.sampling_seconds(rows=50, tp=4, parallel=False) == pytest.approx(0.001)
+    assert model.sampling_seconds(rows=50, tp=4, parallel=True) == pytest.approx(0.00035)
+
+
+@pytest.mark.parametrize(("preset", "tp", "t3"), [("7b", 1, 37.3), ("13b", 2, 36.7), ("70b", 8, 23.0)])
+def test_the_papers_other_models_at_their_degree(preset: str, tp: int, t3: float) -> None:
+    model = CostModel.load(f"paper-{preset}")
+    assert model.t3.seconds(rows=256, prefill_tokens=0, tp=tp) == pytest.approx(t3 / 1e3)
+    assert model.sampling_seconds(rows=256, tp=tp, parallel=True) == pytest.approx(0.0002 + 0.006 / tp)
+
+
 def test_the_paper_preset_is_the_papers_step() -> None:
     model = CostModel.load("paper-32b")
+    assert model.sampling_seconds(rows=256, tp=4, parallel=True) == pytest.approx(0.0017)
     assert model.t3.seconds(rows=256, prefill_tokens=0, tp=4) == pytest.approx(0.021)
     assert model.t4.seconds(rows=256, prefill_tokens=0, tp=4) == pytest.approx(0.006)
 
@@ -110,6 +132,16 @@ def test_below_min_tokens_no_end_token_is_drawn(seed: int, at: int, width: int) 
     )
     sampled = token_ids(rows([(0, at, masked), (1, at, free)], frozenset(ends[:1])), VOCAB)
     assert sampled.tolist() == [(chosen + width) % VOCAB, chosen]
+
+
+@given(seed=seeds, at=st.integers(0, 10))
+def test_an_id_that_is_allowed_and_not_bad_is_drawn(seed: int, at: int) -> None:
+    allowed, one, none = (
+        SamplingParams(99, seed, allowed_ids=(3, 9, 200), bad_ids=bad) for bad in ((), (3, 9), (3, 9, 200))
+    )
+    sampled = token_ids(rows([(0, at, allowed), (1, at, one), (2, at, none)]), VOCAB)
+    assert sampled[0] in (3, 9, 200)
+    assert sampled[1:].tolist() == [200, FAILED]
 
 
 def test_tokens_are_spread_over_the_vocabulary() -> None:

@@ -53,11 +53,11 @@ def test_what_was_not_taken_ends_with_an_error_in_the_next_plan() -> None:
     w = world(max_seqs=1, ahead=2)
     w.submit("a", prompt(10), max_tokens=9, ignore_eos=True)
     w.plan()
-    w.core.refuse("long")
-    assert w.core.take_departures() == 2
+    w.core.refuse(Submission("long", prompt(300), SamplingParams(max_tokens=1, seed=0), n=2))
+    assert w.core.take_departures() == 3
     plan = w.core.plan(w.now)
     assert plan is not None
-    assert plan.ended == (Ended("long", Finish.ERROR),)
+    assert plan.ended == (Ended("long#0", Finish.ERROR), Ended("long#1", Finish.ERROR))
     assert plan.num_decodes == 1
     assert not w.core.cancel("long")
     w.check()

@@ -68,6 +68,8 @@ class CoreMachine(RuleBasedStateMachine):
         ignore_eos=st.booleans(),
         priority=st.sampled_from([0, 0, 0, -1, 1]),
         timeout_s=st.sampled_from([None, None, None, 3.0, 20.0]),
+        n=st.sampled_from([1, 1, 1, 2, 3, 4]),
+        prompt_logprobs=st.sampled_from([-1, -1, -1, 0]),
     )
     def submit(
         self,
@@ -79,21 +81,25 @@ class CoreMachine(RuleBasedStateMachine):
         ignore_eos: bool,
         priority: int,
         timeout_s: float | None,
+        n: int,
+        prompt_logprobs: int,
     ) -> None:
         prompt = (*HEADS[head][:shared], *tail)[: self.world.shape.max_model_len - 1] or (1,)
         self.world.submit(
-            f"r{len(self.world.stories)}",
+            f"r{len(self.world.submitted)}",
             prompt,
             max_tokens=max_tokens,
             seed=seed,
             ignore_eos=ignore_eos,
             priority=priority,
             timeout_s=timeout_s,
+            n=n,
+            prompt_logprobs=prompt_logprobs,
         )
 
-    @rule(back=st.integers(0, 6))
-    def cancel(self, back: int) -> None:
-        self.world.cancel(f"r{len(self.world.stories) - 1 - back}")
+    @rule(back=st.integers(0, 6), branch=st.sampled_from(["", "", "#0", "#1", "#3"]))
+    def cancel(self, back: int, branch: str) -> None:
+        self.world.cancel(f"r{len(self.world.submitted) - 1 - back}{branch}")
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0]))
     def advance(self, seconds: float) -> None:

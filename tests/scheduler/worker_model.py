@@ -83,6 +83,7 @@ class Worker:
         self.wasted_rows = 0
         self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
         self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
+        self.writers: dict[int, str] = {}  # block -> the request that wrote it last
 
     def run(self, plan: Plan) -> StepResult:
         """Runs one step; raises AssertionError where the plan breaks its contract."""
@@ -167,6 +168,7 @@ class Worker:
             else:
                 self.store[block][offset] = state
                 self.written[self.step].add(block)
+                self.writers[block] = row.request_id
         row.computed += count
         if row.computed < len(row.tokens):
             return False

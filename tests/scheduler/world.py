@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from albireo.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, blocks_for
+from albireo.plan import (
+    BLOCK_SIZE,
+    Admission,
+    Finish,
+    GroupShape,
+    Plan,
+    SamplingParams,
+    StepResult,
+    Submission,
+    blocks_for,
+    branches,
+)
 from scheduler_svc.core import Limits, SchedulerCore
 
 from .worker_model import Worker, solo
@@ -45,9 +56,14 @@ def seed_that_stops(tokens: tuple[int, ...], after: int) -> int:
     raise AssertionError("no such seed")
 
 
+def family(name: str) -> str:
+    """Id of the request that a branch belongs to."""
+    return name.split("#")[0]
+
+
 @dataclass
 class Story:
-    """What the outside knows of one submitted request."""
+    """What the outside knows of one branch of a submitted request."""
 
     submission: Submission
     deadline: float | None
@@ -72,7 +88,8 @@ class World:
         self.worker = Worker(shape)
         self.window = limits.max_in_flight
         self.now = 100.0
-        self.stories: dict[str, Story] = {}
+        self.submitted: list[str] = []
+        self.stories: dict[str, Story] = {}  # by branch name
         self.by_incarnation: dict[int, str] = {}
         self.published: deque[Plan] = deque()  # not run yet
         self.unsettled: deque[StepResult] = deque()  # run, not settled
@@ -97,20 +114,30 @@ class World:
         ignore_eos: bool = False,
         priority: int = 0,
         timeout_s: float | None = None,
+        n: int = 1,
+        prompt_logprobs: int = -1,
     ) -> None:
-        sampling = SamplingParams(max_tokens=max_tokens, seed=seed, ignore_eos=ignore_eos)
-        submission = Submission(request_id, prompt, sampling, priority, timeout_s)
+        sampling = SamplingParams(
+            max_tokens=max_tokens, seed=seed, ignore_eos=ignore_eos, prompt_logprobs=prompt_logprobs
+        )
+        submission = Submission(request_id, prompt, sampling, priority, timeout_s, n)
         self.core.submit(submission, self.now)
         deadline = None if timeout_s is None else self.now + timeout_s
-        self.stories[request_id] = Story(submission, deadline)
+        self.submitted.append(request_id)
+        for branch in branches(submission):
+            self.stories[branch.request_id] = Story(branch, deadline)
         self.check()
 
-    def cancel(self, request_id: str) -> bool:
-        story = self.stories.get(request_id)
-        known = self.core.cancel(request_id)
-        live = story is not None and not story.settled_final and not story.announced
-        assert known == live
-        if known and story is not None:
+    def cancel(self, name: str) -> bool:
+        """``name`` of a request, with all its branches, or of a branch."""
+        live = [
+            story
+            for own, story in self.stories.items()
+            if name in (own, family(own)) and not story.settled_final and not story.announced
+        ]
+        known = self.core.cancel(name)
+        assert known == bool(live)
+        for story in live:
             story.cancelled = True
         self.check()
         return known
@@ -222,17 +249,20 @@ class World:
         for slot in plan.released:
             del self.tables[slot]
         cached = Counter({a.slot: a.num_cached for a in plan.admissions})
+        names = {a.slot: a.request_id for a in plan.admissions}
         for admission in plan.admissions:
             assert self.slot_reached.get(admission.slot, 0) <= settled, "a fenced slot"
             self.by_incarnation[admission.incarnation] = admission.request_id
-            self._audit_admission(self.stories[admission.request_id], admission.tokens, admission.num_outputs)
+            self._audit_admission(self.stories[admission.request_id], admission, plan)
             self.tables[admission.slot] = []
         assert len(self.tables) <= limits.max_num_seqs
         for grant in plan.grants:
             table = self.tables[grant.slot]
             for block in grant.blocks:
                 if len(table) < blocks_for(cached[grant.slot]):
-                    assert self.written.get(block, 0) <= settled, "a prefix hit on a block still written"
+                    if self.written.get(block, 0) > settled:
+                        writer, reader = self.shadow.writers[block], names[grant.slot]
+                        assert family(writer) == family(reader), "a prefix hit on a block still written"
                 else:
                     assert self.reached.get(block, 0) <= settled, "a fenced block"
                     assert all(block not in other for other in self.tables.values()), "a block in use"
@@ -255,15 +285,31 @@ class World:
             self.reached[block] = plan.step
         for block in self.shadow.written[plan.step]:
             self.written[block] = plan.step
+            assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
         for slot, row in self.shadow.slots.items():
             if row.decoding or any(chunk.slot == slot for chunk in plan.chunks):
                 self.slot_reached[slot] = plan.step
 
-    def _audit_admission(self, story: Story, tokens: tuple[int, ...], num_outputs: int) -> None:
-        """Recompute begins with what was delivered, all of it."""
+    def _audit_admission(self, story: Story, admission: Admission, plan: Plan) -> None:
+        """Recompute begins with what was delivered, all of it. The prompt is computed once for all branches,
+        and once more where its log-probabilities are to be told."""
+        submission, tokens = story.submission, admission.tokens
         assert not story.final
-        assert tokens == (*story.submission.prompt, *story.read)
-        assert num_outputs == len(story.read)
+        assert tokens == (*submission.prompt, *story.read)
+        assert admission.num_outputs == len(story.read)
+        told = -1 if story.read else submission.sampling.prompt_logprobs
+        assert admission.sampling == replace(submission.sampling, prompt_logprobs=told)
+        computed = any(
+            family(row.request_id) == family(submission.request_id)
+            and (row.decoding or row.joins or row.paused)
+            and slot not in plan.released
+            for slot, row in self.shadow.slots.items()
+        )
+        if told >= 0:
+            assert admission.num_cached == 0
+        elif computed:
+            shared = min(len(submission.prompt), len(tokens) - 1) // BLOCK_SIZE
+            assert admission.num_cached >= shared * BLOCK_SIZE
         story.admitted = True
 
     # -- the reader ---------------------------------------------------------------------------------

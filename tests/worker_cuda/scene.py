@@ -26,6 +26,22 @@ MIXED = (
     SamplingParams(max_tokens=512, seed=2, top_p=0.8, logprobs=3, ignore_eos=True),
     SamplingParams(max_tokens=512, seed=3, temperature=1.4, min_p=0.05, ignore_eos=True),
     SamplingParams(max_tokens=512, seed=4, min_tokens=40, stop_ids=(5, 6), ignore_eos=True),
+    SamplingParams(max_tokens=512, seed=5, typical_p=0.9, repetition_penalty=1.1, ignore_eos=True),
+    SamplingParams(
+        max_tokens=512,
+        seed=6,
+        top_k=300,
+        top_p=0.9,
+        presence_penalty=0.4,
+        frequency_penalty=0.2,
+        logit_bias=((40, 2.0), (41, -2.0)),
+        prompt_logprobs=2,
+        ignore_eos=True,
+    ),
+    SamplingParams(max_tokens=512, seed=7, allowed_ids=tuple(range(9, 384, 2)), ignore_eos=True),
+    SamplingParams(
+        max_tokens=512, seed=8, temperature=0.0, frequency_penalty=0.3, bad_ids=(7, 8), logprobs=0
+    ),
 )
 
 

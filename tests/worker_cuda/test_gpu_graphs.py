@@ -24,10 +24,10 @@ class Tap:
         self._forward = runner._forward
         monkeypatch.setattr(runner, "_forward", self)
 
-    def __call__(self, batch: StepBatch) -> Tensor:
-        logits = self._forward(batch)
+    def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
+        logits, prompts = self._forward(batch)
         self.logits = logits.clone()  # sampling overwrites them
-        return logits
+        return logits, prompts
 
 
 def captured(runner: ModelRunner) -> int:

@@ -1,0 +1,75 @@
+"""Which entries of the results log are a stream's, while the epoch of its submission is not known yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from albireo.plan import Finish, SamplingParams
+from albireo.v1 import inference_pb2 as api
+from gateway.checkpoint import Checkpoint
+from gateway.detokenizer import Vocabulary
+from gateway.stream import TokenStream
+from gateway.validation import ValidRequest
+from tests.gateway.conftest import TINY, Served, eventually
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+VOCABULARY = Vocabulary(Checkpoint(TINY).tokenizer)
+
+
+def stream_of(request_id: str) -> TokenStream:
+    request = ValidRequest(request_id, (5, 6), SamplingParams(max_tokens=9, seed=0), (), 0, 1)
+    return TokenStream(request, VOCABULARY, on_stop=lambda _: None)
+
+
+async def test_what_an_earlier_epoch_had_for_the_same_id_is_not_this_streams(served: Served) -> None:
+    """The follower reads behind: entries of the last epoch come after the new submission."""
+    follower = served.gateway.follower
+    stream = stream_of("r")
+    follower.register(stream)
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    served.backend.result([(1, 51, Finish.NONE)], ended={"r": Finish.CANCELLED})
+    await eventually(lambda: follower._last.step == 2)
+    follower.bind(stream, 2)
+    served.backend.result([(1, 52, Finish.NONE)], admitted={"r": 1}, ended={"r": Finish.DEADLINE})
+    served.backend.open_epoch()
+    served.backend.result([(1, 60, Finish.NONE)], admitted={"r": 1})
+    served.backend.result([(1, 61, Finish.LENGTH)])
+    events = [event async for event in stream.events()]
+    assert [token for event in events for token in event.tokens.ids] == [60, 61]
+    assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
+    follower.remove(stream)
+
+
+async def test_an_epoch_that_is_over_before_it_was_known_brings_its_tokens_and_an_error(
+    served: Served,
+) -> None:
+    follower = served.gateway.follower
+    stream = stream_of("r")
+    follower.register(stream)
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    served.backend.open_epoch()
+    served.backend.result([(1, 60, Finish.NONE)], admitted={"another": 1})
+    await eventually(lambda: follower._last.epoch == 2 and follower._last.step == 1)
+    follower.bind(stream, 1)
+    served.backend.result([(1, 61, Finish.NONE)])
+    await eventually(lambda: follower._last.step == 2)
+    events = [event async for event in stream.events()]
+    assert [token for event in events for token in event.tokens.ids] == [50]
+    assert events[-1].error.retryable
+    follower.remove(stream)
+
+
+async def test_what_came_before_the_epoch_was_known_is_kept(served: Served) -> None:
+    follower = served.gateway.follower
+    stream = stream_of("r")
+    follower.register(stream)
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    served.backend.result([(1, 51, Finish.NONE)])
+    await eventually(lambda: follower._last.step == 2)
+    follower.bind(stream, 1)
+    served.backend.result([(1, 52, Finish.LENGTH)])
+    events = [event async for event in stream.events()]
+    assert [token for event in events for token in event.tokens.ids] == [50, 51, 52]
+    follower.remove(stream)
