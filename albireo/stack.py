@@ -19,7 +19,7 @@ from pydantic_settings import SettingsConfigDict
 
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
-from albireo.supervisor import POLL_SECONDS, Command, Supervisor, Unit
+from albireo.supervisor import Command, Supervisor, Unit
 
 HEALTH_POLL_SECONDS = 0.1
 GATEWAY_NICENESS = 5
@@ -131,9 +131,7 @@ class Stack:
 
     def watch(self, stop: threading.Event) -> None:
         """Keeps everything running until ``stop`` is set. Raises GaveUp, and StackError without Redis."""
-        while not stop.wait(POLL_SECONDS):
-            self._check_redis()
-            self._supervisor.check()
+        self._supervisor.watch(stop, self._check_redis)
 
     def _check_redis(self) -> None:
         if self._server is not None and not self._server.alive:

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,9 +128,10 @@ class Supervisor:
                     raise GaveUp(f"{unit.name} failed to start:\n{unit.log_tail()}")
                 unit.restart()
 
-    def watch(self, stop: threading.Event) -> None:
-        """Keeps the units running until ``stop`` is set."""
+    def watch(self, stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+        """Keeps the units running until ``stop`` is set; looks at what ``also`` looks at each time before."""
         while not stop.wait(POLL_SECONDS):
+            also()
             self.check()
 
     def stop(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import sys
@@ -20,12 +19,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from albireo.bench_serve.report import machine
 from albireo.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, blocks_for
 from scheduler_svc.core import Limits, SchedulerCore
 
@@ -150,16 +149,6 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
 def p99(values: list[float]) -> float:
     """99th percentile."""
     return statistics.quantiles(values, n=100)[98]
-
-
-def machine() -> str:
-    """The machine and the Python that this runs on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return f"{cpu}, Python {platform.python_version()}, {platform.system()}"
 
 
 def table(costs: list[Cost]) -> Table:

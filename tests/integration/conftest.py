@@ -80,6 +80,16 @@ def tp2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture
+def unharmed(tp2: Running) -> Iterator[Running]:
+    """That stack; whatever the test did to it, every slot and block is free afterwards."""
+    yield tp2
+    load = tp2.wait_idle()
+    assert load.slots_free == load.slots_total > 0
+    assert load.blocks_free == load.blocks_total > 0
+    assert list(load.integrity_violations) == []
+
+
 def request(
     text: str, *, max_tokens: int = 48, chat: bool = True, **sampling: object
 ) -> inference_pb2.GenerateRequest:

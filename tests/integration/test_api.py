@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,16 +14,6 @@ from tests.integration.conftest import Running, ask, request
 
 CODE = grpc.StatusCode
 STORY = "Tell me a story about a fox."
-
-
-@pytest.fixture
-def unharmed(tp2: Running) -> Iterator[Running]:
-    """The stack; whatever the test did to it, every slot and block is free afterwards."""
-    yield tp2
-    load = tp2.wait_idle()
-    assert load.slots_free == load.slots_total > 0
-    assert load.blocks_free == load.blocks_total > 0
-    assert list(load.integrity_violations) == []
 
 
 def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:

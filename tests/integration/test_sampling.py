@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,16 +13,6 @@ from albireo.v1 import inference_pb2 as api
 from tests.integration.conftest import TINY, Answer, Running, ask, request
 
 STORY = "Tell me a story about a fox. "
-
-
-@pytest.fixture
-def unharmed(tp2: Running) -> Iterator[Running]:
-    """The stack; every slot and block is free after the test."""
-    yield tp2
-    load = tp2.wait_idle()
-    assert load.slots_free == load.slots_total > 0
-    assert load.blocks_free == load.blocks_total > 0
-    assert list(load.integrity_violations) == []
 
 
 @pytest.mark.parametrize("repeat", [1, 5])
