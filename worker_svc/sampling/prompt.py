@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from albireo.v1 import inference_pb2 as api
 from worker_svc.arrays import Ints
 from worker_svc.model.parallel import TPGroup
-from worker_svc.sampling.blocks import largest
+from worker_svc.sampling.blocks import block_maxima, largest
 from worker_svc.sampling.logprobs import as_words, to_messages
 from worker_svc.slot_table import PromptRows
 
@@ -60,10 +60,11 @@ def _score(logits: Tensor, targets: Tensor, most: int, vocab_size: int, group: T
     # A column more, of -inf: a rank may hold padding alone, or fewer than are asked for.
     padded = pad(logits, (0, max(1, most - width)), value=-torch.inf)
     target = padded.gather(1, torch.where(here, local, width))
-    top, ids = largest(padded, most)
+    rows = torch.arange(len(padded), device=padded.device)
+    top, ids = largest(padded, rows, block_maxima(padded), most)
     numbers = as_words(torch.cat([padded.logsumexp(-1, keepdim=True), target, top], dim=1))
     counts = (len(logits), *[0] * (group.size - 1))
-    gathered = group.exchange_columns(torch.cat([numbers, ids + first], dim=1), counts)
+    gathered = group.exchange_columns(torch.cat([numbers, ids + first], dim=1), counts, torch.int64)
     return None if group.rank else _merge(gathered.unflatten(1, (group.size, -1)), most)
 
 
