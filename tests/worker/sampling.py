@@ -14,8 +14,9 @@ from torch import Tensor
 
 from albireo.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
 from worker_svc.model.parallel import TPGroup
+from worker_svc.room import Room
 from worker_svc.sampling.blocks import block_maxima
-from worker_svc.sampling.draw import UNIT, narrow, whole
+from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import _edit
@@ -154,6 +155,9 @@ def weights(
     params = bench.admit({0: row}).params
     edited = logits[None].clone()
     _edit(edited, params, bench.state)
+    if len(params.plain):
+        [(_, _, chances)] = _softmax(edited, params.plain, Room())
+        return chances[0].double() / chances.double().sum()
     mass = _mass(edited, params.narrow) if len(params.narrow) else None
     if mass is None:
         mass = _whole_mass(edited, params.narrow if len(params.narrow) else params.wide)
@@ -162,7 +166,7 @@ def weights(
 
 def _mass(logits: Tensor, draws: Draws) -> Tensor | None:
     """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
-    few = narrow(logits, block_maxima(logits), draws)
+    few = narrow(logits, block_maxima(logits), draws, Room())
     if not bool(few.enough.all()):
         return None
     mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)

@@ -19,7 +19,7 @@ LARGE = 5003
 
 def with_uniforms(params: SamplingTensors, uniforms: Tensor) -> SamplingTensors:
     """The same rows with other random numbers."""
-    name = "narrow" if len(params.narrow) else "wide"
+    [name] = [name for name in ("plain", "narrow", "wide") if len(getattr(params, name))]
     return replace(params, **{name: replace(getattr(params, name), uniforms=uniforms)})
 
 

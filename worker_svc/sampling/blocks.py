@@ -7,10 +7,15 @@ one pass over memory and a look at these blocks, where a sort, or a heap over th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from worker_svc.arrays import Ints
 
 BLOCK = 128
 
@@ -19,6 +24,8 @@ MOST_LISTED = 2048
 
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 25}
 """Numbers that are worked on at a time where all of them matter: on a CPU they should stay in its cache."""
+
+Numbers = npt.NDArray[np.float32]
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -40,7 +47,7 @@ def block_maxima(x: Tensor) -> Tensor:
 
 
 def block_sums(x: Tensor) -> Tensor:
-    """Likewise. For integers: their sums are the same in any order, on any number of threads."""
+    """Likewise. A block is summed in one order, whatever is beside it; of integers, any gives the same."""
     body, tail = _split(x)
     return torch.cat([body.sum(-1), tail.sum(-1, keepdim=True)], dim=1)
 
@@ -60,90 +67,101 @@ def largest_ids(x: Tensor, maxima: Tensor, rows: Tensor) -> tuple[Tensor, Tensor
     return best.squeeze(1), ids.gather(1, within).squeeze(1)
 
 
-def list_largest(x: Tensor, maxima: Tensor, rows: Tensor, counts: Tensor, most: int) -> Listed:
-    """Of each of ``rows`` of ``x`` ``[all rows, n]`` at least the ``counts`` largest, if there are so many.
+def list_largest(x: Tensor, rows: Tensor, maxima: Tensor, counts: Tensor, most: int) -> Listed:
+    """Of each of some ``rows`` of ``x`` at least the ``counts`` largest, if there are so many.
 
-    ``most``: the largest count. CPU only: how many there are must be waited for.
+    ``maxima``: of these rows' blocks; ``most``: the largest count. CPU only: how many there are must be
+    waited for. By numpy, which compares and finds several times faster there than torch.
     """
-    maxima = maxima.index_select(0, rows)
-    floor = _floor(maxima, counts, most)
-    reaching = maxima >= floor
-    many = reaching.sum(-1, keepdim=True) > MOST_LISTED // 2  # blocks, of a row of many equal numbers
-    if bool(many.any()):
-        floor.masked_fill_(many, torch.inf)
-        reaching = maxima >= floor
-    row, block = reaching.nonzero().unbind(1)
-    members = _members(x, rows, row, block)
-    found = _places(members >= floor.index_select(0, row))
-    row, place = row.index_select(0, found // BLOCK), found % BLOCK
-    listed = torch.bincount(row, minlength=len(rows))
-    too_many = listed > MOST_LISTED
-    if bool(too_many.any()):
-        floor.masked_fill_(too_many.unsqueeze(1), torch.inf)
-        fit = (~too_many.index_select(0, row)).nonzero().squeeze(1)
-        row, place, found = row[fit], place[fit], found[fit]
-        listed = torch.bincount(row, minlength=len(rows))
-    column = torch.arange(len(row)) - (listed.cumsum(0) - listed).index_select(0, row)
-    at, shape = (row, column), (len(rows), max(1, int(listed.max())))
-    values = x.new_full(shape, -torch.inf).index_put_(at, members.view(-1).index_select(0, found))
-    ids = block.index_select(0, found // BLOCK) * BLOCK + place
-    last = torch.full(shape, x.shape[1] - 1, dtype=torch.int64)
-    return Listed(values, last.index_put_(at, ids), floor)
+    row_of, tops = rows.numpy(), maxima.numpy()
+    floor = _floor(tops, counts.numpy(), most)
+    reaching = tops >= floor
+    # Blocks, of a row of many equal numbers.
+    many = np.count_nonzero(reaching, axis=1) > MOST_LISTED // 2
+    if many.any():
+        floor[many] = np.inf
+        reaching = tops >= floor
+    row, block = np.divmod(np.flatnonzero(reaching), tops.shape[1])
+    members = _members(x.numpy(), row_of[row], block)
+    found = np.flatnonzero(members >= floor[row])
+    row, block, place = row[found // BLOCK], block[found // BLOCK], found % BLOCK
+    listed = np.bincount(row, minlength=len(rows))
+    if (listed > MOST_LISTED).any():
+        floor[listed > MOST_LISTED] = np.inf
+        fit = listed[row] <= MOST_LISTED
+        row, block, place, found = row[fit], block[fit], place[fit], found[fit]
+        listed = np.bincount(row, minlength=len(rows))
+    column = np.arange(len(row)) - (listed.cumsum() - listed)[row]
+    shape = len(rows), max(1, int(listed.max(initial=0)))
+    values = np.full(shape, -np.inf, dtype=np.float32)
+    values[row, column] = members.reshape(-1)[found]
+    ids = np.full(shape, x.shape[1] - 1)
+    ids[row, column] = block * BLOCK + place
+    return Listed(torch.from_numpy(values), torch.from_numpy(ids), torch.from_numpy(floor))
 
 
-def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest numbers of each row and their ids, descending; of equal ones the lowest id first.
+def select_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """``rows`` of ``x``, ascending: ``x`` itself where these are all."""
+    return x if len(rows) == len(x) else x.index_select(0, rows)
 
-    On CUDA the order of equal ones is not defined.
+
+def rows_in_chunks(x: Tensor, rows: Tensor) -> Iterator[Tensor]:
+    """The same, a few rows at a time: :func:`chunk_rows` of them."""
+    few = chunk_rows(x)
+    if len(rows) == len(x):
+        yield from x.split(few)
+    else:
+        for some in rows.split(few):
+            yield x.index_select(0, some)
+
+
+def chunk_rows(x: Tensor) -> int:
+    """How many rows of ``x`` are worked on at a time where all of their numbers matter."""
+    return max(1, CHUNK[x.device.type] // x.shape[1])
+
+
+def largest(x: Tensor, rows: Tensor, maxima: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest numbers of each of some ``rows``, ascending, and their ids, descending; of equal
+    ones the lowest id first.
+
+    ``maxima``: of these rows' blocks. On CUDA the order of equal ones is not defined.
     """
     if x.is_cuda or not count:
-        top = x.topk(count, dim=-1)
+        top = select_rows(x, rows).topk(count, dim=-1)
         return top.values, top.indices
-    rows = torch.arange(len(x))
-    listed = list_largest(x, block_maxima(x), rows, torch.full_like(rows, count), count)
+    listed = list_largest(x, rows, maxima, torch.full_like(rows, count), count)
     if listed.values.shape[1] < count or bool((listed.values[:, :count].amin(-1) == -torch.inf).any()):
-        values, ids = x.sort(dim=-1, descending=True, stable=True)
+        values, ids = select_rows(x, rows).sort(dim=-1, descending=True, stable=True)
         return values[:, :count], ids[:, :count]
     values, places = listed.values.sort(dim=-1, descending=True, stable=True)
     return values[:, :count], listed.ids.gather(1, places[:, :count])
 
 
-def _floor(maxima: Tensor, counts: Tensor, most: int) -> Tensor:
+def _floor(maxima: Numbers, counts: Ints, most: int) -> Numbers:
     """``[rows, 1]``: the ``counts``-th largest of the maxima, or a little less; LOWEST if there are fewer.
 
     Maxima of groups of blocks do as well as those of blocks, if there are twice as many as are wanted.
     """
     size = max(1, maxima.shape[1] // (2 * most))
     groups = maxima.shape[1] // size
-    best = maxima[:, : groups * size].unflatten(1, (groups, size)).amax(-1)
-    top = best.topk(min(most, groups), dim=-1).values
-    last = counts.unsqueeze(1)
-    found: Tensor = top.gather(1, last.clamp(1, top.shape[1]) - 1).clamp_(min=LOWEST)
-    return found.masked_fill_(last > top.shape[1], LOWEST)
+    best = np.sort(maxima[:, : groups * size].reshape(-1, size, groups).max(axis=1), axis=1)
+    last = counts[:, np.newaxis]
+    found = np.take_along_axis(best, groups - last.clip(1, groups), axis=1)
+    return np.where(last > groups, np.float32(LOWEST), np.maximum(found, np.float32(LOWEST)))
 
 
-def _members(x: Tensor, rows: Tensor, row: Tensor, block: Tensor) -> Tensor:
-    """``[n, BLOCK]`` for n pairs of an entry in ``rows`` and a block; -inf where a row has ended."""
-    body, tail = _split(x)
-    blocks = body.shape[1]
-    if x.is_contiguous() and not tail.shape[1]:  # a block is a row of this: copied much faster
-        return x.view(-1, BLOCK).index_select(0, rows.index_select(0, row) * blocks + block)
-    short = (block == blocks).nonzero().squeeze(1)
-    members = x.new_full((len(row), BLOCK), -torch.inf)
-    if blocks:
-        members.copy_(body[rows.index_select(0, row), block.clamp(max=blocks - 1)])
-    if len(short):
-        members.index_fill_(0, short, -torch.inf)
-        ends = tail.index_select(0, rows.index_select(0, row.index_select(0, short)))
-        members[:, : tail.shape[1]].index_copy_(0, short, ends)
+def _members(x: Numbers, row: Ints, block: Ints) -> Numbers:
+    """``[n, BLOCK]`` for n pairs of a row and a block; -inf where a row has ended."""
+    blocks = x.shape[1] // BLOCK
+    if x.flags.c_contiguous and blocks * BLOCK == x.shape[1]:  # a block is a row of this: copied much faster
+        members: Numbers = x.reshape(-1, BLOCK).take(row * blocks + block, axis=0)
+        return members
+    members = np.full((len(row), BLOCK), -np.inf, dtype=np.float32)
+    whole = block < blocks
+    body = x[:, : blocks * BLOCK].reshape(len(x), blocks, BLOCK)
+    members[whole] = body[row[whole], block[whole]]
+    members[~whole, : x.shape[1] - blocks * BLOCK] = x[row[~whole], blocks * BLOCK :]
     return members
-
-
-def _places(found: Tensor) -> Tensor:
-    """Where ``found`` ``[n, BLOCK]``, flattened, is true: words of eight first, for most have none."""
-    words = found.view(torch.int64).view(-1).nonzero().squeeze(1)
-    within = found.view(-1, 8).index_select(0, words).view(-1).nonzero().squeeze(1)
-    return words.index_select(0, within // 8) * 8 + within % 8
 
 
 def _split(x: Tensor) -> tuple[Tensor, Tensor]:

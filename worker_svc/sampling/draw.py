@@ -1,10 +1,11 @@
 """Draws from the distribution that a row's controls leave of its logits.
 
 A weight is ``exp(relative)``, ``relative`` being what a logit is below the row's largest, over temperature;
-it is counted as an integer multiple of 2^-44. All sums are sums of integers, which come out the same in any
-order; all else is done number by number. So what a row draws depends on its logits, controls and uniform
-alone: not on the rows beside it, nor on the number of threads, nor on which way through this module it
-takes. 2^-44 of the largest weight, over a whole vocabulary of 2^18, is 2^-26: fp32 tells no more.
+it is counted as an integer multiple of 2^-44. Sums are sums of integers, which come out the same in any
+order, or a softmax's, which is made of each row by itself; all else is done number by number. So what a row
+draws depends on its logits, controls and uniform alone, and so does its way through this module: not on the
+rows beside it, nor on the number of threads. 2^-44 of the largest weight, over a whole vocabulary of 2^18,
+is 2^-26: fp32 tells no more.
 
 Every control keeps what lies at or above a threshold; a draw inverts the distribution in the order of ids.
 """
@@ -12,12 +13,23 @@ Every control keeps what lies at or above a threshold; a draw inverts the distri
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worker_svc.sampling.blocks import BLOCK, CHUNK, LOWEST, block_members, block_sums, list_largest
+from worker_svc.room import Room
+from worker_svc.sampling.blocks import (
+    BLOCK,
+    LOWEST,
+    block_members,
+    block_sums,
+    chunk_rows,
+    list_largest,
+    rows_in_chunks,
+    select_rows,
+)
 from worker_svc.sampling.tensors import FAILED, Draws
 
 UNIT = 2.0**44
@@ -42,24 +54,38 @@ class Few(NamedTuple):
     enough: Tensor  # [rows]: nothing else is left of the row
 
 
-def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Tensor:
+    """Ids of rows of ``logits`` that no control restricts: by one softmax, and sums of its blocks."""
+    ids = []
+    for _, part, chances in _softmax(logits, draws, room):
+        block, rest, sums = _find_block((block_sums(chances) * UNIT).long(), part.uniforms)
+        members = (block_members(chances, block) * UNIT).long().cumsum(-1)
+        # The block's sum was rounded, so what is left of the target is told as a share of it.
+        rest = torch.minimum((rest.double() / sums * members[:, -1:]).long(), members[:, -1:] - 1)
+        ids.append(_ids(block, _first_above(members, rest), logits))
+    highest = select_rows(maxima, draws.rows).amax(-1)
+    return torch.cat(ids).masked_fill_(~highest.isfinite(), FAILED)
+
+
+def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> tuple[Tensor, Tensor]:
     """Ids of rows of ``logits`` by their largest numbers, and whether those were enough to know.
 
     ``maxima``: of the logits' blocks. CPU only.
     """
-    few = narrow(logits, maxima, draws)
+    few = narrow(logits, maxima, draws, room)
     ids = few.ids.gather(1, _pick(few.mass, draws.uniforms)).squeeze(1)
     return ids.masked_fill_(~_drawable(few.mass, few.highest), FAILED), few.enough
 
 
-def narrow(logits: Tensor, maxima: Tensor, draws: Draws) -> Few:
+def narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Few:
     """What the controls leave of rows of ``logits``, as far as few numbers tell."""
     counts = draws.top_k.masked_fill(draws.top_k == 0, NUCLEUS)
     most = max(draws.max_top_k, NUCLEUS if draws.any_unbounded else 0)
-    listed = list_largest(logits, maxima, draws.rows, counts, most)
-    highest = maxima.index_select(0, draws.rows).amax(-1, keepdim=True)
+    maxima = select_rows(maxima, draws.rows)
+    listed = list_largest(logits, draws.rows, maxima, counts, most)
+    highest = maxima.amax(-1, keepdim=True)
     relative = _relative(listed.values, highest, draws)
-    total = _totals(logits, highest, draws) if draws.any_top_p and draws.any_unbounded else None
+    total = _totals(logits, draws, room) if draws.any_top_p and draws.any_unbounded else None
     mass, floor = _restrict(listed.values, relative, highest, draws, total)
     everything = listed.floor == LOWEST
     enough = everything | (floor >= _ordered(listed.floor))
@@ -68,10 +94,11 @@ def narrow(logits: Tensor, maxima: Tensor, draws: Draws) -> Few:
 
 def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
     """Ids of rows of ``logits``, by all of their numbers."""
-    highest = maxima.index_select(0, draws.rows).amax(-1, keepdim=True)
+    highest = select_rows(maxima, draws.rows).amax(-1, keepdim=True)
+    parts = rows_in_chunks(logits, draws.rows)
     ids = [
-        _draw_whole(logits.index_select(0, part.rows), highest.index_select(0, entries), part)
-        for entries, part in _chunks(draws, logits)
+        _draw_whole(part, highest.index_select(0, entries), draw)
+        for (entries, draw), part in zip(_chunks(draws, logits), parts, strict=True)
     ]
     return torch.cat(ids)
 
@@ -82,16 +109,25 @@ def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
 
 
 def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
-    """Finds a block of the inverse distribution, then the id within it."""
     mass = whole(logits, highest, draws)
     sums = block_sums(mass)
-    cumulated = sums.cumsum(-1)
-    target = _target(cumulated[:, -1:], draws.uniforms)
-    block = _first_above(cumulated, target)
-    rest = target - cumulated.gather(1, block) + sums.gather(1, block)
-    within = _first_above(block_members(mass, block).cumsum(-1), rest)
-    ids = (block * BLOCK + within).clamp_(max=logits.shape[1] - 1).squeeze(1)
+    block, rest, _ = _find_block(sums, draws.uniforms)
+    ids = _ids(block, _first_above(block_members(mass, block).cumsum(-1), rest), logits)
     return ids.masked_fill_(~_drawable(sums, highest), FAILED)
+
+
+def _find_block(sums: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where in the inverse distribution each uniform falls: ``[rows, 1]`` each, a block by ``sums`` ``[rows,
+    blocks]``, how far into it, and its sum."""
+    cumulated = sums.cumsum(-1)
+    target = _target(cumulated[:, -1:], uniforms)
+    block = _first_above(cumulated, target)
+    found = sums.gather(1, block)
+    return block, target - cumulated.gather(1, block) + found, found
+
+
+def _ids(block: Tensor, within: Tensor, logits: Tensor) -> Tensor:
+    return (block * BLOCK + within).clamp_(max=logits.shape[1] - 1).squeeze(1)
 
 
 def _restrict(
@@ -106,8 +142,9 @@ def _restrict(
     if not (draws.max_top_k or draws.any_top_p or draws.any_min_p or draws.any_typical_p):
         return mass, floor
     order = _ordered(logits)
+    ranking = _Ranking(order)
     if draws.max_top_k:
-        floor = torch.where(draws.top_k.unsqueeze(1) > 0, _kth(logits, order, draws), floor)
+        floor = torch.where(draws.top_k.unsqueeze(1) > 0, ranking.kth(draws.top_k, draws.max_top_k), floor)
         mass.masked_fill_(order < floor, 0)
     if draws.any_top_p:
         left = mass.sum(-1, keepdim=True)
@@ -115,7 +152,7 @@ def _restrict(
             left = torch.where(draws.top_k.unsqueeze(1) > 0, left, total)
         target = _share(draws.top_p, left)
         # Where too few of a row are here, what is known is only that the threshold lies below them.
-        crossing = _crossing(order, mass, target)
+        crossing = ranking.crossing(mass, target)
         crossing.masked_fill_(mass.sum(-1, keepdim=True) < target, _LOWEST)
         floor = torch.where(draws.top_p.unsqueeze(1) < 1, torch.maximum(floor, crossing), floor)
     if draws.any_min_p:
@@ -138,34 +175,46 @@ def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor) -> Tensor:
     # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
     mean = (mass * number / 16).to(torch.int64).sum(-1, keepdim=True).double() * 16 / total
     order = _ordered(-(number - mean).abs().float()).masked_fill_(mass == 0, _LOWEST)
-    crossing = _crossing(order, mass, _share(typical_p, total))
+    crossing = _Ranking(order).crossing(mass, _share(typical_p, total))
     return mass.masked_fill((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
 
 
-def _kth(logits: Tensor, order: Tensor, draws: Draws) -> Tensor:
-    """Ordered value ``[rows, 1]`` of the top_k-th largest number of each row; -inf where it has fewer."""
-    n = logits.shape[1]
-    last = draws.top_k.unsqueeze(1).clamp(1, n)
-    if draws.max_top_k > MAX_NARROW_K:
-        found = _crossing(order, torch.ones_like(order, dtype=torch.int64), last)
-    else:
-        found = _ordered(logits.topk(min(draws.max_top_k, n), dim=-1).values.gather(1, last - 1))
-    return found.masked_fill_(draws.top_k.unsqueeze(1) > n, _LOWEST)
+class _Ranking:
+    """Finds thresholds among the numbers of each row, given as integers in the same order."""
 
+    def __init__(self, order: Tensor) -> None:
+        self._order = order
 
-def _crossing(order: Tensor, mass: Tensor, target: Tensor) -> Tensor:
-    """The largest ordered value ``[rows, 1]`` at and above which a row has ``target`` ``[rows, 1]`` mass."""
-    if order.shape[1] <= SORTED:
-        descending, places = order.sort(dim=-1, descending=True)
-        reached = (mass.gather(1, places).cumsum(-1) < target).sum(-1, keepdim=True)
-        return descending.gather(1, reached.clamp_(max=order.shape[1] - 1))
-    low = torch.full_like(target, _LOWEST)
-    high = order.amax(-1, keepdim=True).long()
-    for _ in range(32):  # halves a range of 2^32
-        middle = (low + high + 1) >> 1
-        enough = mass.masked_fill(order < middle.int(), 0).sum(-1, keepdim=True) >= target
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
-    return low.int()
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor]:
+        descending, places = self._order.sort(dim=-1, descending=True)
+        return descending, places
+
+    def kth(self, counts: Tensor, most: int) -> Tensor:
+        """The ``counts``-th largest ``[rows, 1]``, below all where a row has fewer; ``most``: counted."""
+        n = self._order.shape[1]
+        last = counts.unsqueeze(1).clamp(1, n)
+        if n <= SORTED:
+            found = self._sorted[0].gather(1, last - 1)
+        elif most <= MAX_NARROW_K:
+            found = self._order.topk(most, dim=-1).values.gather(1, last - 1)
+        else:
+            found = self.crossing(torch.ones_like(self._order, dtype=torch.int64), last)
+        return found.masked_fill_(counts.unsqueeze(1) > n, _LOWEST)
+
+    def crossing(self, mass: Tensor, target: Tensor) -> Tensor:
+        """The largest value ``[rows, 1]`` at and above which a row has ``target`` ``[rows, 1]`` mass."""
+        if self._order.shape[1] <= SORTED:
+            descending, places = self._sorted
+            reached = (mass.gather(1, places).cumsum(-1) < target).sum(-1, keepdim=True)
+            return descending.gather(1, reached.clamp_(max=descending.shape[1] - 1))
+        low = torch.full_like(target, _LOWEST)
+        high = self._order.amax(-1, keepdim=True).long()
+        for _ in range(32):  # halves a range of 2^32
+            middle = (low + high + 1) >> 1
+            enough = mass.masked_fill(self._order < middle.int(), 0).sum(-1, keepdim=True) >= target
+            low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
+        return low.int()
 
 
 def _pick(mass: Tensor, uniforms: Tensor) -> Tensor:
@@ -196,19 +245,31 @@ def _weights(relative: Tensor) -> Tensor:
     return relative.exp().mul_(UNIT).to(torch.int64)
 
 
-def _totals(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
-    """Mass ``[rows, 1]`` of whole rows."""
-    parts = []
-    for entries, part in _chunks(draws, logits):
-        relative = _relative(logits.index_select(0, part.rows), highest.index_select(0, entries), part)
-        parts.append(_weights(relative).sum(-1, keepdim=True))
-    return torch.cat(parts)
+def _totals(logits: Tensor, draws: Draws, room: Room) -> Tensor:
+    """Mass ``[rows, 1]`` of whole rows, where they have no top_k."""
+    totals = torch.zeros(len(draws), 1, dtype=torch.int64, device=logits.device)
+    unbounded = (draws.top_k == 0).nonzero().squeeze(1)
+    for some, _, chances in _softmax(logits, draws.select(unbounded), room):
+        # The largest weight is 1: its chance is the inverse of their sum.
+        total = (UNIT / chances.amax(-1, keepdim=True).double()).long()
+        totals.index_copy_(0, unbounded.index_select(0, some), total)
+    return totals
+
+
+def _softmax(logits: Tensor, draws: Draws, room: Room) -> Iterator[tuple[Tensor, Draws, Tensor]]:
+    """As :func:`_chunks`, and with each the chances of all ids, before any control; good until the next."""
+    few = min(len(draws), chunk_rows(logits))
+    scaled, chances = room.take((2, few, logits.shape[1]), logits)
+    parts = rows_in_chunks(logits, draws.rows)
+    for (entries, draw), part in zip(_chunks(draws, logits), parts, strict=True):
+        torch.div(part, draw.temperature.unsqueeze(1), out=scaled[: len(part)])
+        yield entries, draw, torch.softmax(scaled[: len(part)], -1, out=chances[: len(part)])
 
 
 def _chunks(draws: Draws, logits: Tensor) -> Iterator[tuple[Tensor, Draws]]:
     """A few rows at a time: their entries, and what belongs to them."""
     entries = torch.arange(len(draws), device=logits.device)
-    for some in entries.split(max(1, CHUNK[logits.device.type] // logits.shape[1])):
+    for some in entries.split(chunk_rows(logits)):
         yield some, draws.select(some)
 
 

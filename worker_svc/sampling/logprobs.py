@@ -9,38 +9,38 @@ from torch import Tensor
 
 from albireo.v1 import inference_pb2 as api
 from worker_svc.arrays import Ints
-from worker_svc.sampling.blocks import CHUNK, largest
+from worker_svc.room import Room
+from worker_svc.sampling.blocks import block_maxima, chunk_rows, largest, rows_in_chunks
 
 
 class ModelLogprobs:
-    """Of some rows of logits, as the model left them."""
+    """Of some rows of logits. Made before controls change these, but for what they have of the ids chosen."""
 
-    def __init__(self, logits: Tensor, most: int) -> None:
-        """``logits``: ``[rows, vocabulary]``, kept; ``most``: how many of the most likely ids to tell."""
-        self._logits = logits
+    def __init__(self, logits: Tensor, rows: Tensor, most: int, room: Room) -> None:
+        """``rows``, ascending, of ``logits``; ``most``: how many of the most likely ids to tell."""
+        self._rows = rows
         self._most = most
+        space = room.take((min(len(rows), chunk_rows(logits)), logits.shape[1]), logits)
+        maxima, chances = [], []
+        for part in rows_in_chunks(logits, rows):  # read once from memory, twice from a CPU's cache
+            maxima.append(block_maxima(part))
+            # A softmax is one kernel that keeps its row in cache, and several times faster than a logsumexp.
+            chances.append(torch.softmax(part, -1, out=space[: len(part)]).amax(-1, keepdim=True))
+        tops = torch.cat(maxima)
+        self._values, self._top = largest(logits, rows, tops, max(most, 1))
+        # Of the most likely id, the chance is exp(logit - normalizer).
+        self._normalizer = tops.amax(-1, keepdim=True) - torch.cat(chances).log_()
 
-    def words(self, ids: Tensor) -> Tensor:
-        """``[rows, 1 + 2 * most]`` int64: of ``ids`` ``[rows]``, then the most likely ids, then theirs.
+    def words(self, logits: Tensor, ids: Tensor) -> Tensor:
+        """``[rows, 1 + 2 * most]`` int64: of ``ids``, then the most likely ids, then theirs.
 
-        Numbers are fp32 as their bits.
+        ``logits``: as the model left them, if only at ``ids`` ``[all rows]``. Numbers are fp32 as their bits.
         """
-        values, top = largest(self._logits, max(self._most, 1))
-        normalizer = _normalizer(self._logits, values[:, :1], top[:, :1])
-        chosen = self._logits.gather(1, ids.clamp(min=0).unsqueeze(1)) - normalizer
+        at = (self._rows, ids.index_select(0, self._rows).clamp_(min=0))
+        chosen = as_words(logits[at].unsqueeze(1) - self._normalizer)
         if not self._most:
-            return as_words(chosen)
-        return torch.cat([as_words(chosen), top, as_words(values - normalizer)], dim=1)
-
-
-def _normalizer(logits: Tensor, highest: Tensor, places: Tensor) -> Tensor:
-    """``logsumexp`` of each row, ``[rows, 1]``, told from its largest number and where that is.
-
-    The softmax of a row is one kernel that keeps it in cache, and several times faster.
-    """
-    rows = max(1, CHUNK[logits.device.type] // logits.shape[1])
-    parts = zip(logits.split(rows), highest.split(rows), places.split(rows), strict=True)
-    return torch.cat([best - part.log_softmax(-1).gather(1, at) for part, best, at in parts])
+            return chosen
+        return torch.cat([chosen, self._top, as_words(self._values - self._normalizer)], dim=1)
 
 
 def as_words(x: Tensor) -> Tensor:

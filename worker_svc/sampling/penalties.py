@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from worker_svc.sampling.tensors import Penalties, PenaltyStarts
+
+
+class Change(NamedTuple):
+    """Numbers that were overwritten; those of the same place are equal."""
+
+    at: tuple[Tensor, Tensor]
+    before: Tensor
 
 
 class PenaltyState:
@@ -32,16 +41,17 @@ class PenaltyState:
         self._ids.index_put_(at, starts.ids)
         self._counts.index_put_(at, starts.counts.to(torch.int32))
 
-    def apply(self, logits: Tensor, penalties: Penalties) -> None:
+    def apply(self, logits: Tensor, penalties: Penalties) -> Change:
         """Changes ``logits`` ``[rows, vocabulary]`` of the rows with penalties."""
         ids, counts = self._lists(penalties.rows, penalties.columns, penalties.most)
         at = (penalties.entries.unsqueeze(1), ids)
-        found = logits[at]
+        before = found = logits[at]
         repetition = penalties.repetition.unsqueeze(1)
         found = torch.where(found < 0, found * repetition, found / repetition)
         found -= penalties.frequency.unsqueeze(1) * counts
         found -= penalties.presence.unsqueeze(1) * (counts > 0)
         logits.index_put_(at, found)  # an id that is listed twice gets the same number twice
+        return Change(at, before)
 
     def update(self, ids: Tensor, penalties: Penalties) -> None:
         """Notes what a step sampled: ``ids`` of all its rows. What a failed row notes is never read."""

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from worker_svc.room import Room
 from worker_svc.sampling.blocks import block_maxima, largest_ids
-from worker_svc.sampling.draw import draw_narrow, draw_wide
+from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
 from worker_svc.sampling.logprobs import ModelLogprobs
-from worker_svc.sampling.penalties import PenaltyState
+from worker_svc.sampling.penalties import Change, PenaltyState
 from worker_svc.sampling.tensors import FAILED, SamplingTensors
 
 
@@ -19,32 +19,34 @@ def sample(logits: Tensor, params: SamplingTensors, state: PenaltyState, room: R
     First the id of each row, or FAILED; then, where any row of the step wants them, log-probabilities as
     :meth:`ModelLogprobs.words` lays them out.
 
-    ``room``: for the rows as the model left them.
+    ``room``: for a few rows at a time.
 
     torch alone, on CUDA as well: FlashInfer's samplers take one seed for a batch, so that what a row draws
     follows its place in it, and a request's own seed would promise nothing.
     """
     wanted = params.logprob_rows
-    model = None
-    if len(wanted):
-        raw = room.take((len(wanted), logits.shape[1]), logits)
-        model = ModelLogprobs(torch.index_select(logits, 0, wanted, out=raw), params.max_logprobs)
-    _edit(logits, params, state)
-    ids = _choose(logits, params)
+    model = ModelLogprobs(logits, wanted, params.max_logprobs, room) if len(wanted) else None
+    changes = _edit(logits, params, state)
+    ids = _choose(logits, params, room)
     words = ids.new_zeros(len(ids), params.words)
     words[:, 0] = ids
     if model is not None:
-        words[:, 1:].index_copy_(0, wanted, model.words(ids.index_select(0, wanted)))
+        for change in reversed(changes):
+            logits.index_put_(change.at, change.before)
+        words[:, 1:].index_copy_(0, wanted, model.words(logits, ids))
     return words
 
 
-def _edit(logits: Tensor, params: SamplingTensors, state: PenaltyState) -> None:
-    """All that changes single logits; see the package's text for the order."""
+def _edit(logits: Tensor, params: SamplingTensors, state: PenaltyState) -> list[Change]:
+    """All that changes single logits; see the package's text for the order. Returns what changed of ids that
+    may be chosen: cheaper to put back than whole rows are to keep."""
+    changes = []
     if len(params.biased_ids):
         at = (params.biased_rows, params.biased_ids)
-        logits.index_put_(at, logits[at] + params.biases)
+        changes.append(Change(at, logits[at]))
+        logits.index_put_(at, changes[-1].before + params.biases)
     if params.penalties is not None and len(params.penalties.entries):
-        state.apply(logits, params.penalties)
+        changes.append(state.apply(logits, params.penalties))
     # A Python number would be copied to the device, and waited for.
     never = logits.new_full((), -torch.inf)
     if len(params.allowed_ids):
@@ -54,9 +56,10 @@ def _edit(logits: Tensor, params: SamplingTensors, state: PenaltyState) -> None:
         logits.index_put_(at, kept)
     if len(params.masked_ids):
         logits.index_put_((params.masked_rows, params.masked_ids), never)
+    return changes
 
 
-def _choose(logits: Tensor, params: SamplingTensors) -> Tensor:
+def _choose(logits: Tensor, params: SamplingTensors, room: Room) -> Tensor:
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
@@ -64,8 +67,10 @@ def _choose(logits: Tensor, params: SamplingTensors) -> Tensor:
     if len(params.greedy):
         best, chosen = largest_ids(logits, maxima, params.greedy)
         ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))
+    if len(params.plain):
+        ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, room))
     if len(params.narrow):
-        chosen, enough = draw_narrow(logits, maxima, params.narrow)
+        chosen, enough = draw_narrow(logits, maxima, params.narrow, room)
         if not bool(enough.all()):
             entries = torch.nonzero(~enough).squeeze(1)
             chosen.index_copy_(0, entries, draw_wide(logits, maxima, params.narrow.select(entries)))

@@ -31,14 +31,16 @@ class SamplingPacker:
     ) -> PackedSampling:
         rows = slice(layout.first, layout.last)
         sampled = samples.temperature[rows] != 0
-        few = sampled & self._needs_few(samples, rows)
+        plain = sampled & _unrestricted(samples, rows)
+        few = sampled & ~plain & self._needs_few(samples, rows)
         allowed = samples.allowed.part(layout.first, layout.last)
         masked = samples.masked.part(layout.first, layout.last)
         biased = samples.biased.part(layout.first, layout.last)
         return PackedSampling(
             greedy=packing.add(np.flatnonzero(~sampled)),
+            plain=_pack_draws(samples, np.flatnonzero(plain), layout.first, packing),
             narrow=_pack_draws(samples, np.flatnonzero(few), layout.first, packing),
-            wide=_pack_draws(samples, np.flatnonzero(sampled & ~few), layout.first, packing),
+            wide=_pack_draws(samples, np.flatnonzero(sampled & ~plain & ~few), layout.first, packing),
             lists=tuple(
                 packing.add(array)
                 for array in (
@@ -160,6 +162,7 @@ class PackedSampling:
     """Where everything lies; what it becomes once the words are on the device."""
 
     greedy: Place
+    plain: _PackedDraws
     narrow: _PackedDraws
     wide: _PackedDraws
     lists: tuple[Place, ...]
@@ -174,6 +177,7 @@ class PackedSampling:
         masked_rows, masked_ids, logprob_rows = rest
         return SamplingTensors(
             greedy=unpack(words, self.greedy),
+            plain=self.plain.unpack(words),
             narrow=self.narrow.unpack(words),
             wide=self.wide.unpack(words),
             biased_rows=biased_rows,
@@ -191,6 +195,17 @@ class PackedSampling:
             if self.starts is not None
             else None,
         )
+
+
+def _unrestricted(samples: SampleRows, rows: slice) -> npt.NDArray[np.bool_]:
+    """Rows with no control that cuts a distribution."""
+    found: npt.NDArray[np.bool_] = (
+        (samples.top_k[rows] == 0)
+        & (samples.top_p[rows] >= 1)
+        & (samples.min_p[rows] == 0)
+        & (samples.typical_p[rows] >= 1)
+    )
+    return found
 
 
 def _pack_draws(samples: SampleRows, entries: Ints, first: int, packing: Packing) -> _PackedDraws:

@@ -75,6 +75,7 @@ class SamplingTensors:
     """Parameters of the rows that this rank samples."""
 
     greedy: Tensor  # rows with temperature 0
+    plain: Draws  # rows with a temperature and nothing else that restricts a distribution
     narrow: Draws  # rows whose outcome most likely depends on few of the largest logits
     wide: Draws  # the others
     biased_rows: Tensor
