@@ -42,11 +42,18 @@ def request_for(
     return request
 
 
+def describe(error: grpc.RpcError) -> str:
+    """Status and message of a failed call, in a line."""
+    code = error.code()
+    return f"{code.name if code else 'UNKNOWN'}: {error.details()}"
+
+
 class Client:
     """One channel to a gateway. Calls raise grpc.RpcError; ``timeout`` is in seconds."""
 
     def __init__(self, target: str = DEFAULT_TARGET) -> None:
-        self._channel = grpc.insecure_channel(target)
+        # By itself gRPC looks for a server that is gone less and less often, up to two minutes apart.
+        self._channel = grpc.insecure_channel(target, options=[("grpc.max_reconnect_backoff_ms", 2_000)])
         self._inference = inference_pb2_grpc.InferenceStub(self._channel)
         self._control = control_pb2_grpc.ControlStub(self._channel)
 

@@ -7,13 +7,24 @@ the result it was planned on (T5), its plan (T1), its tensors and the hand-over 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from albireo.v1 import control_pb2 as control
 
 KEPT_STEPS = 32
 """More than are ever in flight, so that the record that tells when a settled step was appended is there."""
+
+TASKS = (
+    ("T1 schedule", "t1", "visible_t1"),
+    ("T2 input", "t2", "visible_t2"),
+    ("T3 forward", "t3", "t3"),
+    ("T4 sampling", "t4", "t4"),
+    ("T5 output", "t5", "visible_t5"),
+)
+"""Label of each task, and the fields of StepTimes that hold it in full and what of it was visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,11 @@ def step_times(records: Iterable[control.StepRecord]) -> list[StepTimes]:
     """Times of all steps of which ``records``, in order, tell enough."""
     window = StepWindow()
     return [times for record in records if (times := window.push(record)) is not None]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and P99 of values, one or more."""
+    return {"median": float(np.median(values)), "p99": float(np.percentile(values, 99))}
 
 
 def _times(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from albireo.bench_overhead.measure import Measured
+from albireo.steps import TASKS, spread
 
-TASKS = (
-    ("T1 schedule", "t1", "visible_t1"),
-    ("T2 input", "t2", "visible_t2"),
-    ("T3 forward", "t3", "t3"),
-    ("T4 sampling", "t4", "t4"),
-    ("T5 output", "t5", "visible_t5"),
-)
 COLORS = ("#4c72b0", "#55a868", "#d9d9d9", "#dd8452", "#c44e52")
 
 
@@ -25,8 +19,8 @@ def summarize(measured: Measured) -> dict[str, Any]:
     """Medians and P99 in seconds. The non-scalable share is all of the period but T3."""
     steps = measured.steps
     names = ("period", "t1", "t2", "t3", "t4", "t5", "visible_t1", "visible_t2", "visible_t5", "visible")
-    found: dict[str, Any] = {name: _spread([getattr(step, name) for step in steps]) for name in names}
-    found["plan_age"] = _spread([step.plan_age for step in steps])
+    found: dict[str, Any] = {name: spread([getattr(step, name) for step in steps]) for name in names}
+    found["plan_age"] = spread([step.plan_age for step in steps])
     mean_period = float(np.mean([step.period for step in steps]))
     model = float(np.mean([step.t3 + step.t4 for step in steps]))
     return {
@@ -38,13 +32,9 @@ def summarize(measured: Measured) -> dict[str, Any]:
         "period_over_t3_t4": mean_period / model,
         "wasted_rows": sum(step.wasted_rows for step in steps),
         "look_ahead": max(step.look_ahead for step in steps),
-        "tpot": _spread(measured.tpot) if measured.tpot else None,
+        "tpot": spread(measured.tpot) if measured.tpot else None,
         "simulated": measured.simulated,
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": float(np.median(values)), "p99": float(np.percentile(values, 99))}
 
 
 def table(modes: Mapping[str, dict[str, Any]], title: str, caption: str) -> Table:

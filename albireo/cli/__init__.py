@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from albireo.cli import bench, chat, generate, trace, up
+from albireo.cli import bench, chat, generate, top, trace, up
 from albireo.process import end_with_parent
 from albireo.settings import command
 from albireo.stack import StackSettings
@@ -48,6 +48,7 @@ app.command("worker")(command(WorkerSettings, _worker))
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
 app.command("trace")(trace.trace)
+app.command("top")(top.top)
 app.add_typer(bench.app, name="bench")
 
 

@@ -18,8 +18,8 @@ from albireo.bench_serve.load import Record, make_requests, run_load
 from albireo.bench_serve.report import summarize, table
 from albireo.cli.overhead import overhead
 from albireo.cli.sampling import sampling
-from albireo.cli.terminal import TARGET, Target, describe, fail
-from albireo.client import Client
+from albireo.cli.terminal import TARGET, Target, fail
+from albireo.client import Client, describe
 
 app = typer.Typer(help="Measurements.", no_args_is_help=True)
 app.command()(overhead)

@@ -12,7 +12,7 @@ from typing import Annotated
 import grpc
 import typer
 
-from albireo.client import DEFAULT_TARGET
+from albireo.client import DEFAULT_TARGET, describe
 from albireo.v1 import inference_pb2 as api
 
 Target = Annotated[str, typer.Option(envvar="ALBIREO_TARGET", help="Address of a gateway, host:port.")]
@@ -95,12 +95,6 @@ def read_stream(events: Iterator[api.GenerateEvent], *, show: bool = True) -> St
     except UnicodeEncodeError:  # bytes of the command line that Python could not decode
         fail("the prompt is not UTF-8")
     return stream
-
-
-def describe(error: grpc.RpcError) -> str:
-    """Status and message of a failed call, in a line."""
-    code = error.code()
-    return f"{code.name if code else 'UNKNOWN'}: {error.details()}"
 
 
 def fail(message: str) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated
 import grpc
 import typer
 
-from albireo.cli.terminal import TARGET, Target, describe, fail, needs_matplotlib
-from albireo.client import Client
+from albireo.cli.terminal import TARGET, Target, fail, needs_matplotlib
+from albireo.client import Client, describe
 from albireo.trace import chrome_trace
 from albireo.trace_picture import draw
 

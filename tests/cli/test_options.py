@@ -27,6 +27,8 @@ CLIENTS = {
     "chat": "target temperature max-tokens",
     "bench serve": "target concurrency rate num-requests warmup prompt-length output-length temperature seed "
     "timeout json",
+    "trace": "target seconds picture picture-steps",
+    "top": "target interval once picture",
 }
 
 
@@ -39,7 +41,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_help_lists_every_command() -> None:
     code, output = run("--help")
     assert code == 0
-    for name in (*SERVICES, "generate", "chat", "bench"):
+    for name in (*SERVICES, "generate", "chat", "trace", "top", "bench"):
         assert f" {name} " in output
     assert " serve " in run("bench", "--help")[1]
 
@@ -75,8 +77,8 @@ def test_help_of_a_client_command_lists_its_options_and_the_targets_variable(nam
 
 @pytest.mark.parametrize("name", [*SERVICES, *CLIENTS])
 def test_an_unknown_option_is_an_error(name: str) -> None:
-    prompt = ["hi"] if name == "generate" else []
-    code, output = run(*name.split(), "--no-such-option", *prompt)
+    rest = {"generate": ["hi"], "trace": ["trace.json"]}.get(name, [])
+    code, output = run(*name.split(), "--no-such-option", *rest)
     assert code == 2
     assert "No such option: --no-such-option" in output
 
@@ -111,6 +113,7 @@ def test_an_unknown_option_is_an_error(name: str) -> None:
         ("bench serve", "--output-length", "fixed:0"),
         ("bench serve", "--rate", "-1"),
         ("bench serve", "--concurrency", "0"),
+        ("top", "--interval", "0"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_option(command: str, option: str, value: str) -> None:

@@ -1,0 +1,63 @@
+"""``albireo top``: a running stack, live in the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from albireo.cli.terminal import TARGET, Target
+from albireo.process import stop_on_signals
+from albireo.top.collector import Collector, View
+from albireo.top.screen import Screen
+
+PICTURE_COLUMNS = 110
+
+
+def top(
+    target: Target = TARGET,
+    interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two frames.")] = 1.0,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Print one frame after an interval; so it is without a terminal, too."),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write the last frame into this SVG.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Shows groups, queue, KV blocks, tokens/s and T1 to T5 of a running stack, live; Ctrl-C ends it.
+
+    A gateway that goes away is waited for. One frame alone ends with status 1 where something is unavailable.
+    """
+    if picture is not None and picture.suffix != ".svg":
+        raise typer.BadParameter("an SVG: FILE.svg", param_hint="--picture")
+    console, stop = Console(), stop_on_signals()
+    once = once or not console.is_terminal
+    with Collector(target) as collector:
+        if once:
+            stop.wait(interval)
+            view = collector.view()
+            console.print(Screen(view))
+        else:
+            view = collector.view()
+            with Live(Screen(view), console=console, screen=True, auto_refresh=False) as live:
+                while not stop.wait(interval):
+                    view = collector.view()
+                    live.update(Screen(view), refresh=True)
+    if picture is not None:
+        picture.write_text(drawn(view), encoding="utf-8")
+    if once and view.problem:
+        raise typer.Exit(1)
+
+
+def drawn(view: View) -> str:
+    """A frame as an SVG that loads nothing from elsewhere."""
+    console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, force_terminal=True)
+    console.print(Screen(view))
+    svg = console.export_svg(title="albireo top")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)

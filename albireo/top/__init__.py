@@ -1,0 +1,1 @@
+"""A live view of a running stack, as ``albireo top`` shows it."""
