@@ -63,7 +63,8 @@ def _problem(error: ErrorDetails) -> str:
     return option + error["msg"]
 
 
-def _variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:
+def variable(settings: type[ServiceSettings], name: str, field: FieldInfo) -> str:
+    """Name of the environment variable of a field."""
     if isinstance(field.validation_alias, AliasChoices):
         return str(field.validation_alias.choices[-1])
     return f"{settings.model_config.get('env_prefix', '')}{name.upper()}"
@@ -86,7 +87,7 @@ def command(settings: type[Settings], run: Callable[[Settings], None]) -> Callab
     parameters = []
     for name, field in settings.model_fields.items():
         option = typer.Option(
-            envvar=_variable(settings, name, field), help=field.description, show_default=True
+            envvar=variable(settings, name, field), help=field.description, show_default=True
         )
         kind = _option_type(field)
         default = inspect.Parameter.empty if field.default is PydanticUndefined else field.default

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from albireo.cli import bench, chat, generate, top, trace, up
+from albireo.cli.doctor import doctor
 from albireo.process import end_with_parent
 from albireo.settings import command
 from albireo.stack import StackSettings
@@ -49,6 +50,7 @@ app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
 app.command("trace")(trace.trace)
 app.command("top")(top.top)
+app.command("doctor")(doctor)
 app.add_typer(bench.app, name="bench")
 
 

@@ -41,7 +41,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_help_lists_every_command() -> None:
     code, output = run("--help")
     assert code == 0
-    for name in (*SERVICES, "generate", "chat", "trace", "top", "bench"):
+    for name in (*SERVICES, "generate", "chat", "trace", "top", "doctor", "bench"):
         assert f" {name} " in output
     assert " serve " in run("bench", "--help")[1]
 
@@ -75,7 +75,14 @@ def test_help_of_a_client_command_lists_its_options_and_the_targets_variable(nam
         assert f" --{option} " in output
 
 
-@pytest.mark.parametrize("name", [*SERVICES, *CLIENTS])
+def test_help_of_the_doctor_names_the_services_variables() -> None:
+    code, output = run("doctor", "--help")
+    assert code == 0
+    for variable in ("ALBIREO_WORKER_MODEL", "ALBIREO_GATEWAY_MODEL", "ALBIREO_UP_TP", "ALBIREO_REDIS_URL"):
+        assert variable in output
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *CLIENTS, "doctor"])
 def test_an_unknown_option_is_an_error(name: str) -> None:
     rest = {"generate": ["hi"], "trace": ["trace.json"]}.get(name, [])
     code, output = run(*name.split(), "--no-such-option", *rest)
@@ -114,6 +121,7 @@ def test_an_unknown_option_is_an_error(name: str) -> None:
         ("bench serve", "--rate", "-1"),
         ("bench serve", "--concurrency", "0"),
         ("top", "--interval", "0"),
+        ("doctor", "--tp", "0"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_option(command: str, option: str, value: str) -> None:

@@ -61,6 +61,17 @@ class Checkpoint:
         Raises CheckpointError for a missing tensor, one of another shape, and one that the file's index
         names but the file does not have.
         """
+        found = self._find(name, shape)
+        stop = shape[dim] if size < 0 else min(start + size, shape[dim])
+        window = [slice(None)] * len(shape)
+        window[dim] = slice(min(start, stop), stop)
+        return self._take(found, tuple(window))
+
+    def _take(self, found: Any, window: tuple[slice, ...]) -> Tensor:
+        piece: Tensor = found[window]
+        return piece.to(self._dtype).contiguous()
+
+    def _find(self, name: str, shape: tuple[int, ...]) -> Any:
         if name not in self._file_of:
             raise CheckpointError(f"{self._directory}: tensor {name} is missing")
         try:
@@ -71,8 +82,21 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self._directory}: tensor {name} has shape {tuple(found.get_shape())}, not {shape}"
             )
-        stop = shape[dim] if size < 0 else min(start + size, shape[dim])
-        window = [slice(None)] * len(shape)
-        window[dim] = slice(min(start, stop), stop)
-        piece: Tensor = found[tuple(window)]
-        return piece.to(self._dtype).contiguous()
+        return found
+
+
+class Headers(Checkpoint):
+    """A checkpoint of which only the headers are read: pieces have a shape and a type, and no storage.
+
+    For finding out, without its memory, whether a model is complete and what a rank would hold.
+    """
+
+    def __init__(self, directory: Path, dtype: torch.dtype) -> None:
+        super().__init__(directory, dtype)
+        self.bytes = 0
+        """Of the pieces that were asked for."""
+
+    def _take(self, found: Any, window: tuple[slice, ...]) -> Tensor:
+        piece = torch.empty(found.get_shape(), dtype=self._dtype, device="meta")[window]
+        self.bytes += piece.nbytes
+        return piece

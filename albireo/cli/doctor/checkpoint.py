@@ -1,0 +1,107 @@
+"""The directory of the model, as gateways and workers will read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import TemplateError
+
+from albireo.cli.doctor.finding import Finding, failure, ok, size, warning
+from gateway.checkpoint import Checkpoint
+from worker_svc.model.config import CheckpointError, ModelConfig, read_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig | None]:
+    """Also gives the config, where it is one that can be served."""
+    try:
+        config = ModelConfig.from_dir(directory)
+    except CheckpointError as error:
+        advice = "--model names a directory in Hugging Face layout, of a family that is served"
+        return [failure("model", str(error), advice)], None
+    except (TypeError, ValueError) as error:
+        return [failure("model", f"{directory / 'config.json'}: {error}", "correct the file")], None
+    found = [
+        ok(
+            "model",
+            f"{directory}: {config.architecture}, {config.num_layers} layers, {config.num_heads} heads "
+            f"({config.num_kv_heads} for KV), {config.max_positions} positions",
+        )
+    ]
+    try:
+        config.check_tp(tp)
+        found.append(ok("model tp", f"can be divided among {tp}"))
+    except CheckpointError as error:
+        fitting = [str(n) for n in range(1, config.num_kv_heads + 1) if _divides(config, n)]
+        found.append(failure("model tp", str(error), f"choose --tp {', '.join(fitting)}"))
+    if not config.eos_ids:
+        found.append(
+            warning(
+                "model end",
+                "no eos_token_id in config.json or generation_config.json",
+                "name one: requests end by their length only",
+            )
+        )
+    return found, config
+
+
+def _divides(config: ModelConfig, tp: int) -> bool:
+    try:
+        config.check_tp(tp)
+    except CheckpointError:
+        return False
+    return True
+
+
+def check_files(directory: Path) -> Finding:
+    """Whether the files of the weights are there; what is in them takes torch to see."""
+    try:
+        if (directory / INDEX).exists():
+            names = sorted(set(read_json(directory / INDEX).get("weight_map", {}).values()))
+        else:
+            names = [SINGLE]
+        missing = [name for name in names if not (directory / name).exists()]
+    except CheckpointError as error:
+        return failure("model weights", str(error), AGAIN)
+    if missing or not names:
+        found = f"{directory}: {len(missing)} of {len(names)} files are missing: {', '.join(missing[:3])}"
+        return failure("model weights", found, AGAIN)
+    total = sum((directory / name).stat().st_size for name in names)
+    return ok("model weights", f"{len(names)} files, {size(total)}")
+
+
+AGAIN = "fetch the checkpoint again; only safetensors are read"
+
+
+def check_tokenizer(directory: Path) -> list[Finding]:
+    """As a gateway loads it."""
+    try:
+        checkpoint = Checkpoint(directory)
+    except KeyError as error:
+        return [failure("tokenizer", f"{directory}: field {error} is missing", "correct config.json")]
+    except TemplateError as error:
+        return [failure("tokenizer", f"{directory}: chat template: {error}", "correct the chat template")]
+    except (OSError, ValueError) as error:
+        return [
+            failure("tokenizer", f"{directory}: {error}", "gateways need tokenizer.json beside config.json")
+        ]
+    known = checkpoint.tokenizer.get_vocab_size()
+    found = f"{known} tokens, {'with' if checkpoint.chats else 'without'} a chat template"
+    if known > checkpoint.vocab_size:
+        return [
+            failure(
+                "tokenizer",
+                f"{found}, but the model has {checkpoint.vocab_size}",
+                "tokenizer.json belongs to another model",
+            )
+        ]
+    if not checkpoint.chats:
+        return [
+            warning(
+                "tokenizer",
+                found,
+                "`generate --raw` only: for conversations add chat_template.jinja to the directory",
+            )
+        ]
+    return [ok("tokenizer", found)]
