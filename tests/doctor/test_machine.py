@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from albireo.cli.doctor.limits import SPARE_FILES, available_memory, check_files, check_shared_memory
 from albireo.cli.doctor.limits import cgroup_memory as cgroup
 from albireo.cli.doctor.ports import check_port, check_ports, ports_of
@@ -66,10 +64,10 @@ def test_two_services_of_one_port_are_a_failure() -> None:
     assert "A and B" in two.found
 
 
-def test_ports_are_those_of_the_settings_and_0_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = GatewaySettings(model=Path("m"), port=4242)
+def test_ports_are_those_of_the_settings_and_0_is_none() -> None:
+    settings = GatewaySettings.model_validate({"model": "m", "port": 4242})
     assert list(ports_of("gateway", settings)) == [("ALBIREO_GATEWAY_PORT", "127.0.0.1", 4242)]
-    assert list(ports_of("gateway", GatewaySettings(model=Path("m"), port=0))) == []
+    assert list(ports_of("gateway", GatewaySettings.model_validate({"model": "m", "port": 0}))) == []
 
 
 def test_open_files_are_compared_with_streams() -> None:
