@@ -12,7 +12,7 @@ from albireo.v1 import control_pb2 as control
 WINDOW_SECONDS = 5.0
 MAX_STEPS = 20_000
 """Bounds what is kept, should steps be shorter than 250 us."""
-HISTORY = 60
+HISTORY = 120
 """Samples of the throughput that are kept."""
 SECONDS = (*(f.name for f in fields(StepTimes) if f.type == "float"), "visible")
 """The durations in :class:`StepTimes`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.integration.conftest import TINY
 
+ROOT = TINY.parents[1]
 NO_TORCH = "import sys; sys.modules['torch'] = None; from albireo.cli import main; main()"
 
 
@@ -47,6 +48,13 @@ def test_without_torch_it_goes_on(redis_url: str) -> None:
     assert found["model weights"]["level"] == found["tokenizer"]["level"] == "ok"
     assert "memory" not in found
     assert (report["failures"], report["warnings"]) == (0, 0)
+
+
+def test_a_torch_that_does_not_load_is_a_failure(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so: cannot open shared object file')")
+    done = doctor("--model", str(TINY), "--redis-url", redis_url, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 1
+    assert "failure  torch: does not load: libcudart.so" in done.stdout
 
 
 def test_the_services_variables_count_and_each_failure_is_told(tmp_path: Path, redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -95,8 +96,15 @@ def _worker(settings: WorkerSettings, tp: int) -> Iterator[Finding]:
         if settings.device != "sim":  # which reads no weights
             yield (weights := checkpoint.check_files(settings.model))
             fits = fits and weights.level == "ok"
-    if importlib.util.find_spec("torch") is None:
-        yield note("torch", "not installed; needed on worker machines only", "pip install 'albireo[worker]'")
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        absent = f"{' and '.join(missing)} not installed; needed on worker machines only"
+        yield note("torch", absent, "pip install 'albireo[worker]'")
+        return
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        yield failure("torch", f"does not load: {error}", "install a build of torch for this machine")
         return
     yield from _with_torch(settings, config if fits else None, tp)
 
