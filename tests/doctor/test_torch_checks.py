@@ -30,6 +30,15 @@ def test_more_threads_than_cores_are_a_warning() -> None:
     cores = len(os.sched_getaffinity(0))
     assert found(threads=cores + 1)["cpu threads"].level == "warning"
     assert found(threads=cores)["cpu threads"].level == "ok"
+    crowded = found(tp=cores + 1)["cpu threads"]
+    assert (crowded.level, crowded.found.startswith(f"{cores} cores for {cores + 1} rank")) == (
+        "warning",
+        True,
+    )
+
+
+def test_a_simulated_device_asks_nothing_of_the_cpu() -> None:
+    assert list(found(device="sim")) == ["torch", "gloo"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -17,12 +17,12 @@ ROWS, WIDTH = 16, 2048
 
 def check_torch(settings: WorkerSettings, tp: int) -> list[Finding]:
     """``tp``: ranks on this machine."""
-    on_gpu = settings.device == "cuda"
-    return [
-        _version(),
-        *([_devices(tp), _nccl(tp)] if on_gpu else [_threads(settings, tp), _types(settings)]),
-        _gloo(tp, needed=not on_gpu),
-    ]
+    found = [_version()]
+    if settings.device == "cuda":
+        found += [_devices(tp), _nccl(tp)]
+    elif settings.device == "cpu":  # a simulated one computes nothing
+        found += [_threads(settings, tp), _types(settings)]
+    return [*found, _gloo(tp, needed=settings.device != "cuda")]
 
 
 def _version() -> Finding:
@@ -32,9 +32,11 @@ def _version() -> Finding:
 
 
 def _threads(settings: WorkerSettings, tp: int) -> Finding:
-    share = compute_threads(tp)
+    cores, share = compute_threads(1), compute_threads(tp)
     threads = settings.threads or share
-    found = f"{tp * share} cores for {tp} ranks, up to {threads} threads each"
+    found = f"{cores} cores for {tp} rank(s), up to {threads} threads each"
+    if tp > cores:
+        return warning("cpu threads", found, "lower --tp: ranks that share a core wait for each other")
     if threads > share:
         return warning(
             "cpu threads",
