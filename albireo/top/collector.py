@@ -86,7 +86,9 @@ class Collector:
         now = time.monotonic()
         with self._lock:
             self._recent.sample(now)
-            problem = self._problem or self._watch_problem
+            # A call that goes on is well: where nothing runs there are no steps to hear of.
+            watched = self._call is not None and self._call.is_active()
+            problem = self._problem or ("" if watched else self._watch_problem)
             steps = self._recent.figures(now)
         return View(self._target, self._server, self._model, self._load, steps, problem)
 
@@ -113,7 +115,6 @@ class Collector:
                 for record in call:
                     with self._lock:
                         self._recent.push(record, time.monotonic())
-                        self._watch_problem = ""
                     pause.reset()
                 problem = "the gateway ended the list of steps"
             except grpc.RpcError as error:

@@ -20,6 +20,8 @@ import grpc
 import pytest
 
 from albireo.top.collector import Collector, View
+from albireo.v1 import control_pb2 as control
+from gateway.steps import MAX_WATCHERS
 from tests.integration.conftest import Running, request, running_stack, wait_for
 
 COMMAND = [sys.executable, "-m", "albireo.cli", "top"]
@@ -112,6 +114,25 @@ def test_on_a_terminal_it_is_live_until_interrupted(stack: Running) -> None:
     assert interrupted
     assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1  # the screen as it was before
     assert b"Traceback" not in seen
+
+
+def test_too_many_who_watch_is_told_beside_the_load(stack: Running) -> None:
+    calls = [stack.control.WatchSteps(control.WatchStepsRequest()) for _ in range(MAX_WATCHERS + 1)]
+    try:
+        wait_for(lambda: sum(call.done() for call in calls) == 1, 10, "as many may watch as want to")
+        with Collector(stack.stack.target) as collector:
+            views: list[View] = []
+
+            def told() -> bool:
+                views.append(collector.view())
+                return bool(views[-1].problem)
+
+            wait_for(told, 10, "nothing is told")
+    finally:
+        for call in calls:
+            call.cancel()
+    assert views[-1].problem == f"RESOURCE_EXHAUSTED: {MAX_WATCHERS} clients watch already"
+    assert views[-1].load is not None
 
 
 def test_a_gateway_that_dies_is_waited_for(stack: Running) -> None:
