@@ -167,7 +167,11 @@ def open_epoch(
     An empty ``group_incarnation`` closes the last epoch where no group is alive. Raises Fenced when the
     lease is no longer ours.
     """
-    epoch = int(cast("bytes | None", client.get(keys.epoch)) or 0) + 1
+    # The logs count as well: a Redis that came back empty gets entries of the last epoch from a group that
+    # never noticed.
+    counted = int(cast("bytes | None", client.get(keys.epoch)) or 0)
+    logged = (EntryId.parse(last_id(client, key)).epoch for key in (keys.plans, keys.results))
+    epoch = max(counted, *logged) + 1
     opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
     begin = cast(
         "bytes | None",
@@ -189,5 +193,5 @@ def open_epoch(
         ),
     )
     if begin is None:
-        raise Fenced(f"{keys.epoch} {epoch}: the lease is another's")
+        raise Fenced(f"{keys.epoch} {epoch}: the lease is another's, or so is the epoch")
     return epoch, begin.decode()

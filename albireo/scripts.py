@@ -51,7 +51,11 @@ OPEN_EPOCH: Final = """
 -- KEYS epoch plans results inbox waiting lease serving
 -- ARGV lease_token epoch plan_entry result_entry serving
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then return false end
-if tonumber(redis.call('GET', KEYS[1]) or '0') + 1 ~= tonumber(ARGV[2]) then return false end
+if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[2]) then return false end
+for log = 2, 3 do  -- nothing is written unless all of it can be
+  local newest = redis.call('XREVRANGE', KEYS[log], '+', '-', 'COUNT', '1')
+  if #newest > 0 and tonumber(string.match(newest[1][1], '%d+')) >= tonumber(ARGV[2]) then return false end
+end
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'e', ARGV[3])
 redis.call('XADD', KEYS[3], ARGV[2] .. '-0', 'e', ARGV[4])

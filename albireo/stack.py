@@ -77,7 +77,7 @@ class Stack:
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
-        """Starts everything; raises RedisServerError. Not yet serving: see ``wait_ready``."""
+        """Starts everything; raises StackError, RedisServerError. Not yet serving: see ``wait_ready``."""
         try:
             self._start()
         except BaseException:
@@ -86,6 +86,7 @@ class Stack:
         return self
 
     def _start(self) -> None:
+        self._check_port()
         logs = self.settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         url = self.settings.redis_url
@@ -132,6 +133,14 @@ class Stack:
     def watch(self, stop: threading.Event) -> None:
         """Keeps everything running until ``stop`` is set. Raises GaveUp, and StackError without Redis."""
         self._supervisor.watch(stop, self._check_redis)
+
+    def _check_port(self) -> None:
+        """Another server there would be taken for our gateway, and answer our health checks."""
+        host, _, port = self.target.rpartition(":")
+        try:
+            _bound(host, int(port))
+        except OSError as error:
+            raise StackError(f"cannot listen on {self.target}: {error.strerror}; choose another --port") from None
 
     def _check_redis(self) -> None:
         if self._server is not None and not self._server.alive:
@@ -185,7 +194,13 @@ class Stack:
 
 def free_port(host: str) -> int:
     """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> int:
+    """The port that a socket could be bound to, and was for a moment. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its last connections may linger
+        probe.bind((host, port))
+        taken: int = probe.getsockname()[1]
+        return taken

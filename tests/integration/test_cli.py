@@ -143,3 +143,9 @@ def test_demo_answers_and_stops_everything(tmp_path: Path) -> None:
     assert len(done.stdout.strip()) > 20
     assert "tokens, TTFT " in done.stderr
     assert not list((tmp_path / "redis").glob("redis.sock"))  # Redis removes it when it is stopped in order
+
+
+def test_up_does_not_take_another_stack_for_its_own(tp2: Running) -> None:
+    done = albireo("up", "--model", str(TINY), "--port", tp2.stack.target.rpartition(":")[2])
+    assert done.returncode == 1
+    assert f"cannot listen on {tp2.stack.target}" in done.stderr

@@ -195,3 +195,14 @@ def test_entries_survive_the_wire() -> None:
     )
     assert codec.inbox_from_bytes(codec.submission_to_bytes(submission)) == submission
     assert codec.inbox_from_bytes(codec.cancellation_to_bytes("r")) == "r"
+
+
+def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(client: redis.Redis) -> None:
+    """A Redis that lost its data, and a rank that goes on appending under the epoch it knows."""
+    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    StepLog(client, KEYS.results, keep=10).append(EntryId(500, 7), b"late")
+    epoch, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    assert epoch == 501
+    assert [last_id(client, key) for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
+    assert client.get(KEYS.epoch) == b"501"
+    assert open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")[0] == 502
