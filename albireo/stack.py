@@ -140,7 +140,9 @@ class Stack:
         try:
             _bound(host, int(port))
         except OSError as error:
-            raise StackError(f"cannot listen on {self.target}: {error.strerror}; choose another --port") from None
+            raise StackError(
+                f"cannot listen on {self.target}: {error.strerror}; choose another --port"
+            ) from None
 
     def _check_redis(self) -> None:
         if self._server is not None and not self._server.alive:

@@ -30,24 +30,34 @@ class Job:
     scenario: Scenario
     asks: list[Ask]
     sampling: SamplingMode = "auto"
+    device: str = "cpu"
 
     def __call__(self, group: TPGroup) -> Outcome:
-        runner = make_runner(self.directory, group, self.scenario, sampling=self.sampling)
+        runner = make_runner(
+            self.directory, group, self.scenario, device=torch.device(self.device), sampling=self.sampling
+        )
         return run(runner, group, self.scenario, self.asks)
 
 
-def run_group(size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path) -> dict[str, Found]:
-    """What the jobs return on rank 0, by their names. Raises what any rank raised."""
-    spawn(_rank, args=(size, jobs, scratch), nprocs=size, daemon=True)  # a test that times out leaves none
+def run_group(
+    size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path, device: str = "cpu"
+) -> dict[str, Found]:
+    """What the jobs return on rank 0, by their names. Raises what any rank raised. On CUDA a GPU each."""
+    # A test that times out leaves none.
+    spawn(_rank, args=(size, jobs, scratch, device), nprocs=size, daemon=True)
     found: dict[str, Found] = torch.load(scratch / "found", weights_only=False)
     return found
 
 
-def _rank(rank: int, size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path) -> None:
+def _rank(
+    rank: int, size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path, device: str
+) -> None:
     torch.set_num_threads(1)
+    if device == "cuda":
+        torch.cuda.set_device(rank)
     # A file, not a port: nobody can take it between choosing and using it.
     dist.init_process_group(
-        "gloo",
+        "nccl" if device == "cuda" else "gloo",
         init_method=f"file://{scratch / 'rendezvous'}",
         rank=rank,
         world_size=size,

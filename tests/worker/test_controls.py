@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 from albireo.plan import Finish, SamplingParams
 from tests.worker.checkpoints import FAMILIES, VOCAB, Reference, write
@@ -17,6 +18,7 @@ from tests.worker.oracle import Ask, Outcome, Scenario, make_runner, run
 from tests.worker.ranks import Job, run_group
 from worker_svc.model.parallel import TPGroup
 from worker_svc.sampling import prompt
+from worker_svc.sampling.layout import SamplingMode
 
 PLENTY = Scenario(num_blocks=128, max_model_len=112, chunk=13, ahead=2)
 SCARCE = replace(PLENTY, num_blocks=18)
@@ -109,6 +111,16 @@ def shared(
 @pytest.mark.parametrize("mode", ["auto", "parallel", "driver"])
 def test_a_batch_on_many_ranks(alone: Outcome, shared: dict[str, Outcome], mode: str) -> None:
     check(shared[mode], alone)
+
+
+@pytest.mark.gpu
+def test_two_gpus_sample_in_parallel_what_one_samples_for_both(directory: Path, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    modes: tuple[SamplingMode, ...] = ("driver", "parallel")
+    jobs = {str(mode): Job(directory, PLENTY, asks(), mode, "cuda") for mode in modes}
+    found = run_group(2, jobs, tmp_path, device="cuda")
+    check(found["parallel"], found["driver"])
 
 
 def test_prompt_logprobs_are_those_of_transformers(
