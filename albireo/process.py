@@ -17,6 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 PARENT_VARIABLE = "ALBIREO_PARENT_PID"
+LIVE = "live"
+"""Health service that says whether a process answers at all, whatever the others do: for liveness probes."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -76,6 +78,7 @@ class HealthServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
         self.set(serving=False)
+        self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         self._server.start()
 
     def set(self, *, serving: bool) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import typer
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from albireo.password import read_password, with_password
 
 
 def shared(name: str) -> AliasChoices:
@@ -32,13 +34,18 @@ class ServiceSettings(BaseSettings):
     """What every service needs. A subclass sets ``env_prefix`` to ``ALBIREO_<SERVICE>_``."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
+        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), env_ignore_empty=True
     )
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         validation_alias=shared("redis_url"),
         description="Redis that holds the logs: redis://, rediss:// or unix:// URL.",
+    )
+    redis_password_file: Path | None = Field(
+        None,
+        validation_alias=shared("redis_password_file"),
+        description="File that holds the password of Redis; read once, at the start.",
     )
     model_name: str = Field(
         "tiny",
@@ -52,6 +59,23 @@ class ServiceSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,32}$",
         description="Name of the worker group.",
     )
+    _redis_address: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _read_the_password(self) -> Self:
+        address = self.redis_url
+        if self.redis_password_file is not None:
+            try:
+                address = with_password(address, read_password(self.redis_password_file))
+            except ValueError as error:
+                raise ValueError(f"redis_password_file: {error}") from None
+        self._redis_address = address
+        return self
+
+    @property
+    def redis_address(self) -> str:
+        """URL to connect to, with the password where a file holds one: not for logs."""
+        return self._redis_address
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

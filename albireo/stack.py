@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.redis_server import LocalRedis
@@ -56,6 +56,12 @@ class StackSettings(ServiceSettings):
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
     data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
     start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
+
+    @model_validator(mode="after")
+    def _a_password_has_a_redis(self) -> Self:
+        if self.redis_password_file is not None and not self.redis_url:
+            raise ValueError("redis_password_file: give redis_url too; our own Redis is a private socket")
+        return self
 
 
 class StackError(RuntimeError):
@@ -153,6 +159,7 @@ class Stack:
     ) -> Command:
         environment = {
             "ALBIREO_REDIS_URL": redis_url,
+            "ALBIREO_REDIS_PASSWORD_FILE": str(self.settings.redis_password_file or ""),
             "ALBIREO_MODEL_NAME": self.model_name,
             "ALBIREO_GROUP": self.settings.group,
             "ALBIREO_SYNCHRONOUS": str(self.settings.synchronous),

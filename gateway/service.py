@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo.keys import Keys
-from albireo.process import freeze_heap, setup_logging
+from albireo.process import LIVE, freeze_heap, setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
@@ -43,9 +43,9 @@ class Gateway:
         """Raises OSError, ValueError and KeyError for a checkpoint that lacks what is needed."""
         checkpoint = Checkpoint(settings.model)
         self._settings = settings
-        self._redis = _client(settings.redis_url, connections=MAX_CONNECTIONS)
+        self._redis = _client(settings.redis_address, connections=MAX_CONNECTIONS)
         # Connections of its own: many submissions at once must not keep it from the log.
-        self._log_redis = _client(settings.redis_url, connections=2)
+        self._log_redis = _client(settings.redis_address, connections=2)
         keys = Keys(settings.model_name, settings.group)
         validator = Validator(settings.model_name, checkpoint)
         submitter = Submitter(
@@ -90,6 +90,7 @@ class Gateway:
         names = (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         await self._set_health(serving=False)
+        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         try:
             self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError as error:

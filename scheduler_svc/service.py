@@ -36,7 +36,7 @@ class SchedulerService:
         self._health = health
         self._stop = stop
         self._keys = Keys(settings.model_name, settings.group)
-        self._redis = connect(settings.redis_url)
+        self._redis = connect(settings.redis_address)
         self._lease_value = f"scheduler-{time.time_ns():x}-{id(self):x}".encode()
         self._lease = Lease(self._redis, self._keys.lease, self._lease_value, ttl=settings.lease_seconds)
         self._plans = StepLog(self._redis, self._keys.plans, keep=settings.log_entries)

@@ -30,7 +30,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def run(settings: WorkerSettings) -> None:
     """Serves as one rank of a worker group until it is told to stop."""
-    rank = int(os.environ.get("RANK", "0"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     setup_logging(f"worker-{rank}", settings.log_level)
     stop = stop_on_signals()
     device = _device(settings)
@@ -39,7 +39,7 @@ def run(settings: WorkerSettings) -> None:
     try:
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         runner = _runner(settings, group, device)
-        health = HealthServer(settings.host, settings.port) if rank == 0 else None
+        health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         WorkerService(settings, group, runner, health, stop).run()
     except (ValueError, Fenced, RedisError, OSError) as error:

@@ -48,14 +48,14 @@ class WorkerService:
         health: HealthServer | None,
         stop: threading.Event,
     ) -> None:
-        """``health`` is rank 0's endpoint, None on the other ranks."""
+        """``health`` is the endpoint of the first rank on a machine, None on the others."""
         self._settings = settings
         self._group = group
         self._runner = runner
         self._health = health
         self._stop = stop
         self._keys = Keys(settings.model_name, settings.group)
-        self._redis = connect(settings.redis_url)
+        self._redis = connect(settings.redis_address)
         self._watch = StepWatch()
         self._staged: StageQueue[StagedStep] = StageQueue(QUEUE_SIZE, stop)
         self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop)
@@ -67,7 +67,7 @@ class WorkerService:
         self._group.barrier()
         lease = self._announce(incarnation) if self._group.rank == 0 else None
         input_stage = InputStage(
-            self._settings.redis_url,
+            self._settings.redis_address,
             self._keys,
             incarnation=incarnation,
             after=after,
@@ -130,7 +130,7 @@ class WorkerService:
 
     def _output_stage(self) -> OutputStage:
         return OutputStage(
-            self._settings.redis_url,
+            self._settings.redis_address,
             self._keys,
             keep=self._settings.log_entries,
             max_seqs=self._runner.shape.max_seqs,
@@ -161,7 +161,7 @@ class WorkerService:
             eos_token_ids=sorted(runner.config.eos_ids),
         )
         lease = Lease(
-            connect(self._settings.redis_url),
+            connect(self._settings.redis_address),
             self._keys.group,
             info.SerializeToString(),
             ttl=self._settings.group_ttl_seconds,

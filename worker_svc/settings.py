@@ -39,7 +39,9 @@ class WorkerSettings(ServiceSettings):
     threads: int = Field(
         0, ge=0, description="Compute threads of this rank; 0: its share of the cores, one for a small model."
     )
-    host: str = Field("127.0.0.1", description="Address of the health endpoint (rank 0 only).")
+    host: str = Field(
+        "127.0.0.1", description="Address of the health endpoint (of the first rank on each machine)."
+    )
     port: int = Field(50053, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
     group_ttl_seconds: float = Field(
         3.0, gt=0.5, le=60, description="After so long without a sign of life the group counts as dead."

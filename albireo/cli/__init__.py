@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from albireo.cli import bench, chat, generate, top, trace, up
+from albireo.cli import bench, chat, generate, health, top, trace, up
 from albireo.cli.doctor import doctor
 from albireo.process import end_with_parent
 from albireo.settings import command
@@ -48,6 +48,7 @@ app.command("scheduler")(command(SchedulerSettings, _scheduler))
 app.command("worker")(command(WorkerSettings, _worker))
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("health")(health.health)
 app.command("trace")(trace.trace)
 app.command("top")(top.top)
 app.command("doctor")(doctor)

@@ -25,6 +25,7 @@ CLIENTS = {
     "min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias allowed-token-ids "
     "bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
     "chat": "target temperature max-tokens",
+    "health": "service timeout",
     "bench serve": "target concurrency rate num-requests warmup prompt-length output-length temperature seed "
     "timeout json",
     "trace": "target seconds picture picture-steps",
@@ -62,7 +63,7 @@ def test_help_of_a_service_lists_every_option_with_its_variable_meaning_and_defa
         assert info.description in text
         if info.is_required():
             assert f"{variable}] [required]" in text
-        elif info.default != "":
+        elif info.default not in ("", None):
             assert f"{variable}] [default: " in text
 
 

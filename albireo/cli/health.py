@@ -1,0 +1,24 @@
+"""``albireo health``: does a service serve?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from albireo.cli.terminal import TARGET, fail
+from albireo.health import SERVICE_HELP, TIMEOUT_SECONDS, problem
+
+
+def health(
+    target: Annotated[
+        str, typer.Argument(envvar="ALBIREO_TARGET", help="Address of a gateway, scheduler or rank 0.")
+    ] = TARGET,
+    service: Annotated[str, typer.Option(help=SERVICE_HELP)] = "",
+    timeout: Annotated[float, typer.Option(min=0, help="Most seconds to wait.")] = TIMEOUT_SECONDS,
+) -> None:
+    """Asks a service for its gRPC health: exit status 0 where it serves, else 1 and why."""
+    found = problem(target, service=service, timeout=timeout)
+    if found:
+        fail(found)
+    typer.echo(f"{target} serves")
