@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo up test lint stubs check-stubs test-gpu clean
+.PHONY: demo up test lint stubs check-stubs test-gpu lock check-kubernetes clean
 
 demo: $(VENV)/.run
 	$(BIN)/albireo demo --tp 2 $(ARGS)
@@ -35,6 +35,23 @@ check-stubs: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(VENV)/stubs --pyi_out=$(VENV)/stubs \
 		--grpc_python_out=$(VENV)/stubs $(PROTOS)
 	diff -r --exclude=__init__.py --exclude=__pycache__ $(VENV)/stubs/albireo/v1 albireo/v1
+
+# What the images install, by version and hash (deploy/README.md). torch is left out: a build argument
+# chooses its build.
+LOCK = $(BIN)/uv pip compile -q --upgrade --generate-hashes --python-version 3.11 --python-platform linux \
+	--no-header --no-emit-index-url --no-emit-find-links
+
+lock: $(VENV)/.dev
+	$(BIN)/pip install -q 'uv>=0.9,<1'
+	$(LOCK) -o deploy/locks/build.txt deploy/locks/build.in
+	$(LOCK) -o deploy/locks/control.txt pyproject.toml
+	$(LOCK) -o deploy/locks/worker.txt --extra worker --excludes deploy/locks/torch.exclude \
+		pyproject.toml deploy/locks/torch-needs.in
+
+# The manifests against Kubernetes' schemas; needs kubectl.
+check-kubernetes: $(VENV)/.dev
+	$(BIN)/pip install -q kubernetes-validate==1.37.0
+	$(BIN)/python deploy/kubernetes/validate.py deploy/kubernetes/overlays/cpu deploy/kubernetes/overlays/gpu
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

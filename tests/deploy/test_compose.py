@@ -1,0 +1,92 @@
+"""The compose stack against the settings of the services, and against what it promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.settings import ALL, COMING, variables
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+TEXT = (DEPLOY / "docker-compose.yml").read_text(encoding="utf-8")
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+EXAMPLE = (DEPLOY / ".env.example").read_text(encoding="utf-8")
+OURS = {
+    "gateway-1": "gateway",
+    "gateway-2": "gateway",
+    "scheduler": "scheduler",
+    "worker": "worker",
+    "worker-gpu": "worker",
+}
+
+
+def example() -> dict[str, str]:
+    """Names and values in .env.example, all commented out."""
+    found = re.findall(r"(?m)^#([A-Z_]+)=(.*)$", EXAMPLE)
+    assert len(found) == len(dict(found)), "a name stands there twice"
+    return dict(found)
+
+
+def environment(service: str) -> dict[str, Any]:
+    return {
+        name: value for name, value in SERVICES[service]["environment"].items() if name.startswith("ALBIREO_")
+    }
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_gets_every_setting_it_has_and_no_other(service: str) -> None:
+    known = set(variables(OURS[service]))
+    assert known <= set(environment(service))
+    assert set(environment(service)) - known <= COMING
+
+
+def test_the_example_has_every_setting_that_the_stack_passes_on() -> None:
+    passed = {name for service in OURS for name, value in environment(service).items() if value is None}
+    assert {name for name in example() if name.startswith("ALBIREO_")} == passed
+
+
+def test_the_example_gives_the_defaults() -> None:
+    for name, value in example().items():
+        if name in ALL:
+            default = ALL[name].default
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert value == shown or (isinstance(default, float) and float(value) == default), name
+        elif name.startswith("STACK_"):
+            assert set(re.findall(rf"\$\{{{name}:-([^}}]*)\}}", TEXT)) == {value}, name
+        else:
+            assert name in COMING | {"COMPOSE_PROFILES"}
+
+
+def test_the_example_has_every_variable_of_the_stack_and_explains_each() -> None:
+    used = set(re.findall(r"\$\{(\w+)", TEXT))
+    assert used == {name for name in example() if name.startswith("STACK_")}
+    lines = EXAMPLE.splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"#[A-Z_]+=", line):
+            assert lines[number - 1].startswith("# "), line
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["restart"] == ("no" if name == "password" else "unless-stopped")
+
+
+def test_what_is_published_is_on_loopback() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    for port in ports:
+        assert port.startswith(("127.0.0.1:", "${STACK_ADDRESS:-127.0.0.1}:"))
+
+
+def test_a_gateway_has_more_time_to_stop_than_its_drain_takes() -> None:
+    drain = ALL["ALBIREO_GATEWAY_DRAIN_SECONDS"].default
+    assert float(example()["STACK_GATEWAY_GRACE"].removesuffix("s")) > drain + 5
