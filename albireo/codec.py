@@ -77,6 +77,8 @@ def submission_to_bytes(submission: Submission) -> bytes:
             priority=submission.priority,
             timeout_ms=timeout_ms,
             n=submission.n,
+            tenant=submission.tenant,
+            traceparent=submission.traceparent,
         )
     ).SerializeToString()
 
@@ -99,6 +101,8 @@ def inbox_from_bytes(data: bytes) -> Submission | str:
         priority=message.priority,
         timeout_s=message.timeout_ms / 1000 if message.timeout_ms else None,
         n=message.n or 1,
+        tenant=message.tenant,
+        traceparent=message.traceparent,
     )
 
 
@@ -127,6 +131,7 @@ def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes
                     num_outputs=a.num_outputs,
                     num_cached=a.num_cached,
                     sampling=sampling_to_proto(a.sampling),
+                    traceparent=a.traceparent,
                 )
                 for a in plan.admissions
             ],
@@ -156,6 +161,7 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
                 num_outputs=a.num_outputs,
                 num_cached=a.num_cached,
                 sampling=sampling_from_proto(a.sampling),
+                traceparent=a.traceparent,
             )
             for a in message.admissions
         ),

@@ -12,6 +12,7 @@
 | plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
 | results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
 | group | string, expires | ``GroupInfo`` of the live worker group |
+| gpus | hash, expires | by rank: the ``Gpu`` that it computes on |
 """
 
 from __future__ import annotations
@@ -67,3 +68,7 @@ class Keys:
     @property
     def group(self) -> str:
         return self._key("group", self.group_name)
+
+    @property
+    def gpus(self) -> str:
+        return self._key("gpus", self.group_name)

@@ -23,6 +23,10 @@ MAX_BRANCHES = 16
 """Most answers that one request may ask for."""
 
 
+DEFAULT_TENANT = "default"
+"""Whose a request is that names no tenant."""
+
+
 class Finish(IntEnum):
     """Why a request ended. The values are those of ``albireo.v1.FinishReason``."""
 
@@ -71,6 +75,8 @@ class Submission:
     priority: int = 0  # lower runs earlier
     timeout_s: float | None = None  # counted from when the scheduler reads it
     n: int = 1
+    tenant: str = DEFAULT_TENANT
+    traceparent: str = ""  # names the request's trace if that is recorded; opaque here
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Admission:
     num_outputs: int
     num_cached: int
     sampling: SamplingParams
+    traceparent: str = ""  # the submission's
 
 
 @dataclass(frozen=True, slots=True)

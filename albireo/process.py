@@ -1,10 +1,9 @@
-"""What every service process needs: logging, a stop signal, and a health endpoint."""
+"""What every service process needs: a stop signal, a quiet heap, and a health endpoint."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import logging
 import os
 import signal
 import sys
@@ -30,13 +29,6 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before we asked
         sys.exit("the supervisor is gone")
-
-
-def setup_logging(service: str, level: str = "INFO") -> None:
-    """One line a record on standard error, with the service's name."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s {service}: %(message)s"
-    )
 
 
 def stop_on_signals() -> threading.Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import typer
 from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, model_validator
@@ -27,6 +27,16 @@ def synchronous_field() -> Any:
         False,
         validation_alias=shared("synchronous"),
         description="No overlap: plan after each result, token ids by way of the host. To compare with.",
+    )
+
+
+def metrics_port_field() -> Any:
+    """The port of a service's Prometheus endpoint, beside the service's other addresses."""
+    return Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of the Prometheus endpoint, /metrics; 0 takes a free one; not set: none.",
     )
 
 
@@ -58,6 +68,24 @@ class ServiceSettings(BaseSettings):
         validation_alias=shared("group"),
         pattern=r"^[A-Za-z0-9._-]{1,32}$",
         description="Name of the worker group.",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias=shared("otlp_endpoint"),
+        pattern=r"^(https?://[^\s/]+/?)?$",
+        description="Collector of metrics and traces, OTLP over gRPC: http(s)://host:port; empty: none.",
+    )
+    trace_sample_ratio: float = Field(
+        0.1,
+        validation_alias=shared("trace_sample_ratio"),
+        ge=0,
+        le=1,
+        description="Share of requests that are traced; a client that sends a traceparent decides itself.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        validation_alias=shared("log_format"),
+        description="Log lines: text, or json, which also tells every request's end.",
     )
     _redis_address: str = PrivateAttr("")
 

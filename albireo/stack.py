@@ -163,6 +163,9 @@ class Stack:
             "ALBIREO_MODEL_NAME": self.model_name,
             "ALBIREO_GROUP": self.settings.group,
             "ALBIREO_SYNCHRONOUS": str(self.settings.synchronous),
+            "ALBIREO_OTLP_ENDPOINT": self.settings.otlp_endpoint,
+            "ALBIREO_TRACE_SAMPLE_RATIO": str(self.settings.trace_sample_ratio),
+            "ALBIREO_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
             f"ALBIREO_{service.upper()}_PORT": "0",
         }

@@ -14,6 +14,10 @@ import numpy as np
 
 from albireo.v1 import control_pb2 as control
 
+# 1 us to 10 s, four buckets to a factor of ten: enough to tell 70 us from 150 us.
+BOUNDS = tuple(float(f"{10 ** (power / 4 - 6):.3g}") for power in range(29))
+"""Upper ends of histogram buckets, in seconds."""
+
 KEPT_STEPS = 32
 """More than are ever in flight, so that the record that tells when a settled step was appended is there."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import grpc
@@ -49,7 +50,8 @@ class Branch:
         self._final: Finish | Failure | None = None
         self._closed = False
         self._cached: int | None = None
-        self._sent = 0
+        self.sent = 0  # tokens
+        self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were taken; 0: none were
         self._detokenizer = Detokenizer(vocabulary)
         self._stop = StopFinder(request.stops)
         self.done = False  # its last event has been taken
@@ -59,6 +61,16 @@ class Branch:
     def over(self) -> bool:
         """Whether the final word has come."""
         return self._final is not None or self._closed or self.done
+
+    @property
+    def outcome(self) -> Finish | Failure | None:
+        """How it ended; None where it has not, or where the whole stream failed."""
+        return self._final if self._stop.found is None else Finish.STOP
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that it found computed."""
+        return self._cached or 0
 
     def admit(self, num_cached: int) -> None:
         """It got a slot; the first time counts for its usage."""
@@ -104,9 +116,11 @@ class Branch:
         events = []
         if ids or text:
             tokens = api.Tokens(
-                offset=self._sent, ids=ids, text=text, logprobs=logprobs[: len(ids)], index=self.index
+                offset=self.sent, ids=ids, text=text, logprobs=logprobs[: len(ids)], index=self.index
             )
-            self._sent += len(ids)
+            self.sent += len(ids)
+            self.last_at = time.monotonic()
+            self.first_at = self.first_at or self.last_at
             events.append(api.GenerateEvent(tokens=tokens))
         if self._stop.found is not None:
             self.stopped_early = final is None
@@ -120,7 +134,7 @@ class Branch:
 
     def _text(self, ids: list[int]) -> str:
         """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
-        early = min(max(0, self._request.sampling.min_tokens - self._sent), len(ids))
+        early = min(max(0, self._request.sampling.min_tokens - self.sent), len(ids))
         text = self._detokenizer.push(ids[:early])  # a stop string in the first min_tokens is just text
         if not self._request.stops:
             return text + self._detokenizer.push(ids[early:])
@@ -140,8 +154,8 @@ class Branch:
     ) -> api.GenerateEvent:
         usage = api.Usage(
             prompt_tokens=len(self._request.prompt),
-            cached_prompt_tokens=self._cached or 0,
-            completion_tokens=self._sent,
+            cached_prompt_tokens=self.cached,
+            completion_tokens=self.sent,
         )
         finished = api.Finished(reason=finish_name(reason), usage=usage, index=self.index)
         if stop is not None:

@@ -77,14 +77,19 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             self._validator.check_model(request.model)
-            data = cast("bytes | None", await self._redis.get(self._keys.load))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.get(self._keys.load)
+                pipe.hvals(self._keys.gpus)
+                data, gpus = cast("tuple[bytes | None, list[bytes]]", await pipe.execute())
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
             await refuse(context, unavailable(f"Redis: {error}"))
         if data is None:
             await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
-        return control.Load.FromString(data)
+        load = control.Load.FromString(data)
+        load.gpus.extend(sorted(map(control.Gpu.FromString, gpus), key=lambda gpu: gpu.rank))
+        return load
 
     async def GetStepStats(self, request: control.GetStepStatsRequest, context: Context) -> control.StepStats:
         try:

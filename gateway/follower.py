@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 from albireo.keys import Keys
 from albireo.logs import FIELD, RECONNECT_SECONDS, EntryId
 from albireo.plan import Finish
+from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STREAMS
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from gateway.branch import Branch, Failure
@@ -42,9 +44,18 @@ class Follower:
     have had a request of the same id.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, steps: StepFeed, on_alive: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        steps: StepFeed,
+        on_alive: Callable[[bool], None],
+        telemetry: Telemetry = OFF,
+    ) -> None:
         """``steps`` is fed every step; ``on_alive`` is told when a scheduler with a group comes or goes."""
         self._steps = steps
+        self._round_trip = telemetry.folded(REDIS_ROUND_TRIP)
+        telemetry.observe(STREAMS, self.__len__)
         self._redis = redis
         self._keys = keys
         self._on_alive = on_alive
@@ -206,9 +217,11 @@ class Follower:
                     pipe.exists(self._keys.lease)
                     pipe.get(self._keys.group)
                     pipe.get(self._keys.serving)
+                    began = time.perf_counter()
                     leased, group, serving = cast(
                         "tuple[int, bytes | None, bytes | None]", await pipe.execute()
                     )
+                    self._round_trip.add(time.perf_counter() - began)
             except RedisError as error:
                 logger.warning("Redis: %s", error)
                 leased, group, serving = (

@@ -18,6 +18,7 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
+from gateway.observation import Observer
 from gateway.refusal import Refusal, unavailable, unsupported
 from gateway.stream import TokenStream
 from gateway.submission import Submitter, digest_of
@@ -41,6 +42,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         submitter: Submitter,
         follower: Follower,
         vocabulary: Vocabulary,
+        observer: Observer,
         *,
         max_deadline: float,
         sink: bool,
@@ -50,6 +52,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._submitter = submitter
         self._follower = follower
         self._vocabulary = vocabulary
+        self._observer = observer
         self._max_deadline = max_deadline
         self._sink = sink
         self._writes: set[asyncio.Task[None]] = set()
@@ -60,23 +63,26 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[api.GenerateEvent]:
         remaining = context.time_remaining()
         seconds = self._max_deadline if remaining is None else min(remaining, self._max_deadline)
-        try:
-            stream, accepted = await self._accept(request, seconds)
-        except Refusal as refusal:
-            await refuse(context, refusal)
-        # grpc itself ends the call at the client's deadline; this is for ours. A timer, because a timeout
-        # around the loop would also cancel grpc's wait for a slow client, who would never get a status.
-        timer = asyncio.get_running_loop().call_later(self._max_deadline, stream.end, Finish.DEADLINE)
-        try:
-            yield api.GenerateEvent(accepted=accepted)
-            async for event in stream.events():
-                if not (self._sink and event.HasField("tokens")):
-                    yield event
-        finally:
-            timer.cancel()
-            # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
-            self._follower.remove(stream)
-            self._leave(stream)
+        with self._observer.call(request, context) as observed:
+            try:
+                stream, accepted = await self._accept(request, seconds, observed.traceparent)
+            except Refusal as refusal:
+                observed.refused(refusal)
+                await refuse(context, refusal)
+            observed.accepted(stream)
+            # grpc itself ends the call at the client's deadline; this is for ours. A timer, because a timeout
+            # around the loop would also cancel grpc's wait for a slow client, who would never get a status.
+            timer = asyncio.get_running_loop().call_later(self._max_deadline, stream.end, Finish.DEADLINE)
+            try:
+                yield api.GenerateEvent(accepted=accepted)
+                async for event in stream.events():
+                    if not (self._sink and event.HasField("tokens")):
+                        yield event
+            finally:
+                timer.cancel()
+                # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
+                self._follower.remove(stream)
+                self._leave(stream)
 
     async def Cancel(self, request: api.CancelRequest, context: Context) -> api.CancelResponse:
         try:
@@ -109,7 +115,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if self._writes:
             await asyncio.wait(self._writes, timeout=5)
 
-    async def _accept(self, request: api.GenerateRequest, seconds: float) -> tuple[TokenStream, api.Accepted]:
+    async def _accept(
+        self, request: api.GenerateRequest, seconds: float, traceparent: str
+    ) -> tuple[TokenStream, api.Accepted]:
         group = self._follower.group
         if group is None:
             raise unavailable("no worker group is alive")
@@ -126,7 +134,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 grpc.StatusCode.ALREADY_EXISTS, f"request_id: {valid.request_id!r} is streaming here"
             ) from None
         try:
-            epoch = await self._submitter.submit(valid, digest_of(request), seconds)
+            epoch = await self._submitter.submit(valid, digest_of(request), seconds, traceparent)
         except Refusal:
             self._follower.remove(stream)
             raise
@@ -152,7 +160,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             return
         self._left.add(stream)
         request_id, epoch = stream.request.request_id, stream.epoch
-        if not stream.over or (stream.failed and epoch == self._follower.epoch):
+        if not stream.over or (stream.failure is not None and epoch == self._follower.epoch):
             self._cancel_soon(request_id)
         if epoch is not None:
             self._write_soon(self._submitter.note_end(request_id, epoch))

@@ -15,8 +15,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from albireo import telemetry
 from albireo.keys import Keys
-from albireo.process import LIVE, freeze_heap, setup_logging
+from albireo.process import LIVE, freeze_heap
+from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
@@ -24,6 +27,7 @@ from gateway.decoding import DecodingInterceptor
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
+from gateway.observation import Observer
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -39,7 +43,7 @@ CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 class Gateway:
     """One gateway. ``start``, then ``stop``; both from the same event loop."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, told: Telemetry = OFF) -> None:
         """Raises OSError, ValueError and KeyError for a checkpoint that lacks what is needed."""
         checkpoint = Checkpoint(settings.model)
         self._settings = settings
@@ -51,13 +55,19 @@ class Gateway:
         submitter = Submitter(
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
-        steps = StepFeed()
-        self.follower = Follower(self._log_redis, keys, steps, self._on_alive)
+        steps = StepFeed(told)
+        self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
         self._inference = InferenceService(
             validator,
             submitter,
             self.follower,
             Vocabulary(checkpoint.tokenizer),
+            # At a thousand requests a second, text is not what anybody would read them in.
+            Observer(
+                told,
+                settings.model_name,
+                log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
+            ),
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
@@ -148,8 +158,8 @@ def _client(url: str, *, connections: int) -> Redis:
     return Redis.from_pool(pool)
 
 
-async def _serve(settings: GatewaySettings) -> None:
-    gateway = Gateway(settings)
+async def _serve(settings: GatewaySettings, told: Telemetry) -> None:
+    gateway = Gateway(settings, told)
     await gateway.start()
     freeze_heap()
     logger.info("listening on %s:%d", settings.host, gateway.port)
@@ -169,10 +179,14 @@ async def _serve(settings: GatewaySettings) -> None:
 
 def run(settings: GatewaySettings) -> None:
     """Serves the API until it is told to stop."""
-    setup_logging("gateway", settings.log_level)
+    setup_logging("gateway", settings.log_level, settings.log_format)
+    told = OFF
     try:
-        asyncio.run(_serve(settings))
+        told = telemetry.start("gateway", settings, host=settings.host, metrics_port=settings.metrics_port)
+        asyncio.run(_serve(settings, told))
     except KeyError as error:
         sys.exit(f"gateway: {settings.model}: field {error} is missing")
     except (OSError, ValueError, RedisError) as error:
         sys.exit(f"gateway: {error}")
+    finally:
+        told.shutdown()

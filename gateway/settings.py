@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings
+from albireo.settings import ServiceSettings, metrics_port_field
 
 
 class GatewaySettings(ServiceSettings):
@@ -35,6 +35,7 @@ class GatewaySettings(ServiceSettings):
     sink: bool = Field(
         False, description="For measurements: detokenize all tokens, send clients only how streams end."
     )
+    metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     @model_validator(mode="after")

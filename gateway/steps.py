@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from albireo.steps import StepWindow
+from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.catalogue import RESULTS_LAG
 from albireo.v1 import control_pb2 as control
 from gateway.step_stats import StepStats
 
@@ -17,8 +19,9 @@ MAX_WATCHERS = 16
 class StepFeed:
     """Fed by the follower with every step's record."""
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.stats = StepStats()
+        self._lag = telemetry.folded(RESULTS_LAG)
         self._window = StepWindow()
         self._watchers: set[asyncio.Queue[control.StepRecord]] = set()
 
@@ -27,6 +30,7 @@ class StepFeed:
         if times is not None:
             self.stats.add(times)
         self.stats.waste(record.wasted_rows)
+        self._lag.add(max(0, record.handed_out - record.timing.sampling_end) / 1e9)
         for queue in self._watchers:
             if not queue.full():
                 queue.put_nowait(record)

@@ -26,7 +26,7 @@ class TokenStream:
         self.epoch: int | None = None  # set once the request is accepted
         self._wake = asyncio.Event()
         self._on_stop = on_stop
-        self._failure: Failure | None = None
+        self.failure: Failure | None = None  # of the whole; the scheduler may know nothing of it
         self._prompt: list[api.TokenLogprobs] = []  # not sent yet
         self._prompt_next = 1  # position of the first prompt token that has not been told
         names = branch_names(request.request_id, request.n)
@@ -38,11 +38,6 @@ class TokenStream:
     def over(self) -> bool:
         """Whether every branch has its final word."""
         return all(branch.over for branch in self.branches.values())
-
-    @property
-    def failed(self) -> bool:
-        """Whether it was ended by a failure, of which the scheduler may know nothing."""
-        return self._failure is not None
 
     def tell_prompt(self, start: int, logprobs: Sequence[api.TokenLogprobs]) -> None:
         """Log-probabilities of prompt tokens from ``start`` on; a preempted prefill tells them again."""
@@ -63,7 +58,7 @@ class TokenStream:
     def fail(self, failure: Failure) -> None:
         """Nothing goes on."""
         if not self.over:
-            self._failure = failure
+            self.failure = failure
             for branch in self.branches.values():
                 branch.close()
             self._wake.set()
@@ -73,7 +68,7 @@ class TokenStream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            failure = self._failure  # before anything is taken: nothing can come after it
+            failure = self.failure  # before anything is taken: nothing can come after it
             while self._prompt:  # to its end, whatever came meanwhile: no token goes before it
                 yield self._prompt_part()
             for name, branch in self.branches.items():

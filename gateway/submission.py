@@ -40,7 +40,9 @@ class Submitter:
         self._end = redis.register_script(END)
         self._cancel = redis.register_script(CANCEL)
 
-    async def submit(self, request: ValidRequest, digest: str, timeout_s: float) -> int:
+    async def submit(
+        self, request: ValidRequest, digest: str, timeout_s: float, traceparent: str = ""
+    ) -> int:
         """Appends the request; returns the epoch that it belongs to.
 
         Raises Refusal, and RedisError where it may have been accepted nevertheless.
@@ -49,7 +51,14 @@ class Submitter:
             raise invalid("sampling.n", f"{request.n}; the queue takes {self._max_queue} at most")
         entry = codec.submission_to_bytes(
             Submission(
-                request.request_id, request.prompt, request.sampling, request.priority, timeout_s, request.n
+                request_id=request.request_id,
+                prompt=request.prompt,
+                sampling=request.sampling,
+                priority=request.priority,
+                timeout_s=timeout_s,
+                n=request.n,
+                tenant=request.tenant,
+                traceparent=traceparent,
             )
         )
         keys = self._keys

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from albireo.plan import SamplingParams
+from albireo.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal, invalid, unsupported
@@ -31,6 +31,7 @@ class ValidRequest:
     stops: tuple[str, ...]
     priority: int
     n: int
+    tenant: str
 
 
 class Validator:
@@ -56,6 +57,8 @@ class Validator:
         self.check_model(request.model)
         if request.request_id and not REQUEST_ID.fullmatch(request.request_id):
             raise invalid("request_id", "must be 1 to 64 characters of [A-Za-z0-9._-]")
+        if request.tenant and not REQUEST_ID.fullmatch(request.tenant):
+            raise invalid("tenant", "must be 1 to 64 characters of [A-Za-z0-9._-]")
         if not -MAX_PRIORITY <= request.priority <= MAX_PRIORITY:
             raise invalid("priority", f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}")
         prompt = self._prompt(request, max_model_len)
@@ -66,6 +69,7 @@ class Validator:
             stops=stops_of(request.sampling),
             priority=request.priority,
             n=branches_of(request.sampling),
+            tenant=request.tenant or DEFAULT_TENANT,
         )
 
     def tokenize(self, request: api.TokenizeRequest) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from albireo.v1 import control_pb2 as control
-from scheduler_svc.core import SchedulerCore
+from scheduler_svc.core import CoreStats, SchedulerCore
 
 
 class Audit:
@@ -20,10 +20,12 @@ class Audit:
             self.step, self.violations = step, core.check_integrity()
 
 
-def load_message(core: SchedulerCore | None, epoch: int, audit: Audit) -> control.Load:
-    if core is None:
+def load_message(
+    core: SchedulerCore | None, stats: CoreStats | None, epoch: int, audit: Audit
+) -> control.Load:
+    """``stats``: those of ``core``; both are None without a group."""
+    if core is None or stats is None:
         return control.Load(epoch=epoch)
-    stats = core.stats()
     message = control.Load(
         epoch=epoch,
         step=stats.step,
@@ -40,6 +42,7 @@ def load_message(core: SchedulerCore | None, epoch: int, audit: Audit) -> contro
         prefix_hit_tokens=stats.prefix_hit_tokens,
         prompt_tokens=stats.prompt_tokens,
         wasted_rows=stats.wasted_rows,
+        waiting_by_tenant=stats.waiting_by_tenant,
     )
     if not (stats.waiting or stats.running or stats.steps_in_flight):
         audit.look(core, stats.step)

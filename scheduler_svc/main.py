@@ -7,8 +7,10 @@ import sys
 
 from redis.exceptions import RedisError
 
+from albireo import telemetry
 from albireo.logs import Fenced
-from albireo.process import HealthServer, setup_logging, stop_on_signals
+from albireo.process import HealthServer, stop_on_signals
+from albireo.telemetry.logs import setup_logging
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
@@ -18,15 +20,16 @@ logger = logging.getLogger(__name__)
 
 def run(settings: SchedulerSettings) -> None:
     """Plans batches for one worker group and publishes them into Redis."""
-    setup_logging("scheduler", settings.log_level)
+    setup_logging("scheduler", settings.log_level, settings.log_format)
     stop = stop_on_signals()
     try:
+        told = telemetry.start("scheduler", settings, host=settings.host, metrics_port=settings.metrics_port)
         health = HealthServer(settings.host, settings.port)
     except OSError as error:
         sys.exit(f"scheduler: {error}")
     logger.info("health on %s:%d", settings.host, health.port)
     try:
-        SchedulerService(settings, health, stop).run()
+        SchedulerService(settings, health, stop, told).run()
     except Fenced as error:
         sys.exit(f"scheduler: another scheduler took over: {error}")
     except ProtocolError as error:
@@ -37,3 +40,4 @@ def run(settings: SchedulerSettings) -> None:
         sys.exit(f"scheduler: {error}")
     finally:
         health.stop()
+        told.shutdown()

@@ -14,12 +14,16 @@ from typing import cast
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams, ride_out
-from albireo.plan import GroupShape
+from albireo.plan import GroupShape, Plan, StepResult, Submission
 from albireo.process import HealthServer, freeze_heap
+from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.logs import about
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import Limits, SchedulerCore
 from scheduler_svc.load import Audit, load_message
+from scheduler_svc.meters import SchedulerMeters
+from scheduler_svc.queue_spans import QueueSpans
 from scheduler_svc.settings import SchedulerSettings
 
 logger = logging.getLogger(__name__)
@@ -31,7 +35,13 @@ HOUSEKEEPING_SECONDS = 0.25
 class SchedulerService:
     """One scheduler of one worker group. Raises Fenced when another has taken over."""
 
-    def __init__(self, settings: SchedulerSettings, health: HealthServer, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        health: HealthServer,
+        stop: threading.Event,
+        telemetry: Telemetry = OFF,
+    ) -> None:
         self._settings = settings
         self._health = health
         self._stop = stop
@@ -41,6 +51,7 @@ class SchedulerService:
         self._lease = Lease(self._redis, self._keys.lease, self._lease_value, ttl=settings.lease_seconds)
         self._plans = StepLog(self._redis, self._keys.plans, keep=settings.log_entries)
         self._group: log.GroupInfo | None = None
+        self._had_group = False  # ever
         self._core: SchedulerCore | None = None
         self._epoch = 0
         self._inbox_after = "0-0"
@@ -50,6 +61,12 @@ class SchedulerService:
         self._audit = Audit()
         self._published_ns = 0  # when Redis had acknowledged the last plan
         self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
+        self._meters = SchedulerMeters(telemetry)
+        self._spans = QueueSpans(telemetry.tracer)
+        # Told of once all plans that are due have been published.
+        self._submitted: list[Submission] = []
+        self._settled: list[tuple[StepResult, log.StepResult, float | None]] = []
+        self._published: list[tuple[Plan, int]] = []
 
     def run(self) -> None:
         """Serves until stopped; gives the lease back at the end."""
@@ -58,12 +75,13 @@ class SchedulerService:
                 return
         try:
             # Whatever an earlier scheduler left running ends here, group or no group.
-            self._open_epoch(self._read_group())
+            self._open_epoch(self._read_group(), "start")
             freeze_heap()
             while not self._stop.is_set():
                 self._turn()
         finally:
             self._health.set(serving=False)
+            self._spans.close(time.time_ns())
             self._lease.release()
 
     def _turn(self) -> None:
@@ -83,6 +101,7 @@ class SchedulerService:
         if self._core is not None:
             self._core.expire(now)
             self._publish(self._core, now, began_ns)
+            self._tell(began_ns)
 
     def _wait_ms(self, now: float) -> int:
         until = self._next_housekeeping
@@ -97,8 +116,9 @@ class SchedulerService:
             if entry_id.epoch > self._epoch:
                 raise Fenced(f"epoch {entry_id.epoch} was opened by another scheduler")
         elif self._core is not None and entry_id.epoch == self._epoch:
-            self._core.settle(codec.result_from_proto(entry_id.epoch, entry_id.step, entry.result))
-            self._observe(self._core, entry.result)
+            result = codec.result_from_proto(entry_id.epoch, entry_id.step, entry.result)
+            self._core.settle(result)
+            self._settled.append((result, entry.result, self._observe(self._core, entry.result)))
 
     def _receive(self, data: bytes, now: float) -> None:
         if self._core is None:  # accepted just before the group was lost: the gateway has ended it
@@ -109,18 +129,22 @@ class SchedulerService:
         else:
             try:
                 self._core.submit(entry, now)
+                self._submitted.append(entry)
             except ValueError as error:
                 # The gateway knew only an earlier group, one that holds more.
-                logger.warning("request %s: %s", entry.request_id, error)
+                logger.warning("request %s: %s", entry.request_id, error, extra=about(entry.request_id))
                 self._core.refuse(entry)
 
-    def _observe(self, core: SchedulerCore, result: log.StepResult) -> None:
-        """Sizes the window by how long rank 0 waited for a plan. With no row decoding, it waited for work."""
-        timing = result.timing
+    def _observe(self, core: SchedulerCore, result: log.StepResult) -> float | None:
+        """Sizes the window by how long rank 0 waited for a plan, and returns that. With no row decoding, it
+        waited for work: None."""
+        timing, waited = result.timing, None
         if result.decodes and self._sampled_ns:
-            self._window.observe((timing.fetched - self._sampled_ns) / 1e9)
+            waited = (timing.fetched - self._sampled_ns) / 1e9
+            self._window.observe(waited)
             core.set_window(self._window.size)
         self._sampled_ns = timing.sampling_end
+        return waited
 
     def _publish(self, core: SchedulerCore, now: float, began_ns: int) -> None:
         while (plan := core.plan(now)) is not None:
@@ -133,26 +157,56 @@ class SchedulerService:
             )
             self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan, timing))
             began_ns = self._published_ns = time.time_ns()
+            self._published.append((plan, self._published_ns))
         departures = core.take_departures()
         if departures:
             self._redis.decrby(self._keys.waiting, departures)
 
+    def _tell(self, read_ns: int) -> None:
+        """Metrics and spans of what was read at ``read_ns`` and of what came of it."""
+        for submission in self._submitted:
+            self._spans.submitted(submission, read_ns)
+        for plan, at in self._published:
+            self._spans.published(plan, at)
+        for result, message, waited in self._settled:
+            self._spans.settled(result)
+            if self._meters.wanted:
+                self._meters.step(result, message, waited)
+        self._submitted.clear()
+        self._published.clear()
+        self._settled.clear()
+
     def _housekeeping(self) -> None:
+        began = time.perf_counter()
         self._lease.renew()
+        self._meters.round_trip.add(time.perf_counter() - began)
         group = self._read_group()
         if (group.incarnation if group else None) != (self._group.incarnation if self._group else None):
-            self._open_epoch(group)
-        message = load_message(self._core, self._epoch, self._audit)
+            self._open_epoch(group, "group_joined" if group else "group_lost")
+        stats = self._core.stats() if self._core else None
+        message = load_message(self._core, stats, self._epoch, self._audit)
         ride_out(lambda: self._redis.set(self._keys.load, message.SerializeToString(), px=10_000))
-        if self._inbox_after != "0-0":
-            ride_out(lambda: self._redis.xtrim(self._keys.inbox, minid=self._inbox_after, approximate=False))
+        kept = ride_out(self._trim_inbox)
+        read = self._inbox_after != "0-0"  # then the last entry that was is still there
+        self._meters.look(
+            stats, epoch=self._epoch, look_ahead=self._window.size - 1, backlog=max(0, kept - read)
+        )
+
+    def _trim_inbox(self) -> int:
+        """Removes what has been read, but for the last of it; returns how many entries there are then."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xtrim(self._keys.inbox, minid=self._inbox_after, approximate=False)
+            pipe.xlen(self._keys.inbox)
+            _, kept = cast("tuple[int, int]", pipe.execute())
+        return kept
 
     def _read_group(self) -> log.GroupInfo | None:
         data = cast("bytes | None", ride_out(lambda: self._redis.get(self._keys.group)))
         return None if data is None else log.GroupInfo.FromString(data)
 
-    def _open_epoch(self, group: log.GroupInfo | None) -> None:
+    def _open_epoch(self, group: log.GroupInfo | None, reason: str) -> None:
         """Begins anew: requests of the last epoch are given up, their streams end at the gateways."""
+        last = self._core.stats() if self._core else None
         self._epoch, self._inbox_after = open_epoch(
             self._redis,
             self._keys,
@@ -160,6 +214,14 @@ class SchedulerService:
             group_incarnation=group.incarnation if group else "",
         )
         self._results_after = str(EntryId(self._epoch, 0))
+        failover = ""
+        if reason == "start":
+            failover = "scheduler" if self._epoch > 1 else ""
+        elif group is not None and self._had_group:
+            failover = "group"
+        self._had_group = self._had_group or group is not None
+        self._meters.opened(self._epoch, reason, failover=failover, last=last)
+        self._spans.close(time.time_ns())
         self._group = group
         self._window = self._settings.window()
         self._published_ns = self._sampled_ns = 0

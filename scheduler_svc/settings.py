@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings, synchronous_field
+from albireo.settings import ServiceSettings, metrics_port_field, synchronous_field
 from scheduler_svc.core import Window
 
 MAX_LOOK_AHEAD = 8
@@ -40,6 +40,7 @@ class SchedulerSettings(ServiceSettings):
         3.0, gt=0.5, le=60, description="After so long without a sign of life a scheduler counts as dead."
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the plan log keeps.")
+    metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     def window(self) -> Window:

@@ -22,7 +22,7 @@ class EndFinder:
         self._eos_ids = eos_ids
         self._max_model_len = max_model_len
         self._incarnations = np.full(max_seqs, -1, dtype=np.int64)  # -1: none, or finished
-        self._outputs = np.zeros(max_seqs, dtype=np.int64)
+        self.outputs = np.zeros(max_seqs, dtype=np.int64)  # tokens of each slot's request so far
         self._prompts = np.zeros(max_seqs, dtype=np.int64)
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
         self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
@@ -32,7 +32,7 @@ class EndFinder:
         slot, sampling = admission.slot, admission.sampling
         prompt = len(admission.tokens) - admission.num_outputs
         self._incarnations[slot] = admission.incarnation
-        self._outputs[slot] = admission.num_outputs
+        self.outputs[slot] = admission.num_outputs
         self._prompts[slot] = prompt
         self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
         self._sampling[slot] = sampling
@@ -47,9 +47,9 @@ class EndFinder:
         """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
         counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
         slots, ids = output.slots[counted], output.ids[counted]
-        self._outputs[slots] += 1
+        self.outputs[slots] += 1
         finishes = [int(Finish.NONE)] * len(counted)
-        for row in np.flatnonzero((self._outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):
+        for row in np.flatnonzero((self.outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):
             slot = int(slots[row])
             finishes[row] = finish = self._finish(slot, int(ids[row]))
             if finish:
@@ -66,7 +66,7 @@ class EndFinder:
     def _finish(self, slot: int, token: int) -> int:
         if token < 0:  # the sampler's mark for logits that are not numbers
             return int(Finish.ERROR)
-        outputs = int(self._outputs[slot])
+        outputs = int(self.outputs[slot])
         return int(
             finish_of(
                 self._sampling[slot],

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from albireo.logs import Lease
 
@@ -21,12 +22,14 @@ class StepWatch:
 
     def __init__(self) -> None:
         self._began: deque[float] = deque()  # as many as the bounded queues let through
+        self.ended = 0  # steps, in all
 
     def begin(self) -> None:
         self._began.append(time.monotonic())
 
     def end(self) -> None:
         self._began.popleft()
+        self.ended += 1
 
     def seconds(self) -> float:
         """Age of the oldest step that runs, 0 where none does."""
@@ -37,9 +40,16 @@ class StepWatch:
 
 
 def keep(
-    lease: Lease | None, watch: StepWatch, stop: threading.Event, *, step_timeout: float, every: float
+    lease: Lease | None,
+    watch: StepWatch,
+    stop: threading.Event,
+    *,
+    step_timeout: float,
+    every: float,
+    on_beat: Callable[[], None],
 ) -> None:
-    """Runs until stopped. ``lease`` is the group's announcement on rank 0, None on the others."""
+    """Runs until stopped. ``lease`` is the group's announcement on rank 0, None on the others; ``on_beat``
+    is called each time, after all that must be in time."""
     while not stop.wait(every):
         if watch.seconds() > step_timeout:
             logger.critical("a step has run for more than %.0f s: the group is stuck", step_timeout)
@@ -48,3 +58,4 @@ def keep(
             os._exit(1)
         if lease is not None:
             lease.renew()
+        on_beat()

@@ -9,9 +9,13 @@ import sys
 import torch
 from redis.exceptions import RedisError
 
+from albireo import telemetry
 from albireo.logs import Fenced
-from albireo.process import HealthServer, setup_logging, stop_on_signals
+from albireo.process import HealthServer, stop_on_signals
+from albireo.telemetry import OFF
+from albireo.telemetry.logs import setup_logging
 from worker_svc.cost_model import CostModel
+from worker_svc.gpu import GpuReader
 from worker_svc.model.checkpoint import weight_bytes
 from worker_svc.model.parallel import TPGroup, compute_threads
 from worker_svc.runner import ModelRunner
@@ -31,17 +35,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def run(settings: WorkerSettings) -> None:
     """Serves as one rank of a worker group until it is told to stop."""
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    setup_logging(f"worker-{rank}", settings.log_level)
+    setup_logging(f"worker-{rank}", settings.log_level, settings.log_format)
     stop = stop_on_signals()
     device = _device(settings)
     torch.set_num_threads(_threads(settings))
-    health = None
+    health, told = None, OFF
     try:
+        # Each rank of a machine has its own port, from the given one upwards.
+        port = settings.metrics_port and settings.metrics_port + local_rank
+        told = telemetry.start("worker", settings, host=settings.host, metrics_port=port, rank=rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         runner = _runner(settings, group, device)
         health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
-        WorkerService(settings, group, runner, health, stop).run()
+        gpu = GpuReader.of(device, rank)
+        WorkerService(settings, group, runner, health, stop, told, gpu).run()
     except (ValueError, Fenced, RedisError, OSError) as error:
         sys.exit(f"worker-{rank}: {error}")
     except RuntimeError as error:
@@ -52,6 +60,7 @@ def run(settings: WorkerSettings) -> None:
     finally:
         if health is not None:
             health.stop()
+        told.shutdown()
     logging.shutdown()
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
 

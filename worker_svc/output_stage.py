@@ -6,14 +6,17 @@ import logging
 import time
 
 import numpy as np
+from opentelemetry.trace import Tracer
 
 from albireo.codec import ended_to_proto
 from albireo.keys import Keys
 from albireo.logs import EntryId, Fenced, StepLog, connect, last_id
 from albireo.plan import Finish, Plan
 from albireo.v1 import log_pb2 as log
+from worker_svc.arrays import Ints
 from worker_svc.ends import EndFinder
 from worker_svc.step import ComputedStep, HostOutput
+from worker_svc.token_spans import TokenSpans
 
 logger = logging.getLogger(__name__)
 
@@ -30,23 +33,31 @@ class OutputStage:
         max_seqs: int,
         eos_ids: frozenset[int],
         max_model_len: int,
+        tracer: Tracer,
     ) -> None:
         self._redis = connect(redis_url)
         self._key = keys.results
         self._results = StepLog(self._redis, keys.results, keep=keep)
         self._ends = EndFinder(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
+        self._spans = TokenSpans(tracer)
         self._appended = 0  # ns of the Unix clock at which the last result was in the log
 
     def put(self, step: ComputedStep, output: HostOutput) -> None:
         """Appends the result of a step; ``output`` is what ``step.output`` brought to the host."""
         began = time.time_ns()
-        result = self._result(step.plan, output)
+        self._spans.release(step.plan, self._ends.outputs)
+        result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
         timing.CopyFrom(step.timing)
         timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.moments()
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
         self._appended = time.time_ns()
+        self._spans.step(step.plan, timing, slots, finishes, self._ends.outputs)
+
+    def close(self) -> None:
+        """No more steps come."""
+        self._spans.close()
 
     def _append(self, plan: Plan, result: log.StepResult) -> None:
         data = log.ResultEntry(result=result).SerializeToString()
@@ -58,7 +69,8 @@ class OutputStage:
             # The epoch was closed while this step ran; the input stage learns what follows.
             logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)
 
-    def _result(self, plan: Plan, output: HostOutput) -> log.StepResult:
+    def _result(self, plan: Plan, output: HostOutput) -> tuple[log.StepResult, Ints, list[int]]:
+        """Beside it the slots and finishes of its rows, as they are quicker to read."""
         result = log.StepResult(
             admitted=[self._ends.admit(admission) for admission in plan.admissions],
             ended=ended_to_proto(plan.ended),
@@ -67,7 +79,8 @@ class OutputStage:
         )
         counted, finishes = self._ends.advance(output)
         result.wasted_rows = len(output.ids) - len(counted)
-        result.slots.extend(output.slots[counted].tolist())
+        slots = output.slots[counted]
+        result.slots.extend(slots.tolist())
         result.incarnations.extend(output.incarnations[counted].tolist())
         result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
         result.finishes.extend(finishes)
@@ -77,4 +90,4 @@ class OutputStage:
             for row, entry in enumerate(counted.tolist()):
                 if entry in output.logprobs and finishes[row] != Finish.ERROR:
                     result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[entry]))
-        return result
+        return result, slots, finishes

@@ -7,6 +7,7 @@ device, the host waits for the last copy out of the pinned half, and only then d
 
 from __future__ import annotations
 
+import time
 import weakref
 
 import torch
@@ -88,6 +89,7 @@ class StagingRing:
         self._stream = stream
         self._slots = tuple(_Slot() for _ in range(slots))
         self._taken = 0
+        self.waited = 0.0  # seconds that ``take`` has waited for copies
 
     def take(self, size: int) -> Lease:
         """The next slot, with room for ``size`` words of 8 bytes; the copy stream must be current.
@@ -105,7 +107,9 @@ class StagingRing:
         if slot.consumed is not None and self._stream is not None:
             self._stream.wait_event(slot.consumed)
         if slot.copied is not None:
+            began = time.perf_counter()
             slot.copied.synchronize()  # of a whole turn ago: done, unless the device is that far behind
+            self.waited += time.perf_counter() - began
         if size > len(slot.host):
             slot.grow(size, self._device)
         lease = Lease(slot, self._taken, size, self._stream)

@@ -14,7 +14,7 @@ from worker_svc.buckets import DecodeBuckets
 from worker_svc.marks import CudaClock, HostMarks, Marks
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.kv_cache import allocate, blocks_in
+from worker_svc.model.kv_cache import allocate, block_bytes, blocks_in
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -98,6 +98,7 @@ class ModelRunner:
             max_seqs=max_seqs,
             max_model_len=min(max_model_len, self.config.max_positions, num_blocks * BLOCK_SIZE),
         )
+        self.kv_bytes = num_blocks * block_bytes(self.config, group.size, dtype)
         self._group = group
         checkpoint = Checkpoint(directory, dtype)
         self._model = Loader(self.config, checkpoint, group, device, dtype, self.shape.max_model_len).load()
@@ -128,6 +129,10 @@ class ModelRunner:
                 max_model_len=self.shape.max_model_len,
                 dtype=dtype,
             )
+
+    @property
+    def staging_wait(self) -> float:
+        return self._staging.waited
 
     def reset(self) -> None:
         self._table.reset()

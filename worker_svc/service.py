@@ -19,9 +19,12 @@ import torch
 from albireo.keys import Keys
 from albireo.logs import Lease, connect, last_id
 from albireo.process import HealthServer, freeze_heap
+from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
+from worker_svc.gpu import GpuReader
 from worker_svc.input_stage import InputStage
 from worker_svc.keeper import StepWatch, keep
+from worker_svc.meters import WorkerMeters
 from worker_svc.model.parallel import TPGroup
 from worker_svc.output_stage import OutputStage
 from worker_svc.settings import WorkerSettings
@@ -47,8 +50,11 @@ class WorkerService:
         runner: Runner,
         health: HealthServer | None,
         stop: threading.Event,
+        telemetry: Telemetry = OFF,
+        gpu: GpuReader | None = None,
     ) -> None:
-        """``health`` is the endpoint of the first rank on a machine, None on the others."""
+        """``health`` is the endpoint of the first rank on a machine, None on the others; ``gpu`` tells of the
+        rank's GPU, if it has one."""
         self._settings = settings
         self._group = group
         self._runner = runner
@@ -57,6 +63,8 @@ class WorkerService:
         self._keys = Keys(settings.model_name, settings.group)
         self._redis = connect(settings.redis_address)
         self._watch = StepWatch()
+        self._tracer = telemetry.tracer
+        self._meters = WorkerMeters(telemetry, runner, self._watch, self._redis, self._keys, gpu, group.rank)
         self._staged: StageQueue[StagedStep] = StageQueue(QUEUE_SIZE, stop)
         self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop)
 
@@ -83,6 +91,8 @@ class WorkerService:
             else:
                 self._run_overlapped(input_stage, output_stage)
         finally:
+            if output_stage is not None:
+                output_stage.close()
             if lease is not None:
                 lease.release()
 
@@ -136,6 +146,7 @@ class WorkerService:
             max_seqs=self._runner.shape.max_seqs,
             eos_ids=self._runner.config.eos_ids,
             max_model_len=self._runner.shape.max_model_len,
+            tracer=self._tracer,
         )
 
     def _agree_on_incarnation(self) -> str:
@@ -185,6 +196,7 @@ class WorkerService:
             self._stop,
             step_timeout=settings.step_timeout_seconds,
             every=settings.group_ttl_seconds / 6,
+            on_beat=self._meters.beat,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings, synchronous_field
+from albireo.settings import ServiceSettings, metrics_port_field, synchronous_field
 
 
 class WorkerSettings(ServiceSettings):
@@ -50,4 +50,5 @@ class WorkerSettings(ServiceSettings):
         120.0, gt=0, description="A step that runs longer means a stuck collective: the rank stops."
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the results log keeps.")
+    metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")

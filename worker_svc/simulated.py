@@ -17,7 +17,7 @@ from worker_svc.arrays import Ints
 from worker_svc.cost_model import CostModel
 from worker_svc.marks import HostMarks
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.kv_cache import blocks_in
+from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.random_numbers import random_bits
 from worker_svc.sampling.controls import SampleRows
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -87,11 +87,16 @@ class SimulatedRunner:
         self.config = ModelConfig.from_dir(directory)
         num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
         self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
+        self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
         self._cost = cost
         self._tp = tp
         self._table = SlotTable(self.shape, self.config.eos_ids, tp)
         policy = SamplingPolicy(sampling, rank, tp)
         self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
+
+    @property
+    def staging_wait(self) -> float:
+        return self._staging.waited
 
     def reset(self) -> None:
         self._table.reset()

@@ -83,6 +83,11 @@ class Staging:
             self._stream.wait_stream(torch.cuda.current_stream(device))  # which fills the masks' vector
         self._ring = StagingRing(device, self._stream)
 
+    @property
+    def waited(self) -> float:
+        """Seconds spent so far on waiting for a buffer."""
+        return self._ring.waited
+
     def stage(
         self, batch: HostBatch, decode_ids: Ints | None = None, bucket: Bucket | None = None
     ) -> StepBatch:

@@ -46,6 +46,12 @@ class Runner(Protocol):
 
     config: ModelConfig
     shape: GroupShape
+    kv_bytes: int  # memory of this rank's part of the KV blocks
+
+    @property
+    def staging_wait(self) -> float:
+        """Seconds that ``prepare`` has waited for a staging buffer so far."""
+        ...
 
     def reset(self) -> None:
         """Forgets all requests. Steps that were prepared before may still be executed."""

@@ -50,6 +50,7 @@ class Measured:
 
     steps: list[StepTimes]  # with all rows decoding
     tpot: list[float]  # seconds, as clients saw it; empty with a sink
+    seconds: float  # of the whole run, prefill and all
     simulated: bool
 
 
@@ -68,20 +69,25 @@ def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
         with Stack(settings, environment) as stack:
             if not stack.wait_ready(threading.Event()):
                 raise StackError("interrupted")
-            with Client(stack.target) as client:
-                info = client.model_info()
-            requests = make_requests(
-                load.batch,
-                lambda draw: load.prompt,
-                lambda draw: load.outputs,
-                vocab_size=info.vocab_size,
-                max_model_len=info.max_model_len,
-                seed=0,
-                temperature=0.0,
-            )
-            with ThreadPoolExecutor(1, initializer=_give_way) as client:
-                watched = client.submit(asyncio.run, _watch(stack.target, run_load(stack.target, requests)))
-                records, steps = watched.result()
+            return measure_at(stack.target, load)
+
+
+def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
+    """One that runs already, and has nothing else to do. ``seed``: of the prompts. Raises RuntimeError."""
+    with Client(target) as client:
+        info = client.model_info()
+    requests = make_requests(
+        load.batch,
+        lambda draw: load.prompt,
+        lambda draw: load.outputs,
+        vocab_size=info.vocab_size,
+        max_model_len=info.max_model_len,
+        seed=seed,
+        temperature=0.0,
+    )
+    with ThreadPoolExecutor(1, initializer=_give_way) as clients:
+        watched = clients.submit(asyncio.run, _watch(target, run_load(target, requests)))
+        records, steps = watched.result()
     failed = [record.error for record in records if record.error]
     if failed:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
@@ -89,7 +95,8 @@ def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
     if not steady:
         raise RuntimeError(f"no step had all {load.batch} rows decoding: more outputs are needed")
     tpot = [record.tpot for record in records if record.tpot is not None]
-    return Measured(steady, tpot, any(step.simulated for step in steps))
+    seconds = max(record.ended for record in records) - min(record.sent for record in records)
+    return Measured(steady, tpot, seconds, any(step.simulated for step in steps))
 
 
 def _give_way() -> None:

@@ -14,6 +14,11 @@ from rich.table import Table
 from albireo.bench_serve.load import Record
 
 PERCENTILES = (50, 90, 95, 99)
+GPU_ROWS = {
+    "utilization": "GPU utilization",
+    "watts": "GPU power, W",
+    "joules_per_output_token": "J/output token",
+}
 
 
 def machine() -> str:
@@ -82,6 +87,9 @@ def table(summary: dict[str, Any], title: str) -> Table:
     found.add_row("requests/s", f"{summary['requests_per_second']:.2f}")
     found.add_row("output tokens/s", f"{summary['output_tokens_per_second']:.1f}")
     found.add_row("requests", str(summary["requests"]))
+    for name, label in GPU_ROWS.items():
+        if name in summary.get("gpu", {}):
+            found.add_row(label, f"{summary['gpu'][name]:.3g}")
     for error, count in summary["errors"].items():
         found.add_row("[red]failed", str(count), error)
     return found

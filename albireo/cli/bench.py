@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from albireo.bench_serve.gpus import Sample, summarize_gpus, watched_gpus
 from albireo.bench_serve.lengths import Draw, parse_lengths
 from albireo.bench_serve.load import Record, make_requests, run_load
 from albireo.bench_serve.report import summarize, table
@@ -49,7 +50,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0, help="Most seconds of a request.")] = 600.0,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
 ) -> None:
-    """Loads a stack over gRPC; prints throughput, TTFT, TPOT and inter-token latency."""
+    """Loads a stack over gRPC; prints throughput, TTFT, TPOT and inter-token latency, and what GPUs drew."""
     lengths = _lengths("--prompt-length", prompt_length), _lengths("--output-length", output_length)
     try:
         with Client(target) as client:
@@ -72,25 +73,30 @@ def serve(
         def on_done(record: Record) -> None:
             progress.advance(task)
 
-        async def run() -> list[Record]:
+        async def run() -> tuple[list[Record], list[Sample]]:
             await run_load(target, requests[:warmup], concurrency=concurrency, timeout=timeout)
-            return await run_load(
-                target,
-                requests[warmup:],
-                concurrency=0 if rate else concurrency,
-                rate=rate,
-                seed=seed,
-                timeout=timeout,
-                on_done=on_done,
-            )
+            async with watched_gpus(target) as samples:
+                records = await run_load(
+                    target,
+                    requests[warmup:],
+                    concurrency=0 if rate else concurrency,
+                    rate=rate,
+                    seed=seed,
+                    timeout=timeout,
+                    on_done=on_done,
+                )
+            return records, samples
 
-        records = asyncio.run(run())
+        records, samples = asyncio.run(run())
     arrivals = f"{rate:g} requests/s" if rate else f"{concurrency} at a time"
     setup = f"{info.model} ({info.dtype}, {info.device}, tp {info.tp})"
     summary = {
         "setup": f"{setup}, {arrivals}, prompts {prompt_length}, outputs {output_length}",
         **summarize(records),
     }
+    gpu = summarize_gpus(samples, summary["seconds"], summary["output_tokens"])
+    if gpu:
+        summary["gpu"] = gpu
     if json_to == "-":
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
         return

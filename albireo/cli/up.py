@@ -8,16 +8,17 @@ import time
 
 from rich.console import Console
 
-from albireo.process import setup_logging, stop_on_signals
+from albireo.process import stop_on_signals
 from albireo.redis_server import RedisServerError
 from albireo.stack import Stack, StackError, StackSettings
 from albireo.supervisor import GaveUp
+from albireo.telemetry.logs import setup_logging
 
 DEMO_PROMPT = "Tell me a story about a fox."
 
 
 def _run(settings: StackSettings, *, demo: bool) -> int:
-    setup_logging("albireo", "WARNING")
+    setup_logging("albireo", "WARNING", settings.log_format)
     console = Console(stderr=True)
     stop = stop_on_signals()
     began = time.monotonic()

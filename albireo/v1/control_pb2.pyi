@@ -61,7 +61,14 @@ class GetLoadRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("epoch", "step", "group_alive", "waiting", "running", "steps_in_flight", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "preemptions", "prefix_hit_tokens", "prompt_tokens", "wasted_rows", "integrity_violations", "integrity_checked_step")
+    __slots__ = ("epoch", "step", "group_alive", "waiting", "running", "steps_in_flight", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "preemptions", "prefix_hit_tokens", "prompt_tokens", "wasted_rows", "integrity_violations", "integrity_checked_step", "waiting_by_tenant", "gpus")
+    class WaitingByTenantEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     GROUP_ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +86,8 @@ class Load(_message.Message):
     WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
     INTEGRITY_VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     INTEGRITY_CHECKED_STEP_FIELD_NUMBER: _ClassVar[int]
+    WAITING_BY_TENANT_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     step: int
     group_alive: bool
@@ -96,7 +105,21 @@ class Load(_message.Message):
     wasted_rows: int
     integrity_violations: _containers.RepeatedScalarFieldContainer[str]
     integrity_checked_step: int
-    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ...) -> None: ...
+    waiting_by_tenant: _containers.ScalarMap[str, int]
+    gpus: _containers.RepeatedCompositeFieldContainer[Gpu]
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ...) -> None: ...
+
+class Gpu(_message.Message):
+    __slots__ = ("rank", "utilization", "watts", "joules")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    WATTS_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    utilization: float
+    watts: float
+    joules: float
+    def __init__(self, rank: _Optional[int] = ..., utilization: _Optional[float] = ..., watts: _Optional[float] = ..., joules: _Optional[float] = ...) -> None: ...
 
 class GetStepStatsRequest(_message.Message):
     __slots__ = ("model",)

@@ -17,20 +17,24 @@ class InboxEntry(_message.Message):
     def __init__(self, submission: _Optional[_Union[Submission, _Mapping]] = ..., cancellation: _Optional[_Union[Cancellation, _Mapping]] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("request_id", "prompt", "sampling", "priority", "timeout_ms", "n")
+    __slots__ = ("request_id", "prompt", "sampling", "priority", "timeout_ms", "n", "tenant", "traceparent")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
     priority: int
     timeout_ms: int
     n: int
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., n: _Optional[int] = ...) -> None: ...
+    tenant: str
+    traceparent: str
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., n: _Optional[int] = ..., tenant: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Cancellation(_message.Message):
     __slots__ = ("request_id",)
@@ -121,7 +125,7 @@ class Plan(_message.Message):
     def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ...) -> None: ...
 
 class Admission(_message.Message):
-    __slots__ = ("slot", "incarnation", "request_id", "tokens", "num_outputs", "num_cached", "sampling")
+    __slots__ = ("slot", "incarnation", "request_id", "tokens", "num_outputs", "num_cached", "sampling", "traceparent")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +133,7 @@ class Admission(_message.Message):
     NUM_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     NUM_CACHED_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     slot: int
     incarnation: int
     request_id: str
@@ -136,7 +141,8 @@ class Admission(_message.Message):
     num_outputs: int
     num_cached: int
     sampling: Sampling
-    def __init__(self, slot: _Optional[int] = ..., incarnation: _Optional[int] = ..., request_id: _Optional[str] = ..., tokens: _Optional[_Iterable[int]] = ..., num_outputs: _Optional[int] = ..., num_cached: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, slot: _Optional[int] = ..., incarnation: _Optional[int] = ..., request_id: _Optional[str] = ..., tokens: _Optional[_Iterable[int]] = ..., num_outputs: _Optional[int] = ..., num_cached: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("slot", "blocks")

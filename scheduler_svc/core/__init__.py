@@ -3,7 +3,7 @@
 from scheduler_svc.core.core import SchedulerCore
 from scheduler_svc.core.ledger import ProtocolError
 from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.stats import CoreStats
+from scheduler_svc.core.stats import MAX_TENANTS, OTHER_TENANTS, CoreStats
 from scheduler_svc.core.window import Window
 
-__all__ = ["CoreStats", "Limits", "ProtocolError", "SchedulerCore", "Window"]
+__all__ = ["MAX_TENANTS", "OTHER_TENANTS", "CoreStats", "Limits", "ProtocolError", "SchedulerCore", "Window"]

@@ -20,7 +20,7 @@ from scheduler_svc.core.ledger import Ledger, ProtocolError
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Phase, Request, Stay
-from scheduler_svc.core.stats import CoreStats, Counters
+from scheduler_svc.core.stats import CoreStats, Counters, by_tenant
 
 
 class SchedulerCore:
@@ -207,6 +207,7 @@ class SchedulerCore:
             step=ledger.step,
             steps_in_flight=len(ledger.flights),
             waiting=len(self._waiting) + len(ledger.held),
+            waiting_by_tenant=by_tenant([*self._waiting, *ledger.held]),
             running=ledger.num_running,
             slots_free=len(ledger.free_slots),
             slots_total=self._shape.max_seqs,

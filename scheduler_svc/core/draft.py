@@ -238,6 +238,7 @@ class Draft:
                 num_outputs=len(request.tokens) - num_prompt,
                 num_cached=stay.scheduled,
                 sampling=sampling,
+                traceparent=request.submission.traceparent,
             )
         )
         if not request.admitted:

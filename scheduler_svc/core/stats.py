@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from scheduler_svc.core.request import Request
+
+MAX_TENANTS = 32
+OTHER_TENANTS = "other"
+
+
+def by_tenant(requests: Iterable[Request]) -> dict[str, int]:
+    """How many requests each tenant has, those with the most by name."""
+    counts = Counter(request.submission.tenant for request in requests)
+    found = dict(counts.most_common(MAX_TENANTS))
+    if len(counts) > MAX_TENANTS:
+        found[OTHER_TENANTS] = found.get(OTHER_TENANTS, 0) + counts.total() - sum(found.values())
+    return found
 
 
 @dataclass(slots=True)
@@ -25,6 +41,7 @@ class CoreStats:
     step: int  # the last one published; 0 = none yet
     steps_in_flight: int
     waiting: int  # for a slot, held branches included
+    waiting_by_tenant: dict[str, int]  # of these; tenants beyond MAX_TENANTS are OTHER_TENANTS together
     running: int  # requests that hold a slot and go on
     slots_free: int
     slots_total: int

@@ -23,11 +23,3 @@ def variables(service: str) -> dict[str, FieldInfo]:
 
 
 ALL = {name: field for service in SERVICES for name, field in variables(service).items()}
-
-# What the settings do not have yet: telemetry comes with its own change, which empties this.
-COMING = {
-    "ALBIREO_OTLP_ENDPOINT",
-    "ALBIREO_TRACE_SAMPLE_RATIO",
-    "ALBIREO_LOG_FORMAT",
-    *(f"ALBIREO_{service.upper()}_METRICS_PORT" for service in SERVICES),
-}

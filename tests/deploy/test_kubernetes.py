@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.settings import ALL, COMING
+from tests.deploy.settings import ALL
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 FILES = sorted(KUBERNETES.rglob("*.yaml"))
@@ -23,7 +23,7 @@ def test_a_manifest_is_yaml_and_names_settings_that_there_are(path: Path) -> Non
     text = path.read_text(encoding="utf-8")
     assert all(isinstance(document, dict) for document in yaml.safe_load_all(text))
     named = set(re.findall(r"\b(ALBIREO_[A-Z_]+)=", text))
-    assert named <= set(ALL) | COMING
+    assert named <= set(ALL)
 
 
 def pod_specs(manifest: Any) -> Iterator[dict[str, Any]]:

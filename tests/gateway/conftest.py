@@ -17,6 +17,7 @@ from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD
 from albireo.plan import Finish, Submission
+from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
@@ -113,13 +114,17 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    backend: Backend, *, channel_options: Sequence[tuple[str, int]] = (), **options: object
+    backend: Backend,
+    *,
+    channel_options: Sequence[tuple[str, int]] = (),
+    telemetry: Telemetry = OFF,
+    **options: object,
 ) -> AsyncIterator[Served]:
     """A gateway with ``options``; it need not have found a scheduler or a group yet."""
     settings = GatewaySettings.model_validate(
         {"model": TINY, "port": 0, "redis_url": backend.url, "drain_seconds": 0, **options}
     )
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, telemetry)
     await gateway.start()
     target = f"127.0.0.1:{gateway.port}"
     async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:

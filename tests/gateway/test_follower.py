@@ -19,7 +19,7 @@ VOCABULARY = Vocabulary(Checkpoint(TINY).tokenizer)
 
 
 def stream_of(request_id: str) -> TokenStream:
-    request = ValidRequest(request_id, (5, 6), SamplingParams(max_tokens=9, seed=0), (), 0, 1)
+    request = ValidRequest(request_id, (5, 6), SamplingParams(max_tokens=9, seed=0), (), 0, 1, "default")
     return TokenStream(request, VOCABULARY, on_stop=lambda _: None)
 
 

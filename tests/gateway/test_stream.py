@@ -28,7 +28,9 @@ class Scene(TokenStream):
     def __init__(self, *stops: str, min_tokens: int = 0, n: int = 1) -> None:
         self.stopped: list[str] = []
         sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens)
-        super().__init__(ValidRequest("r", (5, 6, 7), sampling, stops, 0, n), VOCABULARY, self.stopped.append)
+        super().__init__(
+            ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default"), VOCABULARY, self.stopped.append
+        )
 
     def __getitem__(self, index: int) -> Branch:
         return list(self.branches.values())[index]

@@ -324,3 +324,19 @@ def test_whatever_is_accepted_is_in_range(options: dict[str, object]) -> None:
     assert 0 <= sampling.top_k < TINY.vocab_size
     assert -1 <= sampling.logprobs <= MAX_LOGPROBS
     assert all(token < TINY.vocab_size for token in sampling.stop_ids)
+
+
+@pytest.mark.parametrize("tenant", ["", "a", "Team-7.x_y", "x" * 64])
+def test_a_tenant_is_a_name_or_the_default(tenant: str) -> None:
+    message = with_ids()
+    message.tenant = tenant
+    assert generate(message).tenant == (tenant or "default")
+
+
+@pytest.mark.parametrize("tenant", ["a b", "x" * 65, "a#1", "ä"])
+def test_a_tenant_that_is_no_name_is_refused(tenant: str) -> None:
+    message = with_ids()
+    message.tenant = tenant
+    refusal = refusal_of(message)
+    assert refusal.code is INVALID
+    assert refusal.message.startswith("tenant: ")

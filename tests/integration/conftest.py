@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,13 +54,18 @@ def wait_for(condition: Callable[[], bool], seconds: float, otherwise: str) -> N
 
 
 @contextmanager
-def running_stack(data_dir: Path, **options: object) -> Iterator[Running]:
-    """A stack on free ports, watched and restarted as `albireo up` does it."""
+def running_stack(
+    data_dir: Path, environment: Mapping[str, str] | None = None, **options: object
+) -> Iterator[Running]:
+    """A stack on free ports, watched and restarted as `albireo up` does it.
+
+    ``environment``: options of its services, as their own variables.
+    """
     settings = StackSettings.model_validate(
         {"model": TINY, "dtype": "float32", "port": 0, "data_dir": data_dir, "start_seconds": 60, **options}
     )
     stop = threading.Event()
-    with Stack(settings) as stack:
+    with Stack(settings, environment) as stack:
         assert stack.wait_ready(stop)
         watcher = threading.Thread(target=stack.watch, args=(stop,))
         watcher.start()

@@ -1,0 +1,25 @@
+"""What Albireo tells of itself: metrics, traces, structured logs. Off until an endpoint or a port is set."""
+
+from __future__ import annotations
+
+from albireo.settings import ServiceSettings
+from albireo.telemetry.instruments import OFF, Telemetry
+
+__all__ = ["OFF", "Telemetry", "start"]
+
+
+def start(
+    service: str, settings: ServiceSettings, *, host: str, metrics_port: int | None, rank: int | None = None
+) -> Telemetry:
+    """The telemetry of this process, ``OFF`` where nothing is set. ``rank``: of a worker.
+
+    Raises OSError where the port of the metrics cannot be had.
+    """
+    if not settings.otlp_endpoint and metrics_port is None:
+        return OFF
+    from albireo.telemetry.providers import Exported  # the SDK: not loaded where nobody asked for it
+
+    attributes = {"service.name": f"albireo-{service}"}
+    if rank is not None:
+        attributes["albireo.rank"] = str(rank)
+    return Exported(settings, host=host, metrics_port=metrics_port, attributes=attributes)

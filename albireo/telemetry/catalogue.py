@@ -1,0 +1,284 @@
+"""Every metric, once: its name and unit in OpenTelemetry's style, what it tells, and which tier does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from albireo.steps import BOUNDS as STEP_SECONDS
+
+
+class Kind(Enum):
+    """How values of a metric add up; the value is what readers of the documentation see."""
+
+    COUNTER = "counter"  # only grows, for as long as the process lives
+    UP_DOWN = "up-down counter"  # a current amount; sums over processes make sense
+    GAUGE = "gauge"  # a current value; sums do not
+    HISTOGRAM = "histogram"
+
+
+class Tier(Enum):
+    """Which process tells a metric."""
+
+    GATEWAY = "gateway"
+    SCHEDULER = "scheduler"
+    WORKER = "worker (each rank)"
+    ALL = "every tier"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    kind: Kind
+    unit: str  # UCUM: s, By, {request}, ...
+    tier: Tier
+    description: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()  # upper ends, of a histogram
+    gpu: bool = False  # told only where there is a GPU
+
+    @property
+    def prometheus(self) -> str:
+        """Its name on the Prometheus endpoint, that of the family for a histogram."""
+        name = self.name.replace(".", "_")
+        unit = PROMETHEUS_UNITS.get(self.unit)
+        if unit is not None and not name.endswith(f"_{unit}"):
+            name += f"_{unit}"
+        return f"{name}_total" if self.kind is Kind.COUNTER else name
+
+
+PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "W": "watts", "J": "joules"}
+
+ATTRIBUTES = {
+    "gen_ai.operation.name": "`chat` where messages were given, else `text_completion`",
+    "gen_ai.provider.name": "`albireo`",
+    "gen_ai.request.model": "the served model",
+    "gen_ai.response.model": "the served model",
+    "gen_ai.token.type": "`input` or `output`",
+    "error.type": "gRPC status of a request that failed; absent (empty in Prometheus) where it did not",
+    "status": "gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, ...",
+    "tenant": "`default` where the request names none; `other` beyond 32",
+    "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
+    "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "
+    "(took over from another, or from an earlier life), `group` (took the place of one that was lost)",
+}
+"""What each attribute says, and its values."""
+
+RESOURCE = {
+    "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
+    "albireo.model": "the served model",
+    "albireo.group": "the worker group",
+    "albireo.rank": "rank in its group (worker only)",
+}
+"""Attributes of a whole process that its Prometheus endpoint repeats as labels of every metric."""
+
+# Those of the GenAI semantic conventions.
+REQUEST_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+FIRST_TOKEN_SECONDS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
+    *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+OUTPUT_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+ROWS = tuple(float(2**power) for power in range(13))
+GEN_AI = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model")
+
+METRICS: list[Metric] = []
+"""All of them, in the order of the documentation."""
+
+
+def _add(
+    name: str,
+    kind: Kind,
+    unit: str,
+    tier: Tier,
+    description: str,
+    *attributes: str,
+    buckets: tuple[float, ...] = (),
+    gpu: bool = False,
+) -> Metric:
+    metric = Metric(name, kind, unit, tier, description, attributes, buckets, gpu)
+    METRICS.append(metric)
+    return metric
+
+
+_COUNTER, _UP_DOWN, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.UP_DOWN, Kind.GAUGE, Kind.HISTOGRAM
+
+# -- gateway ------------------------------------------------------------------------------------------------
+_TIER = Tier.GATEWAY
+REQUEST_DURATION = _add(
+    "gen_ai.server.request.duration", _HISTOGRAM, "s", _TIER,
+    "From a request's arrival to its last event.", *GEN_AI, "error.type", buckets=REQUEST_SECONDS,
+)  # fmt: skip
+TIME_TO_FIRST_TOKEN = _add(
+    "gen_ai.server.time_to_first_token", _HISTOGRAM, "s", _TIER,
+    "From a request's arrival to its first token, of requests that succeed.",
+    *GEN_AI, buckets=FIRST_TOKEN_SECONDS,
+)  # fmt: skip
+TIME_PER_OUTPUT_TOKEN = _add(
+    "gen_ai.server.time_per_output_token", _HISTOGRAM, "s", _TIER,
+    "Mean time of a request's tokens after the first, of requests that succeed.",
+    *GEN_AI, buckets=OUTPUT_TOKEN_SECONDS,
+)  # fmt: skip
+REQUESTS = _add(
+    "albireo.gateway.requests", _COUNTER, "{request}", _TIER, "Generate calls that have ended.", "status"
+)
+STREAMS = _add("albireo.gateway.streams", _UP_DOWN, "{stream}", _TIER, "Generate calls that are open.")
+TOKENS = _add(
+    "albireo.gateway.tokens", _COUNTER, "{token}", _TIER,
+    "Tokens of prompts taken and of answers sent; counted when a request ends.", "gen_ai.token.type",
+)  # fmt: skip
+RESULTS_LAG = _add(
+    "albireo.gateway.results.lag", _HISTOGRAM, "s", _TIER,
+    "From the end of a step's sampling to its rows having been handed to their streams, over two machines' "
+    "clocks.", buckets=STEP_SECONDS,
+)  # fmt: skip
+
+# -- scheduler: amounts -------------------------------------------------------------------------------------
+_TIER = Tier.SCHEDULER
+QUEUE_DEPTH = _add(
+    "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER, "Requests that wait for a slot.", "tenant"
+)
+WAITING = _add(
+    "albireo.scheduler.waiting",
+    _UP_DOWN,
+    "{request}",
+    _TIER,
+    "Requests that wait for a slot.",
+)
+RUNNING = _add(
+    "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER, "Requests that hold a slot and go on."
+)
+SLOTS_USED = _add(
+    "albireo.scheduler.slots.used", _UP_DOWN, "{slot}", _TIER, "Slots that are taken, or not yet free again."
+)
+SLOTS_TOTAL = _add("albireo.scheduler.slots.total", _UP_DOWN, "{slot}", _TIER, "Slots of the group.")
+KV_USED = _add(
+    "albireo.scheduler.kv.blocks.used", _UP_DOWN, "{block}", _TIER,
+    "KV blocks of 16 tokens that requests own.",
+)  # fmt: skip
+KV_CACHED = _add(
+    "albireo.scheduler.kv.blocks.cached", _UP_DOWN, "{block}", _TIER,
+    "KV blocks that a prefix can hit, owned or not.",
+)  # fmt: skip
+KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks of the group.")
+STEPS_IN_FLIGHT = _add(
+    "albireo.scheduler.steps.in_flight", _UP_DOWN, "{step}", _TIER, "Plans published and not settled."
+)
+LOOK_AHEAD = _add(
+    "albireo.scheduler.look_ahead",
+    _GAUGE,
+    "{plan}",
+    _TIER,
+    "Plans published ahead of the running one.",
+)
+INBOX_BACKLOG = _add(
+    "albireo.scheduler.inbox.backlog", _UP_DOWN, "{entry}", _TIER,
+    "Submissions and cancellations that the scheduler has not read.",
+)  # fmt: skip
+EPOCH = _add("albireo.scheduler.epoch", _GAUGE, "{epoch}", _TIER, "Number of the current epoch.")
+
+# -- scheduler: totals --------------------------------------------------------------------------------------
+PROMPT_TOKENS = _add(
+    "albireo.scheduler.prompt_tokens",
+    _COUNTER,
+    "{token}",
+    _TIER,
+    "Prompt tokens of requests first admitted.",
+)
+PREFIX_HIT_TOKENS = _add(
+    "albireo.scheduler.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
+    "Of these, not computed: the prefix cache or another branch had them.",
+)  # fmt: skip
+OUTPUT_TOKENS = _add(
+    "albireo.scheduler.output_tokens", _COUNTER, "{token}", _TIER, "Tokens that steps brought and that count."
+)
+PREEMPTIONS = _add(
+    "albireo.scheduler.preemptions", _COUNTER, "{preemption}", _TIER,
+    "Requests that lost slot and blocks and are computed again.",
+)  # fmt: skip
+WASTED_ROWS = _add(
+    "albireo.scheduler.wasted_rows", _COUNTER, "{row}", _TIER,
+    "Rows planned after one that turned out to be a request's last.",
+)  # fmt: skip
+LATE_ROWS = _add(
+    "albireo.scheduler.late_rows", _COUNTER, "{row}", _TIER, "Results of requests that had ended, dropped."
+)
+STEPS = _add("albireo.scheduler.steps", _COUNTER, "{step}", _TIER, "Steps that have settled.")
+EPOCHS = _add(
+    "albireo.scheduler.epochs", _COUNTER, "{epoch}", _TIER, "Epochs that this process opened.", "reason"
+)
+FAILOVERS = _add(
+    "albireo.scheduler.failovers", _COUNTER, "{failover}", _TIER,
+    "Epochs opened because a scheduler or a group took the place of another.", "reason",
+)  # fmt: skip
+
+# -- scheduler: steps, as albireo/steps.py defines their times ----------------------------------------------
+STEP_TASK = _add(
+    "albireo.step.task", _HISTOGRAM, "s", _TIER,
+    "What a task of a decoding step took in full, hidden or not.", "task", buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_TASK_VISIBLE = _add(
+    "albireo.step.task.visible", _HISTOGRAM, "s", _TIER,
+    "What of a task delayed the next forward (t1, t2, t5).", "task", buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_VISIBLE = _add(
+    "albireo.step.visible", _HISTOGRAM, "s", _TIER,
+    "What delayed the next forward, all tasks together.", buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_PERIOD = _add(
+    "albireo.step.period", _HISTOGRAM, "s", _TIER,
+    "From the begin of one decoding step's forward to the begin of the next.", buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_PLAN_AGE = _add(
+    "albireo.step.plan_age", _HISTOGRAM, "s", _TIER,
+    "How long a plan had been in the log when rank 0 fetched it.", buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_PLAN_WAIT = _add(
+    "albireo.step.plan_wait", _HISTOGRAM, "s", _TIER,
+    "How long rank 0, idle, waited for the plan of a step with decoding rows; 0 where it was there.",
+    buckets=STEP_SECONDS,
+)  # fmt: skip
+STEP_ROWS = _add(
+    "albireo.step.rows", _HISTOGRAM, "{row}", _TIER, "Batch size: decoding rows of a step.", buckets=ROWS
+)
+STEP_PREFILL = _add(
+    "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER, "Tokens of the prefill chunks that steps ran."
+)
+
+# -- worker -------------------------------------------------------------------------------------------------
+_TIER = Tier.WORKER
+WORKER_STEPS = _add("albireo.worker.steps", _COUNTER, "{step}", _TIER, "Steps that this rank has run.")
+STEP_AGE = _add(
+    "albireo.worker.step.age",
+    _GAUGE,
+    "s",
+    _TIER,
+    "Age of the oldest step that runs; 0: none does.",
+)
+WORKER_KV_BLOCKS = _add(
+    "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has room for."
+)
+WORKER_KV_MEMORY = _add(
+    "albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's part of these blocks."
+)
+STAGING_WAIT = _add(
+    "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
+    "Time that the input stage waited for a staging buffer to be copied out.", gpu=True,
+)  # fmt: skip
+GPU_UTILIZATION = _add(
+    "albireo.gpu.utilization", _GAUGE, "1", _TIER,
+    "Share of time in which the GPU ran a kernel, 0 to 1, by the driver's own sampling.", gpu=True,
+)  # fmt: skip
+GPU_POWER = _add("albireo.gpu.power", _GAUGE, "W", _TIER, "Power that the GPU draws.", gpu=True)
+GPU_ENERGY = _add(
+    "albireo.gpu.energy", _COUNTER, "J", _TIER,
+    "Energy that the GPU has used. Over output tokens: energy per token.", gpu=True,
+)  # fmt: skip
+
+# -- every tier ---------------------------------------------------------------------------------------------
+REDIS_ROUND_TRIP = _add(
+    "albireo.redis.round_trip", _HISTOGRAM, "s", Tier.ALL,
+    "One command to Redis and back, of those that housekeeping sends, a few a second.", buckets=STEP_SECONDS,
+)  # fmt: skip

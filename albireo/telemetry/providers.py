@@ -1,0 +1,124 @@
+"""The OpenTelemetry SDK behind the instruments: where metrics and spans go, and that they never hold us up.
+
+The SDK's own variables hold for what is not set here (``OTEL_METRIC_EXPORT_INTERVAL``, ``OTEL_BSP_...``,
+``OTEL_RESOURCE_ATTRIBUTES``, ``OTEL_EXPORTER_OTLP_HEADERS``, ...).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import CollectorRegistry, start_http_server
+
+from albireo import __version__
+from albireo.histogram import Histogram
+from albireo.settings import ServiceSettings
+from albireo.telemetry.catalogue import RESOURCE, Metric
+from albireo.telemetry.folded import Folded, FoldedPeriodicReader, FoldedPrometheusReader
+from albireo.telemetry.instruments import Telemetry
+
+logger = logging.getLogger(__name__)
+
+EXPORT_SECONDS = 5
+"""How long one export may take, retries included."""
+SHUTDOWN_SECONDS = 3.0
+SWITCH_SECONDS = 50e-6
+"""Exports and scrapes run in threads beside the one that serves, which must not wait for the interpreter for
+the 5 ms that Python grants a thread by default."""
+
+
+class Exported(Telemetry):
+    """Metrics to a Prometheus endpoint and to a collector, spans to a collector; whatever of it is set."""
+
+    metered = True
+
+    def __init__(
+        self, settings: ServiceSettings, *, host: str, metrics_port: int | None, attributes: dict[str, str]
+    ) -> None:
+        """Raises OSError where the port of the metrics cannot be had."""
+        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+        resource = Resource.create(
+            {
+                "service.version": __version__,
+                "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
+                "albireo.model": settings.model_name,
+                "albireo.group": settings.group,
+                **attributes,
+            }
+        )
+        self.metrics_port: int | None = None
+        self._folded = Folded()
+        self._closing: list[Callable[[], object]] = []
+        readers: list[MetricReader] = []
+        if metrics_port is not None:
+            readers.append(self._prometheus(host, metrics_port))
+        endpoint = settings.otlp_endpoint
+        traces = None
+        if endpoint:
+            readers.append(
+                FoldedPeriodicReader(
+                    self._folded, OTLPMetricExporter(endpoint=endpoint, timeout=EXPORT_SECONDS)
+                )
+            )
+            traces = TracerProvider(
+                sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
+                resource=resource,
+                shutdown_on_exit=False,
+            )
+            traces.add_span_processor(
+                BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_SECONDS))
+            )
+            self._closing.append(traces.shutdown)
+        # Exemplars would look for a span at each value, and nothing here runs inside of one.
+        metrics = MeterProvider(
+            readers, resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
+        )
+        self._closing.append(lambda: metrics.shutdown(SHUTDOWN_SECONDS * 1000))
+        super().__init__(
+            metrics.get_meter("albireo", __version__),
+            traces.get_tracer("albireo", __version__) if traces else None,
+        )
+
+    def _prometheus(self, host: str, port: int) -> MetricReader:
+        registry = CollectorRegistry()
+        reader = FoldedPrometheusReader(
+            self._folded,
+            registry=registry,
+            scope_info_enabled=False,
+            resource_attribute_filter=RESOURCE.__contains__,
+        )
+        server, thread = start_http_server(port, host, registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self._closing.append(close)
+        self.metrics_port = server.server_port
+        logger.info("metrics on http://%s:%d/metrics", host, self.metrics_port)
+        return reader
+
+    def folded(self, metric: Metric, attributes: Mapping[str, str] | None = None) -> Histogram:
+        return self._folded.histogram(metric, attributes or {})
+
+    def shutdown(self) -> None:
+        # Each waits as long as its collector makes it: together, and in threads that end with the process.
+        threads = [threading.Thread(target=close, daemon=True) for close in self._closing]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SHUTDOWN_SECONDS)

@@ -1,0 +1,60 @@
+"""The catalogue of metrics as a page of the documentation.
+
+python -m albireo.telemetry.table > docs/metrics.md
+"""
+
+from __future__ import annotations
+
+from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, RESOURCE, Metric, Tier
+
+
+def markdown() -> str:
+    """``docs/metrics.md``."""
+    lines = [
+        "# Metrics",
+        "",
+        "<!-- Generated: python -m albireo.telemetry.table > docs/metrics.md -->",
+        "",
+        "Exported over OTLP to `ALBIREO_OTLP_ENDPOINT` under the first name, and on each service's",
+        "`ALBIREO_<SERVICE>_METRICS_PORT` at `/metrics` under the Prometheus name (a histogram:",
+        "with `_bucket`, `_sum` or `_count` behind it). Counters grow for as long as their process lives.",
+    ]
+    for tier in Tier:
+        lines += [
+            "",
+            f"## {tier.value.capitalize()}",
+            "",
+            "| name | Prometheus | kind | unit | attributes | what it tells |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [_row(metric) for metric in METRICS if metric.tier is tier]
+    lines += ["", "## Attributes", "", "| attribute | says |", "|---|---|"]
+    lines += [f"| `{name}` | {says} |" for name, says in ATTRIBUTES.items()]
+    lines += [
+        "",
+        "Every metric also has, as labels in Prometheus and as resource attributes in OTLP:",
+        "",
+    ]
+    lines += ["| attribute | says |", "|---|---|"]
+    lines += [f"| `{name}` | {says} |" for name, says in RESOURCE.items()]
+    lines += ["", "In Prometheus the dots of names are underscores.", "", "## Buckets", ""]
+    names: dict[tuple[float, ...], list[str]] = {}
+    for metric in METRICS:
+        if metric.buckets:
+            names.setdefault(metric.buckets, []).append(f"`{metric.name}`")
+    for buckets, told in names.items():
+        lines.append(f"- {', '.join(told)}: {', '.join(f'{bound:.4g}' for bound in buckets)}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(metric: Metric) -> str:
+    only = " Only where there is a GPU." if metric.gpu else ""
+    attributes = ", ".join(f"`{name}`" for name in metric.attributes)
+    return (
+        f"| `{metric.name}` | `{metric.prometheus}` | {metric.kind.value} | `{metric.unit}` | {attributes} "
+        f"| {metric.description}{only} |"
+    )
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

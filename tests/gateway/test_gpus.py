@@ -1,0 +1,34 @@
+"""What ranks announce of their GPUs, through a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from albireo.bench_serve.gpus import SAMPLE_SECONDS, watched_gpus
+from albireo.v1 import control_pb2 as control
+from tests.gateway.conftest import Served
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(served: Served) -> None:
+    redis, keys = served.backend.redis, served.backend.keys
+    redis.set(keys.load, control.Load(epoch=1).SerializeToString())
+    target = f"127.0.0.1:{served.gateway.port}"
+    async with watched_gpus(target) as none:
+        await asyncio.sleep(1.5 * SAMPLE_SECONDS)
+    assert [len(sample.gpus) for sample in none] == [0, 0]  # at the begin and at the end
+    for rank in (1, 0):
+        told = control.Gpu(rank=rank, watts=100 + rank, joules=5.0)
+        redis.hset(keys.gpus, str(rank), told.SerializeToString())
+    load = await served.control.GetLoad(control.GetLoadRequest(), timeout=5)
+    assert [(gpu.rank, gpu.watts, gpu.HasField("utilization")) for gpu in load.gpus] == [
+        (0, 100, False),
+        (1, 101, False),
+    ]
+    async with watched_gpus(target) as samples:
+        await asyncio.sleep(1.5 * SAMPLE_SECONDS)
+    assert len(samples) == 3
+    assert [gpu.joules for gpu in samples[-1].gpus] == [5.0, 5.0]
