@@ -18,14 +18,14 @@ from worker_svc.model.parallel import TPGroup
 group = TPGroup.from_environment("cpu", timeout_seconds=20)
 found = group.all_reduce(torch.full((8,), 1.0 + group.rank))
 assert found.tolist() == [3.0] * 8, found
-columns = group.exchange_columns(torch.full((2, 4), float(group.rank)), [1, 1])
+columns = group.exchange_columns(torch.full((2, 4), float(group.rank)), [1, 1], torch.float32)
 assert columns.tolist() == [[0.0] * 4 + [1.0] * 4], columns
 group.close()
 """
 
 
 def check_two_ranks() -> Finding:
-    """Starts two ranks over gloo on loopback, and lets them reduce and exchange as the model does."""
+    """Starts two ranks over gloo and shared memory, and lets them reduce and exchange as the model does."""
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     environment["MASTER_PORT"] = str(free_port("127.0.0.1"))
     ranks = [
@@ -50,7 +50,7 @@ def check_two_ranks() -> Finding:
         if rank.returncode:
             last = (errors.strip().splitlines() or [f"exit status {rank.returncode}"])[-1]
             return failure("two ranks", last, ADVICE)
-    return ok("two ranks", "reduce and exchange over gloo on loopback")
+    return ok("two ranks", "they meet over gloo on loopback, reduce and exchange")
 
 
 ADVICE = (
