@@ -21,14 +21,14 @@ def request_for(
 ) -> inference_pb2.GenerateRequest:
     """A request for a question (``str``), a conversation, plain text (``raw``), or token ids.
 
-    ``options`` are fields of ``GenerateRequest`` (``request_id``, ``model``, ``priority``) or of
+    ``options`` are fields of ``GenerateRequest`` (``request_id``, ``model``, ``priority``, ``tenant``) or of
     ``SamplingOptions``; those that are None are left to the server. One ``stop`` string may come without a
     list. Raises ValueError for others.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(given.get("stop"), str):
         given["stop"] = [given["stop"]]
-    own = {name: given.pop(name) for name in ("request_id", "model", "priority") if name in given}
+    own = {name: given.pop(name) for name in ("request_id", "model", "priority", "tenant") if name in given}
     request = inference_pb2.GenerateRequest(sampling=inference_pb2.SamplingOptions(**given), **own)
     if isinstance(prompt, str) and raw:
         request.text = prompt

@@ -18,8 +18,9 @@ def test_each_kind_of_prompt_goes_into_its_field() -> None:
 
 
 def test_options_find_their_message_and_none_is_left_out() -> None:
-    request = request_for("hi", request_id="r", priority=-2, top_k=0, max_tokens=None, stop=["x"])
-    assert (request.request_id, request.priority, list(request.sampling.stop)) == ("r", -2, ["x"])
+    request = request_for("hi", request_id="r", priority=-2, tenant="t", top_k=0, max_tokens=None, stop=["x"])
+    assert (request.request_id, request.priority, request.tenant) == ("r", -2, "t")
+    assert list(request.sampling.stop) == ["x"]
     assert request.sampling.HasField("top_k")
     assert not request.sampling.HasField("max_tokens")
 

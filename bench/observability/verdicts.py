@@ -1,0 +1,162 @@
+"""What every metric should say after the load, and what it said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from albireo.telemetry import catalogue as metrics
+from albireo.telemetry.catalogue import METRICS, Kind, Metric
+from bench.observability.prometheus import Prometheus
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known from elsewhere: clients, settings, the gateway's own API."""
+
+    slots: int
+    blocks: int  # of the group
+    ranks: int
+    clients: int  # and those that ask for a picture
+    calls: int
+    output_tokens: int
+    max_queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of one metric. ``value``: see :func:`measured`; None where Prometheus has none."""
+
+    metric: Metric
+    value: float | None
+    low: float
+    high: float
+
+    @property
+    def good(self) -> bool:
+        return self.value is not None and self.low <= self.value <= self.high
+
+
+def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
+    """Smallest and largest plausible value; amounts are the largest of the run, histograms' means, totals."""
+    many = 1e7
+    return {
+        metrics.REQUEST_DURATION: (0.01, 30),
+        metrics.TIME_TO_FIRST_TOKEN: (0.002, 20),
+        metrics.TIME_PER_OUTPUT_TOKEN: (0.0002, 1),
+        # Some calls never reach the gateway's code: their deadline was over before.
+        metrics.REQUESTS: (known.calls * 0.98, known.calls),
+        metrics.STREAMS: (known.slots / 2, known.clients),
+        metrics.TOKENS: (known.output_tokens, many),
+        metrics.RESULTS_LAG: (1e-5, 0.5),
+        # Those that were preempted wait too, whatever the bound.
+        metrics.QUEUE_DEPTH: (1, known.max_queue + known.slots),
+        metrics.WAITING: (1, known.max_queue + known.slots),
+        metrics.RUNNING: (known.slots / 4, known.slots),
+        metrics.SLOTS_USED: (known.slots / 4, known.slots),
+        metrics.SLOTS_TOTAL: (known.slots, known.slots),
+        metrics.KV_USED: (known.blocks / 2, known.blocks),
+        metrics.KV_CACHED: (1, known.blocks),
+        metrics.KV_TOTAL: (known.blocks, known.blocks),
+        metrics.STEPS_IN_FLIGHT: (1, 9),
+        metrics.LOOK_AHEAD: (1, 1),
+        metrics.INBOX_BACKLOG: (0, known.max_queue),
+        metrics.EPOCH: (4, 6),  # without a group, with one, lost, with one again
+        metrics.PROMPT_TOKENS: (1000, many),
+        metrics.PREFIX_HIT_TOKENS: (100, many),
+        metrics.OUTPUT_TOKENS: (known.output_tokens, many),
+        metrics.PREEMPTIONS: (1, many),
+        metrics.WASTED_ROWS: (1, many),
+        metrics.LATE_ROWS: (1, many),
+        metrics.STEPS: (500, many),
+        metrics.EPOCHS: (4, 6),
+        metrics.FAILOVERS: (1, 1),
+        metrics.STEP_TASK: (5e-5, 0.1),
+        metrics.STEP_TASK_VISIBLE: (0, 0.05),
+        metrics.STEP_VISIBLE: (1e-6, 0.1),
+        metrics.STEP_PERIOD: (5e-4, 0.3),
+        metrics.STEP_PLAN_AGE: (0, 0.3),
+        metrics.STEP_PLAN_WAIT: (0, 0.1),
+        metrics.STEP_ROWS: (1, known.slots),
+        metrics.STEP_PREFILL: (1000, many),
+        metrics.WORKER_STEPS: (500 * known.ranks, many),
+        metrics.STEP_AGE: (1e-5, 10),
+        metrics.WORKER_KV_BLOCKS: (known.ranks * known.blocks, known.ranks * known.blocks),
+        metrics.WORKER_KV_MEMORY: (known.ranks * 2**19, known.ranks * 2**20),
+        metrics.REDIS_ROUND_TRIP: (1e-5, 0.1),
+    }
+
+
+def judged(prometheus: Prometheus, known: Known, seconds: float) -> list[Verdict]:
+    """All metrics that are told without a GPU, over the last ``seconds``."""
+    limits = bounds(known)
+    return [
+        Verdict(metric, prometheus.value(measured(metric, seconds)), *limits[metric])
+        for metric in METRICS
+        if not metric.gpu
+    ]
+
+
+def measured(metric: Metric, seconds: float) -> str:
+    """The query: mean of a histogram, total of a counter, largest amount of the run.
+
+    Of a process that began anew, counters are taken where they stood highest.
+    """
+    name, window = metric.prometheus, f"{seconds:.0f}s"
+    if metric.kind is Kind.HISTOGRAM:
+        total, count = (f"sum(max_over_time({name}_{part}[{window}]))" for part in ("sum", "count"))
+        return f"{total} / {count}"
+    if metric.kind is Kind.COUNTER:
+        return f"sum(max_over_time({name}[{window}]))"
+    over_processes = "max" if metric.kind is Kind.GAUGE else "sum"
+    return f"max_over_time({over_processes}({name})[{window}:1s])"
+
+
+PLACES = {"$model": ".*", "$group": ".*", "$__rate_interval": "10s"}
+"""What Grafana puts in place of its variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query of a panel and what it returned over the run."""
+
+    dashboard: str
+    panel: str
+    query: str
+    legend: str
+    series: int  # that have a number
+    largest: float | None
+    needs_gpu: bool
+
+    @property
+    def good(self) -> bool:
+        return self.needs_gpu or self.series > 0
+
+
+def asked(prometheus: Prometheus, dashboards: Path, start: float, end: float) -> list[Asked]:
+    """Asks every query of every dashboard file, a value a second."""
+    gpu = [metric.prometheus for metric in METRICS if metric.gpu]
+    found = []
+    for path in sorted(dashboards.glob("*.json")):
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", ()):
+                query = target["expr"].replace("$__range", f"{end - start:.0f}s")
+                for name, value in PLACES.items():
+                    query = query.replace(name, value)
+                lines = [line.values for line in prometheus.series(query, start, end) if line.values]
+                largest = max((max(values) for values in lines), default=None)
+                needs_gpu = any(name in query for name in gpu)
+                found.append(
+                    Asked(
+                        path.stem,
+                        panel["title"],
+                        target["expr"],
+                        target["legendFormat"],
+                        len(lines),
+                        largest,
+                        needs_gpu,
+                    )
+                )
+    return found

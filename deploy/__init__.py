@@ -1,0 +1,1 @@
+"""How Albireo is run and watched: images, compose, Kubernetes, dashboards."""
