@@ -68,9 +68,17 @@ class Neighbours:
 
     def meet(self) -> None:
         """Waits until every rank is here. Raises RuntimeError when one is gone, or late."""
+        self.ring()
+        self.hear()
+
+    def ring(self) -> None:
+        """The first half of a meeting: tells the others that this rank is here. Raises likewise."""
         for rank, peer in self._sockets.items():
             with _answering(rank):
                 peer.send(BELL)
+
+    def hear(self) -> None:
+        """The other half: waits for all others."""
         for rank, peer in self._sockets.items():
             with _answering(rank):
                 if not peer.recv(1):

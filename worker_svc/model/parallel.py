@@ -120,7 +120,9 @@ class TPGroup:
         return x
 
     def barrier(self) -> None:
-        if self.size > 1:
+        if self._shared is not None:
+            self._shared.barrier()
+        elif self.size > 1:
             dist.barrier()
 
     def close(self) -> None:

@@ -41,10 +41,18 @@ class SharedMemory:
         width = x.shape[1]
         parts = self._next((max(counts), self._size * width), dtype)
         columns = slice(self._rank * width, (self._rank + 1) * width)
-        for part, rows in zip(parts, x.split(list(counts)), strict=True):
-            part[: len(rows), columns] = rows
+        rows = x.split(list(counts))
+        for rank in range(self._size):
+            if rank != self._rank:
+                parts[rank, : counts[rank], columns] = rows[rank]
+        self._neighbours.ring()
+        own = parts[self._rank, : counts[self._rank]]
+        own[:, columns] = rows[self._rank]  # while the others finish
+        self._neighbours.hear()
+        return own
+
+    def barrier(self) -> None:
         self._neighbours.meet()
-        return parts[self._rank, : counts[self._rank]]
 
     def gather(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """See :meth:`TPGroup.gather_rows`."""
