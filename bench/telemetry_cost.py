@@ -82,8 +82,14 @@ def main(
     table = Table("round", *(f"{what} {name}" for what in MEASURES for name in targets), caption=setup)
     for number, values in enumerate(rounds_found, 1):
         table.add_row(str(number), *(f"{values[n][what]:.0f}" for what in MEASURES for n in targets))
+    medians = {
+        what: [float(np.median([found[name][what] for found in rounds_found])) for name in targets]
+        for what in MEASURES
+    }
     told = [
-        f"{what}: on / off {median:.3f} (median; quartiles {low:.3f} and {high:.3f})"
+        f"{what}: medians of the rounds "
+        f"{', '.join(f'{n} {value:.0f}' for n, value in zip(targets, medians[what], strict=True))}; "
+        f"on / off round by round {median:.3f} (quartiles {low:.3f} and {high:.3f})"
         for what, (low, median, high) in quartiles.items()
     ]
     Console(width=160).print(table, *told, sep="\n")
