@@ -18,6 +18,8 @@ SIDE_BY_SIDE = 100
 """Columns from which the panels of load and steps stand beside each other."""
 WITH_P99 = 46
 """Columns of the steps' panel from which it has room for p99."""
+TENANTS = 4
+"""How many of those who wait are named."""
 SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 BAR, ASCII_BAR = ("█", "░"), ("#", ".")
 
@@ -96,8 +98,11 @@ def _load(view: View, width: int, plain: bool) -> RenderableType:
 
 def _totals(load: control.Load) -> str:
     hits = f"{load.prefix_hit_tokens / load.prompt_tokens:.0%}" if load.prompt_tokens else "--"
+    tenants = sorted(load.waiting_by_tenant.items(), key=lambda found: -found[1])
+    waiting = ", ".join(f"{tenant} {count}" for tenant, count in tenants[:TENANTS])
+    most = f"waiting most: {waiting}\n" if len(tenants) > 1 else ""
     return (
-        f"{load.steps_in_flight} steps in flight\nsince the epoch began: prefix hits {hits} of "
+        f"{most}{load.steps_in_flight} steps in flight\nsince the epoch began: prefix hits {hits} of "
         f"{load.prompt_tokens} prompt tokens, {load.preemptions} preemptions, {load.wasted_rows} wasted rows"
     )
 

@@ -157,3 +157,12 @@ def test_a_picture_is_an_svg_that_loads_nothing() -> None:
     assert "@font-face" not in svg
     assert "url(http" not in svg
     assert "T1" in svg
+
+
+def test_those_who_wait_most_are_named_where_there_are_several() -> None:
+    found = view()
+    assert found.load is not None
+    found.load.waiting_by_tenant.update({"default": 5})
+    assert "waiting most" not in words(printed(found, 120))
+    found.load.waiting_by_tenant.update({"a": 1, "b": 9, "c": 2, "d": 3})
+    assert "waiting most: b 9, default 5, d 3, c 2 " in words(printed(found, 120))
