@@ -130,3 +130,14 @@ def test_a_nucleus_larger_than_the_first_candidates() -> None:
     logits = logits_of(1, 20_000, scale=0.1)[0]
     assert int((expected(logits, row) > 0).sum()) > 10 * draw.NUCLEUS
     assert check(20_000, 0, 0.1, row)
+
+
+def test_top_p_cuts_at_the_same_place_by_few_numbers_and_by_all() -> None:
+    """Between a total that was rounded one way and one that was rounded another."""
+    for seed in range(40):
+        logits = logits_of(1, 20_011, seed, 4.0)[0]
+        chances = logits.softmax(-1)
+        exact = (logits - logits.max()).double().exp().sort(descending=True).values.cumsum(-1)
+        share = exact[:30] * (chances.amax().double() + 1 / exact[-1]) / 2
+        for top_p in share.tolist():
+            weights(logits, Row(replace(DRAWN, temperature=1.0, top_p=top_p)))  # compares both

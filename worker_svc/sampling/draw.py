@@ -3,9 +3,9 @@
 A weight is ``exp(relative)``, ``relative`` being what a logit is below the row's largest, over temperature;
 it is counted as an integer multiple of 2^-44. Sums are sums of integers, which come out the same in any
 order, or a softmax's, which is made of each row by itself; all else is done number by number. So what a row
-draws depends on its logits, controls and uniform alone, and so does its way through this module: not on the
-rows beside it, nor on the number of threads. 2^-44 of the largest weight, over a whole vocabulary of 2^18,
-is 2^-26: fp32 tells no more.
+draws depends on its logits, controls and uniform alone: not on the rows beside it, nor on the number of
+threads. By few of its numbers or by all of them, it draws the same. 2^-44 of the largest weight, over a whole
+vocabulary of 2^18, is 2^-26: fp32 tells no more.
 
 Every control keeps what lies at or above a threshold; a draw inverts the distribution in the order of ids.
 """
@@ -105,7 +105,10 @@ def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
 
 def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
     """What the controls leave of ``logits`` ``[rows, n]``, one row for each of ``draws``: int64, likewise."""
-    return _restrict(logits, _relative(logits, highest, draws), highest, draws)[0]
+    total = None
+    if draws.any_top_p and draws.any_unbounded:  # as few numbers tell it, so that both cut at the same place
+        total = _total(torch.softmax(logits / draws.temperature.unsqueeze(1), -1))
+    return _restrict(logits, _relative(logits, highest, draws), highest, draws, total)[0]
 
 
 def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
@@ -135,7 +138,7 @@ def _restrict(
 ) -> tuple[Tensor, Tensor]:
     """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
 
-    ``total``: mass of all of a row, where ``logits`` holds its largest only; counts for rows without top_k.
+    ``total``: mass of all of a row, of which ``logits`` may hold the largest only; for rows without top_k.
     """
     mass = _weights(relative)
     floor = torch.full((len(logits), 1), _LOWEST, dtype=torch.int32, device=logits.device)
@@ -250,10 +253,13 @@ def _totals(logits: Tensor, draws: Draws, room: Room) -> Tensor:
     totals = torch.zeros(len(draws), 1, dtype=torch.int64, device=logits.device)
     unbounded = (draws.top_k == 0).nonzero().squeeze(1)
     for some, _, chances in _softmax(logits, draws.select(unbounded), room):
-        # The largest weight is 1: its chance is the inverse of their sum.
-        total = (UNIT / chances.amax(-1, keepdim=True).double()).long()
-        totals.index_copy_(0, unbounded.index_select(0, some), total)
+        totals.index_copy_(0, unbounded.index_select(0, some), _total(chances))
     return totals
+
+
+def _total(chances: Tensor) -> Tensor:
+    """The largest weight is 1: its chance is the inverse of the sum of all."""
+    return (UNIT / chances.amax(-1, keepdim=True).double()).long()
 
 
 def _softmax(logits: Tensor, draws: Draws, room: Room) -> Iterator[tuple[Tensor, Draws, Tensor]]:
