@@ -217,11 +217,17 @@ class Follower:
                     pipe.exists(self._keys.lease)
                     pipe.get(self._keys.group)
                     pipe.get(self._keys.serving)
+                    pipe.get(self._keys.epoch)
                     began = time.perf_counter()
-                    leased, group, serving = cast(
-                        "tuple[int, bytes | None, bytes | None]", await pipe.execute()
+                    leased, group, serving, epoch = cast(
+                        "tuple[int, bytes | None, bytes | None, bytes | None]", await pipe.execute()
                     )
                     self._round_trip.add(time.perf_counter() - began)
+                if int(epoch or 0) < self._last.epoch:
+                    logger.warning("the logs are gone, or begin anew: epoch %s", epoch and epoch.decode())
+                    self._rows.clear()
+                    self.fail_all(_closed())
+                    await self.start()
             except RedisError as error:
                 logger.warning("Redis: %s", error)
                 leased, group, serving = (

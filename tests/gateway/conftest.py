@@ -34,8 +34,11 @@ class Backend:
         self.url = url
         self.redis = redis.Redis.from_url(url)
         self.keys = Keys("tiny")
-        self._epoch = 0
-        self._step = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A scheduler and a group come to an empty Redis."""
+        self._epoch = self._step = 0
         self.announce_scheduler()
         self.announce_group()
         self.open_epoch()

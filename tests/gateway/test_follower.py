@@ -10,7 +10,7 @@ from gateway.checkpoint import Checkpoint
 from gateway.detokenizer import Vocabulary
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
-from tests.gateway.conftest import TINY, Served, eventually
+from tests.gateway.conftest import TINY, Served, eventually, request, rest_of
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -73,3 +73,23 @@ async def test_what_came_before_the_epoch_was_known_is_kept(served: Served) -> N
     events = [event async for event in stream.events()]
     assert [token for event in events for token in event.tokens.ids] == [50, 51, 52]
     follower.remove(stream)
+
+
+async def test_logs_that_begin_anew_are_followed_from_there(served: Served) -> None:
+    """Redis lost everything, the count of epochs with it."""
+    follower = served.gateway.follower
+    for _ in range(5):
+        served.backend.open_epoch()
+    await eventually(lambda: follower.epoch == 6)
+    stream = stream_of("old")
+    follower.register(stream)
+    follower.bind(stream, 6)
+    served.backend.redis.flushall()
+    served.backend.begin()
+    await eventually(lambda: follower.epoch == 1)
+    assert [event async for event in stream.events()][-1].error.retryable
+    follower.remove(stream)
+    call = served.inference.Generate(request(), timeout=30)
+    assert (await call.read()).HasField("accepted")
+    served.backend.result([(1, 50, Finish.LENGTH)], admitted={"r": 1})
+    assert (await rest_of(call))[-1].finished.reason == api.FINISH_REASON_LENGTH

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from albireo.logs import connect
 from albireo.v1 import inference_pb2 as api
 from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
 
@@ -51,6 +52,27 @@ def test_a_killed_tier_ends_its_streams_with_a_retryable_error_and_comes_back(
     load = stack.wait_idle()
     assert load.blocks_free == load.blocks_total
     assert list(load.integrity_violations) == []
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_redis_that_lost_everything_is_begun_anew_with(stack: Running, busy: bool) -> None:
+    """As after a restart without an append-only file: logs and the count of epochs are gone."""
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    call = stack.inference.Generate(long_request(), timeout=60)
+    first = [next(call), next(call)]
+    if not busy:
+        call.cancel()
+        stack.wait_idle()
+    assert stack.stack._server is not None
+    with connect(stack.stack._server.url) as redis:
+        redis.flushall()
+    if busy:
+        answer = Answer([*first, *call])
+        assert answer.kinds[-1] == "error"
+        assert answer.error.retryable
+    wait_for(lambda: serves(stack), 60, "the stack did not come back")
+    load = stack.wait_idle()
+    assert load.blocks_free == load.blocks_total
 
 
 def test_a_killed_gateway_leaves_nothing_behind(stack: Running) -> None:

@@ -186,8 +186,7 @@ def persistence(info: Info, fsync: str | None) -> list[Finding]:
             failure(
                 "redis persistence",
                 "no append-only file: a restart empties it or takes it back to its last snapshot",
-                "set appendonly yes: accepted requests must outlive a restart, and the count of epochs too, "
-                "or what ranks still write stands in the way of the next scheduler",
+                "set appendonly yes: accepted requests must outlive a restart",
             )
         ]
     if info.get("aof_last_write_status", "ok") != "ok":
