@@ -200,3 +200,13 @@ def test_logprobs_are_of_the_raw_distribution(vocabulary: int) -> None:
 def test_no_logprobs_unless_wanted() -> None:
     step = staged([GREEDY], VOCAB)
     assert step.bench.sampler(logits_of(1, VOCAB), step.params, step.layout).shape == (1, 1)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_log_probabilities_of_a_row_that_has_none_fail_it(poison: float) -> None:
+    """Its controls leave ids that can be drawn."""
+    few = replace(DRAWN, allowed_ids=(3, 4))
+    logits = logits_of(1, VOCAB)
+    logits[0, 9] = poison
+    assert draw(logits, [few])[0] in (3, 4)
+    assert draw(logits, [replace(few, logprobs=1)]) == [FAILED]

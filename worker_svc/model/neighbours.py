@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -13,6 +15,7 @@ import torch.distributed as dist
 
 TOKEN_BYTES = 16
 BELL = b"\0"
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
 class Neighbours:
@@ -31,10 +34,12 @@ class Neighbours:
         """None, on every rank, where any two of them are not on the same machine."""
         token = torch.tensor(list(secrets.token_bytes(TOKEN_BYTES)), dtype=torch.uint8)
         dist.broadcast(token, 0)
-        # Names in Linux' abstract namespace: they go with the sockets, and nobody else can guess them.
+        # Names in Linux' abstract namespace: they go with the sockets. Others of this machine may see them,
+        # so only processes of the same user are let in.
         name = "\0albireo-" + bytes(token.tolist()).hex()
         neighbours = cls({})
         with socket.socket(socket.AF_UNIX) as listener:
+            listener.settimeout(timeout_seconds)
             listener.bind(f"{name}-{rank}")
             listener.listen(size)
             dist.barrier()
@@ -46,11 +51,21 @@ class Neighbours:
             if not everyone:
                 neighbours.close()
                 return None
-            for _ in range(rank + 1, size):  # they have called already
-                connection, _ = listener.accept()
-                connection.settimeout(timeout_seconds)
-                neighbours._sockets[connection.recv(1)[0]] = connection
+            while len(neighbours._sockets) < size - 1:  # all have called already
+                neighbours._take_in(listener, timeout_seconds)
         return neighbours
+
+    def _take_in(self, listener: socket.socket, timeout_seconds: float) -> None:
+        with _answering("another"):
+            connection, _ = listener.accept()
+            connection.settimeout(timeout_seconds)
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            _, user, _ = _CREDENTIALS.unpack(credentials)
+            heard = connection.recv(1)
+        if user != os.geteuid() or not heard:  # no rank of ours
+            connection.close()
+        else:
+            self._sockets[heard[0]] = connection
 
     def _call(self, name: str, rank: int, peer: int, timeout_seconds: float) -> bool:
         connection = self._sockets[peer] = socket.socket(socket.AF_UNIX)
@@ -100,7 +115,7 @@ class Neighbours:
 
 
 @contextmanager
-def _answering(rank: int) -> Iterator[None]:
+def _answering(rank: int | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

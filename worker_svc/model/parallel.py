@@ -126,6 +126,8 @@ class TPGroup:
             dist.barrier()
 
     def close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
         if self.size > 1:
             dist.destroy_process_group()
 

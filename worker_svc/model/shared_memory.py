@@ -51,6 +51,9 @@ class SharedMemory:
         self._neighbours.hear()
         return own
 
+    def close(self) -> None:
+        self._neighbours.close()
+
     def barrier(self) -> None:
         self._neighbours.meet()
 

@@ -30,6 +30,7 @@ class ModelLogprobs:
         self._values, self._top = largest(logits, rows, tops, max(most, 1))
         # Of the most likely id, the chance is exp(logit - normalizer).
         self._normalizer = tops.amax(-1, keepdim=True) - torch.cat(chances).log_()
+        self.known = self._normalizer.isfinite().squeeze(1)  # [rows]
 
     def words(self, logits: Tensor, ids: Tensor) -> Tensor:
         """``[rows, 1 + 2 * most]`` int64: of ``ids``, then the most likely ids, then theirs.

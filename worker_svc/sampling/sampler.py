@@ -34,6 +34,9 @@ def sample(logits: Tensor, params: SamplingTensors, state: PenaltyState, room: R
         for change in reversed(changes):
             logits.index_put_(change.at, change.before)
         words[:, 1:].index_copy_(0, wanted, model.words(logits, ids))
+        # Numbers that are none may stand where a row's controls look at none of them.
+        told = ids.index_select(0, wanted).masked_fill_(~model.known, FAILED)
+        words[:, 0].index_copy_(0, wanted, told)
     return words
 
 
