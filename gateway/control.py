@@ -16,6 +16,7 @@ from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
 from gateway.inference import Context, refuse
+from gateway.places import Places
 from gateway.refusal import Refusal, unavailable
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
@@ -32,6 +33,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         validator: Validator,
         follower: Follower,
         steps: StepFeed,
+        places: Places,
         redis: Redis,
     ) -> None:
         self._settings = settings
@@ -39,6 +41,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._validator = validator
         self._follower = follower
         self._steps = steps
+        self._places = places
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
@@ -103,8 +106,9 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> AsyncIterator[control.StepRecord]:
         try:
             self._validator.check_model(request.model)
-            async for record in self._steps.watch():
-                yield record
+            with self._places.one():
+                async for record in self._steps.watch():
+                    yield record
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,6 +20,7 @@ from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.observation import Observer
+from gateway.places import Places
 from gateway.refusal import Refusal, unavailable, unsupported
 from gateway.stream import TokenStream
 from gateway.submission import Submitter, digest_of
@@ -43,6 +45,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         follower: Follower,
         vocabulary: Vocabulary,
         observer: Observer,
+        places: Places,
         *,
         max_deadline: float,
         sink: bool,
@@ -53,6 +56,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._follower = follower
         self._vocabulary = vocabulary
         self._observer = observer
+        self._places = places
         self._max_deadline = max_deadline
         self._sink = sink
         self._writes: set[asyncio.Task[None]] = set()
@@ -63,8 +67,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[api.GenerateEvent]:
         remaining = context.time_remaining()
         seconds = self._max_deadline if remaining is None else min(remaining, self._max_deadline)
-        with self._observer.call(request, context) as observed:
+        with self._observer.call(request, context) as observed, contextlib.ExitStack() as held:
             try:
+                held.enter_context(self._places.one())
                 stream, accepted = await self._accept(request, seconds, observed.traceparent)
             except Refusal as refusal:
                 observed.refused(refusal)

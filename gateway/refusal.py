@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import grpc
 
+RETRY_MS = 250
+"""When a client may try again after something was full."""
+
 
 class Refusal(Exception):
     """Ends a call before it is accepted; ``retry_ms`` asks the client to wait so long before a retry."""
@@ -23,6 +26,11 @@ def invalid(field: str, problem: str) -> Refusal:
 def unsupported(field: str, problem: str = "not supported") -> Refusal:
     """FAILED_PRECONDITION that names the field."""
     return Refusal(grpc.StatusCode.FAILED_PRECONDITION, f"{field}: {problem}")
+
+
+def exhausted(problem: str) -> Refusal:
+    """RESOURCE_EXHAUSTED that asks for a retry."""
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, problem, retry_ms=RETRY_MS)
 
 
 def unavailable(problem: str) -> Refusal:

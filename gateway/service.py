@@ -28,6 +28,7 @@ from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.observation import Observer
+from gateway.places import Places
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 MAX_CONNECTIONS = 64
+MORE_CALLS = 1024
+"""Calls beside the streams, such as those for health and load, that are served at once."""
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
 
@@ -56,6 +59,7 @@ class Gateway:
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
         steps = StepFeed(told)
+        places = Places(settings.max_streams)
         self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
         self._inference = InferenceService(
             validator,
@@ -68,10 +72,13 @@ class Gateway:
                 settings.model_name,
                 log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
             ),
+            places,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
-        self._control = ControlService(settings, checkpoint, validator, self.follower, steps, self._redis)
+        self._control = ControlService(
+            settings, checkpoint, validator, self.follower, steps, places, self._redis
+        )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +91,7 @@ class Gateway:
         await self.follower.start()
         self._server = grpc.aio.server(
             interceptors=[DecodingInterceptor()],
-            maximum_concurrent_rpcs=settings.max_streams,
+            maximum_concurrent_rpcs=settings.max_streams + MORE_CALLS,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_mib << 20),
                 ("grpc.so_reuseport", 0),

@@ -20,7 +20,7 @@ class GatewaySettings(ServiceSettings):
     port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     model: Path = Field(description="Directory of the checkpoint: its tokenizer and chat template.")
     max_queue: int = Field(1024, ge=1, description="Most requests that wait for a slot; more are refused.")
-    max_streams: int = Field(4096, ge=1, description="Most calls that one gateway serves at once.")
+    max_streams: int = Field(4096, ge=1, description="Most calls of Generate and WatchSteps at once.")
     max_message_mib: int = Field(4, ge=1, le=256, description="Largest message that is taken, in MiB.")
     max_deadline_seconds: float = Field(
         600.0,

@@ -13,11 +13,8 @@ from albireo.logs import FIELD
 from albireo.plan import Submission
 from albireo.scripts import CANCEL, END, SUBMIT
 from albireo.v1 import inference_pb2 as api
-from gateway.refusal import Refusal, invalid, unavailable
+from gateway.refusal import Refusal, exhausted, invalid, unavailable
 from gateway.validation import ValidRequest
-
-RETRY_MS = 250
-"""When a client may try again after the queue was full."""
 
 
 def digest_of(request: api.GenerateRequest) -> str:
@@ -106,7 +103,7 @@ def _refusal(verdict: str, request_id: str) -> Refusal:
     if verdict == "duplicate":
         return Refusal(code.ALREADY_EXISTS, f"request_id: {request_id!r} was accepted before")
     if verdict == "full":
-        return Refusal(code.RESOURCE_EXHAUSTED, "the queue is full", retry_ms=RETRY_MS)
+        return exhausted("the queue is full")
     if verdict == "no_group":
         return unavailable("no worker group is alive")
     return unavailable("no scheduler is alive")

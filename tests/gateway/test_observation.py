@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -10,12 +11,15 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from albireo.plan import Finish, Submission
+from albireo.process import LIVE
 from albireo.telemetry import catalogue
 from albireo.telemetry.logs import JsonFormatter
+from albireo.v1 import control_pb2
 from tests.gateway.conftest import Backend, Served, code_of, eventually, request, rest_of, serving
 from tests.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT, KeptTelemetry
 
@@ -168,3 +172,46 @@ async def test_a_request_that_is_not_traced_carries_nothing(observed: Observed) 
     call.cancel()
     await eventually(lambda: observed.statuses() == {"CANCELLED": 1})
     assert observed.told.spans == []
+
+
+async def test_a_full_gateway_counts_its_refusals_and_tells_its_health(
+    backend: Backend,
+) -> None:
+    told = KeptTelemetry()
+    async with serving(backend, telemetry=told, max_streams=2) as served:
+        observed = Observed(served, told)
+        await eventually(lambda: served.gateway.follower.group is not None)
+        stream = served.inference.Generate(request(), timeout=30)
+        await stream.read()
+        watch = served.control.WatchSteps(control_pb2.WatchStepsRequest(), timeout=30)
+        reading = asyncio.ensure_future(watch.read())
+        while not reading.done():
+            backend.result()
+            await asyncio.sleep(0.02)
+        late = served.inference.Generate(request(request_id="s"), timeout=30)
+        assert await code_of(late) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "max_streams" in (await late.details() or "")
+        assert dict((await late.trailing_metadata()) or ())["grpc-retry-pushback-ms"] == "250"
+        another = served.control.WatchSteps(control_pb2.WatchStepsRequest(), timeout=30)
+        assert await code_of(another) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert observed.statuses() == {"RESOURCE_EXHAUSTED": 1}
+        alive = health_pb2_grpc.HealthStub(served.channel).Check(health_pb2.HealthCheckRequest(service=LIVE))
+        assert (await alive).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await served.control.GetServerInfo(control_pb2.GetServerInfoRequest())).models == ["tiny"]
+        for call in (stream, watch):  # each gives its place back
+            call.cancel()
+        async with asyncio.timeout(10):
+            for name in ("t", "u"):
+                while not await accepted(served, name):
+                    await asyncio.sleep(0.01)
+
+
+async def accepted(served: Served, name: str) -> bool:
+    """Whether a new stream gets a place."""
+    call = served.inference.Generate(request(request_id=name), timeout=30)
+    try:
+        return (await call.read()).HasField("accepted")
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
