@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
+from albireo.health_service import HealthServicer, Statuses
 
 PARENT_VARIABLE = "ALBIREO_PARENT_PID"
 LIVE = "live"
 """Health service that says whether a process answers at all, whatever the others do: for liveness probes."""
+MAX_WATCHERS = 4
 _PR_SET_PDEATHSIG = 1
 
 
@@ -57,12 +60,15 @@ class HealthServer:
 
     def __init__(self, host: str, port: int) -> None:
         """Raises OSError when the address cannot be bound. Port 0 takes a free one."""
-        self._servicer = health.HealthServicer()
+        self._statuses = Statuses(watchers=MAX_WATCHERS)
         # One process an address: without this, a second one would share the port in silence.
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=8), maximum_concurrent_rpcs=8, options=[("grpc.so_reuseport", 0)]
+            # Watchers keep their threads; as many are left for those that ask once.
+            ThreadPoolExecutor(max_workers=2 * MAX_WATCHERS),
+            maximum_concurrent_rpcs=64,
+            options=[("grpc.so_reuseport", 0)],
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._statuses), self._server)
         names = (health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
@@ -70,15 +76,13 @@ class HealthServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
         self.set(serving=False)
-        self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
+        self._statuses.set(LIVE, serving=True)
         self._server.start()
 
     def set(self, *, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        self._servicer.set("", status)
+        """Waits for nobody."""
+        self._statuses.set("", serving=serving)
 
     def stop(self) -> None:
-        self._servicer.enter_graceful_shutdown()
+        self._statuses.stop()
         self._server.stop(grace=0.5).wait(timeout=2)

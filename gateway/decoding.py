@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -44,8 +43,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
             return await call(request, context)
 
         wrap = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-        # A streaming method may also be a coroutine that writes to its context: the health service's is.
-        checked = generate_or_refuse if inspect.isasyncgenfunction(call) else answer_or_refuse
+        checked = generate_or_refuse if streams else answer_or_refuse
         return wrap(checked, lenient, handler.response_serializer)
 
 

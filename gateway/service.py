@@ -8,7 +8,7 @@ import signal
 import sys
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo import telemetry
+from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
 from albireo.telemetry import OFF, Telemetry
@@ -40,6 +41,7 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
+MAX_HEALTH_WATCHERS = 64
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
 
@@ -79,10 +81,9 @@ class Gateway:
         self._control = ControlService(
             settings, checkpoint, validator, self.follower, steps, places, self._redis
         )
-        self._health = health.aio.HealthServicer()
+        self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._health_tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
     async def start(self) -> None:
@@ -103,11 +104,11 @@ class Gateway:
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(self._inference, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(self._control, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(AsyncHealthServicer(self._health), self._server)
         names = (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        await self._set_health(serving=False)
-        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(serving=False)
+        self._health.set(LIVE, serving=True)
         try:
             self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError as error:
@@ -126,7 +127,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """No new calls; running streams get the drain time, then they are cut and cancelled."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
         await self._inference.close()
@@ -134,20 +135,17 @@ class Gateway:
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
         for task in self._tasks[:1]:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._health_tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redis.aclose()
         await self._log_redis.aclose()
 
     def _on_alive(self, alive: bool) -> None:
         logger.info("serving" if alive else "not serving: no scheduler or no worker group")
-        task = asyncio.create_task(self._set_health(serving=alive))
-        self._health_tasks.add(task)
-        task.add_done_callback(self._health_tasks.discard)
+        self._set_health(serving=alive)
 
-    async def _set_health(self, *, serving: bool) -> None:
-        states = health_pb2.HealthCheckResponse
+    def _set_health(self, *, serving: bool) -> None:
         for name in ("", INFERENCE, CONTROL):
-            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+            self._health.set(name, serving=serving)
 
 
 def _client(url: str, *, connections: int) -> Redis:

@@ -186,12 +186,17 @@ async def test_a_watcher_sees_health_come_and_go(backend: Backend) -> None:
     backend.redis.delete(backend.keys.lease)
     states = health_pb2.HealthCheckResponse
     async with serving(backend) as served:
-        watch = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest())
+        watch = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert (await watch.read()).status == states.NOT_SERVING
         backend.announce_scheduler()
         assert (await watch.read()).status == states.SERVING
         backend.open_epoch(serving=False)
+        other = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        await other.read()
+        other.cancel()  # one that leaves takes nothing from the rest
         assert (await watch.read()).status == states.NOT_SERVING
+        backend.open_epoch()
+        assert (await watch.read()).status == states.SERVING
         watch.cancel()
 
 
