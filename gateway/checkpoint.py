@@ -13,7 +13,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from albireo.v1 import inference_pb2 as api
-from gateway.refusal import invalid, unsupported
+from gateway.refusal import cut, invalid, unsupported
+
+MAX_REASON = 256
+"""Most characters of what a template says, which may repeat a message of the client."""
 
 
 class Checkpoint:
@@ -63,7 +66,9 @@ class Checkpoint:
                 eos_token=_token_text(self._options.get("eos_token")),
             )
         except TemplateError as error:
-            raise invalid(f"{field}.messages", f"the chat template refuses them: {error}") from error
+            raise invalid(
+                f"{field}.messages", f"the chat template refuses them: {cut(str(error), MAX_REASON)}"
+            ) from error
         # Templates write their own special tokens.
         return self.encode(text, special=False)
 

@@ -24,6 +24,7 @@ from albireo.v1 import inference_pb2 as api
 from gateway.branch import Failure
 from gateway.refusal import Refusal
 from gateway.stream import TokenStream
+from gateway.validation import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Observation:
         self._observer = observer
         self._context = context
         self._began = time.monotonic()
-        self._request_id = request.request_id
+        # Before validation a client's text may be anything, and megabytes of it.
+        self._request_id = request.request_id if REQUEST_ID.fullmatch(request.request_id) else ""
         self._stream: TokenStream | None = None
         self._refusal: Refusal | None = None
         operation = "chat" if request.WhichOneof("input") == "chat" else "text_completion"
@@ -214,14 +216,16 @@ class _Answer:
 
 
 def _asked(request: api.GenerateRequest) -> dict[str, Any]:
-    """The span's attributes that the request alone tells."""
+    """The span's attributes that the request alone tells; of the client's own text, a valid tenant."""
     options = request.sampling
     found: dict[str, Any] = {
         rpc.RPC_SYSTEM_NAME: "grpc",
         rpc.RPC_METHOD: METHOD,
         gen_ai.GEN_AI_REQUEST_STREAM: True,
-        "albireo.tenant": request.tenant or DEFAULT_TENANT,
     }
+    tenant = request.tenant or DEFAULT_TENANT
+    if REQUEST_ID.fullmatch(tenant):
+        found["albireo.tenant"] = tenant
     for name in ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty"):
         if options.HasField(name):
             found[f"gen_ai.request.{name}"] = getattr(options, name)
@@ -231,6 +235,4 @@ def _asked(request: api.GenerateRequest) -> dict[str, Any]:
         found[gen_ai.GEN_AI_REQUEST_SEED] = options.seed - (options.seed >> 63 << 64)
     if options.n > 1:
         found[gen_ai.GEN_AI_REQUEST_CHOICE_COUNT] = options.n
-    if options.stop:
-        found[gen_ai.GEN_AI_REQUEST_STOP_SEQUENCES] = list(options.stop)
     return found

@@ -6,6 +6,8 @@ import grpc
 
 RETRY_MS = 250
 """When a client may try again after something was full."""
+MAX_TOLD = 64
+"""Most characters of a client's own text that a message repeats."""
 
 
 class Refusal(Exception):
@@ -16,6 +18,11 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.retry_ms = retry_ms
+
+
+def cut(text: str, most: int = MAX_TOLD) -> str:
+    """``text``, shortened to ``most`` characters where it is longer: clients may send megabytes."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def invalid(field: str, problem: str) -> Refusal:

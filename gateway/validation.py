@@ -14,7 +14,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from albireo.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
-from gateway.refusal import Refusal, invalid, unsupported
+from gateway.refusal import Refusal, cut, invalid, unsupported
 from gateway.sampling import SamplingValidator, branches_of, stops_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -46,7 +46,7 @@ class Validator:
         """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
         if model not in ("", self._model_name):
             raise Refusal(
-                grpc.StatusCode.NOT_FOUND, f"model: {model!r} is not served, {self._model_name!r} is"
+                grpc.StatusCode.NOT_FOUND, f"model: {cut(model)!r} is not served, {self._model_name!r} is"
             )
 
     def generate(

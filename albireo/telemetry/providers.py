@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, start_http_server
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 EXPORT_SECONDS = 5
 """How long one export may take, retries included."""
 SHUTDOWN_SECONDS = 3.0
+ATTRIBUTE_LENGTH = 256
+"""Most characters of a span's attribute: a collector refuses a batch above its message size, all of it."""
 SWITCH_SECONDS = 50e-6
 """Exports and scrapes run in threads beside the one that serves, which must not wait for the interpreter for
 the 5 ms that Python grants a thread by default."""
@@ -76,6 +78,7 @@ class Exported(Telemetry):
             traces = TracerProvider(
                 sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
                 resource=resource,
+                span_limits=SpanLimits(max_attribute_length=ATTRIBUTE_LENGTH),
                 shutdown_on_exit=False,
             )
             traces.add_span_processor(

@@ -78,6 +78,13 @@ def test_what_a_template_refuses_or_may_not_do_is_a_refusal(
         rendered(checkpoint(chat_template=template))
 
 
+def test_what_a_template_repeats_of_a_message_is_cut(checkpoint: Callable[..., Checkpoint]) -> None:
+    template = "{{ raise_exception('no ' + messages[0].content) }}"
+    with pytest.raises(Refusal, match="no xxx") as raised:
+        rendered(checkpoint(chat_template=template), "x" * 1_000_000)
+    assert len(raised.value.message) < 400
+
+
 def test_a_checkpoint_without_what_is_needed_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"config\.json"):
         Checkpoint(tmp_path)

@@ -15,7 +15,7 @@ from albireo.settings import ServiceSettings
 from albireo.stack import free_port
 from albireo.telemetry import OFF
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STEP_TASK, STEPS
-from albireo.telemetry.providers import SHUTDOWN_SECONDS, Exported
+from albireo.telemetry.providers import ATTRIBUTE_LENGTH, SHUTDOWN_SECONDS, Exported
 from bench.otlp_receiver import OtlpReceiver
 
 UNLOADED = """
@@ -62,6 +62,15 @@ def test_what_is_told_arrives_at_the_collector_with_who_told_it() -> None:
     assert sum(first.bucket_counts) == 1
     assert tuple(first.explicit_bounds) == STEP_TASK.buckets
     assert not first.HasField("min")
+
+
+def test_a_long_attribute_is_cut_and_keeps_no_batch_from_the_collector() -> None:
+    with OtlpReceiver() as receiver:
+        told = started(receiver.endpoint)
+        told.tracer.start_span("work", attributes={"text": "x" * 9_000_000}).end()
+        told.shutdown()
+        [span] = receiver.spans
+    assert span.attributes == {"text": "x" * ATTRIBUTE_LENGTH}
 
 
 def test_a_taken_port_is_an_error_at_the_start() -> None:
