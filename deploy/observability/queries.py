@@ -36,9 +36,9 @@ def rate_of_sum(metric: Metric, *by: str) -> str:
     return _sum(f"rate({_series(metric, '_sum')}[{WINDOW}])", by)
 
 
-def increase(metric: Metric, *by: str) -> str:
-    """How much a counter grew over the time that is shown."""
-    return _sum(f"increase({_series(metric)}[{RANGE}])", by)
+def rise(metric: Metric, *by: str) -> str:
+    """How much a number that outlives its processes grew over the time that is shown; 0 is none yet."""
+    return f"increase(({_aggregated('max', f'{_series(metric)} > 0', by)})[{RANGE}:])"
 
 
 def mean(metric: Metric, *by: str, where: str = "", window: str = WINDOW) -> str:

@@ -12,13 +12,13 @@ from deploy.observability.panels import (
     unit_a_second,
 )
 from deploy.observability.queries import (
-    increase,
     largest,
     mean,
     now,
     quantile,
     rate,
     rate_of_sum,
+    rise,
 )
 
 WASTED = f"{rate(metrics.WASTED_ROWS)} / {rate_of_sum(metrics.STEP_ROWS)}"
@@ -121,14 +121,15 @@ ROWS: Rows = {
         lines(
             "Epochs opened, in the time shown",
             "none",
-            metrics.EPOCHS.description,
-            Query(increase(metrics.EPOCHS, "reason"), "{{reason}}"),
+            "By the number that Redis keeps: a scheduler that starts again is one, a group that does is two.",
+            Query(rise(metrics.EPOCH, "albireo_group"), "{{albireo_group}}"),
         ),
         lines(
-            "Failovers, in the time shown",
+            "Why, since the scheduler's process began",
             "none",
-            metrics.FAILOVERS.description,
-            Query(increase(metrics.FAILOVERS, "reason"), "{{reason}}"),
+            f"{metrics.EPOCHS.description} Failovers: {metrics.FAILOVERS.description}",
+            Query(now(metrics.EPOCHS, "reason"), "epochs: {{reason}}"),
+            Query(now(metrics.FAILOVERS, "reason"), "failovers: {{reason}}"),
         ),
     ],
 }
