@@ -57,8 +57,10 @@ ATTRIBUTES = {
     "gen_ai.request.model": "the served model",
     "gen_ai.response.model": "the served model",
     "gen_ai.token.type": "`input` or `output`",
-    "error.type": "gRPC status of a request that failed; absent (empty in Prometheus) where it did not",
-    "status": "gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, ...",
+    "error.type": "`status` of a request, where that is not `OK`; else absent (empty in Prometheus)",
+    "status": "how a request ended, as a gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, "
+    "`RESOURCE_EXHAUSTED`, ...; what the last event tells counts (a deadline, a cancellation by "
+    "`Cancel`, a lost epoch), although the call itself then ends with `OK`",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
     "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "

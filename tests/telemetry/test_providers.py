@@ -18,7 +18,7 @@ from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STEP_TASK, STEPS
 from albireo.telemetry.providers import ATTRIBUTE_LENGTH, SHUTDOWN_SECONDS, Exported
 from bench.otlp_receiver import OtlpReceiver
 
-UNLOADED = """
+OFF_SERVICES = """
 import sys
 from albireo import telemetry
 from albireo.settings import ServiceSettings
@@ -26,7 +26,13 @@ told = telemetry.start("gateway", ServiceSettings(), host="127.0.0.1", metrics_p
 told.tracer.start_span("x").end()
 told.shutdown()
 assert told is telemetry.OFF
-print([name for name in sys.modules if name.startswith(("opentelemetry.sdk", "prometheus_client"))])
+import threading
+import opentelemetry.trace
+import gateway.service, scheduler_svc.service, worker_svc.service
+ours = "opentelemetry.exporter", "opentelemetry.sdk.trace", "prometheus_client", "albireo.telemetry.providers"
+print([name for name in sys.modules if name.startswith(ours)])
+print([thread.name for thread in threading.enumerate()])
+print(type(opentelemetry.trace.get_tracer_provider()).__name__)
 """
 
 
@@ -37,10 +43,10 @@ def started(endpoint: str = "", metrics_port: int | None = None) -> Exported:
     return told
 
 
-def test_off_loads_nothing_of_the_sdk() -> None:
-    command = [sys.executable, "-c", UNLOADED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.stdout.strip() == "[]", done.stderr
+def test_off_a_service_loads_no_exporter_and_runs_nothing() -> None:
+    command = [sys.executable, "-c", OFF_SERVICES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["[]", "['MainThread']", "ProxyTracerProvider"], done.stderr
     assert not OFF.metered
 
 
