@@ -38,6 +38,11 @@ def pod_specs(manifest: Any) -> Iterator[dict[str, Any]]:
             yield from pod_specs(value)
 
 
+def test_the_claim_of_the_checkpoint_can_be_filled_and_read_from_all_machines() -> None:
+    claim = yaml.safe_load((KUBERNETES / "overlays" / "gpu" / "model.yaml").read_text(encoding="utf-8"))
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="rendering needs kubectl")
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 def test_an_overlay_renders_to_locked_down_pods_that_share_the_settings(overlay: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 from pydantic import ValidationError
 
 from albireo.cli.doctor.examine import examine
@@ -21,7 +23,8 @@ from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "models" / "tiny"
 PASSWORD = "a/b:c@d e?#%20 ü"
 
 
@@ -120,3 +123,52 @@ def test_what_is_missing_or_said_twice_is_told_with_the_settings_name(tmp_path: 
 def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALBIREO_REDIS_PASSWORD_FILE", "")
     assert SchedulerSettings.model_validate({}).redis_password_file is None
+
+
+ENDS = [b"", b"\n", b"\r\n", b"\r\n\r\n", b"\n\r", b"\r"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_compose_keeps_of_a_given_file_what_the_services_read(tmp_path: Path, end: bytes) -> None:
+    given, kept = tmp_path / "given", tmp_path / "kept"
+    given.write_bytes(b'it\'s a \\ "secret" $HOME' + end)
+    kept.mkdir()
+    done = made_by_compose(given, kept)
+    assert done.returncode == 0, done.stderr
+    assert (kept / "redis-password").read_bytes() == read_password(given).encode()
+
+
+def test_compose_refuses_a_file_with_no_password_in_it(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_bytes(b"\r\n")
+    done = made_by_compose(given, tmp_path)
+    assert (done.returncode, done.stderr) == (1, "the file of the password is empty\n")
+    assert not (tmp_path / "redis-password").exists()
+
+
+def made_by_compose(given: Path, kept: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the service ``password`` of the compose stack, here."""
+    stack = yaml.safe_load((ROOT / "deploy" / "docker-compose.yml").read_text(encoding="utf-8"))
+    [script] = stack["services"]["password"]["command"]
+    script = script.replace("$$", "$").replace("/run/secrets/redis_password", str(given))
+    return subprocess.run(
+        ["sh", "-ec", script.replace("/run/albireo", str(kept))], capture_output=True, text=True, timeout=10
+    )
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_redis_on_kubernetes_is_given_what_the_services_read(tmp_path: Path, end: bytes) -> None:
+    given, kept = tmp_path / "password", tmp_path / "auth.conf"
+    given.write_bytes(b'a \\ "secret"' + end)
+    manifest = (ROOT / "deploy" / "kubernetes" / "base" / "redis.yaml").read_text(encoding="utf-8")
+    [line] = re.findall(r"printf 'requirepass.*", manifest)
+    [probe] = re.findall(r'REDISCLI_AUTH=("\S.*?") redis-cli', manifest)
+    script = f"{line}; printf %s {probe}".replace("/run/albireo/redis/password", str(given))
+    done = subprocess.run(
+        ["sh", "-ec", script.replace("/tmp/auth.conf", str(kept))],
+        capture_output=True,
+        check=True,
+        timeout=10,
+    )
+    assert done.stdout.decode() == read_password(given)
+    assert kept.read_text(encoding="utf-8") == 'requirepass "a \\\\ \\"secret\\""\n'
