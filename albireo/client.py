@@ -12,6 +12,11 @@ from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_p
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
+KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+"""While a call is open, a gateway that is gone without a word is found within this and the time above.
+Gateways put up with a ping every 10 s."""
+
 Turn = tuple[str, str]
 """Role and content of one chat message."""
 
@@ -52,8 +57,15 @@ class Client:
     """One channel to a gateway. Calls raise grpc.RpcError; ``timeout`` is in seconds."""
 
     def __init__(self, target: str = DEFAULT_TARGET) -> None:
-        # By itself gRPC looks for a server that is gone less and less often, up to two minutes apart.
-        self._channel = grpc.insecure_channel(target, options=[("grpc.max_reconnect_backoff_ms", 2_000)])
+        options = [
+            # By itself gRPC looks for a server that is gone less and less often, up to two minutes apart.
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by itself, keepalive's or not
+            # By itself gRPC pings hardly at all where a client only listens.
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+        self._channel = grpc.insecure_channel(target, options=options)
         self._inference = inference_pb2_grpc.InferenceStub(self._channel)
         self._control = control_pb2_grpc.ControlStub(self._channel)
 

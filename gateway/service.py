@@ -42,6 +42,8 @@ MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
 MAX_HEALTH_WATCHERS = 64
+MIN_PING_MS = 10_000
+"""A client may ping so often while it has a call; more is taken for abuse, and its connection is closed."""
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
 
 
@@ -98,8 +100,8 @@ class Gateway:
                 ("grpc.so_reuseport", 0),
                 # Clients that are gone without a word are found within a minute.
                 ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
+                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
             ],
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(self._inference, self._server)
