@@ -12,7 +12,7 @@
 | plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
 | results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
 | group | string, expires | ``GroupInfo`` of the live worker group |
-| gpus | hash, expires | by rank: the ``Gpu`` that it computes on |
+| gpu | string, expires | the ``Gpu`` that a rank computes on, one key a rank |
 """
 
 from __future__ import annotations
@@ -69,6 +69,5 @@ class Keys:
     def group(self) -> str:
         return self._key("group", self.group_name)
 
-    @property
-    def gpus(self) -> str:
-        return self._key("gpus", self.group_name)
+    def gpu(self, rank: int) -> str:
+        return self._key("gpu", self.group_name, str(rank))

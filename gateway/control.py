@@ -80,10 +80,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             self._validator.check_model(request.model)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.get(self._keys.load)
-                pipe.hvals(self._keys.gpus)
-                data, gpus = cast("tuple[bytes | None, list[bytes]]", await pipe.execute())
+            group = self._follower.group
+            ranks = range(group.tp if group is not None else 0)
+            keys = [self._keys.load, *map(self._keys.gpu, ranks)]
+            data, *gpus = cast("list[bytes | None]", await self._redis.mget(keys))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -91,7 +91,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         if data is None:
             await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
         load = control.Load.FromString(data)
-        load.gpus.extend(sorted(map(control.Gpu.FromString, gpus), key=lambda gpu: gpu.rank))
+        load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
         return load
 
     async def GetStepStats(self, request: control.GetStepStatsRequest, context: Context) -> control.StepStats:

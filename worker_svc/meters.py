@@ -70,10 +70,7 @@ class WorkerMeters:
             pass
 
     def _announce(self) -> None:
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(self._keys.gpus, str(self._rank), self._reading.SerializeToString())
-            pipe.pexpire(self._keys.gpus, GPU_TTL_MS)
-            pipe.execute()
+        self._redis.set(self._keys.gpu(self._rank), self._reading.SerializeToString(), px=GPU_TTL_MS)
 
     def _told(self, name: str) -> float | None:
         reading = self._reading

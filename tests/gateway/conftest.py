@@ -46,13 +46,13 @@ class Backend:
     def announce_scheduler(self) -> None:
         self.redis.set(self.keys.lease, b"scheduler")
 
-    def announce_group(self, device: str = "cpu") -> None:
+    def announce_group(self, device: str = "cpu", tp: int = 1) -> None:
         info = log.GroupInfo(
             incarnation="w",
             max_model_len=1024,
             max_seqs=4,
             vocab_size=384,
-            tp=1,
+            tp=tp,
             device=device,
             eos_token_ids=[1],
         )

@@ -8,7 +8,7 @@ import pytest
 
 from albireo.bench_serve.gpus import SAMPLE_SECONDS, watched_gpus
 from albireo.v1 import control_pb2 as control
-from tests.gateway.conftest import Served
+from tests.gateway.conftest import Served, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -20,9 +20,11 @@ async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(served: Served) -
     async with watched_gpus(target) as none:
         await asyncio.sleep(1.5 * SAMPLE_SECONDS)
     assert [len(sample.gpus) for sample in none] == [0, 0]  # at the begin and at the end
-    for rank in (1, 0):
+    served.backend.announce_group(tp=2)
+    await eventually(lambda: served.gateway.follower.group.tp == 2)  # type: ignore[union-attr]
+    for rank in (2, 1, 0):  # the last group had three
         told = control.Gpu(rank=rank, watts=100 + rank, joules=5.0)
-        redis.hset(keys.gpus, str(rank), told.SerializeToString())
+        redis.set(keys.gpu(rank), told.SerializeToString())
     load = await served.control.GetLoad(control.GetLoadRequest(), timeout=5)
     assert [(gpu.rank, gpu.watts, gpu.HasField("utilization")) for gpu in load.gpus] == [
         (0, 100, False),
@@ -32,3 +34,6 @@ async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(served: Served) -
         await asyncio.sleep(1.5 * SAMPLE_SECONDS)
     assert len(samples) == 3
     assert [gpu.joules for gpu in samples[-1].gpus] == [5.0, 5.0]
+    redis.delete(keys.gpu(0))  # as its expiry does, whatever the other ranks tell
+    load = await served.control.GetLoad(control.GetLoadRequest(), timeout=5)
+    assert [gpu.rank for gpu in load.gpus] == [1]

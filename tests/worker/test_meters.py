@@ -53,16 +53,15 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
     assert 0.9 * KV_MEMORY < memory <= KV_MEMORY
     assert memory % blocks == 0
     assert told.values(catalogue.GPU_POWER) == {}
-    assert not connect(redis_url).exists(KEYS.gpus)
+    assert not connect(redis_url).exists(KEYS.gpu(3))
 
 
 def test_a_gpu_that_cannot_be_asked_still_says_which_it_is(redis_url: str) -> None:
     told = KeptTelemetry()
     meters(told, redis_url, StepWatch(), GpuReader(None, 3)).beat()  # no NVML: every question is an error
     client = connect(redis_url)
-    kept = client.hgetall(KEYS.gpus)
-    assert kept == {b"3": control.Gpu(rank=3).SerializeToString()}
-    assert 0 < client.pttl(KEYS.gpus) <= GPU_TTL_MS
+    assert client.get(KEYS.gpu(3)) == control.Gpu(rank=3).SerializeToString()
+    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_MS
     assert told.values(catalogue.GPU_ENERGY) == {}
     assert told.values(catalogue.STAGING_WAIT) == {(): 0}
 
