@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SMALL_MODEL_BYTES = 64 << 20
 """Below, a step's matrices are so small that a team of threads waits for one another more than it computes,
 and spins on cores that the other stages and tiers could use."""
+LAST_PORT = 65535
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -41,8 +42,7 @@ def run(settings: WorkerSettings) -> None:
     torch.set_num_threads(_threads(settings))
     health, told = None, OFF
     try:
-        # Each rank of a machine has its own port, from the given one upwards.
-        port = settings.metrics_port and settings.metrics_port + local_rank
+        port = _metrics_port(settings, local_rank)
         told = telemetry.start("worker", settings, host=settings.host, metrics_port=port, rank=rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         runner = _runner(settings, group, device)
@@ -63,6 +63,19 @@ def run(settings: WorkerSettings) -> None:
         told.shutdown()
     logging.shutdown()
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
+
+
+def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:
+    """Each rank of a machine has its own port, from the given one up. Raises ValueError past the last."""
+    if not settings.metrics_port:
+        return settings.metrics_port
+    port = settings.metrics_port + local_rank
+    if port > LAST_PORT:
+        raise ValueError(
+            f"ALBIREO_WORKER_METRICS_PORT: {settings.metrics_port} and the rank {local_rank} of this machine "
+            f"make {port}, past the last port, {LAST_PORT}"
+        )
+    return port
 
 
 def _threads(settings: WorkerSettings) -> int:

@@ -56,7 +56,7 @@ class OutputStage:
         self._spans.step(step.plan, timing, slots, finishes, self._ends.outputs)
 
     def close(self) -> None:
-        """No more steps come."""
+        """No more steps come. In the thread that puts them."""
         self._spans.close()
 
     def _append(self, plan: Plan, result: log.StepResult) -> None:

@@ -10,7 +10,6 @@ to the next by way of the host.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import uuid
 
@@ -18,7 +17,7 @@ import torch
 
 from albireo.keys import Keys
 from albireo.logs import Lease, connect, last_id
-from albireo.process import HealthServer, freeze_heap
+from albireo.process import HealthServer, freeze_heap, switch_quickly
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
 from worker_svc.gpu import GpuReader
@@ -35,9 +34,8 @@ logger = logging.getLogger(__name__)
 
 # One step running and one staged behind it: the ring of staging buffers is larger than that.
 QUEUE_SIZE = 2
-
-SWITCH_SECONDS = 50e-6
-"""Python lets a thread keep the interpreter for 5 ms by default, which is longer than a small step."""
+OUTPUT_SECONDS = 3.0
+"""How long a rank that stops waits for its output stage, which may be in the middle of an append."""
 
 
 class WorkerService:
@@ -91,8 +89,6 @@ class WorkerService:
             else:
                 self._run_overlapped(input_stage, output_stage)
         finally:
-            if output_stage is not None:
-                output_stage.close()
             if lease is not None:
                 lease.release()
 
@@ -100,11 +96,15 @@ class WorkerService:
         """This thread is the compute stage; it waits for nothing but staged steps."""
         freeze_heap()
         # The stages share an interpreter: one that computes must not wait long for one that has work.
-        sys.setswitchinterval(SWITCH_SECONDS)
+        switch_quickly()
         start_stage("input", lambda: self._stage(input_stage), self._stop)
-        start_stage("output", lambda: self._put_out(output_stage), self._stop)
-        while (step := self._staged.get()) is not None:
-            self._computed.put(self._compute(step))
+        output = start_stage("output", lambda: self._put_out(output_stage), self._stop)
+        try:
+            while (step := self._staged.get()) is not None:
+                self._computed.put(self._compute(step))
+        finally:
+            if self._stop.is_set():  # else this stage failed, and the other does not end
+                output.join(OUTPUT_SECONDS)
 
     def _run_in_turn(self, input_stage: InputStage, output_stage: OutputStage | None) -> None:
         for step in input_stage.steps():
@@ -113,6 +113,8 @@ class WorkerService:
             self._runner.feed_back(output)
             if output_stage is not None:
                 output_stage.put(computed, output)
+        if output_stage is not None:
+            output_stage.close()
 
     def _stage(self, input_stage: InputStage) -> None:
         _compute_alone()
@@ -126,6 +128,8 @@ class WorkerService:
             output = self._fetch(computed)
             if output_stage is not None:
                 output_stage.put(computed, output)
+        if output_stage is not None:
+            output_stage.close()
 
     def _compute(self, step: StagedStep) -> ComputedStep:
         """Launches one step (T3 and T4)."""

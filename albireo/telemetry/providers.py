@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -25,6 +24,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from albireo import __version__
 from albireo.histogram import Histogram
+from albireo.process import switch_quickly
 from albireo.settings import ServiceSettings
 from albireo.telemetry.catalogue import RESOURCE, Metric
 from albireo.telemetry.folded import Folded, FoldedPeriodicReader, FoldedPrometheusReader
@@ -37,9 +37,6 @@ EXPORT_SECONDS = 5
 SHUTDOWN_SECONDS = 3.0
 ATTRIBUTE_LENGTH = 256
 """Most characters of a span's attribute: a collector refuses a batch above its message size, all of it."""
-SWITCH_SECONDS = 50e-6
-"""Exports and scrapes run in threads beside the one that serves, which must not wait for the interpreter for
-the 5 ms that Python grants a thread by default."""
 
 
 class Exported(Telemetry):
@@ -51,7 +48,7 @@ class Exported(Telemetry):
         self, settings: ServiceSettings, *, host: str, metrics_port: int | None, attributes: dict[str, str]
     ) -> None:
         """Raises OSError where the port of the metrics cannot be had."""
-        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+        switch_quickly()  # exports and scrapes run in threads beside the one that serves
         resource = Resource.create(
             {
                 "service.version": __version__,
