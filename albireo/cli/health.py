@@ -13,9 +13,7 @@ from albireo.health import SERVICE_HELP, TIMEOUT_SECONDS, problem
 def health(
     target: Annotated[
         str,
-        typer.Argument(
-            envvar="ALBIREO_TARGET", help="Address of a gateway, scheduler or the first rank of a machine."
-        ),
+        typer.Argument(envvar="ALBIREO_TARGET", help="Gateway, scheduler or first rank of a machine."),
     ] = TARGET,
     service: Annotated[str, typer.Option(help=SERVICE_HELP)] = "",
     timeout: Annotated[float, typer.Option(min=0, help="Most seconds to wait.")] = TIMEOUT_SECONDS,
