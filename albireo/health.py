@@ -14,20 +14,24 @@ TIMEOUT_SECONDS = 3.0
 SERVICE_HELP = "What to ask about: empty is the whole service, `live` is whether its process answers."
 
 
-def problem(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
-    """Why ``target`` (host:port) does not serve, in a line; empty where it does.
+def status(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
+    """What ``target`` (host:port) says of itself: SERVING, NOT_SERVING, ... Raises grpc.RpcError.
 
     ``timeout``: seconds for the whole call, connecting included.
     """
     with grpc.insecure_channel(target) as channel:
-        try:
-            request = health_pb2.HealthCheckRequest(service=service)
-            status = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout).status
-        except grpc.RpcError as error:
-            return f"{target}: {error.code().name}: {error.details()}"
-    if status == health_pb2.HealthCheckResponse.SERVING:
-        return ""
-    return f"{target}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}"
+        request = health_pb2.HealthCheckRequest(service=service)
+        found = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout).status
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(found))
+
+
+def problem(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
+    """Why ``target`` does not serve, in a line; empty where it does."""
+    try:
+        found = status(target, service=service, timeout=timeout)
+    except grpc.RpcError as error:
+        return f"{target}: {error.code().name}: {error.details()}"
+    return "" if found == "SERVING" else f"{target}: {found}"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,16 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before we asked
         sys.exit("the supervisor is gone")
+
+
+def end(process: subprocess.Popen[bytes], *, seconds: float = 10.0) -> None:
+    """SIGTERM, and SIGKILL where it is still there after ``seconds``."""
+    process.terminate()
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=5)
 
 
 def stop_on_signals() -> threading.Event:

@@ -14,6 +14,8 @@ from pathlib import Path
 import redis
 from redis.exceptions import RedisError
 
+from albireo.process import end
+
 # The kernel's limit on the path of a Unix socket, with the closing NUL.
 _SOCKET_PATH_LIMIT = 107
 
@@ -102,10 +104,5 @@ class LocalRedis:
 
     def stop(self) -> None:
         """Stops the server; its data stays in the directory."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=5)
+        end(self._process)
         self._lock.close()

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import yaml
 
+from albireo.process import end
 from albireo.stack import free_port
 
 START_SECONDS = 20.0
@@ -80,12 +81,7 @@ class Prometheus:
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=5)
+            end(self._process)
 
     def _ready(self) -> bool:
         try:

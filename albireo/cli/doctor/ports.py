@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from albireo.cli.doctor.finding import Finding, failure, note, ok
+from albireo.health import status
 from albireo.settings import ServiceSettings
 
 HEALTH_SECONDS = 2.0
@@ -63,14 +63,10 @@ def check_port(variable: str, host: str, port: int) -> Finding:
 
 def _health(target: str) -> str | None:
     """What the service there says of itself, None where none speaks grpc.health.v1."""
-    with grpc.insecure_channel(target) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS
-            )
-        except grpc.RpcError:
-            return None
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+    try:
+        return status(target, timeout=HEALTH_SECONDS)
+    except grpc.RpcError:
+        return None
 
 
 def _owner(port: int) -> tuple[str, str]:
