@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -52,6 +52,14 @@ async def _run_one(
     return record
 
 
+def arrivals(rate: float, seed: int) -> Iterator[float]:
+    """When requests of a Poisson process of ``rate`` a second come, in seconds from its begin; endless."""
+    draw, due = random.Random(seed), 0.0
+    while True:
+        due += draw.expovariate(rate)
+        yield due
+
+
 async def run_load(
     target: str,
     requests: Sequence[api.GenerateRequest],
@@ -66,7 +74,6 @@ async def run_load(
 
     ``timeout``: seconds of each request.
     """
-    draw = random.Random(seed)
     places = asyncio.Semaphore(concurrency or len(requests))
     records: list[Record] = []
 
@@ -80,12 +87,11 @@ async def run_load(
 
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
-        due = time.perf_counter()
+        began, dues = time.perf_counter(), arrivals(rate, seed)
         for request in requests:
             if rate:
                 # By the clock, not one pause after another: what each oversleeps would lower the rate.
-                due += draw.expovariate(rate)
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                await asyncio.sleep(max(0.0, began + next(dues) - time.perf_counter()))
             await places.acquire()
             tasks.create_task(one(stub, request))
     return records

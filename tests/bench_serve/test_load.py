@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from albireo.bench_serve.load import Record, run_load
+from albireo.bench_serve.load import Record, arrivals, run_load
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 
@@ -80,9 +80,13 @@ async def test_arrivals_are_poisson_whether_or_not_answers_come() -> None:
     assert server.most > 50  # nobody waited for an answer
     sent = sorted(record.sent for record in records)
     assert (sent[-1] - sent[0]) == pytest.approx(count / rate, rel=0.25)
-    gaps = [after - before for before, after in itertools.pairwise(sent)]
+    dues = list(itertools.islice(arrivals(rate, 3), count))
+    gaps = [after - before for before, after in itertools.pairwise(dues)]
     # Gaps of a Poisson process vary as much as they are long; equal ones would not vary at all.
     assert 0.5 < statistics.stdev(gaps) / statistics.mean(gaps) < 2
+    # And so it was sent, however long the machine stood still once: by equal gaps half would be further off.
+    late = [at - due for at, due in zip(sent, dues, strict=True)]
+    assert statistics.median(late) - min(late) < 2 / rate
 
 
 async def test_failures_of_both_kinds_are_recorded() -> None:
