@@ -2,105 +2,81 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from albireo.v1 import inference_pb2 as api
-from gateway.refusal import cut, invalid, unsupported
+from gateway.chat_template import ChatTemplate
+from gateway.pretrained import check_directory, load_tokenizer, read_json
+from gateway.refusal import Refusal, cut, invalid
+from gateway.token_bytes import longest_token_bytes
 
-MAX_REASON = 256
-"""Most characters of what a template says, which may repeat a message of the client."""
+logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """Tokenizer and chat template of a directory in Hugging Face layout."""
+    """Tokenizer and chat template of a directory in Hugging Face layout. Its methods are thread-safe."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises OSError and ValueError for what is missing or malformed."""
-        config = _read(directory / "config.json")
-        self.architecture: str = (config.get("architectures") or ["unknown"])[0]
-        self.vocab_size = int(config["vocab_size"])
-        self.tokenizer = _tokenizer(directory / "tokenizer.json")
-        options = directory / "tokenizer_config.json"
-        self._options = _read(options) if options.exists() else {}
-        template = directory / "chat_template.jinja"
-        source = (
-            template.read_text(encoding="utf-8") if template.exists() else self._options.get("chat_template")
-        )
-        if isinstance(source, list):  # several named templates
-            source = {entry["name"]: entry["template"] for entry in source}.get("default")
-        self._template = None if source is None else _environment().from_string(source)
+        """Raises OSError and ValueError, in one line, for what is missing or malformed."""
+        check_directory(directory)
+        self.vocab_size = _vocab_size(directory / "config.json")
+        pretrained = load_tokenizer(directory)
+        self.tokenizer: Tokenizer = pretrained.backend_tokenizer
+        self._template = ChatTemplate(pretrained)
+        self._clean = None
+        # As transformers: it only makes sense, and is only done, for other kinds than BPE.
+        if pretrained.clean_up_tokenization_spaces and not isinstance(self.tokenizer.model, BPE):
+            logger.warning("clean_up_tokenization_spaces: done by Detokenize, not in texts that stream")
+            self._clean = pretrained.clean_up_tokenization
+        self.longest_token_bytes = longest_token_bytes(self.tokenizer)
+        """Most UTF-8 bytes of text that one id stands for; None: not bounded."""
+        beyond = self.tokenizer.get_vocab_size() - self.vocab_size
+        if beyond > 0:
+            logger.warning(
+                "%s: the tokenizer has %d ids that the model has not (vocab_size %d); texts with them are refused",
+                directory,
+                beyond,
+                self.vocab_size,
+            )
 
     @property
     def chats(self) -> bool:
-        return self._template is not None
+        return self._template.exists
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly)."""
+    def encode(self, text: str, *, special: bool = True, field: str = "text") -> list[int]:
+        """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly).
+
+        Raises Refusal that names ``field`` for a text with a token that the model lacks.
+        """
         # The batch calls, unlike `encode` and `decode`, let go of the interpreter lock.
         ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
+        if max(ids, default=0) >= self.vocab_size:
+            raise self._beyond(next(token for token in ids if token >= self.vocab_size), field)
         return ids
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
         [text] = self.tokenizer.decode_batch([ids], skip_special_tokens=skip_special_tokens)
-        return str(text)
+        return str(self._clean(text) if self._clean else text)
 
     def encode_chat(self, messages: Sequence[api.ChatMessage], field: str) -> list[int]:
         """Ids of a conversation and the beginning of the answer. Raises Refusal that names ``field``."""
-        if self._template is None:
-            raise unsupported(field, "this checkpoint has no chat template")
-        if not messages:
-            raise invalid(f"{field}.messages", "empty")
-        try:
-            text = self._template.render(
-                messages=[{"role": m.role, "content": m.content} for m in messages],
-                add_generation_prompt=True,
-                bos_token=_token_text(self._options.get("bos_token")),
-                eos_token=_token_text(self._options.get("eos_token")),
-            )
-        except TemplateError as error:
-            raise invalid(
-                f"{field}.messages", f"the chat template refuses them: {cut(str(error), MAX_REASON)}"
-            ) from error
         # Templates write their own special tokens.
-        return self.encode(text, special=False)
+        return self.encode(self._template.render(messages, field), special=False, field=field)
+
+    def _beyond(self, token: int, field: str) -> Refusal:
+        name = cut(self.tokenizer.id_to_token(token))
+        return invalid(
+            field, f"token {token}, {name!r}, is not below the model's vocabulary, {self.vocab_size}"
+        )
 
 
-def _tokenizer(path: Path) -> Tokenizer:
-    text = path.read_text(encoding="utf-8")
-    try:
-        return Tokenizer.from_str(text)
-    except Exception as error:  # the library raises nothing more precise
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return value
-
-
-def _token_text(token: Any) -> str:
-    """Configs name a special token by its text, or by a record that has it."""
-    return str(token["content"] if isinstance(token, dict) else token or "")
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """The environment that Hugging Face templates are written for; templates are not trusted."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-
-    def refuse(message: str) -> NoReturn:
-        raise TemplateError(message)
-
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    return environment
+def _vocab_size(path: Path) -> int:
+    size = read_json(path).get("vocab_size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"{path}: vocab_size is {size!r}; must be a positive whole number")
+    return size

@@ -30,6 +30,7 @@ from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.observation import Observer
 from gateway.places import Places
+from gateway.pretrained import keep_torch_out
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -187,6 +188,7 @@ async def _serve(settings: GatewaySettings, told: Telemetry) -> None:
 def run(settings: GatewaySettings) -> None:
     """Serves the API until it is told to stop."""
     setup_logging("gateway", settings.log_level, settings.log_format)
+    keep_torch_out()
     told = OFF
     try:
         told = telemetry.start("gateway", settings, host=settings.host, metrics_port=settings.metrics_port)

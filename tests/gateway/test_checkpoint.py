@@ -41,7 +41,8 @@ def rendered(checkpoint: Checkpoint, content: str = "hi", role: str = "user") ->
 
 
 def test_special_tokens_come_by_text_or_as_a_record(checkpoint: Callable[..., Checkpoint]) -> None:
-    options = {"bos_token": {"content": "<|bos|>"}, "eos_token": "<|end|>", "chat_template": TEMPLATE}
+    record = {"__type": "AddedToken", "content": "<|bos|>", "special": True}
+    options = {"bos_token": record, "eos_token": "<|end|>", "chat_template": TEMPLATE}
     assert rendered(checkpoint(**options)) == "<|bos|>user:hi<|end|>"
     assert rendered(checkpoint(chat_template=TEMPLATE)) == "user:hi"
 

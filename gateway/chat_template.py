@@ -1,0 +1,53 @@
+"""Conversations become text by the checkpoint's own chat template, as transformers renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateSyntaxError
+
+from albireo.v1 import inference_pb2 as api
+from gateway.pretrained import one_line
+from gateway.refusal import cut, invalid, unsupported
+
+MAX_REASON = 256
+"""Most characters of what a template says, which may repeat a message of the client."""
+MAX_MESSAGES = 4096
+"""Most messages of a conversation: a template takes microseconds a message, whatever is in it."""
+
+
+class ChatTemplate:
+    """The default template of a tokenizer, if it has one. Thread-safe."""
+
+    def __init__(self, pretrained: Any) -> None:
+        """``pretrained``: a tokenizer of transformers. Raises ValueError for a template that is none."""
+        self._pretrained = pretrained
+        template = pretrained.chat_template
+        # Of several named ones, transformers takes this where a conversation has no tools.
+        self.exists = "default" in template if isinstance(template, dict) else template is not None
+        if self.exists:
+            try:
+                self._render([{"role": "user", "content": ""}])
+            except TemplateSyntaxError as error:
+                raise ValueError(f"{pretrained.name_or_path}: chat template: {one_line(error)}") from error
+            except Exception:  # noqa: BLE001, S110 - it may refuse this one; that it compiles is what counts
+                pass
+
+    def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
+        """The conversation and the beginning of the answer. Raises Refusal that names ``field``."""
+        if not self.exists:
+            raise unsupported(field, "this checkpoint has no chat template")
+        if not messages:
+            raise invalid(f"{field}.messages", "empty")
+        if len(messages) > MAX_MESSAGES:
+            raise invalid(f"{field}.messages", f"{len(messages)}; at most {MAX_MESSAGES}")
+        try:
+            return self._render([{"role": m.role, "content": m.content} for m in messages])
+        except Exception as error:  # a template is a program: whatever it raises, it is about the messages
+            reason = cut(f"{error}" or type(error).__name__, MAX_REASON)
+            raise invalid(f"{field}.messages", f"the chat template refuses them: {reason}") from error
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        text: str = self._pretrained.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
