@@ -52,8 +52,10 @@ class Branch:
         self._cached: int | None = None
         self.sent = 0  # tokens
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were taken; 0: none were
-        self._detokenizer = Detokenizer(vocabulary)
-        self._stop = StopFinder(request.stops)
+        self._vocabulary = vocabulary
+        self._detokenizer = Detokenizer(vocabulary, request.prompt)
+        self._stop = StopFinder(request.stops, include=request.include_stop)
+        self._end_token: int | None = None  # the end or stop token that was drawn
         self.done = False  # its last event has been taken
         self.stopped_early = False  # a stop string was found: the scheduler does not know yet
 
@@ -93,6 +95,8 @@ class Branch:
                 self._logprobs.append(logprobs)
             if finish:
                 self._final = Finish(finish)
+            if finish == Finish.STOP:
+                self._end_token = token
         self._wake.set()
 
     def end(self, reason: Finish) -> None:
@@ -112,7 +116,7 @@ class Branch:
         logprobs, self._logprobs = self._logprobs, []
         text = self._text(ids)
         if self.over and self._stop.found is None:
-            text += self._rest()
+            text += self._rest(len(ids))
         events = []
         if ids or text:
             tokens = api.Tokens(
@@ -128,30 +132,42 @@ class Branch:
         elif isinstance(final, Failure):
             events.append(final.event(self.index if self._request.n > 1 else None))
         elif final is not None:
-            events.append(self._finished(final, last=ids[-1] if ids else None))
+            events.append(self._finished(final))
         self.done = final is not None or self._stop.found is not None
         return events
 
     def _text(self, ids: list[int]) -> str:
         """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
-        early = min(max(0, self._request.sampling.min_tokens - self.sent), len(ids))
-        text = self._detokenizer.push(ids[:early])  # a stop string in the first min_tokens is just text
+        told = ids[:-1] if ids and self._ends_silently() else ids
         if not self._request.stops:
-            return text + self._detokenizer.push(ids[early:])
-        for index in range(early, len(ids)):
-            text += self._stop.push(self._detokenizer.push([ids[index]]))
+            return self._detokenizer.push(told)
+        parts = []
+        for index, token in enumerate(told):
+            counts = self._counts(index + 1)
+            if token in self._vocabulary.special:
+                name = self._vocabulary.text(token)
+                parts.append(self._stop.push(name, counts=counts, hidden=True))
+            else:
+                parts.append(self._stop.push(self._detokenizer.push([token]), counts=counts))
             if self._stop.found is not None:
                 del ids[index + 1 :]
                 break
-        return text
+        return "".join(parts)
 
-    def _rest(self) -> str:
-        text = self._stop.push(self._detokenizer.flush())
+    def _ends_silently(self) -> bool:
+        """Whether the last token has no text: the model's end, and stop tokens unless they are asked for."""
+        wanted = self._request.include_stop and self._end_token in self._request.sampling.stop_ids
+        return self._end_token is not None and not wanted
+
+    def _counts(self, new: int) -> bool:
+        """Whether a stop string may end with the ``new``-th token that has not been sent."""
+        return self.sent + new > self._request.sampling.min_tokens
+
+    def _rest(self, new: int) -> str:
+        text = self._stop.push(self._detokenizer.flush(), counts=self._counts(new))
         return text if self._stop.found is not None else text + self._stop.flush()
 
-    def _finished(
-        self, reason: Finish, *, stop: str | None = None, last: int | None = None
-    ) -> api.GenerateEvent:
+    def _finished(self, reason: Finish, *, stop: str | None = None) -> api.GenerateEvent:
         usage = api.Usage(
             prompt_tokens=len(self._request.prompt),
             cached_prompt_tokens=self.cached,
@@ -160,6 +176,6 @@ class Branch:
         finished = api.Finished(reason=finish_name(reason), usage=usage, index=self.index)
         if stop is not None:
             finished.stop = stop
-        elif reason is Finish.STOP and last is not None:
-            finished.stop_token_id = last
+        elif reason is Finish.STOP and self._end_token is not None:
+            finished.stop_token_id = self._end_token
         return api.GenerateEvent(finished=finished)

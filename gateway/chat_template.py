@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from jinja2 import TemplateSyntaxError
 from albireo.v1 import inference_pb2 as api
 from gateway.pretrained import one_line
 from gateway.refusal import cut, invalid, unsupported
+
+logger = logging.getLogger(__name__)
 
 MAX_REASON = 256
 """Most characters of what a template says, which may repeat a message of the client."""
@@ -31,8 +34,8 @@ class ChatTemplate:
                 self._render([{"role": "user", "content": ""}])
             except TemplateSyntaxError as error:
                 raise ValueError(f"{pretrained.name_or_path}: chat template: {one_line(error)}") from error
-            except Exception:  # noqa: BLE001, S110 - it may refuse this one; that it compiles is what counts
-                pass
+            except Exception:  # it may refuse this one; that it compiles is what counts
+                logger.debug("the chat template refuses an empty message", exc_info=True)
 
     def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
         """The conversation and the beginning of the answer. Raises Refusal that names ``field``."""

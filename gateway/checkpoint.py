@@ -38,7 +38,7 @@ class Checkpoint:
         beyond = self.tokenizer.get_vocab_size() - self.vocab_size
         if beyond > 0:
             logger.warning(
-                "%s: the tokenizer has %d ids that the model has not (vocab_size %d); texts with them are refused",
+                "%s: the tokenizer has %d ids beyond the model's vocab_size, %d; texts with them are refused",
                 directory,
                 beyond,
                 self.vocab_size,

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, as transformers loads it: without torch, without the network, without its code."""
+"""A checkpoint's tokenizer, as transformers loads it: without torch, the network, or code it brings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def keep_torch_out() -> None:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The fast tokenizer (``TokenizersBackend``) of a directory. Raises OSError and ValueError in one line."""
+    """The fast tokenizer (``TokenizersBackend``) of a directory. Raises OSError and ValueError, one line."""
     check_directory(directory)
     names = {path.name for path in directory.iterdir()}
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:

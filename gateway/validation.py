@@ -32,6 +32,7 @@ class ValidRequest:
     priority: int
     n: int
     tenant: str
+    include_stop: bool = False
 
 
 class Validator:
@@ -70,6 +71,7 @@ class Validator:
             priority=request.priority,
             n=branches_of(request.sampling),
             tenant=request.tenant or DEFAULT_TENANT,
+            include_stop=request.sampling.include_stop,
         )
 
     def tokenize(self, request: api.TokenizeRequest) -> list[int]:

@@ -25,12 +25,18 @@ END = 1
 class Scene(TokenStream):
     """A stream, the names of its branches that stop strings ended, and the first branch's end of it."""
 
-    def __init__(self, *stops: str, min_tokens: int = 0, n: int = 1) -> None:
+    def __init__(
+        self,
+        *stops: str,
+        min_tokens: int = 0,
+        n: int = 1,
+        stop_ids: tuple[int, ...] = (),
+        include_stop: bool = False,
+    ) -> None:
         self.stopped: list[str] = []
-        sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens)
-        super().__init__(
-            ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default"), VOCABULARY, self.stopped.append
-        )
+        sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens, stop_ids=stop_ids)
+        request = ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default", include_stop)
+        super().__init__(request, VOCABULARY, self.stopped.append)
 
     def __getitem__(self, index: int) -> Branch:
         return list(self.branches.values())[index]
@@ -96,6 +102,50 @@ async def test_an_end_token_is_told_and_has_no_text() -> None:
     assert text_of(events) == "yes"
     assert events[-1].finished.stop_token_id == END
     assert events[-1].finished.WhichOneof("matched") == "stop_token_id"
+
+
+@pytest.mark.parametrize("stops", [(), ("never",)])
+@pytest.mark.parametrize("include_stop", [False, True])
+async def test_the_token_that_ends_a_stream_has_no_text(stops: tuple[str, ...], include_stop: bool) -> None:
+    """Not the model's end, though it be an ordinary token; not a stop token's, unless it is asked for."""
+    *ids, last = TINY.encode("yes!")
+    end = Scene(*stops, include_stop=include_stop)
+    end.push_all([*ids, last], Finish.STOP)
+    stop = Scene(*stops, include_stop=include_stop, stop_ids=(last,))
+    stop.push_all([*ids, last], Finish.STOP)
+    for stream, text in ((end, "yes"), (stop, "yes!" if include_stop else "yes")):
+        events = await rest(stream)
+        assert list(events[0].tokens.ids) == [*ids, last]
+        assert text_of(events) == text
+        assert events[-1].finished.stop_token_id == last
+
+
+@pytest.mark.parametrize(("include_stop", "text"), [(False, "1234"), (True, "1234st")])
+async def test_the_text_ends_before_or_after_the_stop_string(include_stop: bool, text: str) -> None:
+    stream = Scene("st", include_stop=include_stop)
+    stream.push_all(TINY.encode("1234st5678"))
+    assert text_of(await rest(stream)) == text
+
+
+async def test_the_text_of_a_special_token_is_a_stop_string() -> None:
+    """It is compared before special tokens are dropped, and dropped all the same."""
+    user = TINY.tokenizer.token_to_id("<|user|>")
+    stream, ids = Scene("!<|user|>"), TINY.encode("no! yes!")
+    stream.push_all([user, *ids, user, *ids])
+    events = await rest(stream)
+    assert [token for event in events for token in event.tokens.ids] == [user, *ids, user]
+    assert (text_of(events), events[-1].finished.stop) == ("no! yes", "!<|user|>")
+
+
+async def test_a_stop_string_may_begin_within_min_tokens() -> None:
+    """It ends with the first token after them, as in vLLM's detokenizer."""
+    ids = TINY.encode("1234")
+    assert len(ids) == 4
+    stream = Scene("234", "12", min_tokens=3)
+    stream.push_all([*ids, *ids])
+    events = await rest(stream)
+    assert (text_of(events), events[-1].finished.stop) == ("1", "234")
+    assert [token for event in events for token in event.tokens.ids] == ids
 
 
 async def test_logprobs_come_one_an_id() -> None:
