@@ -75,6 +75,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             dtype=group.dtype,
             tp=group.tp,
             device=group.device,
+            default_sampling=self._validator.sampling_defaults,
         )
 
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:

@@ -68,7 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a file. Raises OSError and ValueError that name the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: not a JSON object")

@@ -33,20 +33,28 @@ NOT_ZERO = ("top_p", "typical_p")
 class SamplingValidator:
     """Checks the options of requests to one model."""
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, defaults: api.SamplingOptions | None = None) -> None:
+        """``defaults``: the checkpoint's, for what a client leaves open."""
         self._vocab_size = vocab_size
+        self.defaults = defaults or api.SamplingOptions()
 
-    def params(self, options: api.SamplingOptions, room: int, eos_ids: Collection[int]) -> SamplingParams:
+    def params(self, given: api.SamplingOptions, room: int, eos_ids: Collection[int]) -> SamplingParams:
         """Raises Refusal. ``room``: new tokens that the context leaves; ``eos_ids``: the model's end tokens.
 
-        Controls that are not set take the defaults of :class:`SamplingParams`, which are those that the API
-        documents; max_tokens, temperature and seed alone have others, or none, there.
+        Controls that neither the client nor the checkpoint sets take the defaults of
+        :class:`SamplingParams`, which are those that the API documents; max_tokens, temperature and seed
+        alone have others, or none, there.
         """
-        given: dict[str, float] = {}
+        options = api.SamplingOptions()
+        options.CopyFrom(self.defaults)
+        options.MergeFrom(given)
+        if not given.HasField("max_tokens"):
+            options.max_tokens = min(self.defaults.max_tokens or DEFAULT_MAX_TOKENS, room)
+        values: dict[str, float] = {}
         for name in RANGES:
             if options.HasField(name):
-                given[name] = _in_range(name, getattr(options, name))
-        max_tokens = options.max_tokens if options.HasField("max_tokens") else min(DEFAULT_MAX_TOKENS, room)
+                values[name] = in_range(name, getattr(options, name))
+        max_tokens = options.max_tokens
         if not 1 <= max_tokens <= room:
             raise invalid(
                 "sampling.max_tokens", f"{max_tokens}; must be 1 to {room}, what the context leaves"
@@ -56,7 +64,7 @@ class SamplingValidator:
         if options.top_k >= 2**31:
             raise invalid("sampling.top_k", "must be below 2^31")
         params = SamplingParams(
-            **given,
+            **values,
             max_tokens=max_tokens,
             min_tokens=options.min_tokens,
             # More than there are is all of them, which is what off means.
@@ -88,7 +96,7 @@ class SamplingValidator:
 
     def _biases(self, biases: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
         ids = self._ids("logit_bias", biases, MAX_TOKEN_IDS)
-        return tuple((token, _in_range("logit_bias", biases[token], BIAS_RANGE)) for token in sorted(ids))
+        return tuple((token, in_range("logit_bias", biases[token], BIAS_RANGE)) for token in sorted(ids))
 
     def _check_something_is_left(self, params: SamplingParams, eos_ids: Collection[int]) -> None:
         """Whatever the logits are, there must be a token to draw."""
@@ -133,7 +141,8 @@ def _logprobs(options: api.SamplingOptions, name: str) -> int:
     return count
 
 
-def _in_range(name: str, value: float, bounds: tuple[float, float] | None = None) -> float:
+def in_range(name: str, value: float, bounds: tuple[float, float] | None = None) -> float:
+    """``value``, if it may be that of the option (or lies in ``bounds``). Raises Refusal."""
     low, high = bounds or RANGES[name]
     if not (math.isfinite(value) and low <= value <= high):
         raise invalid(f"sampling.{name}", f"{value:g}; must be {low:g} to {high:g}")

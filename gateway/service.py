@@ -31,6 +31,7 @@ from gateway.inference import InferenceService
 from gateway.observation import Observer
 from gateway.places import Places
 from gateway.pretrained import keep_torch_out
+from gateway.sampling_defaults import sampling_defaults
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -59,7 +60,8 @@ class Gateway:
         # Connections of its own: many submissions at once must not keep it from the log.
         self._log_redis = _client(settings.redis_address, connections=2)
         keys = Keys(settings.model_name, settings.group)
-        validator = Validator(settings.model_name, checkpoint)
+        defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
+        validator = Validator(settings.model_name, checkpoint, defaults)
         submitter = Submitter(
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -19,6 +19,10 @@ class GatewaySettings(ServiceSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     model: Path = Field(description="Directory of the checkpoint: its tokenizer and chat template.")
+    generation_config: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: sampling that a client leaves open is that of generation_config.json; none: not.",
+    )
     max_queue: int = Field(1024, ge=1, description="Most requests that wait for a slot; more are refused.")
     max_streams: int = Field(4096, ge=1, description="Most calls of Generate and WatchSteps at once.")
     max_message_mib: int = Field(4, ge=1, le=256, description="Largest message that is taken, in MiB.")

@@ -38,10 +38,17 @@ class ValidRequest:
 class Validator:
     """Checks requests against one model."""
 
-    def __init__(self, model_name: str, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, model_name: str, checkpoint: Checkpoint, defaults: api.SamplingOptions | None = None
+    ) -> None:
+        """``defaults``: sampling that a client leaves open."""
         self._model_name = model_name
         self._checkpoint = checkpoint
-        self._sampling = SamplingValidator(checkpoint.vocab_size)
+        self._sampling = SamplingValidator(checkpoint.vocab_size, defaults)
+
+    @property
+    def sampling_defaults(self) -> api.SamplingOptions:
+        return self._sampling.defaults
 
     def check_model(self, model: str) -> None:
         """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
