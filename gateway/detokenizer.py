@@ -43,12 +43,12 @@ class Vocabulary:
         kinds = _kinds(decoder)
         _check(kinds)
         self._bytes = _byte_of_letter() if kinds == ["ByteLevel"] else {}
-        self._falls_back = "ByteFallback" in kinds
+        self.falls_back = "ByteFallback" in kinds
         # A byte-level decoder makes one replacement character of what can begin no character (Unicode's
         # "maximal subpart"), as Rust's from_utf8_lossy and Python's "replace" do.
         self.errors = "replace" if self._bytes else "albireo.replace_each"
         # Decoders drop a space that their tokenizer puts before every text.
-        self.drops_space = self._falls_back and tokenizer.decoder.decode(["<0x20>"]) == ""
+        self.drops_space = self.falls_back and tokenizer.decoder.decode(["<0x20>"]) == ""
         self._anchor = None if self._bytes else self._some_text()
         self._pieces: dict[int, Piece] = {}
 
@@ -77,7 +77,7 @@ class Vocabulary:
                 return bytes(self._bytes[letter] for letter in name)
             except KeyError:  # an added token that is written as it is
                 return bytes(name.encode())
-        if self._falls_back and (byte := _BYTE_TOKEN.fullmatch(name)):
+        if self.falls_back and (byte := _BYTE_TOKEN.fullmatch(name)):
             return bytes.fromhex(byte[1])
         if self._anchor is None:
             return self.first(token)
