@@ -1,0 +1,55 @@
+"""Tokens that the tokenizer has and the model has not are refused before they can reach it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import grpc
+import pytest
+
+from albireo.v1 import inference_pb2 as api
+from gateway.checkpoint import Checkpoint
+from gateway.refusal import Refusal
+from gateway.validation import Validator
+from tests.robustness.checkpoints_made import CONFIG, OPTIONS, chat, checkpoint
+
+ADDED = {"<tool>": 384, "<far>": 100_000}
+
+
+@pytest.fixture
+def validator(tmp_path: Path) -> Validator:
+    return Validator("m", Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED)))
+
+
+@pytest.mark.parametrize("token", ADDED)
+def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, validator: Validator) -> None:
+    conversation = api.Chat(messages=chat(f"use {token} now"))
+    for field, call in (
+        ("text", lambda: validator.generate(api.GenerateRequest(text=f"use {token}"), 100, ())),
+        ("chat", lambda: validator.generate(api.GenerateRequest(chat=conversation), 100, ())),
+        ("text", lambda: validator.tokenize(api.TokenizeRequest(text=token))),
+        ("chat", lambda: validator.tokenize(api.TokenizeRequest(chat=conversation))),
+    ):
+        with pytest.raises(Refusal) as raised:
+            call()
+        assert raised.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert raised.value.message.startswith(f"{field}: token ")
+        assert repr(token) in raised.value.message
+
+
+def test_other_texts_are_served_and_the_start_warns_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED))
+    assert len(made.encode("use a tool")) > 3
+    [record] = caplog.records
+    assert f"beyond the model's vocab_size, {CONFIG['vocab_size']}" in record.getMessage()
+
+
+def test_a_token_that_the_template_writes_is_found_too(tmp_path: Path) -> None:
+    options = {**OPTIONS, "chat_template": "<tool>{{ messages[0].content }}"}
+    made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED, tokenizer_config__json=options))
+    with pytest.raises(Refusal, match="chat: token 384, '<tool>'"):
+        made.encode_chat(chat("hi"), "chat")
