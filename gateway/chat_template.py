@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 MAX_REASON = 256
 """Most characters of what a template says, which may repeat a message of the client."""
-MAX_MESSAGES = 4096
-"""Most messages of a conversation: a template takes microseconds a message, whatever is in it."""
 
 
 class ChatTemplate:
@@ -43,8 +41,6 @@ class ChatTemplate:
             raise unsupported(field, "this checkpoint has no chat template")
         if not messages:
             raise invalid(f"{field}.messages", "empty")
-        if len(messages) > MAX_MESSAGES:
-            raise invalid(f"{field}.messages", f"{len(messages)}; at most {MAX_MESSAGES}")
         try:
             return self._render([{"role": m.role, "content": m.content} for m in messages])
         except Exception as error:  # a template is a program: whatever it raises, it is about the messages

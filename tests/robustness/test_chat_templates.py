@@ -94,9 +94,3 @@ async def test_an_error_in_a_template_leaves_no_traceback(
                 await call
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "Traceback" not in caplog.text
-
-
-def test_a_conversation_is_bounded(tmp_path: Path) -> None:
-    made = Checkpoint(checkpoint(tmp_path))
-    with pytest.raises(Refusal, match=r"chat\.messages: 100000; at most"):
-        made.encode_chat(chat(*[""] * 100_000), "chat")
