@@ -128,7 +128,9 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
     second.renew()
 
 
-def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1) -> str:
+def submit(
+    client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1, gateway: str = "g"
+) -> str:
     entry = codec.submission_to_bytes(Submission(request_id, (1, 2), SamplingParams(max_tokens=1, seed=0)))
     keys = [
         KEYS.request(request_id),
@@ -138,13 +140,18 @@ def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int =
         KEYS.lease,
         KEYS.group,
         KEYS.serving,
+        KEYS.gateway(gateway),
     ]
-    verdict = client.eval(SUBMIT, len(keys), *keys, digest, entry, str(bound), "60000", str(n))
+    cancellation = codec.cancellation_to_bytes(request_id)
+    arguments = (digest, entry, str(bound), "60000", str(n), gateway, cancellation, KEYS.gateway(""))
+    verdict = client.eval(SUBMIT, len(keys), *keys, *arguments)
     assert isinstance(verdict, list)
     return str(verdict[0].decode())
 
 
 def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.Redis) -> None:
+    assert submit(client, "a") == "no_gateway"
+    client.set(KEYS.gateway("g"), b"")
     assert submit(client, "a") == "no_scheduler"
     assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
     assert submit(client, "a") == "no_group"
