@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from albireo.keys import Keys
 from albireo.redis_errors import Trouble, moved, trouble
-from albireo.scripts import ANNOUNCE, APPEND, DEPART, OPEN_EPOCH, RELEASE, TAKE
+from albireo.scripts import ANNOUNCE, APPEND, DEPART, OPEN_EPOCH, RELEASE, RENEW, TAKE
 from albireo.v1 import log_pb2 as log
 
 FIELD = b"e"
@@ -144,29 +144,36 @@ class StepLog:
 class Lease:
     """An expiring key that holds our value: the scheduler's tenure, or the announcement of a group."""
 
-    def __init__(self, client: redis.Redis, key: str, value: bytes, *, ttl: float) -> None:
+    def __init__(self, client: redis.Redis, key: str, value: bytes, *, ttl: float, epoch_key: str) -> None:
         """``ttl``: seconds after which an owner that stopped renewing is taken for dead."""
         self._client = client
-        self._key = key
+        self._keys = (key, epoch_key)
         self._value = value
         self._ttl_ms = int(ttl * 1000)
+        self._epoch = 0  # the last that was opened, when we last looked
 
     def acquire(self) -> bool:
         """Takes the key if nobody else holds it."""
-        return bool(self._client.eval(TAKE, 1, self._key, self._value, str(self._ttl_ms)))
+        return bool(self._client.eval(TAKE, 1, self._keys[0], self._value, str(self._ttl_ms)))
 
     def renew(self) -> None:
-        """Raises Fenced when the key is another's.
+        """Raises Fenced when the key is another's, or when it is gone together with the logs.
 
-        One that has expired is taken again: no lease can be renewed while Redis stands still, and whoever had
-        it in between has left an epoch in the logs, which fence us.
+        One that has run out is taken again: no lease can be renewed while Redis stands still. Whoever had it
+        in between has left an epoch in the logs, which fence us.
         """
-        if not ride_out(self._client, self.acquire):
-            raise Fenced(f"{self._key} was lost")
+        epoch = cast("int", ride_out(self._client, self._renew))
+        if epoch < 0:
+            raise Fenced(f"{self._keys[0]} was lost")
+        self._epoch = epoch
+
+    def _renew(self) -> object:
+        arguments = (self._value, str(self._ttl_ms), str(self._epoch))
+        return self._client.eval(RENEW, 2, *self._keys, *arguments)
 
     def release(self) -> None:
         """Gives the key back, if it is still ours."""
-        self._client.eval(RELEASE, 1, self._key, self._value)
+        self._client.eval(RELEASE, 1, self._keys[0], self._value)
 
 
 def announce(client: redis.Redis, key: str, value: bytes, *, ttl: float) -> None:

@@ -134,6 +134,19 @@ return holder and 2 or 1
 """
 """Takes an expiring key, or keeps it alive: 0 where another holds it, 1 where nobody did, 2 where we did."""
 
+RENEW: Final = """
+-- KEYS key epoch   ARGV value ttl_ms least_epoch
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return -1 end
+local epoch = tonumber(redis.call('GET', KEYS[2]) or '0')
+-- It has run out and nobody took it. But where epochs are counted anew, the logs that we know are gone.
+if not holder and epoch < tonumber(ARGV[3]) then return -1 end
+redis.call('DEL', KEYS[1])  -- as above
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return epoch
+"""
+"""Keeps an expiring key alive, or takes it again: the epoch opened last, or -1 where the key is lost."""
+
 ANNOUNCE: Final = (
     _WITHIN_ANY_LIMIT
     + """

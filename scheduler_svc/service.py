@@ -64,7 +64,13 @@ class SchedulerService:
         self._keys = Keys(settings.model_name, settings.group)
         self._redis = connect(settings.redis_address)
         self._lease_value = f"scheduler-{time.time_ns():x}-{id(self):x}".encode()
-        self._lease = Lease(self._redis, self._keys.lease, self._lease_value, ttl=settings.lease_seconds)
+        self._lease = Lease(
+            self._redis,
+            self._keys.lease,
+            self._lease_value,
+            ttl=settings.lease_seconds,
+            epoch_key=self._keys.epoch,
+        )
         self._plans = StepLog(self._redis, self._keys.plans, keep=settings.log_entries)
         self._group: log.GroupInfo | None = None
         self._group_watch = GroupWatch(self._redis, self._keys.group)

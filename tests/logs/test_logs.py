@@ -61,7 +61,7 @@ def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: r
 
 def test_a_writer_of_a_closed_epoch_is_refused(client: redis.Redis) -> None:
     plans = StepLog(client, KEYS.plans, keep=100)
-    lease = Lease(client, KEYS.lease, b"me", ttl=10)
+    lease = Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch)
     assert lease.acquire()
     first, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     plans.append(EntryId(first, 1), b"p")
@@ -105,7 +105,7 @@ def test_opening_an_epoch_needs_the_lease(client: redis.Redis) -> None:
 
 
 def test_an_epoch_begins_after_what_lies_in_the_inbox(client: redis.Redis) -> None:
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     old = client.xadd(KEYS.inbox, {b"e": codec.cancellation_to_bytes("a")})
     client.set(KEYS.waiting, 7)
     _, begin = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
@@ -116,7 +116,8 @@ def test_an_epoch_begins_after_what_lies_in_the_inbox(client: redis.Redis) -> No
 
 
 def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
-    first, second = Lease(client, KEYS.lease, b"1", ttl=0.2), Lease(client, KEYS.lease, b"2", ttl=5)
+    first = Lease(client, KEYS.lease, b"1", ttl=0.2, epoch_key=KEYS.epoch)
+    second = Lease(client, KEYS.lease, b"2", ttl=5, epoch_key=KEYS.epoch)
     assert first.acquire()
     assert not second.acquire()
     first.renew()
@@ -126,6 +127,20 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
         first.renew()
     first.release()  # not ours any more: nothing happens
     second.renew()
+
+
+def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(client: redis.Redis) -> None:
+    lease = Lease(client, KEYS.lease, b"1", ttl=10, epoch_key=KEYS.epoch)
+    assert lease.acquire()
+    client.set(KEYS.epoch, 7)
+    lease.renew()
+    client.delete(KEYS.lease)  # as if Redis had stood still
+    lease.renew()
+    assert client.get(KEYS.lease) == b"1"
+    client.flushall()
+    with pytest.raises(Fenced):
+        lease.renew()
+    assert client.get(KEYS.lease) is None
 
 
 def submit(
@@ -153,7 +168,7 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert submit(client, "a") == "no_gateway"
     client.set(KEYS.gateway("g"), b"")
     assert submit(client, "a") == "no_scheduler"
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     assert submit(client, "a") == "no_group"
     client.set(KEYS.group, b"g")
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="")
@@ -206,7 +221,7 @@ def test_entries_survive_the_wire() -> None:
 
 def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(client: redis.Redis) -> None:
     """A Redis that lost its data, and a rank that goes on appending under the epoch it knows."""
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     StepLog(client, KEYS.results, keep=10).append(EntryId(500, 7), b"late")
     epoch, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert epoch == 501

@@ -90,7 +90,9 @@ class FakeGroup:
             vocab_size=VOCAB,
             eos_token_ids=sorted(EOS_IDS),
         )
-        self.lease = Lease(self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER)
+        self.lease = Lease(
+            self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER, epoch_key=keys.epoch
+        )
         assert self.lease.acquire(), "another group is announced"
 
     def stop_renewing(self, seconds: float) -> None:
