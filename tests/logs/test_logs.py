@@ -11,9 +11,9 @@ import redis
 
 from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, last_id, open_epoch, read_streams
+from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, depart, last_id, open_epoch, read_streams
 from albireo.plan import SamplingParams, Submission
-from albireo.scripts import SUBMIT
+from albireo.scripts import END, SUBMIT
 from albireo.v1 import log_pb2 as log
 
 KEYS = Keys("m")
@@ -143,6 +143,16 @@ def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(client: re
     assert client.get(KEYS.lease) is None
 
 
+def test_departures_count_once_however_often_they_are_told(client: redis.Redis) -> None:
+    client.set(KEYS.epoch, 3)
+    client.set(KEYS.waiting, 5)
+    for total in (2, 2, 3, 1):
+        depart(client, KEYS, epoch=3, total=total)
+    assert client.get(KEYS.waiting) == b"2"
+    depart(client, KEYS, epoch=2, total=5)  # of an epoch that is over
+    assert client.get(KEYS.waiting) == b"2"
+
+
 def submit(
     client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1, gateway: str = "g"
 ) -> str:
@@ -182,6 +192,7 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert client.xlen(KEYS.inbox) == 2
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"  # the last epoch gave it up
+    assert submit(client, "a") == "duplicate"
     assert submit(client, "b", n=3, bound=3) == "full"
     assert submit(client, "b", n=3, bound=4) == "accepted"
     assert client.get(KEYS.waiting) == b"4"
@@ -228,3 +239,21 @@ def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(client: 
     assert [last_id(client, key) for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
     assert client.get(KEYS.epoch) == b"501"
     assert open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")[0] == 502
+
+
+def test_an_id_is_free_again_where_its_gateway_died_before_the_end(client: redis.Redis) -> None:
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
+    client.set(KEYS.group, b"g")
+    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    client.mset({KEYS.gateway("dead"): b"", KEYS.gateway("g"): b""})
+    assert submit(client, "over", gateway="dead") == "accepted"
+    client.eval(END, 1, KEYS.request("over"), codec.cancellation_to_bytes("over"))
+    assert submit(client, "cut", gateway="dead") == "accepted"
+    assert submit(client, "cut", digest="other", bound=9) == "conflict"
+    client.delete(KEYS.gateway("dead"))
+    assert submit(client, "over", bound=9) == "duplicate"
+    assert submit(client, "cut", digest="other", bound=9) == "accepted"
+    entries = read_streams(client, {KEYS.inbox: "0-0"}, block_ms=1)[KEYS.inbox]
+    # The one that lost its gateway is cancelled before the new one comes.
+    assert codec.inbox_from_bytes(entries[-2][1]) == "cut"
+    assert submit(client, "cut", digest="other", bound=9) == "duplicate"
