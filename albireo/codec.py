@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from albireo.plan import (
     Admission,
@@ -17,6 +20,8 @@ from albireo.plan import (
 )
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
+
+Parsed = TypeVar("Parsed", bound=Message)
 
 
 def sampling_to_proto(params: SamplingParams) -> log.Sampling:
@@ -79,6 +84,7 @@ def submission_to_bytes(submission: Submission) -> bytes:
             n=submission.n,
             tenant=submission.tenant,
             traceparent=submission.traceparent,
+            gateway=submission.gateway,
         )
     ).SerializeToString()
 
@@ -89,9 +95,12 @@ def cancellation_to_bytes(name: str) -> bytes:
 
 
 def inbox_from_bytes(data: bytes) -> Submission | str:
-    """A submission, or the name of the request or branch to cancel."""
-    entry = log.InboxEntry.FromString(data)
-    if entry.WhichOneof("entry") == "cancellation":
+    """A submission, or the name of the request or branch to cancel. Raises ValueError for anything else."""
+    entry = _parsed(log.InboxEntry, data)
+    kind = entry.WhichOneof("entry")
+    if kind is None:
+        raise ValueError("neither a submission nor a cancellation")
+    if kind == "cancellation":
         return entry.cancellation.request_id
     message = entry.submission
     return Submission(
@@ -103,6 +112,7 @@ def inbox_from_bytes(data: bytes) -> Submission | str:
         n=message.n or 1,
         tenant=message.tenant,
         traceparent=message.traceparent,
+        gateway=message.gateway,
     )
 
 
@@ -171,6 +181,33 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
         num_decodes=message.num_decodes,
         digest=message.digest if message.HasField("digest") else None,
     )
+
+
+def result_from_bytes(data: bytes) -> log.ResultEntry:
+    """An entry of the results log whose parts fit together. Raises ValueError for any other."""
+    entry = _parsed(log.ResultEntry, data)
+    kind = entry.WhichOneof("entry")
+    if kind is None:
+        raise ValueError("neither a result nor an opening")
+    result = entry.result
+    rows = len(result.incarnations)
+    if not rows == len(result.ids) == len(result.finishes):
+        raise ValueError(f"{rows} rows with {len(result.ids)} ids and {len(result.finishes)} finishes")
+    for finish in (*result.finishes, *(ended.reason for ended in result.ended)):
+        Finish(finish)
+    return entry
+
+
+def group_from_bytes(data: bytes) -> log.GroupInfo:
+    """What a group announces. Raises ValueError where that cannot be read."""
+    return _parsed(log.GroupInfo, data)
+
+
+def _parsed(kind: type[Parsed], data: bytes) -> Parsed:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"no valid message: {error}") from error
 
 
 def result_from_proto(epoch: int, step: int, message: log.StepResult) -> StepResult:

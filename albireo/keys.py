@@ -3,8 +3,10 @@
 | key | type | holds |
 |---|---|---|
 | inbox | stream | submissions and cancellations, for the scheduler |
-| request | hash, expires | digest of the body, the epoch under which it was accepted, whether it has ended |
+| request | hash, expires | digest of the body, epoch; until the request ends: its gateway, its cancellation |
 | waiting | counter | branches of accepted requests that have not been admitted to a slot yet |
+| departed | counter | branches that have left `waiting` since the epoch opened |
+| gateway | string, expires | nothing: it is there while that gateway follows the logs |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
 | serving | 0 or 1 | whether the current epoch has a worker group |
@@ -40,6 +42,14 @@ class Keys:
     @property
     def waiting(self) -> str:
         return self._key("waiting")
+
+    @property
+    def departed(self) -> str:
+        return self._key("departed")
+
+    def gateway(self, gateway_id: str) -> str:
+        """With an empty id what the keys of all gateways begin with."""
+        return self._key("gateway", gateway_id)
 
     @property
     def lease(self) -> str:

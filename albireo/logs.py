@@ -13,19 +13,18 @@ from typing import NamedTuple, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from albireo.keys import Keys
-from albireo.scripts import OPEN_EPOCH, RELEASE, RENEW
+from albireo.redis_errors import Trouble, moved, trouble
+from albireo.scripts import ANNOUNCE, APPEND, DEPART, OPEN_EPOCH, RELEASE, RENEW, TAKE
 from albireo.v1 import log_pb2 as log
 
 FIELD = b"e"
 Answer = TypeVar("Answer")
 RECONNECT_SECONDS = 10.0
-"""How long a tier rides out a Redis that does not answer before it gives up."""
+"""How long a tier rides out a Redis that does not answer, or refuses for the moment, before it gives up."""
 
 
 class Fenced(RuntimeError):
@@ -66,18 +65,20 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
     )
 
 
-def ride_out(call: Callable[[], Answer]) -> Answer:
-    """Makes a call that does no harm when made twice, again and again while Redis does not answer.
+def ride_out(client: redis.Redis, call: Callable[[], Answer]) -> Answer:
+    """Makes a call that does no harm when made twice, again and again while what Redis lacks may come back.
 
-    Raises RedisError when that lasts for RECONNECT_SECONDS.
+    Raises RedisError at once where that cannot be, else when it lasts for RECONNECT_SECONDS.
     """
     deadline = time.monotonic() + RECONNECT_SECONDS
     while True:
         try:
             return call()
-        except (RedisConnectionError, RedisTimeoutError):
-            if time.monotonic() > deadline:
+        except RedisError as error:
+            if trouble(error) not in (Trouble.PASSING, Trouble.FULL) or time.monotonic() > deadline:
                 raise
+            if moved(error):
+                client.connection_pool.disconnect()
             time.sleep(0.05)
 
 
@@ -86,19 +87,22 @@ def read_streams(
 ) -> dict[str, list[Entry]]:
     """Entries of several streams after the given ids, waiting up to ``block_ms`` (at least 1) for any.
 
-    ``block_ms`` must stay below the client's socket timeout. Rides out a Redis that does not answer.
+    ``block_ms`` must stay below the client's socket timeout. An entry without our field has an empty payload.
     """
     streams = cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after))
-    raw = ride_out(lambda: client.xread(streams, count=count, block=max(1, block_ms)))
+    raw = ride_out(client, lambda: client.xread(streams, count=count, block=max(1, block_ms)))
     replies = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", raw or [])
     return {
-        key.decode(): [(entry_id, fields[FIELD]) for entry_id, fields in entries] for key, entries in replies
+        key.decode(): [(entry_id, fields.get(FIELD, b"")) for entry_id, fields in entries]
+        for key, entries in replies
     }
 
 
 def last_id(client: redis.Redis, key: str) -> str:
     """Id of the newest entry of a stream, ``0-0`` where there is none."""
-    newest = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrevrange(key, count=1))
+    newest = cast(
+        "list[tuple[bytes, dict[bytes, bytes]]]", ride_out(client, lambda: client.xrevrange(key, count=1))
+    )
     return newest[0][0].decode() if newest else "0-0"
 
 
@@ -110,53 +114,79 @@ class StepLog:
         self._client = client
         self._key = key
         self._keep = keep
+        self._append = client.register_script(APPEND)
 
     def append(self, entry_id: EntryId, data: bytes) -> None:
-        """Appends one entry, exactly once even when the connection breaks in between.
+        """Appends one entry, exactly once even when the connection breaks in between, also at maxmemory.
 
-        Raises Fenced when the id is refused and the entry that stands there is not ours.
+        Raises Fenced when the id is refused and the entry that stands there is not ours, and RedisError.
         """
         try:
             ride_out(
-                lambda: self._client.xadd(
-                    self._key, {FIELD: data}, id=str(entry_id), maxlen=self._keep, approximate=True
-                )
+                self._client,
+                lambda: self._append(keys=[self._key], args=[str(entry_id), data, self._keep]),
             )
-        except ResponseError as error:
+        except RedisError as error:
+            if trouble(error) is not Trouble.REFUSED_ID:
+                raise
             # An attempt whose answer was lost may have gone through.
-            if not ("equal or smaller" in str(error) and ride_out(lambda: self._stands(entry_id, data))):
-                raise Fenced(f"{self._key} {entry_id}: {error}") from error
+            if not ride_out(self._client, lambda: self._stands(entry_id, data)):
+                raise Fenced(f"{self._key} {entry_id}: another writer has come as far") from error
 
     def _stands(self, entry_id: EntryId, data: bytes) -> bool:
         found = cast(
             "list[tuple[bytes, dict[bytes, bytes]]]",
             self._client.xrange(self._key, min=str(entry_id), max=str(entry_id)),
         )
-        return bool(found) and found[0][1][FIELD] == data
+        return bool(found) and found[0][1].get(FIELD) == data
 
 
 class Lease:
     """An expiring key that holds our value: the scheduler's tenure, or the announcement of a group."""
 
-    def __init__(self, client: redis.Redis, key: str, value: bytes, *, ttl: float) -> None:
+    def __init__(self, client: redis.Redis, key: str, value: bytes, *, ttl: float, epoch_key: str) -> None:
         """``ttl``: seconds after which an owner that stopped renewing is taken for dead."""
         self._client = client
-        self._key = key
+        self._keys = (key, epoch_key)
         self._value = value
         self._ttl_ms = int(ttl * 1000)
+        self._epoch = 0  # the last that was opened, when we last looked
 
     def acquire(self) -> bool:
-        """Takes the key if nobody holds it."""
-        return bool(self._client.set(self._key, self._value, nx=True, px=self._ttl_ms))
+        """Takes the key if nobody else holds it."""
+        return bool(self._client.eval(TAKE, 1, self._keys[0], self._value, str(self._ttl_ms)))
 
     def renew(self) -> None:
-        """Raises Fenced when the key expired or is another's."""
-        if not ride_out(lambda: self._client.eval(RENEW, 1, self._key, self._value, str(self._ttl_ms))):
-            raise Fenced(f"{self._key} was lost")
+        """Raises Fenced when the key is another's, or when it is gone together with the logs.
+
+        One that has run out is taken again: no lease can be renewed while Redis stands still. Whoever had it
+        in between has left an epoch in the logs, which fence us.
+        """
+        epoch = cast("int", ride_out(self._client, self._renew))
+        if epoch < 0:
+            raise Fenced(f"{self._keys[0]} was lost")
+        self._epoch = epoch
+
+    def _renew(self) -> object:
+        arguments = (self._value, str(self._ttl_ms), str(self._epoch))
+        return self._client.eval(RENEW, 2, *self._keys, *arguments)
 
     def release(self) -> None:
         """Gives the key back, if it is still ours."""
-        self._client.eval(RELEASE, 1, self._key, self._value)
+        self._client.eval(RELEASE, 1, self._keys[0], self._value)
+
+
+def announce(client: redis.Redis, key: str, value: bytes, *, ttl: float) -> None:
+    """Writes what others read for the next ``ttl`` seconds; not ridden out. Raises RedisError."""
+    client.eval(ANNOUNCE, 1, key, value, str(int(ttl * 1000)))
+
+
+def depart(client: redis.Redis, keys: Keys, *, epoch: int, total: int) -> None:
+    """Tells how many requests have left the queue since the epoch opened. Raises RedisError."""
+    ride_out(
+        client,
+        lambda: client.eval(DEPART, 3, keys.waiting, keys.departed, keys.epoch, str(epoch), str(total)),
+    )
 
 
 def open_epoch(
@@ -165,8 +195,14 @@ def open_epoch(
     """Opens the next epoch in both logs; returns it and the inbox id after which it begins.
 
     An empty ``group_incarnation`` closes the last epoch where no group is alive. Raises Fenced when the
-    lease is no longer ours.
+    lease is no longer ours. After an attempt whose answer was lost the next one opens one epoch more.
     """
+    return ride_out(client, lambda: _open_next(client, keys, lease_value, group_incarnation))
+
+
+def _open_next(
+    client: redis.Redis, keys: Keys, lease_value: bytes, group_incarnation: str
+) -> tuple[int, str]:
     # The logs count as well: a Redis that came back empty gets entries of the last epoch from a group that
     # never noticed.
     counted = int(cast("bytes | None", client.get(keys.epoch)) or 0)
@@ -177,7 +213,7 @@ def open_epoch(
         "bytes | None",
         client.eval(
             OPEN_EPOCH,
-            7,
+            8,
             keys.epoch,
             keys.plans,
             keys.results,
@@ -185,6 +221,7 @@ def open_epoch(
             keys.waiting,
             keys.lease,
             keys.serving,
+            keys.departed,
             lease_value,
             str(epoch),
             log.PlanEntry(open=opening).SerializeToString(),

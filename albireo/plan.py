@@ -67,6 +67,7 @@ class Submission:
     """One accepted request, as the scheduler reads it from the inbox.
 
     It runs as ``n`` branches, each of them a request in plans and results: see :func:`branches`.
+    ``request_id`` is its name there, unique to this acceptance: see :func:`accepted_name`.
     """
 
     request_id: str
@@ -77,6 +78,7 @@ class Submission:
     n: int = 1
     tenant: str = DEFAULT_TENANT
     traceparent: str = ""  # names the request's trace if that is recorded; opaque here
+    gateway: str = ""  # whose clients wait for it; empty: it does not depend on any
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,19 @@ class GroupShape:
     num_blocks: int
     max_seqs: int  # slots
     max_model_len: int  # prompt and output tokens of one request
+
+
+def accepted_name(request_id: str, suffix: str) -> str:
+    """What a request is called in the logs. The client's id can be accepted again, with another ``suffix``:
+    what comes of an earlier acceptance is then not taken for the later one's. Ids have no ``@``."""
+    return f"{request_id}@{suffix}"
+
+
+def public_name(name: str) -> str:
+    """The name of a request or a branch as people know it: the client's id, with the branch's ``#k``."""
+    request_id, _, rest = name.partition("@")
+    _, mark, branch = rest.partition("#")
+    return request_id + mark + branch
 
 
 def branch_names(request_id: str, n: int) -> tuple[str, ...]:

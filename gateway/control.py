@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo import __version__
 from albireo.keys import Keys
+from albireo.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
@@ -88,11 +90,14 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
-            await refuse(context, unavailable(f"Redis: {error}"))
+            await refuse(context, unavailable(describe(error)))
         if data is None:
-            await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
-        load = control.Load.FromString(data)
-        load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
+            await refuse(context, unavailable("no scheduler is alive"))
+        try:
+            load = control.Load.FromString(data)
+            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
+        except DecodeError as error:
+            await refuse(context, unavailable(f"what is told of the load cannot be read: {error}"))
         return load
 
     async def GetStepStats(self, request: control.GetStepStatsRequest, context: Context) -> control.StepStats:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
 from typing import cast
 
-import grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import FIELD, RECONNECT_SECONDS, EntryId
+from albireo.logs import FIELD, EntryId
 from albireo.plan import Finish
+from albireo.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
-from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STREAMS
+from albireo.telemetry.catalogue import STREAMS
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from gateway.branch import Branch, Failure
+from gateway.endurance import RETRY_SECONDS, Endurance
+from gateway.failures import BEHIND, CLOSED, LAPSED, REFUSED, UNREADABLE, unavailable
+from gateway.presence import Presence
 from gateway.steps import StepFeed
 from gateway.stream import TokenStream
 
@@ -30,9 +32,6 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 Target = tuple[TokenStream, Branch]
 
 BLOCK_MS = 1000
-WATCH_SECONDS = 0.5
-# The lease must be seen missing twice: one look can fall between two schedulers.
-MISSES = 2
 
 
 class Follower:
@@ -49,24 +48,22 @@ class Follower:
         redis: Redis,
         keys: Keys,
         steps: StepFeed,
-        on_alive: Callable[[bool], None],
+        presence: Presence,
         telemetry: Telemetry = OFF,
     ) -> None:
-        """``steps`` is fed every step; ``on_alive`` is told when a scheduler with a group comes or goes."""
+        """``steps`` is fed every step; ``presence``: of this gateway."""
+        self._presence = presence
         self._steps = steps
-        self._round_trip = telemetry.folded(REDIS_ROUND_TRIP)
         telemetry.observe(STREAMS, self.__len__)
         self._redis = redis
         self._keys = keys
-        self._on_alive = on_alive
-        self._alive = False
         self._streams: dict[str, TokenStream] = {}  # by request id
         self._unbound: dict[TokenStream, list[tuple[int, log.StepResult]]] = {}  # with what came since
         self._targets: dict[str, Target] = {}  # by branch name; of bound streams
         self._rows: dict[int, Target] = {}  # by incarnation, in the current epoch
         self._last = EntryId(0, 0)
         self._stopping = asyncio.Event()
-        self.group: log.GroupInfo | None = None
+        self.group: log.GroupInfo | None = None  # as it was last announced
 
     @property
     def epoch(self) -> int:
@@ -99,7 +96,7 @@ class Follower:
                 self._hand_out(epoch, result, targets, rows)
         self._targets |= targets
         if epoch < self._last.epoch:
-            stream.fail(_closed())
+            stream.fail(CLOSED)
         else:
             self._rows |= rows
 
@@ -118,8 +115,14 @@ class Follower:
         for stream in self._streams.values():
             stream.fail(failure)
 
+    async def begin_anew(self) -> None:
+        """The logs are gone, or are others. Raises RedisError."""
+        self._rows.clear()
+        self.fail_all(CLOSED)
+        await self.start()
+
     def stop(self) -> None:
-        """Ends ``watch``, and ``follow`` at the latest when its read returns."""
+        """Ends ``follow``, at the latest when its read returns."""
         self._stopping.set()
 
     async def start(self) -> None:
@@ -129,39 +132,47 @@ class Follower:
 
     async def follow(self) -> None:
         """Runs until stopped. Rides out a Redis that is gone for a while; after that, streams end."""
-        failing_since: float | None = None
+        endurance = Endurance(self._redis)
         while not self._stopping.is_set():
             try:
-                if failing_since is not None and not self._streams:
+                if endurance.failing and not self._streams:
                     await self.start()
                 replies = cast(
                     "list[tuple[bytes, list[Entry]]]",
                     await self._redis.xread({self._keys.results: str(self._last)}, block=BLOCK_MS),
                 )
             except RedisError as error:
-                failing_since = failing_since or time.monotonic()
-                if time.monotonic() - failing_since > RECONNECT_SECONDS:
-                    self.fail_all(_unavailable(f"Redis does not answer: {error}"))
-                await asyncio.sleep(0.1)
+                if await endurance.spent(error):
+                    self.fail_all(unavailable(describe(error)))
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
-            failing_since = None
+            endurance.answered()
             received = time.time_ns()
+            if replies and self._presence.lapsed:
+                self.fail_all(LAPSED)  # before anything that others did about it is taken for an answer
             for _, entries in replies:
                 for raw_id, fields in entries:
-                    self._take(EntryId.parse(raw_id), log.ResultEntry.FromString(fields[FIELD]), received)
+                    self._take(EntryId.parse(raw_id), fields.get(FIELD, b""), received)
 
-    def _take(self, entry_id: EntryId, entry: log.ResultEntry, received: int) -> None:
+    def _take(self, entry_id: EntryId, data: bytes, received: int) -> None:
         last, self._last = self._last, entry_id
+        try:
+            entry = codec.result_from_bytes(data)
+        except ValueError as error:
+            logger.error("result %s cannot be read: %s", entry_id, error)
+            self._rows.clear()
+            self.fail_all(UNREADABLE)
+            return
         if entry.WhichOneof("entry") == "open":
             self._rows.clear()
             for stream in self._streams.values():
                 if stream.epoch is not None and stream.epoch < entry_id.epoch:
-                    stream.fail(_closed())
+                    stream.fail(CLOSED)
             return
         if entry_id != EntryId(last.epoch, last.step + 1):
             logger.warning("results %s to %s were trimmed before they were read", last, entry_id)
             self._rows.clear()  # an epoch may have begun in between, and counts incarnations anew
-            self.fail_all(_unavailable("this gateway fell behind the results log"))
+            self.fail_all(BEHIND)
         for results in self._unbound.values():
             results.append((entry_id.epoch, entry.result))
         self._hand_out(entry_id.epoch, entry.result, self._targets, self._rows)
@@ -207,57 +218,3 @@ class Follower:
                 target[0].fail(REFUSED)
             else:
                 target[1].end(reason)
-
-    async def watch(self) -> None:
-        """Runs until stopped: sees whether a scheduler and a group are alive."""
-        missed = 0
-        while not self._stopping.is_set():
-            try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.exists(self._keys.lease)
-                    pipe.get(self._keys.group)
-                    pipe.get(self._keys.serving)
-                    pipe.get(self._keys.epoch)
-                    began = time.perf_counter()
-                    leased, group, serving, epoch = cast(
-                        "tuple[int, bytes | None, bytes | None, bytes | None]", await pipe.execute()
-                    )
-                    self._round_trip.add(time.perf_counter() - began)
-                if int(epoch or 0) < self._last.epoch:
-                    logger.warning("the logs are gone, or begin anew: epoch %s", epoch and epoch.decode())
-                    self._rows.clear()
-                    self.fail_all(_closed())
-                    await self.start()
-            except RedisError as error:
-                logger.warning("Redis: %s", error)
-                leased, group, serving = (
-                    0,
-                    None,
-                    None,
-                )  # nothing can be served; whether streams end is follow's decision
-            else:
-                missed = 0 if leased else missed + 1
-                if missed == MISSES:
-                    self.fail_all(_unavailable("the scheduler is gone"))
-            if group is not None:
-                self.group = log.GroupInfo.FromString(group)
-            alive = bool(leased) and group is not None and serving == b"1"
-            if alive != self._alive:
-                self._alive = alive
-                self._on_alive(alive)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await self._stopping.wait()
-
-
-REFUSED = Failure(
-    grpc.StatusCode.FAILED_PRECONDITION, "the worker group cannot hold this request", retryable=False
-)
-
-
-def _unavailable(message: str) -> Failure:
-    return Failure(grpc.StatusCode.UNAVAILABLE, message, retryable=True)
-
-
-def _closed() -> Failure:
-    return _unavailable("the scheduler or the worker group was restarted")

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from redis.exceptions import RedisError
 
 from albireo.plan import Finish, branch_seed
+from albireo.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.branch import Failure
@@ -23,7 +24,7 @@ from gateway.observation import Observer
 from gateway.places import Places
 from gateway.refusal import Refusal, unavailable, unsupported
 from gateway.stream import TokenStream
-from gateway.submission import Submitter, digest_of
+from gateway.submission import Submitter, digest_of, name_of
 from gateway.validation import REQUEST_ID, Validator
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
-            await refuse(context, unavailable(f"Redis: {error}"))
+            await refuse(context, unavailable(describe(error)))
 
     async def Tokenize(self, request: api.TokenizeRequest, context: Context) -> api.TokenizeResponse:
         try:
@@ -131,7 +132,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             for name in ("logprobs", "prompt_logprobs"):
                 if getattr(valid.sampling, name) >= 0:
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
-        stream = TokenStream(valid, self._vocabulary, self._cancel_soon)
+        stream = TokenStream(valid, self._vocabulary, self._cancel_soon, name_of(valid.request_id))
         try:
             self._follower.register(stream)
         except KeyError:
@@ -139,16 +140,16 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 grpc.StatusCode.ALREADY_EXISTS, f"request_id: {valid.request_id!r} is streaming here"
             ) from None
         try:
-            epoch = await self._submitter.submit(valid, digest_of(request), seconds, traceparent)
+            epoch = await self._submitter.submit(valid, stream.name, digest_of(request), seconds, traceparent)
         except Refusal:
             self._follower.remove(stream)
             raise
         except BaseException as error:
             # The client or Redis left while the script ran: it may have been accepted.
             self._follower.remove(stream)
-            self._cancel_soon(valid.request_id)
+            self._cancel_soon(stream.name)
             if isinstance(error, RedisError):
-                raise unavailable(f"Redis: {error}") from error
+                raise unavailable(describe(error)) from error
             raise
         self._follower.bind(stream, epoch)
         return stream, api.Accepted(
@@ -164,11 +165,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if stream in self._left:
             return
         self._left.add(stream)
-        request_id, epoch = stream.request.request_id, stream.epoch
-        if not stream.over or (stream.failure is not None and epoch == self._follower.epoch):
-            self._cancel_soon(request_id)
-        if epoch is not None:
-            self._write_soon(self._submitter.note_end(request_id, epoch))
+        if not stream.over or (stream.failure is not None and stream.epoch == self._follower.epoch):
+            self._cancel_soon(stream.name)
+        if stream.epoch is not None:
+            self._write_soon(self._submitter.note_end(stream.request.request_id, stream.name))
 
     def _cancel_soon(self, name: str) -> None:
         """Cancels a request or one branch; should that fail, its deadline ends it in the scheduler."""
@@ -185,7 +185,7 @@ async def _written(write: Coroutine[Any, Any, None]) -> None:
     try:
         await write
     except RedisError as error:
-        logger.warning("could not write the end of a request: %s", error)
+        logger.warning("could not write the end of a request: %s", describe(error))
 
 
 async def _checked(check: Callable[..., Checked], request: Message, *arguments: Any) -> Checked:

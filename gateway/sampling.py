@@ -6,6 +6,15 @@ import math
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 
+from albireo.bounds import (
+    BIAS_RANGE,
+    MAX_LOGPROBS,
+    MAX_STOP_IDS,
+    MAX_TOKEN_IDS,
+    MAX_TOP_K,
+    NOT_ZERO,
+    RANGES,
+)
 from albireo.plan import MAX_BRANCHES, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.refusal import invalid
@@ -13,21 +22,6 @@ from gateway.refusal import invalid
 DEFAULT_MAX_TOKENS = 256
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 1024
-MAX_STOP_IDS = 64
-MAX_TOKEN_IDS = 1024
-"""Most entries of logit_bias, allowed_token_ids and bad_token_ids each."""
-MAX_LOGPROBS = 20
-RANGES = {
-    "temperature": (0, 100),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "typical_p": (0, 1),
-    "repetition_penalty": (0.009999999776482582, 100),  # 0.01 as a float
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-}
-BIAS_RANGE = (-100, 100)
-NOT_ZERO = ("top_p", "typical_p")
 
 
 class SamplingValidator:
@@ -61,7 +55,7 @@ class SamplingValidator:
             )
         if options.min_tokens > max_tokens:
             raise invalid("sampling.min_tokens", f"{options.min_tokens} is above max_tokens, {max_tokens}")
-        if options.top_k >= 2**31:
+        if options.top_k > MAX_TOP_K:
             raise invalid("sampling.top_k", "must be below 2^31")
         params = SamplingParams(
             **values,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -19,6 +20,7 @@ from albireo import telemetry
 from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
+from albireo.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
@@ -32,10 +34,12 @@ from gateway.observation import Observer
 from gateway.places import Places
 from gateway.pretrained import keep_torch_out
 from gateway.sampling_defaults import sampling_defaults
+from gateway.presence import Presence
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
 from gateway.validation import Validator
+from gateway.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +66,18 @@ class Gateway:
         keys = Keys(settings.model_name, settings.group)
         defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
         validator = Validator(settings.model_name, checkpoint, defaults)
+        self._presence = Presence(self._log_redis, keys)
         submitter = Submitter(
-            self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+            self._redis,
+            keys,
+            self._presence,
+            max_queue=settings.max_queue,
+            record_seconds=settings.record_seconds,
         )
         steps = StepFeed(told)
         places = Places(settings.max_streams)
-        self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
+        self.follower = Follower(self._log_redis, keys, steps, self._presence, told)
+        self._watch = Watch(self._log_redis, keys, self.follower, self._presence, self._on_alive, told)
         self._inference = InferenceService(
             validator,
             submitter,
@@ -95,6 +105,7 @@ class Gateway:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
         await self.follower.start()
+        await self._presence.begin()
         self._server = grpc.aio.server(
             interceptors=[DecodingInterceptor()],
             maximum_concurrent_rpcs=settings.max_streams + MORE_CALLS,
@@ -121,7 +132,7 @@ class Gateway:
         await self._server.start()
         self._tasks = [
             asyncio.create_task(self.follower.follow()),
-            asyncio.create_task(self.follower.watch()),
+            asyncio.create_task(self._watch.run()),
         ]
 
     async def wait(self) -> None:
@@ -137,10 +148,13 @@ class Gateway:
             await self._server.stop(self._settings.drain_seconds)
         await self._inference.close()
         self.follower.stop()
+        self._watch.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
         for task in self._tasks[:1]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError):  # then the key runs out by itself
+            await self._presence.end()
         await self._redis.aclose()
         await self._log_redis.aclose()
 
@@ -197,7 +211,9 @@ def run(settings: GatewaySettings) -> None:
         asyncio.run(_serve(settings, told))
     except KeyError as error:
         sys.exit(f"gateway: {settings.model}: field {error} is missing")
-    except (OSError, ValueError, RedisError) as error:
+    except RedisError as error:
+        sys.exit(f"gateway: {describe(error)}")
+    except (OSError, ValueError) as error:
         sys.exit(f"gateway: {error}")
     finally:
         told.shutdown()

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from albireo.bounds import MAX_DEADLINE_SECONDS
 from albireo.settings import ServiceSettings, metrics_port_field
 
 
@@ -29,7 +30,7 @@ class GatewaySettings(ServiceSettings):
     max_deadline_seconds: float = Field(
         600.0,
         gt=0,
-        le=86_400,
+        le=MAX_DEADLINE_SECONDS,
         description="Most seconds that any request may take; a client may ask for less.",
     )
     record_seconds: float = Field(

@@ -20,16 +20,20 @@ PROMPT_PART = 512
 class TokenStream:
     """All that comes for one request, between the follower, who puts in, and one consumer of ``events``."""
 
-    def __init__(self, request: ValidRequest, vocabulary: Vocabulary, on_stop: Callable[[str], None]) -> None:
-        """``on_stop`` is told the name of a branch that a stop string ends while the scheduler runs it."""
+    def __init__(
+        self, request: ValidRequest, vocabulary: Vocabulary, on_stop: Callable[[str], None], name: str = ""
+    ) -> None:
+        """``on_stop`` is told the name of a branch that a stop string ends while the scheduler runs it.
+        ``name``: the request's in the logs; its id where it has no other."""
         self.request = request
+        self.name = name or request.request_id
         self.epoch: int | None = None  # set once the request is accepted
         self._wake = asyncio.Event()
         self._on_stop = on_stop
         self.failure: Failure | None = None  # of the whole; the scheduler may know nothing of it
         self._prompt: list[api.TokenLogprobs] = []  # not sent yet
         self._prompt_next = 1  # position of the first prompt token that has not been told
-        names = branch_names(request.request_id, request.n)
+        names = branch_names(self.name, request.n)
         self.branches = {
             name: Branch(request, index, vocabulary, self._wake) for index, name in enumerate(names)
         }

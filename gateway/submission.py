@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
 import grpc
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import FIELD
-from albireo.plan import Submission
-from albireo.scripts import CANCEL, END, SUBMIT
+from albireo.plan import Submission, accepted_name
+from albireo.redis_errors import Trouble, trouble
+from albireo.scripts import CANCEL, DROP, END, SUBMIT
 from albireo.v1 import inference_pb2 as api
+from gateway.endurance import reconnect, ride_out
+from gateway.presence import Presence
 from gateway.refusal import Refusal, exhausted, invalid, unavailable
 from gateway.validation import ValidRequest
 
@@ -25,22 +29,31 @@ def digest_of(request: api.GenerateRequest) -> str:
     return hashlib.blake2b(body.SerializeToString(deterministic=True), digest_size=16).hexdigest()
 
 
+def name_of(request_id: str) -> str:
+    """A name in the logs for one acceptance of a request."""
+    return accepted_name(request_id, secrets.token_hex(4))
+
+
 class Submitter:
     """Writer's end of the inbox."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, max_queue: int, record_seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, presence: Presence, *, max_queue: int, record_seconds: float
+    ) -> None:
         self._redis = redis
         self._keys = keys
+        self._presence = presence
         self._max_queue = max_queue
         self._record_ms = int(record_seconds * 1000)
         self._submit = redis.register_script(SUBMIT)
         self._end = redis.register_script(END)
         self._cancel = redis.register_script(CANCEL)
+        self._drop = redis.register_script(DROP)
 
     async def submit(
-        self, request: ValidRequest, digest: str, timeout_s: float, traceparent: str = ""
+        self, request: ValidRequest, name: str, digest: str, timeout_s: float, traceparent: str = ""
     ) -> int:
-        """Appends the request; returns the epoch that it belongs to.
+        """Appends the request under ``name``; returns the epoch that it belongs to.
 
         Raises Refusal, and RedisError where it may have been accepted nevertheless.
         """
@@ -48,7 +61,7 @@ class Submitter:
             raise invalid("sampling.n", f"{request.n}; the queue takes {self._max_queue} at most")
         entry = codec.submission_to_bytes(
             Submission(
-                request_id=request.request_id,
+                request_id=name,
                 prompt=request.prompt,
                 sampling=request.sampling,
                 priority=request.priority,
@@ -56,21 +69,28 @@ class Submitter:
                 n=request.n,
                 tenant=request.tenant,
                 traceparent=traceparent,
+                gateway=self._presence.gateway_id,
             )
         )
-        keys = self._keys
-        verdict, epoch = await self._submit(
-            keys=[
-                keys.request(request.request_id),
-                keys.inbox,
-                keys.waiting,
-                keys.epoch,
-                keys.lease,
-                keys.group,
-                keys.serving,
-            ],
-            args=[digest, entry, self._max_queue, self._record_ms, request.n],
-        )
+        try:
+            verdict, epoch = await self._submit(
+                keys=self._submission_keys(request.request_id),
+                args=[
+                    digest,
+                    entry,
+                    self._max_queue,
+                    self._record_ms,
+                    request.n,
+                    self._presence.gateway_id,
+                    codec.cancellation_to_bytes(name),
+                    self._keys.gateway(""),
+                ],
+            )
+        except RedisError as error:
+            if trouble(error) is Trouble.FULL:  # nothing was written
+                raise exhausted("Redis is at its memory limit; what runs goes on") from error
+            await reconnect(self._redis, error)
+            raise
         if verdict != b"accepted":
             raise _refusal(verdict.decode(), request.request_id)
         return int(epoch)
@@ -79,21 +99,33 @@ class Submitter:
         """Asks the scheduler to end a request. False where none is known, or it is known to have ended:
         its gateway has noted that, or its epoch is over. Raises RedisError, and Refusal without scheduler."""
         keys = self._keys
-        found = await self._cancel(
-            keys=[keys.request(request_id), keys.inbox, keys.epoch, keys.lease],
-            args=[codec.cancellation_to_bytes(request_id)],
-        )
+        found = await self._cancel(keys=[keys.inbox, keys.lease, keys.epoch, keys.request(request_id)])
         if found < 0:
             raise unavailable("no scheduler is alive")
         return bool(found)
 
     async def cancel(self, name: str) -> None:
-        """Asks the scheduler to end a request, or one branch of it. Raises RedisError."""
-        await self._redis.xadd(self._keys.inbox, {FIELD: codec.cancellation_to_bytes(name)})
+        """Asks the scheduler to end a request, or one branch of it, by its name there. Raises RedisError."""
+        keys, arguments = [self._keys.inbox, self._keys.lease], [codec.cancellation_to_bytes(name)]
+        await ride_out(self._redis, lambda: self._drop(keys=keys, args=arguments))
 
-    async def note_end(self, request_id: str, epoch: int) -> None:
-        """There is nothing more to cancel of a request that was accepted in ``epoch``. Raises RedisError."""
-        await self._end(keys=[self._keys.request(request_id)], args=[epoch])
+    async def note_end(self, request_id: str, name: str) -> None:
+        """There is nothing more to cancel of what was accepted under ``name``. Raises RedisError."""
+        keys, arguments = [self._keys.request(request_id)], [codec.cancellation_to_bytes(name)]
+        await ride_out(self._redis, lambda: self._end(keys=keys, args=arguments))
+
+    def _submission_keys(self, request_id: str) -> list[str]:
+        keys = self._keys
+        return [
+            keys.request(request_id),
+            keys.inbox,
+            keys.waiting,
+            keys.epoch,
+            keys.lease,
+            keys.group,
+            keys.serving,
+            self._presence.key,
+        ]
 
 
 def _refusal(verdict: str, request_id: str) -> Refusal:
@@ -104,6 +136,8 @@ def _refusal(verdict: str, request_id: str) -> Refusal:
         return Refusal(code.ALREADY_EXISTS, f"request_id: {request_id!r} was accepted before")
     if verdict == "full":
         return exhausted("the queue is full")
+    if verdict == "no_gateway":
+        return unavailable("this gateway has been out of touch with Redis")
     if verdict == "no_group":
         return unavailable("no worker group is alive")
     return unavailable("no scheduler is alive")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from albireo.bounds import IDENTIFIER, MAX_PRIORITY
 from albireo.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal, cut, invalid, unsupported
 from gateway.sampling import SamplingValidator, branches_of, stops_of
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MAX_PRIORITY = 100
+REQUEST_ID = IDENTIFIER
 
 
 @dataclass(frozen=True, slots=True)

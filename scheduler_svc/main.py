@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from albireo import telemetry
 from albireo.logs import Fenced
 from albireo.process import HealthServer, stop_on_signals
+from albireo.redis_errors import describe
 from albireo.telemetry.logs import setup_logging
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
@@ -35,7 +36,7 @@ def run(settings: SchedulerSettings) -> None:
     except ProtocolError as error:
         sys.exit(f"scheduler: the worker group broke the protocol: {error}")
     except RedisError as error:
-        sys.exit(f"scheduler: Redis: {error}")
+        sys.exit(f"scheduler: {describe(error)}")
     except ValueError as error:
         sys.exit(f"scheduler: {error}")
     finally:

@@ -13,14 +13,28 @@ from typing import cast
 
 from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, open_epoch, read_streams, ride_out
-from albireo.plan import GroupShape, Plan, StepResult, Submission
+from albireo.logs import (
+    EntryId,
+    Fenced,
+    Lease,
+    StepLog,
+    announce,
+    connect,
+    depart,
+    open_epoch,
+    read_streams,
+    ride_out,
+)
+from albireo.plan import GroupShape, Plan, StepResult, Submission, public_name
 from albireo.process import HealthServer, freeze_heap
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.logs import about
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.core import Limits, SchedulerCore
+from scheduler_svc.border import BadEntry, inbox_entry
+from scheduler_svc.core import Limits, ProtocolError, SchedulerCore
+from scheduler_svc.gateways import Gateways
+from scheduler_svc.group import GroupWatch
 from scheduler_svc.load import Audit, load_message
 from scheduler_svc.meters import SchedulerMeters
 from scheduler_svc.queue_spans import QueueSpans
@@ -30,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_SECONDS = 0.25
 """How often the lease is renewed, the group looked at, and the load published."""
+LOAD_SECONDS = 10.0
+"""How long the last word on the load is believed."""
 
 
 class SchedulerService:
@@ -48,12 +64,21 @@ class SchedulerService:
         self._keys = Keys(settings.model_name, settings.group)
         self._redis = connect(settings.redis_address)
         self._lease_value = f"scheduler-{time.time_ns():x}-{id(self):x}".encode()
-        self._lease = Lease(self._redis, self._keys.lease, self._lease_value, ttl=settings.lease_seconds)
+        self._lease = Lease(
+            self._redis,
+            self._keys.lease,
+            self._lease_value,
+            ttl=settings.lease_seconds,
+            epoch_key=self._keys.epoch,
+        )
         self._plans = StepLog(self._redis, self._keys.plans, keep=settings.log_entries)
         self._group: log.GroupInfo | None = None
+        self._group_watch = GroupWatch(self._redis, self._keys.group)
         self._had_group = False  # ever
+        self._gateways = Gateways(self._redis, self._keys)
         self._core: SchedulerCore | None = None
         self._epoch = 0
+        self._departed = 0  # since the epoch opened
         self._inbox_after = "0-0"
         self._results_after = "0-0"
         self._next_housekeeping = 0.0
@@ -75,7 +100,7 @@ class SchedulerService:
                 return
         try:
             # Whatever an earlier scheduler left running ends here, group or no group.
-            self._open_epoch(self._read_group(), "start")
+            self._open_epoch(self._group_watch.look(None), "start")
             freeze_heap()
             while not self._stop.is_set():
                 self._turn()
@@ -111,7 +136,12 @@ class SchedulerService:
         return int(max(0.0, until - now) * 1000) + 1
 
     def _settle(self, entry_id: EntryId, data: bytes) -> None:
-        entry = log.ResultEntry.FromString(data)
+        if entry_id.epoch < self._epoch:
+            return
+        try:
+            entry = codec.result_from_bytes(data)
+        except ValueError as error:
+            raise ProtocolError(f"result {entry_id}: {error}") from error
         if entry.WhichOneof("entry") == "open":
             if entry_id.epoch > self._epoch:
                 raise Fenced(f"epoch {entry_id.epoch} was opened by another scheduler")
@@ -121,19 +151,32 @@ class SchedulerService:
             self._settled.append((result, entry.result, self._observe(self._core, entry.result)))
 
     def _receive(self, data: bytes, now: float) -> None:
-        if self._core is None:  # accepted just before the group was lost: the gateway has ended it
+        core, group = self._core, self._group
+        if core is None or group is None:  # accepted just before the group was lost: the gateway has ended it
             return
-        entry = codec.inbox_from_bytes(data)
+        try:
+            entry = inbox_entry(data, group.vocab_size)
+        except BadEntry as error:
+            self._refuse(core, error.submission, error)
+            return
         if isinstance(entry, str):
-            self._core.cancel(entry)
+            core.cancel(entry)
+            return
+        try:
+            core.submit(entry, now)
+        except ValueError as error:  # the gateway knew only an earlier group, one that holds more
+            self._refuse(core, entry, error)
         else:
-            try:
-                self._core.submit(entry, now)
-                self._submitted.append(entry)
-            except ValueError as error:
-                # The gateway knew only an earlier group, one that holds more.
-                logger.warning("request %s: %s", entry.request_id, error, extra=about(entry.request_id))
-                self._core.refuse(entry)
+            self._submitted.append(entry)
+
+    def _refuse(self, core: SchedulerCore, submission: Submission | None, error: ValueError) -> None:
+        """``submission``: what its gateway is told of; None where nobody waits for it."""
+        if submission is None:
+            logger.warning("an entry of the inbox is passed over: %s", error)
+            return
+        request_id = public_name(submission.request_id)
+        logger.warning("request %s: %s", request_id, error, extra=about(request_id))
+        core.refuse(submission)
 
     def _observe(self, core: SchedulerCore, result: log.StepResult) -> float | None:
         """Sizes the window by how long rank 0 waited for a plan, and returns that. With no row decoding, it
@@ -160,7 +203,8 @@ class SchedulerService:
             self._published.append((plan, self._published_ns))
         departures = core.take_departures()
         if departures:
-            self._redis.decrby(self._keys.waiting, departures)
+            self._departed += departures
+            depart(self._redis, self._keys, epoch=self._epoch, total=self._departed)
 
     def _tell(self, read_ns: int) -> None:
         """Metrics and spans of what was read at ``read_ns`` and of what came of it."""
@@ -180,13 +224,16 @@ class SchedulerService:
         began = time.perf_counter()
         self._lease.renew()
         self._meters.round_trip.add(time.perf_counter() - began)
-        group = self._read_group()
+        group = self._group_watch.look(self._group)
         if (group.incarnation if group else None) != (self._group.incarnation if self._group else None):
             self._open_epoch(group, "group_joined" if group else "group_lost")
+        if self._core is not None:
+            self._gateways.look(self._core, time.monotonic())
         stats = self._core.stats() if self._core else None
         message = load_message(self._core, stats, self._epoch, self._audit)
-        ride_out(lambda: self._redis.set(self._keys.load, message.SerializeToString(), px=10_000))
-        kept = ride_out(self._trim_inbox)
+        data = message.SerializeToString()
+        ride_out(self._redis, lambda: announce(self._redis, self._keys.load, data, ttl=LOAD_SECONDS))
+        kept = ride_out(self._redis, self._trim_inbox)
         read = self._inbox_after != "0-0"  # then the last entry that was is still there
         self._meters.look(
             stats, epoch=self._epoch, look_ahead=self._window.size - 1, backlog=max(0, kept - read)
@@ -200,10 +247,6 @@ class SchedulerService:
             _, kept = cast("tuple[int, int]", pipe.execute())
         return kept
 
-    def _read_group(self) -> log.GroupInfo | None:
-        data = cast("bytes | None", ride_out(lambda: self._redis.get(self._keys.group)))
-        return None if data is None else log.GroupInfo.FromString(data)
-
     def _open_epoch(self, group: log.GroupInfo | None, reason: str) -> None:
         """Begins anew: requests of the last epoch are given up, their streams end at the gateways."""
         last = self._core.stats() if self._core else None
@@ -214,6 +257,7 @@ class SchedulerService:
             group_incarnation=group.incarnation if group else "",
         )
         self._results_after = str(EntryId(self._epoch, 0))
+        self._departed = 0
         failover = ""
         if reason == "start":
             failover = "scheduler" if self._epoch > 1 else ""
@@ -239,6 +283,7 @@ class SchedulerService:
             prefill_chunk=settings.prefill_chunk,
             max_in_flight=self._window.largest,
             prefix_cache=settings.prefix_cache,
+            shared_prefix_cache=settings.shared_prefix_cache,
             priority_seconds=settings.priority_seconds,
         )
         core = SchedulerCore(shape, limits, epoch=self._epoch, salt=settings.cache_salt.encode())

@@ -32,6 +32,10 @@ class SchedulerSettings(ServiceSettings):
     )
     synchronous: bool = synchronous_field()
     prefix_cache: bool = Field(True, description="Reuse KV blocks of equal prompt beginnings.")
+    shared_prefix_cache: bool = Field(
+        False,
+        description="Tenants share the prefix cache; each can then find out which prompts others sent.",
+    )
     priority_seconds: float = Field(
         10.0, ge=0, description="Head start in the queue that one unit of priority is worth, in seconds."
     )

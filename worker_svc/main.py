@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from albireo import telemetry
 from albireo.logs import Fenced
 from albireo.process import HealthServer, stop_on_signals
+from albireo.redis_errors import describe
 from albireo.telemetry import OFF
 from albireo.telemetry.logs import setup_logging
 from worker_svc.cost_model import CostModel
@@ -50,7 +51,9 @@ def run(settings: WorkerSettings) -> None:
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
         WorkerService(settings, group, runner, health, stop, told, gpu).run()
-    except (ValueError, Fenced, RedisError, OSError) as error:
+    except RedisError as error:
+        sys.exit(f"worker-{rank}: {describe(error)}")
+    except (ValueError, Fenced, OSError) as error:
         sys.exit(f"worker-{rank}: {error}")
     except RuntimeError as error:
         if not stop.is_set():

@@ -8,6 +8,7 @@ import redis
 from redis.exceptions import RedisError
 
 from albireo.keys import Keys
+from albireo.logs import announce
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
@@ -70,7 +71,8 @@ class WorkerMeters:
             pass  # a figure less; whoever needs Redis says that it is gone
 
     def _announce(self) -> None:
-        self._redis.set(self._keys.gpu(self._rank), self._reading.SerializeToString(), px=GPU_TTL_MS)
+        reading = self._reading.SerializeToString()
+        announce(self._redis, self._keys.gpu(self._rank), reading, ttl=GPU_TTL_MS / 1000)
 
     def _told(self, name: str) -> float | None:
         reading = self._reading

@@ -180,6 +180,7 @@ class WorkerService:
             self._keys.group,
             info.SerializeToString(),
             ttl=self._settings.group_ttl_seconds,
+            epoch_key=self._keys.epoch,
         )
         if not lease.acquire():
             logger.info("waits for the group's name: an earlier life has not expired, or another has it")

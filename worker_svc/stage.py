@@ -13,6 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from redis.exceptions import RedisError
+
+from albireo.redis_errors import describe
+
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
@@ -56,9 +60,12 @@ def start_stage(name: str, body: Callable[[], None], stop: threading.Event) -> t
     def guarded() -> None:
         try:
             body()
-        except BaseException:
+        except BaseException as error:
             if not stop.is_set():
-                logger.critical("the %s stage failed", name, exc_info=True)
+                if isinstance(error, RedisError):
+                    logger.critical("the %s stage failed: %s", name, describe(error))
+                else:
+                    logger.critical("the %s stage failed", name, exc_info=True)
                 logging.shutdown()
                 os._exit(1)
 

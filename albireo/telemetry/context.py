@@ -9,6 +9,8 @@ from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import GEN_A
 from opentelemetry.trace import Span, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from albireo.plan import public_name
+
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FIELDS = frozenset(_PROPAGATOR.fields)
 
@@ -41,5 +43,5 @@ def trace_id_of(span: Span) -> str:
 
 def request_attributes(name: str) -> dict[str, str | int]:
     """What a span says of the request, or the branch, of that name."""
-    request_id, _, branch = name.partition("#")
+    request_id, _, branch = public_name(name).partition("#")
     return {GEN_AI_RESPONSE_ID: request_id, **({"albireo.branch": int(branch)} if branch else {})}

@@ -12,9 +12,14 @@ from albireo.plan import BLOCK_SIZE
 _pack_tokens = struct.Struct(f"<{BLOCK_SIZE}I").pack
 
 
-def root_key(salt: bytes) -> bytes:
-    """Parent of every first block's key. The salt keeps keys unguessable outside the deployment."""
-    return hashlib.blake2b(salt, digest_size=16).digest()
+def root_key(salt: bytes, sharers: str) -> bytes:
+    """Parent of the keys of first blocks, one for each party that shares what it has computed.
+
+    The salt keeps keys unguessable outside the deployment. ``sharers`` keeps parties from one another's
+    blocks: who hits a block learns that somebody sent its tokens and all before them.
+    """
+    parent = hashlib.blake2b(salt, digest_size=16).digest()
+    return hashlib.blake2b(parent + sharers.encode(), digest_size=16).digest()
 
 
 def block_key(parent: bytes, tokens: Sequence[int]) -> bytes:

@@ -59,7 +59,7 @@ class SchedulerCore:
         self._shape = shape
         self._limits = limits
         self._epoch = epoch
-        self._root = root_key(salt)
+        self._salt = salt
         self._arrivals = 0
         self._live: dict[str, Request] = {}  # by branch name, from submit to the final reason
         self._waiting: KeyedQueue[Request] = KeyedQueue()
@@ -88,11 +88,12 @@ class SchedulerCore:
         end = min(len(prompt) + submission.sampling.max_tokens, self._shape.max_model_len)
         if len(prompt) + len(outputs) >= end:
             raise ValueError(f"no token is left to sample after {len(outputs)} outputs")
+        root = root_key(self._salt, "" if self._limits.shared_prefix_cache else submission.tenant)
         arrival = now + submission.priority * self._limits.priority_seconds
         family: list[Request] = []
         for branch in branches(submission):
             self._arrivals += 1
-            request = Request(branch, (arrival, self._arrivals), [*prompt, *outputs], end, self._root)
+            request = Request(branch, (arrival, self._arrivals), [*prompt, *outputs], end, root)
             family.append(request)
             self._live[branch.request_id] = request
             if submission.timeout_s is not None:
@@ -105,7 +106,9 @@ class SchedulerCore:
         self._ledger.held.hold(first, others)
 
     def refuse(self, submission: Submission) -> None:
-        """Ends with ERROR what submit did not take."""
+        """Ends with ERROR what submit did not take, unless another is live under the same id."""
+        if self._named(submission.request_id):
+            return
         self._refused += branch_names(submission.request_id, submission.n)
         self._counters.departures += submission.n
 
@@ -116,6 +119,17 @@ class SchedulerCore:
         for request in found:
             self._end(request, Finish.CANCELLED)
         return bool(found)
+
+    def gateways(self) -> set[str]:
+        """Those whose clients wait for a live request."""
+        return {request.submission.gateway for request in self._live.values()} - {""}
+
+    def abandon(self, gateway: str) -> int:
+        """Ends all requests of a gateway with CANCELLED; returns how many had not ended."""
+        found = [r for r in self._live.values() if r.submission.gateway == gateway and not r.reason]
+        for request in found:
+            self._end(request, Finish.CANCELLED)
+        return len(found)
 
     def expire(self, now: float) -> None:
         """Ends every request whose deadline has come with DEADLINE, wherever it stands."""

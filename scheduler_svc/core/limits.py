@@ -18,6 +18,7 @@ class Limits:
     prefix_cache: bool = True
     priority_seconds: float = 10.0  # the head start that one level of priority buys
     digest_every: int = 64  # steps from one digest to the next
+    shared_prefix_cache: bool = False  # one for all tenants, who can then find out what others sent
 
     def check(self, shape: GroupShape) -> None:
         """Raises ValueError if these limits make no sense, by themselves or for a group of ``shape``."""

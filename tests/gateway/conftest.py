@@ -16,7 +16,7 @@ import redis
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD
-from albireo.plan import Finish, Submission
+from albireo.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
@@ -78,7 +78,9 @@ class Backend:
         self._step += 1
         top = api.TokenLogprobs(logprob=-1, top_ids=range(logprobs), top_logprobs=[-1.0] * logprobs)
         result = log.StepResult(
-            admitted=[log.Admitted(request_id=r, incarnation=i) for r, i in (admitted or {}).items()],
+            admitted=[
+                log.Admitted(request_id=self.name_of(r), incarnation=i) for r, i in (admitted or {}).items()
+            ],
             incarnations=[row[0] for row in rows],
             ids=[row[1] for row in rows],
             finishes=[row[2] for row in rows],
@@ -87,7 +89,10 @@ class Backend:
                 log.PromptLogprobs(incarnation=i, start=start, logprobs=[top] * count)
                 for i, (start, count) in (prompt or {}).items()
             ],
-            ended=[log.Ended(request_id=r, reason=codec.finish_name(f)) for r, f in (ended or {}).items()],
+            ended=[
+                log.Ended(request_id=self.name_of(r), reason=codec.finish_name(f))
+                for r, f in (ended or {}).items()
+            ],
         )
         self._append(log.ResultEntry(result=result))
 
@@ -95,7 +100,19 @@ class Backend:
         self._step += count
 
     def inbox(self) -> list[Submission | str]:
-        """Submissions, and the ids of cancelled requests, in order."""
+        """Submissions, and the public names of what was cancelled, in order."""
+        return [entry if isinstance(entry, Submission) else public_name(entry) for entry in self._entries()]
+
+    def name_of(self, public: str) -> str:
+        """What the last acceptance of a request, or a branch of it, is called in the logs."""
+        for entry in reversed(self._entries()):
+            if isinstance(entry, Submission):
+                for name in (entry.request_id, *branch_names(entry.request_id, MAX_BRANCHES)):
+                    if public_name(name) == public:
+                        return name
+        return public
+
+    def _entries(self) -> list[Submission | str]:
         entries: Any = self.redis.xrange(self.keys.inbox)
         return [codec.inbox_from_bytes(fields[FIELD]) for _, fields in entries]
 

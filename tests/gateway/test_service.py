@@ -9,7 +9,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from albireo.plan import Finish, Submission, branch_seed
+from albireo import codec
+from albireo.logs import FIELD
+from albireo.plan import Finish, Submission, branch_seed, public_name
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from tests.gateway.conftest import TINY, Backend, Served, code_of, eventually, request, rest_of, serving
@@ -30,7 +32,7 @@ async def test_events_come_in_order_and_the_submission_is_complete(served: Serve
     assert (accepted.request_id, accepted.prompt_tokens, accepted.seed) == ("r", 2, 9)
     [submission] = served.backend.inbox()
     assert isinstance(submission, Submission)
-    assert (submission.request_id, len(submission.prompt), submission.priority) == ("r", 2, 3)
+    assert (public_name(submission.request_id), len(submission.prompt), submission.priority) == ("r", 2, 3)
     assert (submission.sampling.max_tokens, submission.sampling.seed) == (5, 9)
     # The deadline as it stood here; on its way gRPC rounds it up, to a tenth of a second at this size.
     assert 25 < (submission.timeout_s or 0) < 31
@@ -104,7 +106,7 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     served.backend.result(ended={"r": Finish.CANCELLED})
     await rest_of(call)
     record = served.backend.keys.request("r")
-    await eventually(lambda: served.backend.redis.hexists(record, "ended") is True)
+    await eventually(lambda: served.backend.redis.hexists(record, "gateway") is False)
     assert not await found()
     assert served.backend.redis.pttl(record) > 0
     assert served.backend.inbox()[1:] == ["r"]
@@ -112,7 +114,10 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     again = served.inference.Generate(request(), timeout=30)
     assert (await again.read()).HasField("accepted")
     assert await found()  # the note was the earlier one's
-    await served.gateway._inference._submitter.note_end("r", 1)  # and this one comes late
+    first = served.backend.redis.xrange(served.backend.keys.inbox, count=1)
+    earlier = codec.inbox_from_bytes(first[0][1][FIELD])
+    assert isinstance(earlier, Submission)
+    await served.gateway._inference._submitter.note_end("r", earlier.request_id)  # and this one comes late
     assert await found()
     served.backend.open_epoch()
     assert not await found()

@@ -11,9 +11,9 @@ import redis
 
 from albireo import codec
 from albireo.keys import Keys
-from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, last_id, open_epoch, read_streams
+from albireo.logs import EntryId, Fenced, Lease, StepLog, connect, depart, last_id, open_epoch, read_streams
 from albireo.plan import SamplingParams, Submission
-from albireo.scripts import SUBMIT
+from albireo.scripts import END, SUBMIT
 from albireo.v1 import log_pb2 as log
 
 KEYS = Keys("m")
@@ -61,7 +61,7 @@ def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: r
 
 def test_a_writer_of_a_closed_epoch_is_refused(client: redis.Redis) -> None:
     plans = StepLog(client, KEYS.plans, keep=100)
-    lease = Lease(client, KEYS.lease, b"me", ttl=10)
+    lease = Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch)
     assert lease.acquire()
     first, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     plans.append(EntryId(first, 1), b"p")
@@ -105,7 +105,7 @@ def test_opening_an_epoch_needs_the_lease(client: redis.Redis) -> None:
 
 
 def test_an_epoch_begins_after_what_lies_in_the_inbox(client: redis.Redis) -> None:
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     old = client.xadd(KEYS.inbox, {b"e": codec.cancellation_to_bytes("a")})
     client.set(KEYS.waiting, 7)
     _, begin = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
@@ -116,7 +116,8 @@ def test_an_epoch_begins_after_what_lies_in_the_inbox(client: redis.Redis) -> No
 
 
 def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
-    first, second = Lease(client, KEYS.lease, b"1", ttl=0.2), Lease(client, KEYS.lease, b"2", ttl=5)
+    first = Lease(client, KEYS.lease, b"1", ttl=0.2, epoch_key=KEYS.epoch)
+    second = Lease(client, KEYS.lease, b"2", ttl=5, epoch_key=KEYS.epoch)
     assert first.acquire()
     assert not second.acquire()
     first.renew()
@@ -128,7 +129,33 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
     second.renew()
 
 
-def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1) -> str:
+def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(client: redis.Redis) -> None:
+    lease = Lease(client, KEYS.lease, b"1", ttl=10, epoch_key=KEYS.epoch)
+    assert lease.acquire()
+    client.set(KEYS.epoch, 7)
+    lease.renew()
+    client.delete(KEYS.lease)  # as if Redis had stood still
+    lease.renew()
+    assert client.get(KEYS.lease) == b"1"
+    client.flushall()
+    with pytest.raises(Fenced):
+        lease.renew()
+    assert client.get(KEYS.lease) is None
+
+
+def test_departures_count_once_however_often_they_are_told(client: redis.Redis) -> None:
+    client.set(KEYS.epoch, 3)
+    client.set(KEYS.waiting, 5)
+    for total in (2, 2, 3, 1):
+        depart(client, KEYS, epoch=3, total=total)
+    assert client.get(KEYS.waiting) == b"2"
+    depart(client, KEYS, epoch=2, total=5)  # of an epoch that is over
+    assert client.get(KEYS.waiting) == b"2"
+
+
+def submit(
+    client: redis.Redis, request_id: str, digest: str = "d", bound: int = 2, n: int = 1, gateway: str = "g"
+) -> str:
     entry = codec.submission_to_bytes(Submission(request_id, (1, 2), SamplingParams(max_tokens=1, seed=0)))
     keys = [
         KEYS.request(request_id),
@@ -138,15 +165,20 @@ def submit(client: redis.Redis, request_id: str, digest: str = "d", bound: int =
         KEYS.lease,
         KEYS.group,
         KEYS.serving,
+        KEYS.gateway(gateway),
     ]
-    verdict = client.eval(SUBMIT, len(keys), *keys, digest, entry, str(bound), "60000", str(n))
+    cancellation = codec.cancellation_to_bytes(request_id)
+    arguments = (digest, entry, str(bound), "60000", str(n), gateway, cancellation, KEYS.gateway(""))
+    verdict = client.eval(SUBMIT, len(keys), *keys, *arguments)
     assert isinstance(verdict, list)
     return str(verdict[0].decode())
 
 
 def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.Redis) -> None:
+    assert submit(client, "a") == "no_gateway"
+    client.set(KEYS.gateway("g"), b"")
     assert submit(client, "a") == "no_scheduler"
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     assert submit(client, "a") == "no_group"
     client.set(KEYS.group, b"g")
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="")
@@ -160,6 +192,7 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert client.xlen(KEYS.inbox) == 2
     open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"  # the last epoch gave it up
+    assert submit(client, "a") == "duplicate"
     assert submit(client, "b", n=3, bound=3) == "full"
     assert submit(client, "b", n=3, bound=4) == "accepted"
     assert client.get(KEYS.waiting) == b"4"
@@ -199,10 +232,28 @@ def test_entries_survive_the_wire() -> None:
 
 def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(client: redis.Redis) -> None:
     """A Redis that lost its data, and a rank that goes on appending under the epoch it knows."""
-    assert Lease(client, KEYS.lease, b"me", ttl=10).acquire()
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
     StepLog(client, KEYS.results, keep=10).append(EntryId(500, 7), b"late")
     epoch, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
     assert epoch == 501
     assert [last_id(client, key) for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
     assert client.get(KEYS.epoch) == b"501"
     assert open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")[0] == 502
+
+
+def test_an_id_is_free_again_where_its_gateway_died_before_the_end(client: redis.Redis) -> None:
+    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
+    client.set(KEYS.group, b"g")
+    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    client.mset({KEYS.gateway("dead"): b"", KEYS.gateway("g"): b""})
+    assert submit(client, "over", gateway="dead") == "accepted"
+    client.eval(END, 1, KEYS.request("over"), codec.cancellation_to_bytes("over"))
+    assert submit(client, "cut", gateway="dead") == "accepted"
+    assert submit(client, "cut", digest="other", bound=9) == "conflict"
+    client.delete(KEYS.gateway("dead"))
+    assert submit(client, "over", bound=9) == "duplicate"
+    assert submit(client, "cut", digest="other", bound=9) == "accepted"
+    entries = read_streams(client, {KEYS.inbox: "0-0"}, block_ms=1)[KEYS.inbox]
+    # The one that lost its gateway is cancelled before the new one comes.
+    assert codec.inbox_from_bytes(entries[-2][1]) == "cut"
+    assert submit(client, "cut", digest="other", bound=9) == "duplicate"

@@ -81,7 +81,7 @@ class FakeScheduler:
     def __init__(self, url: str, keys: Keys) -> None:
         self._redis = connect(url)
         self._keys = keys
-        self._lease = Lease(self._redis, keys.lease, LEASE, ttl=600)
+        self._lease = Lease(self._redis, keys.lease, LEASE, ttl=600, epoch_key=keys.epoch)
         assert self._lease.acquire(), "another scheduler holds the lease"
         self._plans = StepLog(self._redis, keys.plans, keep=10_000)
         self.group = log.GroupInfo()

@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD, Entry, EntryId, Lease, connect, last_id
-from albireo.plan import GroupShape, Plan, StepResult
+from albireo.plan import GroupShape, Plan, StepResult, public_name
 from albireo.v1 import log_pb2 as log
 from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
 
@@ -52,7 +52,7 @@ class Table(Worker):
         self._script = script
 
     def sample(self, row: Row, state: int) -> int:
-        index, tokens = len(row.tokens) - row.num_prompt, self._script.get(row.request_id, ())
+        index, tokens = len(row.tokens) - row.num_prompt, self._script.get(public_name(row.request_id), ())
         # Rows after an end go on as if there had been none, as on a real device.
         return tokens[index] if index < len(tokens) else super().sample(row, state)
 
@@ -90,7 +90,9 @@ class FakeGroup:
             vocab_size=VOCAB,
             eos_token_ids=sorted(EOS_IDS),
         )
-        self.lease = Lease(self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER)
+        self.lease = Lease(
+            self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER, epoch_key=keys.epoch
+        )
         assert self.lease.acquire(), "another group is announced"
 
     def stop_renewing(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from typing import cast
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import FIELD, Fenced, connect, last_id
-from albireo.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches
+from albireo.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
 from albireo.process import HealthServer
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
@@ -91,8 +91,8 @@ class Reader:
             return
         result = entry.result
         for admitted in result.admitted:
-            self._names[admitted.incarnation] = admitted.request_id
-            story = self.stories.setdefault(admitted.request_id, Story())
+            name = self._names[admitted.incarnation] = public_name(admitted.request_id)
+            story = self.stories.setdefault(name, Story())
             assert admitted.num_outputs == len(story.ids)
         for incarnation, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True):
             if incarnation in self._names:
@@ -101,7 +101,7 @@ class Reader:
                 story.ids.append(token)
                 story.final = Finish(finish)
         for ended in result.ended:
-            story = self.stories.setdefault(ended.request_id, Story())
+            story = self.stories.setdefault(public_name(ended.request_id), Story())
             story.final = story.final or Finish(ended.reason)
 
 

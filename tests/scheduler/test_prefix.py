@@ -86,7 +86,7 @@ def test_a_chain_is_evicted_from_its_tail() -> None:
 
 def test_the_least_recently_used_goes_first() -> None:
     pool = BlockPool(3)
-    keys = [block_key(root_key(b""), prompt(16, salt)) for salt in range(3)]
+    keys = [block_key(root_key(b"", ""), prompt(16, salt)) for salt in range(3)]
     blocks = pool.take(3)
     for block, key in zip(blocks, keys, strict=True):
         pool.register(block, key)
@@ -100,6 +100,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 def test_a_key_stands_for_all_that_came_before() -> None:
     one, two = prompt(16), prompt(16, 1)
-    root = root_key(b"salt")
+    root = root_key(b"salt", "")
     assert block_key(block_key(root, one), two) != block_key(block_key(root, two), two)
-    assert block_key(root, one) != block_key(root_key(b"other salt"), one)
+    assert block_key(root, one) != block_key(root_key(b"other salt", ""), one)
+    assert block_key(root, one) != block_key(root_key(b"salt", "another tenant"), one)

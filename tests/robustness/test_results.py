@@ -1,0 +1,98 @@
+"""Whatever others leave in Redis, a gateway ends what depends on it with a retryable error and serves on."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+import pytest
+
+from albireo.logs import FIELD
+from albireo.plan import Finish
+from albireo.v1 import control_pb2
+from albireo.v1 import inference_pb2 as api
+from albireo.v1 import log_pb2 as log
+from tests.gateway.conftest import (
+    Backend,
+    Served,
+    backend,
+    code_of,
+    eventually,
+    request,
+    rest_of,
+    served,
+    serving,
+)
+
+__all__ = ["backend", "served"]  # fixtures
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\xff\xff",
+        b"",
+        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[5], finishes=[])).SerializeToString(),
+        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[5], finishes=[77])).SerializeToString(),
+        log.ResultEntry(
+            result=log.StepResult(ended=[log.Ended(request_id="r", reason=77)])  # type: ignore[arg-type]
+        ).SerializeToString(),
+    ],
+    ids=["no protobuf", "empty", "lengths that differ", "no finish", "no reason"],
+)
+async def test_a_result_that_cannot_be_read_ends_the_streams_and_not_the_gateway(
+    served: Served, entry: bytes
+) -> None:
+    call = served.inference.Generate(request(), timeout=30)
+    await call.read()
+    served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+    assert list((await call.read()).tokens.ids) == [50]
+    served.backend.redis.xadd(served.backend.keys.results, {FIELD: entry}, id="1-2")
+    served.backend.skip_steps(1)
+    last = (await rest_of(call))[-1]
+    assert last.error.retryable
+    again = served.inference.Generate(request(request_id="r2"), timeout=30)
+    assert (await again.read()).HasField("accepted")
+    served.backend.result([(2, 60, Finish.LENGTH)], admitted={"r2": 2})
+    assert (await rest_of(again))[-1].finished.reason == api.FINISH_REASON_LENGTH
+
+
+async def test_an_announcement_that_cannot_be_read_stops_service_until_it_can(served: Served) -> None:
+    keys, redis = served.backend.keys, served.backend.redis
+    good = redis.get(keys.group)
+    redis.set(keys.group, b"\xff\xff")
+    await eventually(lambda: not served.gateway._watch._alive)
+    redis.set(keys.group, good)
+    await eventually(lambda: served.gateway._watch._alive)
+
+
+async def test_a_load_that_cannot_be_read_is_unavailable(served: Served) -> None:
+    served.backend.redis.set(served.backend.keys.load, b"\xff\xff")
+    call = served.control.GetLoad(control_pb2.GetLoadRequest())
+    assert await code_of(call) is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others took it for dead, and ended its requests: that is not the answer to them."""
+    monkeypatch.setattr("gateway.presence.TTL_SECONDS", 1.0)
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request(), timeout=30)
+        await call.read()
+        backend.result(ended={"r": Finish.CANCELLED})
+        time.sleep(1.5)
+        last = (await rest_of(call))[-1]
+        assert last.error.retryable
+        again = served.inference.Generate(request(request_id="r2"), timeout=30)
+        assert (await again.read()).HasField("accepted")
+
+
+async def test_a_gateway_that_is_told_to_stop_leaves_no_sign_of_life(backend: Backend) -> None:
+    async with serving(backend):
+        assert len(list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*"))) == 1
+    assert list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*")) == []
