@@ -51,8 +51,11 @@ class Follower:
         steps: StepFeed,
         on_alive: Callable[[bool], None],
         telemetry: Telemetry = OFF,
+        *,
+        fingerprint: str,
     ) -> None:
-        """``steps`` is fed every step; ``on_alive`` is told when a scheduler with a group comes or goes."""
+        """``steps`` is fed every step; ``on_alive`` is told when a scheduler with a group comes or goes;
+        ``fingerprint``: of the checkpoint that this gateway reads, which the group's must equal."""
         self._steps = steps
         self._round_trip = telemetry.folded(REDIS_ROUND_TRIP)
         telemetry.observe(STREAMS, self.__len__)
@@ -66,7 +69,10 @@ class Follower:
         self._rows: dict[int, Target] = {}  # by incarnation, in the current epoch
         self._last = EntryId(0, 0)
         self._stopping = asyncio.Event()
+        self._fingerprint = fingerprint
         self.group: log.GroupInfo | None = None
+        self.mismatch = ""
+        """Why no request may go to the group, which reads another checkpoint; else empty."""
 
     @property
     def epoch(self) -> int:
@@ -240,14 +246,27 @@ class Follower:
                 if missed == MISSES:
                     self.fail_all(_unavailable("the scheduler is gone"))
             if group is not None:
-                self.group = log.GroupInfo.FromString(group)
-            alive = bool(leased) and group is not None and serving == b"1"
+                self._compare(log.GroupInfo.FromString(group))
+            alive = bool(leased) and group is not None and serving == b"1" and not self.mismatch
             if alive != self._alive:
                 self._alive = alive
                 self._on_alive(alive)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
                     await self._stopping.wait()
+
+    def _compare(self, group: log.GroupInfo) -> None:
+        """Streams that a group of another checkpoint has taken already would bring text of no meaning."""
+        self.group, before, self.mismatch = group, self.mismatch, ""
+        if group.fingerprint != self._fingerprint:
+            self.mismatch = (
+                f"the worker group's checkpoint (fingerprint {group.fingerprint or 'not announced'}) is not "
+                f"this gateway's ({self._fingerprint}): the two need the same config and tokenizer"
+            )
+        if self.mismatch:
+            self.fail_all(Failure(grpc.StatusCode.FAILED_PRECONDITION, self.mismatch, retryable=False))
+            if self.mismatch != before:
+                logger.error(self.mismatch)
 
 
 REFUSED = Failure(

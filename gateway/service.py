@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo import telemetry
+from albireo.fingerprint import fingerprint
 from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
@@ -64,7 +65,9 @@ class Gateway:
         )
         steps = StepFeed(told)
         places = Places(settings.max_streams)
-        self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
+        self.follower = Follower(
+            self._log_redis, keys, steps, self._on_alive, told, fingerprint=fingerprint(settings.model)
+        )
         self._inference = InferenceService(
             validator,
             submitter,
@@ -142,7 +145,7 @@ class Gateway:
         await self._log_redis.aclose()
 
     def _on_alive(self, alive: bool) -> None:
-        logger.info("serving" if alive else "not serving: no scheduler or no worker group")
+        logger.info("serving" if alive else "not serving: no scheduler, or no group of this checkpoint")
         self._set_health(serving=alive)
 
     def _set_health(self, *, serving: bool) -> None:

@@ -14,6 +14,7 @@ from albireo.logs import Fenced
 from albireo.process import HealthServer, stop_on_signals
 from albireo.telemetry import OFF
 from albireo.telemetry.logs import setup_logging
+from worker_svc.agreement import agree_on_checkpoint
 from worker_svc.cost_model import CostModel
 from worker_svc.gpu import GpuReader
 from worker_svc.model.parallel import TPGroup, compute_threads
@@ -45,6 +46,7 @@ def run(settings: WorkerSettings) -> None:
         port = _metrics_port(settings, local_rank)
         told = telemetry.start("worker", settings, host=settings.host, metrics_port=port, rank=rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
+        checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
         if rank == 0:
             for text in runner.config.warnings:
@@ -52,7 +54,7 @@ def run(settings: WorkerSettings) -> None:
         health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
-        WorkerService(settings, group, runner, health, stop, told, gpu).run()
+        WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu).run()
     except (ValueError, Fenced, RedisError, OSError) as error:
         sys.exit(f"worker-{rank}: {error}")
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from worker_svc.model.fields import Fields
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
+"""More is no header: safetensors' own limit."""
 OTHER_FORMATS = ("pytorch_model*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 
 
@@ -34,6 +37,21 @@ def weight_files(directory: Path) -> list[Path]:
 def weight_bytes(directory: Path) -> int:
     """Size of a checkpoint's weights on disk; 0 where there are none."""
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
+def weights_fingerprint(directory: Path) -> str:
+    """16 hexadecimal digits, of the names and sizes of these files and of the tensors in them, by their
+    headers: not of the numbers, which would take as long as loading. Raises CheckpointError."""
+    state = hashlib.blake2b(digest_size=8)
+    for path in weight_files(directory):
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = file.read(min(length, MAX_HEADER_BYTES))
+        except OSError as error:
+            raise CheckpointError(f"{path}: {error.strerror}; download the whole checkpoint") from None
+        state.update(f"{path.name}\0{path.stat().st_size}\0".encode() + hashlib.sha256(header).digest())
+    return state.hexdigest()
 
 
 def _weight_map(directory: Path) -> dict[str, Any]:
