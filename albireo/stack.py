@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
@@ -23,6 +24,8 @@ from albireo.supervisor import Command, Supervisor, Unit
 
 HEALTH_POLL_SECONDS = 0.1
 GATEWAY_NICENESS = 5
+MAX_NAME = 128
+"""Most characters of a model's name."""
 
 
 class StackSettings(ServiceSettings):
@@ -75,7 +78,7 @@ class Stack:
         """``environment``: options of the services, as their own variables."""
         self.settings = settings
         self._environment = environment or {}
-        self.model_name = settings.model_name or settings.model.resolve().name
+        self.model_name = settings.model_name or legal_name(settings.model.resolve().name)
         self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
         self.units: dict[str, Unit] = {}
         self._server: LocalRedis | None = None
@@ -202,6 +205,11 @@ class Stack:
             "MASTER_PORT": str(self._rendezvous_port),
         }
         return self._service("worker", redis_url, extra, f"worker-{rank}")
+
+
+def legal_name(directory: str) -> str:
+    """A name of a model made of a directory's, in which names of files may have more characters."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", directory)[:MAX_NAME].strip("-") or "model"
 
 
 def free_port(host: str) -> int:

@@ -50,8 +50,11 @@ class Follower:
         steps: StepFeed,
         presence: Presence,
         telemetry: Telemetry = OFF,
+        *,
+        fingerprint: str,
     ) -> None:
-        """``steps`` is fed every step; ``presence``: of this gateway."""
+        """``steps`` is fed every step; ``presence``: of this gateway; ``fingerprint``: of the checkpoint that
+        this gateway reads, which the group's must equal."""
         self._presence = presence
         self._steps = steps
         telemetry.observe(STREAMS, self.__len__)
@@ -64,6 +67,9 @@ class Follower:
         self._last = EntryId(0, 0)
         self._stopping = asyncio.Event()
         self.group: log.GroupInfo | None = None  # as it was last announced
+        self._fingerprint = fingerprint
+        self.mismatch = ""
+        """Why no request may go to the group, which reads another checkpoint; else empty."""
 
     @property
     def epoch(self) -> int:
@@ -218,3 +224,19 @@ class Follower:
                 target[0].fail(REFUSED)
             else:
                 target[1].end(reason)
+
+    def take_group(self, group: log.GroupInfo) -> None:
+        """Takes in what the group announces.
+
+        Streams that a group of another checkpoint has taken already would bring text of no meaning: they end.
+        """
+        self.group, before, self.mismatch = group, self.mismatch, ""
+        if group.fingerprint != self._fingerprint:
+            self.mismatch = (
+                f"the worker group's checkpoint (fingerprint {group.fingerprint or 'not announced'}) is not "
+                f"this gateway's ({self._fingerprint}): the two need the same config and tokenizer"
+            )
+        if self.mismatch:
+            self.fail_all(Failure(grpc.StatusCode.FAILED_PRECONDITION, self.mismatch, retryable=False))
+            if self.mismatch != before:
+                logger.error(self.mismatch)

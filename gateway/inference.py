@@ -127,6 +127,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         group = self._follower.group
         if group is None:
             raise unavailable("no worker group is alive")
+        if self._follower.mismatch:  # an operator must act before a retry can help
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._follower.mismatch)
         valid = await _checked(self._validator.generate, request, group.max_model_len, group.eos_token_ids)
         if self._follower.simulated:
             for name in ("logprobs", "prompt_logprobs"):

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo import telemetry
+from albireo.fingerprint import fingerprint
 from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
@@ -32,9 +33,9 @@ from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.observation import Observer
 from gateway.places import Places
+from gateway.presence import Presence
 from gateway.pretrained import keep_torch_out
 from gateway.sampling_defaults import sampling_defaults
-from gateway.presence import Presence
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -76,7 +77,9 @@ class Gateway:
         )
         steps = StepFeed(told)
         places = Places(settings.max_streams)
-        self.follower = Follower(self._log_redis, keys, steps, self._presence, told)
+        self.follower = Follower(
+            self._log_redis, keys, steps, self._presence, told, fingerprint=fingerprint(settings.model)
+        )
         self._watch = Watch(self._log_redis, keys, self.follower, self._presence, self._on_alive, told)
         self._inference = InferenceService(
             validator,
@@ -159,7 +162,7 @@ class Gateway:
         await self._log_redis.aclose()
 
     def _on_alive(self, alive: bool) -> None:
-        logger.info("serving" if alive else "not serving: no scheduler or no worker group")
+        logger.info("serving" if alive else "not serving: no scheduler, or no group of this checkpoint")
         self._set_health(serving=alive)
 
     def _set_health(self, *, serving: bool) -> None:

@@ -104,12 +104,12 @@ class Watch:
         return bool(leased), self._read_group(group) and bool(leased) and serving == b"1"
 
     def _read_group(self, data: bytes | None) -> bool:
-        """Keeps what the group announces; False where there is none, or none that can be read."""
+        """Takes in what the group announces; False where none serves that this gateway can be in front of."""
         if data is None:
             return False
         try:
-            self._follower.group = codec.group_from_bytes(data)
+            self._follower.take_group(codec.group_from_bytes(data))
         except ValueError as error:
             logger.warning("what the worker group announces cannot be read: %s", error)
             return False
-        return True
+        return not self._follower.mismatch

@@ -143,7 +143,7 @@ class _Run:
         shape = GroupShape(case.batch * blocks_for(tokens), case.batch, tokens)
         policy, device = SamplingPolicy(mode, group.rank, group.size), torch.device("cpu")
         self._group = group
-        self._table = SlotTable(shape, frozenset(), group.size)
+        self._table = SlotTable(shape, case.vocabulary, owners=group.size)
         self._staging = Staging(device, torch.float32, tokens, policy)
         state = PenaltyState(policy.state_rows(case.batch), tokens, device)
         self._sampler = StepSampler(group, case.vocabulary, state)

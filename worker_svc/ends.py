@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 from albireo.plan import Admission, Finish, SamplingParams, finish_of
+from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.arrays import Ints
+from worker_svc.sampling.tensors import FAILED
 from worker_svc.step import HostOutput
+
+
+def not_numbers(logprobs: Iterable[api.TokenLogprobs]) -> bool:
+    """Whether the model made of any of a prompt's tokens what is not a number."""
+    return any(math.isnan(told.logprob) for told in logprobs)
 
 
 class EndFinder:
@@ -26,6 +36,7 @@ class EndFinder:
         self._prompts = np.zeros(max_seqs, dtype=np.int64)
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
         self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
+        self._spoiled = np.zeros(max_seqs, dtype=bool)  # log-probabilities of the prompt were no numbers
 
     def admit(self, admission: Admission) -> log.Admitted:
         """A request takes a slot; whatever was there before is over."""
@@ -36,6 +47,7 @@ class EndFinder:
         self._prompts[slot] = prompt
         self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
         self._sampling[slot] = sampling
+        self._spoiled[slot] = False
         return log.Admitted(
             request_id=admission.request_id,
             incarnation=admission.incarnation,
@@ -45,8 +57,12 @@ class EndFinder:
 
     def advance(self, output: HostOutput) -> tuple[Ints, list[int]]:
         """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
+        for incarnation, (_, logprobs) in output.prompt_logprobs.items():
+            if not_numbers(logprobs):
+                self._spoiled[self._incarnations == incarnation] = True
         counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
-        slots, ids = output.slots[counted], output.ids[counted]
+        slots = output.slots[counted]
+        ids = np.where(self._spoiled[slots], FAILED, output.ids[counted])
         self.outputs[slots] += 1
         finishes = [int(Finish.NONE)] * len(counted)
         for row in np.flatnonzero((self.outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):
@@ -64,7 +80,7 @@ class EndFinder:
         return found
 
     def _finish(self, slot: int, token: int) -> int:
-        if token < 0:  # the sampler's mark for logits that are not numbers
+        if token == FAILED:
             return int(Finish.ERROR)
         outputs = int(self.outputs[slot])
         return int(

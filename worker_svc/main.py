@@ -15,10 +15,11 @@ from albireo.process import HealthServer, stop_on_signals
 from albireo.redis_errors import describe
 from albireo.telemetry import OFF
 from albireo.telemetry.logs import setup_logging
+from worker_svc.agreement import agree_on_checkpoint
 from worker_svc.cost_model import CostModel
 from worker_svc.gpu import GpuReader
-from worker_svc.model.checkpoint import weight_bytes
 from worker_svc.model.parallel import TPGroup, compute_threads
+from worker_svc.model.weight_files import weight_bytes
 from worker_svc.runner import ModelRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
@@ -46,11 +47,15 @@ def run(settings: WorkerSettings) -> None:
         port = _metrics_port(settings, local_rank)
         told = telemetry.start("worker", settings, host=settings.host, metrics_port=port, rank=rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
+        checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
+        if rank == 0:
+            for text in runner.config.warnings:
+                logger.warning("%s: %s", settings.model, text)
         health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
-        WorkerService(settings, group, runner, health, stop, told, gpu).run()
+        WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu).run()
     except RedisError as error:
         sys.exit(f"worker-{rank}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:

@@ -14,7 +14,7 @@ from albireo.logs import EntryId, Fenced, StepLog, connect, last_id
 from albireo.plan import Finish, Plan
 from albireo.v1 import log_pb2 as log
 from worker_svc.arrays import Ints
-from worker_svc.ends import EndFinder
+from worker_svc.ends import EndFinder, not_numbers
 from worker_svc.step import ComputedStep, HostOutput
 from worker_svc.token_spans import TokenSpans
 
@@ -85,6 +85,8 @@ class OutputStage:
         result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
         result.finishes.extend(finishes)
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
+            if not_numbers(logprobs):  # its row ends with an error
+                continue
             result.prompt_logprobs.add(incarnation=incarnation, start=start, logprobs=logprobs)
         if output.logprobs:
             for row, entry in enumerate(counted.tolist()):

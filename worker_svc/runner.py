@@ -108,7 +108,7 @@ class ModelRunner:
         self._last_token = torch.zeros(max_seqs + 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(max_seqs + 1, dtype=np.int64) if synchronous else None
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
-        self._table = SlotTable(self.shape, self.config.eos_ids, group.size)
+        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, group.size)
         policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._staging = Staging(device, dtype, self.shape.max_model_len, policy)
         # One column more: the rows of a request that has reached its length may run once again.

@@ -46,16 +46,18 @@ class WorkerService:
         settings: WorkerSettings,
         group: TPGroup,
         runner: Runner,
+        fingerprint: str,
         health: HealthServer | None,
         stop: threading.Event,
         telemetry: Telemetry = OFF,
         gpu: GpuReader | None = None,
     ) -> None:
-        """``health`` is the endpoint of the first rank on a machine, None on the others; ``gpu`` tells of the
-        rank's GPU, if it has one."""
+        """``fingerprint``: of the checkpoint, announced to gateways. ``health`` is the endpoint of the first
+        rank on a machine, None on the others; ``gpu`` tells of the rank's GPU, if it has one."""
         self._settings = settings
         self._group = group
         self._runner = runner
+        self._fingerprint = fingerprint
         self._health = health
         self._stop = stop
         self._keys = Keys(settings.model_name, settings.group)
@@ -174,6 +176,7 @@ class WorkerService:
             architecture=runner.config.architecture,
             vocab_size=runner.config.vocab_size,
             eos_token_ids=sorted(runner.config.eos_ids),
+            fingerprint=self._fingerprint,
         )
         lease = Lease(
             connect(self._settings.redis_address),

@@ -90,7 +90,7 @@ class SimulatedRunner:
         self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
         self._cost = cost
         self._tp = tp
-        self._table = SlotTable(self.shape, self.config.eos_ids, tp)
+        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, tp)
         policy = SamplingPolicy(sampling, rank, tp)
         self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
 

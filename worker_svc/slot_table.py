@@ -5,13 +5,17 @@ It runs ahead of the device: it never knows the ids of sampled tokens, and never
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 
 from albireo.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
 from worker_svc.arrays import Ints
+from worker_svc.row_check import fault_of, stand_in
 from worker_svc.sampling.controls import NO_IDS, PenaltyStart, SampleRows, SlotControls
+
+logger = logging.getLogger(__name__)
 
 
 class TableMismatch(RuntimeError):
@@ -67,14 +71,17 @@ class HostBatch:
 class SlotTable:
     """State by slot. One thread applies plans, in the order of the log."""
 
-    def __init__(self, shape: GroupShape, eos_ids: frozenset[int], owners: int = 1) -> None:
+    def __init__(
+        self, shape: GroupShape, vocab_size: int, eos_ids: frozenset[int] = frozenset(), owners: int = 1
+    ) -> None:
         """The cache must have one block beyond ``shape.num_blocks``: it pads block tables.
 
-        ``owners``: ranks that share the sampling; the rows that sample come owner by owner, ``slot mod
-        owners``.
+        ``vocab_size``: rows of the embedding; a request with an id beyond them fails. ``owners``: ranks that
+        share the sampling; the rows that sample come owner by owner, ``slot mod owners``.
         """
         slots = shape.max_seqs
         self._owners = owners
+        self._vocab_size = vocab_size
         self._scratch = shape.num_blocks
         self._occupied = np.zeros(slots, dtype=bool)
         self._decoding = np.zeros(slots, dtype=bool)
@@ -134,6 +141,9 @@ class SlotTable:
         )
 
     def _admit(self, admission: Admission) -> PenaltyStart | None:
+        if fault := fault_of(admission, self._vocab_size):
+            logger.error("request %s cannot be run and ends with an error: %s", admission.request_id, fault)
+            admission = stand_in(admission, self._vocab_size)
         slot, sampling = admission.slot, admission.sampling
         if self._occupied[slot]:
             raise TableMismatch(f"slot {slot} is admitted twice")

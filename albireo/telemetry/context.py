@@ -44,4 +44,4 @@ def trace_id_of(span: Span) -> str:
 def request_attributes(name: str) -> dict[str, str | int]:
     """What a span says of the request, or the branch, of that name."""
     request_id, _, branch = public_name(name).partition("#")
-    return {GEN_AI_RESPONSE_ID: request_id, **({"albireo.branch": int(branch)} if branch else {})}
+    return {GEN_AI_RESPONSE_ID: request_id, **({"albireo.branch": int(branch)} if branch.isdecimal() else {})}

@@ -239,7 +239,7 @@ class RowLogprobs(_message.Message):
     def __init__(self, row: _Optional[int] = ..., logprobs: _Optional[_Union[_inference_pb2.TokenLogprobs, _Mapping]] = ...) -> None: ...
 
 class GroupInfo(_message.Message):
-    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids")
+    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQS_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +250,7 @@ class GroupInfo(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
     EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     num_blocks: int
     max_seqs: int
@@ -260,4 +261,5 @@ class GroupInfo(_message.Message):
     architecture: str
     vocab_size: int
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    fingerprint: str
+    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ...) -> None: ...

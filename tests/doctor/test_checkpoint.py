@@ -84,6 +84,7 @@ def test_no_directory_is_a_failure(tmp_path: Path) -> None:
 def test_a_model_without_an_end_is_a_warning(copy: Path) -> None:
     edit(copy / "config.json", eos_token_id=None)
     (copy / "generation_config.json").unlink()
+    edit(copy / "tokenizer_config.json", eos_token=None)
     assert levels(check_config(copy, 1)[0]) == ["ok", "ok", "warning"]
 
 

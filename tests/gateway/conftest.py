@@ -14,6 +14,7 @@ import pytest_asyncio
 import redis
 
 from albireo import codec
+from albireo.fingerprint import fingerprint
 from albireo.keys import Keys
 from albireo.logs import FIELD
 from albireo.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
@@ -46,7 +47,7 @@ class Backend:
     def announce_scheduler(self) -> None:
         self.redis.set(self.keys.lease, b"scheduler")
 
-    def announce_group(self, device: str = "cpu", tp: int = 1) -> None:
+    def announce_group(self, device: str = "cpu", tp: int = 1, fingerprint: str = fingerprint(TINY)) -> None:
         info = log.GroupInfo(
             incarnation="w",
             max_model_len=1024,
@@ -55,6 +56,7 @@ class Backend:
             tp=tp,
             device=device,
             eos_token_ids=[1],
+            fingerprint=fingerprint,
         )
         self.redis.set(self.keys.group, info.SerializeToString())
 

@@ -1,4 +1,4 @@
-"""A scheduler that publishes what the test wrote by hand, for a real rank on the simulated device."""
+"""A scheduler that publishes what the test wrote by hand, for a real rank, mostly on the simulated device."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from albireo.keys import Keys
 from albireo.logs import EntryId, Lease, StepLog, connect, last_id, open_epoch
 from albireo.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.v1 import log_pb2 as log
-from tests.races.fake_worker import POLL_SECONDS, entries_after
+from tests.races.fake_worker import POLL_SECONDS, TINY, entries_after
 from worker_svc.random_numbers import random_bits
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
 VOCAB = 384
 LEASE = b"scripted"
 
@@ -32,7 +31,7 @@ class Rank:
     """A rank as a process of its own, the only one of its group."""
 
     def __init__(
-        self, url: str, directory: Path, keys: Keys, *, forward_ms: float, synchronous: bool
+        self, url: str, directory: Path, keys: Keys, *, forward_ms: float, synchronous: bool, device: str
     ) -> None:
         cost = directory / "cost.toml"
         cost.write_text(
@@ -45,7 +44,7 @@ class Rank:
             "ALBIREO_GROUP": keys.group_name,
             "ALBIREO_SYNCHRONOUS": str(synchronous),
             "ALBIREO_WORKER_MODEL": str(TINY),
-            "ALBIREO_WORKER_DEVICE": "sim",
+            "ALBIREO_WORKER_DEVICE": device,
             "ALBIREO_WORKER_COST_MODEL": str(cost),
             "ALBIREO_WORKER_MAX_SEQS": "8",
             "ALBIREO_WORKER_PORT": "0",
@@ -134,11 +133,17 @@ class FakeScheduler:
 
 @contextmanager
 def scripted_rank(
-    url: str, directory: Path, name: str, *, forward_ms: float = 1.0, synchronous: bool = False
+    url: str,
+    directory: Path,
+    name: str,
+    *,
+    forward_ms: float = 1.0,
+    synchronous: bool = False,
+    device: str = "sim",
 ) -> Iterator[tuple[FakeScheduler, Rank]]:
     """A rank that serves a model of its own, and the scheduler that moves it. Not waited for."""
     keys = Keys(f"races-{name}", name)
-    rank = Rank(url, directory, keys, forward_ms=forward_ms, synchronous=synchronous)
+    rank = Rank(url, directory, keys, forward_ms=forward_ms, synchronous=synchronous, device=device)
     try:
         yield FakeScheduler(url, keys), rank
     finally:

@@ -12,18 +12,22 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import redis
 from redis.exceptions import ResponseError
 
 from albireo import codec
+from albireo.fingerprint import fingerprint
 from albireo.keys import Keys
 from albireo.logs import FIELD, Entry, EntryId, Lease, connect, last_id
 from albireo.plan import GroupShape, Plan, StepResult, public_name
 from albireo.v1 import log_pb2 as log
 from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
 
+TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+"""The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0
 """A lease that outlives every test: the group stays announced without a keeper."""
 
@@ -89,6 +93,7 @@ class FakeGroup:
             architecture="scripted",
             vocab_size=VOCAB,
             eos_token_ids=sorted(EOS_IDS),
+            fingerprint=fingerprint(TINY),
         )
         self.lease = Lease(
             self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER, epoch_key=keys.epoch

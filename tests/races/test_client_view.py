@@ -20,7 +20,7 @@ from albireo.stack import free_port
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.checkpoint import Checkpoint
-from tests.races.fake_scheduler import TINY
+from tests.races.fake_worker import TINY
 from tests.races.scene import MODEL, Scene, Story, wait_for
 
 DEADLINE_SECONDS = 5.0

@@ -108,7 +108,7 @@ def rows(
         grants=tuple(Grant(slot, (2 * slot, 2 * slot + 1)) for slot, _, _ in requests),
         chunks=tuple(Chunk(slot, 0, 1 + outputs) for slot, outputs, _ in requests),
     )
-    return SlotTable(GroupShape(32, 16, 32), eos_ids).apply(plan).samples
+    return SlotTable(GroupShape(32, 16, 32), VOCAB, eos_ids).apply(plan).samples
 
 
 seeds = st.integers(0, 2**64 - 1)

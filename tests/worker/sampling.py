@@ -58,7 +58,9 @@ class Bench:
         policy = SamplingPolicy(mode, group.rank, group.size)
         self._group = group
         self._blocks = blocks_for(MAX_LEN)
-        self._table = SlotTable(GroupShape(slots * self._blocks, slots, MAX_LEN), eos_ids, group.size)
+        self._table = SlotTable(
+            GroupShape(slots * self._blocks, slots, MAX_LEN), vocabulary, eos_ids, group.size
+        )
         self._staging = Staging(CPU, torch.float32, MAX_LEN, policy)
         if not on_cpu:
             self._staging._sampling._narrow = False

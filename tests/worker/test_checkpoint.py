@@ -12,14 +12,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from albireo.checkpoint_files import CheckpointError
 from tests.worker.checkpoints import FAMILIES, SHAPE, VOCAB, write
 from tests.worker.oracle import CPU, Scenario, make_runner
 from worker_svc.model import checkpoint as checkpoint_module
-from worker_svc.model.checkpoint import INDEX, SINGLE, Checkpoint
-from worker_svc.model.config import CheckpointError, ModelConfig
+from worker_svc.model.checkpoint import Checkpoint
+from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup
+from worker_svc.model.weight_files import INDEX, SINGLE
 from worker_svc.runner import ModelRunner
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -61,6 +63,9 @@ class SpySlice:
 
     def get_shape(self) -> list[int]:
         return list(self._found.get_shape())
+
+    def get_dtype(self) -> str:
+        return str(self._found.get_dtype())
 
     def __getitem__(self, window: tuple[slice, ...]) -> torch.Tensor:
         piece: torch.Tensor = self._found[window]
@@ -136,13 +141,13 @@ def test_a_truncated_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_an_index_that_names_what_its_file_lacks(tmp_path: Path) -> None:
+def test_an_index_that_names_what_no_file_has(tmp_path: Path) -> None:
     write(FAMILIES["qwen2"], tmp_path)
-    index = json.loads((tmp_path / INDEX).read_text())
-    other = next(file for file in index["weight_map"].values() if file != index["weight_map"][QUERY])
-    index["weight_map"][QUERY] = other
-    (tmp_path / INDEX).write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match=QUERY):
+    file = tmp_path / json.loads((tmp_path / INDEX).read_text())["weight_map"][QUERY]
+    tensors = load_file(file)
+    del tensors[QUERY]
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=f"tensor {QUERY} is missing"):
         load(tmp_path)
 
 

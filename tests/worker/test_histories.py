@@ -34,7 +34,7 @@ def test_the_table_follows_the_scheduler(
 ) -> None:
     """Admissions, chunks, pauses, preemptions, hits and wasted rows: each plan's digest is the table's."""
     limits = Limits(64, 3, chunk, ahead, prefix_cache, digest_every=1)
-    core, table = SchedulerCore(SHAPE, limits, epoch=1, salt=b""), SlotTable(SHAPE, frozenset())
+    core, table = SchedulerCore(SHAPE, limits, epoch=1, salt=b""), SlotTable(SHAPE, 1 << 20)
     waiting = deque(sorted(enumerate(requests), key=lambda item: item[1][2]))
     done: set[int] = set()
     left: dict[int, int] = {}  # outputs that a request may still bring, by incarnation

@@ -10,8 +10,8 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from tests.worker.checkpoints import LINEAR, LLAMA3, SHAPE
-from worker_svc.model.config import RopeConfig
 from worker_svc.model.rope import RotaryTable, inverse_frequencies, rotate
+from worker_svc.model.rope_config import RopeConfig
 
 POSITIONS = 300
 HEAD_DIM = 64
@@ -43,8 +43,8 @@ def test_tables_and_rotation(kind: str) -> None:
 
 def test_llama3_has_all_its_bands() -> None:
     """Else the comparison above would not have seen the blend."""
-    plain = inverse_frequencies(RopeConfig("default", 1e4), HEAD_DIM)
-    ratio = inverse_frequencies(KINDS["llama3"][1], HEAD_DIM) / plain
+    plain = inverse_frequencies(RopeConfig("default", 1e4), HEAD_DIM, POSITIONS)
+    ratio = inverse_frequencies(KINDS["llama3"][1], HEAD_DIM, POSITIONS) / plain
     assert (ratio == 1).any()
     assert torch.isclose(ratio, torch.tensor(0.25)).any()
     assert ((ratio > 0.26) & (ratio < 0.99)).any()

@@ -47,7 +47,7 @@ def test_the_output_stage_is_closed_by_its_thread_before_the_rank_ends(
     stop, interval = threading.Event(), sys.getswitchinterval()
     timer = threading.Timer(0.5, stop.set)
     timer.start()
-    WorkerService(settings, TPGroup(), runner, None, stop).run()
+    WorkerService(settings, TPGroup(), runner, "", None, stop).run()
     timer.join()
     sys.setswitchinterval(interval)
     assert closed == ["output"]

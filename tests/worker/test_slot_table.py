@@ -19,6 +19,7 @@ from worker_svc.slot_table import SlotTable, TableMismatch
 
 SHAPE = GroupShape(num_blocks=12, max_seqs=3, max_model_len=96)
 SCRATCH = 12
+VOCAB = 300
 EOS = frozenset({7, 9})
 SAMPLING = SamplingParams(max_tokens=50, seed=2**64 - 1)
 
@@ -38,7 +39,7 @@ def admission(
 
 def table_with(length: int, blocks: tuple[int, ...], sampling: SamplingParams = SAMPLING) -> SlotTable:
     """One request in slot 1, prefilled at once."""
-    table = SlotTable(SHAPE, EOS)
+    table = SlotTable(SHAPE, VOCAB, EOS)
     plan = Plan(
         1,
         1,
@@ -56,7 +57,7 @@ def digest_of(slot: int, incarnation: int, computed: int, blocks: tuple[int, ...
 
 
 def test_prefill_in_chunks_then_decode() -> None:
-    table = SlotTable(SHAPE, EOS)
+    table = SlotTable(SHAPE, VOCAB, EOS)
     first = table.apply(
         Plan(1, 1, admissions=(admission(2, 20),), grants=(Grant(2, (5,)),), chunks=(Chunk(2, 0, 13),))
     )
@@ -82,7 +83,7 @@ def test_prefill_in_chunks_then_decode() -> None:
 
 
 def test_a_prefix_hit_and_a_recompute_start_where_they_should() -> None:
-    table = SlotTable(SHAPE, EOS)
+    table = SlotTable(SHAPE, VOCAB, EOS)
     batch = table.apply(
         Plan(
             1,
@@ -151,7 +152,7 @@ def test_pause_and_resume_keep_the_state() -> None:
 def test_reset_frees_every_slot() -> None:
     table = table_with(4, (6,))
     table.reset()
-    assert table.digest() == SlotTable(SHAPE, EOS).digest()
+    assert table.digest() == SlotTable(SHAPE, VOCAB, EOS).digest()
     assert not len(table.apply(Plan(2, 1)).positions)
 
 
@@ -168,7 +169,7 @@ def test_reset_frees_every_slot() -> None:
 def test_end_tokens_are_masked_until_min_tokens_are_out(
     sampling: SamplingParams, masked: list[list[int]]
 ) -> None:
-    table = SlotTable(SHAPE, EOS)
+    table = SlotTable(SHAPE, VOCAB, EOS)
     plan = Plan(
         1,
         1,

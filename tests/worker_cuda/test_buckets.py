@@ -20,7 +20,7 @@ SHAPE = GroupShape(num_blocks=1000, max_seqs=SLOTS, max_model_len=1000)
 
 def decoding(*blocks: int) -> HostBatch:
     """A step that decodes one row for each number of blocks, in groups as the slot table makes them."""
-    empty = SlotTable(SHAPE, frozenset()).apply(Plan(epoch=1, step=1))
+    empty = SlotTable(SHAPE, 100).apply(Plan(epoch=1, step=1))
     groups, first = [], 0
     for longest in sorted(set(blocks)):
         rows = blocks.count(longest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker_svc.model.config import CheckpointError, read_json
+from albireo.checkpoint_files import CheckpointError
+from worker_svc.model.weight_files import weight_files
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-
-def weight_bytes(directory: Path) -> int:
-    """Size of a checkpoint's weights on disk; 0 where there are none."""
-    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+FLOATS = ("BF16", "F16", "F32", "F64")
+"""Types of tensors that are read, as safetensors calls them."""
+PREFIX = "model."
+"""Of all tensors but the head's; a model saved without its head may have none."""
 
 
 class Checkpoint:
@@ -29,37 +28,25 @@ class Checkpoint:
     def __init__(self, directory: Path, dtype: torch.dtype) -> None:
         """Tensors come out in ``dtype``. Raises CheckpointError."""
         self._dtype = dtype
-        index, single = directory / INDEX, directory / SINGLE
-        if index.exists():
-            names: dict[str, str] = read_json(index).get("weight_map", {})
-            self._files = {name: self._open(directory / name) for name in sorted(set(names.values()))}
-            self._file_of = {tensor: self._files[name] for tensor, name in names.items()}
-        elif single.exists():
-            file = self._open(single)
-            self._file_of = dict.fromkeys(file.keys(), file)
-        else:
-            raise CheckpointError(f"{directory}: neither {SINGLE} nor {INDEX}")
-        self._directory = directory
-
-    @staticmethod
-    def _open(path: Path) -> Any:
-        try:
-            return safe_open(path, framework="pt")
-        except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file") from None
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: {error}") from None
+        self.directory = directory
+        self._file_of = {name: file for path in weight_files(directory) for name, file in _tensors(path)}
+        self._prefix = PREFIX if any(name.startswith(PREFIX) for name in self._file_of) else ""
+        self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file_of
+        return self._stored(name) in self._file_of
+
+    def unread(self) -> list[str]:
+        """Tensors that nothing was read of, without the buffers that old checkpoints carry along."""
+        return sorted(name for name in self._file_of.keys() - self._read if not name.endswith(".inv_freq"))
 
     def read(
         self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
     ) -> Tensor:
         """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end).
 
-        Raises CheckpointError for a missing tensor, one of another shape, and one that the file's index
-        names but the file does not have.
+        ``name`` as in a whole model. Raises CheckpointError for a missing tensor, and one of another shape or
+        of a type that is no plain floating-point one.
         """
         found = self._find(name, shape)
         stop = shape[dim] if size < 0 else min(start + size, shape[dim])
@@ -72,17 +59,38 @@ class Checkpoint:
         return piece.to(self._dtype).contiguous()
 
     def _find(self, name: str, shape: tuple[int, ...]) -> Any:
-        if name not in self._file_of:
-            raise CheckpointError(f"{self._directory}: tensor {name} is missing")
-        try:
-            found = self._file_of[name].get_slice(name)
-        except SafetensorError as error:
-            raise CheckpointError(f"{self._directory}: tensor {name}: {error}") from None
+        stored = self._stored(name)
+        if stored not in self._file_of:
+            raise CheckpointError(f"{self.directory}: tensor {stored} is missing")
+        found = self._file_of[stored].get_slice(stored)
+        self._read.add(stored)
         if tuple(found.get_shape()) != shape:
             raise CheckpointError(
-                f"{self._directory}: tensor {name} has shape {tuple(found.get_shape())}, not {shape}"
+                f"{self.directory}: tensor {stored} has shape {tuple(found.get_shape())}, not {shape} as "
+                "config.json says"
+            )
+        if found.get_dtype() not in FLOATS:
+            raise CheckpointError(
+                f"{self.directory}: tensor {stored} is {found.get_dtype()}, as in quantized models; "
+                f"supported: {', '.join(FLOATS)}"
             )
         return found
+
+    def _stored(self, name: str) -> str:
+        """What the files call a tensor."""
+        return self._prefix + name.removeprefix(PREFIX) if name.startswith(PREFIX) else name
+
+
+def _tensors(path: Path) -> Sequence[tuple[str, Any]]:
+    """Names in a file, each with the file. What a file has counts, whatever an index says of it."""
+    try:
+        file: Any = safe_open(path, framework="pt")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; download the whole checkpoint") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: {error}; download it again") from None
+    names: list[str] = file.keys()
+    return [(name, file) for name in names]
 
 
 class Headers(Checkpoint):

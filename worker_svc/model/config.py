@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+from albireo.checkpoint_files import CONFIG, CheckpointError, check_directory, read_json
+from worker_svc.model.end_ids import end_ids
+from worker_svc.model.families import Family, family_of
+from worker_svc.model.fields import Fields
+from worker_svc.model.rope_config import RopeConfig, rope_config
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be served; the message names the file or field."""
-
-
-@dataclass(frozen=True, slots=True)
-class RopeConfig:
-    """Rotary position embedding: kind and numbers of its scaling."""
-
-    kind: str  # default, linear, llama3
-    theta: float
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 1.0
-    original_max_positions: int = 0
+ACTIVATIONS = ("silu", "swish")  # two names of one function
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +34,14 @@ class ModelConfig:
     mlp_bias: bool
     qk_norm: bool
     tied_embeddings: bool
-    eos_ids: frozenset[int]
+    eos_ids: frozenset[int]  # all below vocab_size
+    warnings: tuple[str, ...] = ()  # what is not as it should be, and is served all the same
 
     @classmethod
     def from_dir(cls, directory: Path) -> ModelConfig:
         """Raises CheckpointError for a missing file, and for what is not supported."""
-        if not directory.is_dir():
-            raise CheckpointError(f"{directory}: no such directory")
-        raw = read_json(directory / "config.json")
-        try:
-            return _parse(raw, directory)
-        except KeyError as error:
-            raise CheckpointError(f"{directory / 'config.json'}: field {error} is missing") from None
+        check_directory(directory)
+        return _parse(directory)
 
     def check_tp(self, tp: int) -> None:
         """Raises CheckpointError for what ``tp`` ranks cannot divide. The vocabulary is padded instead."""
@@ -70,93 +54,96 @@ class ModelConfig:
                 raise CheckpointError(f"{name} = {value} cannot be divided by a TP degree of {tp}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises CheckpointError where there is no such file, or no JSON object in it."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return value
-
-
-def _parse(raw: dict[str, Any], directory: Path) -> ModelConfig:
-    where = directory / "config.json"
-    architecture = (raw.get("architectures") or ["none"])[0]
-    if architecture not in ARCHITECTURES:
-        raise CheckpointError(f"{where}: architecture {architecture}; supported: {', '.join(ARCHITECTURES)}")
-    if "quantization_config" in raw:
-        raise CheckpointError(f"{where}: quantization_config: quantized checkpoints are not supported")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise CheckpointError(f"{where}: hidden_act {raw['hidden_act']!r}; supported: silu")
-    llama, qwen2 = architecture == "LlamaForCausalLM", architecture == "Qwen2ForCausalLM"
-    attention_bias = bool(raw.get("attention_bias", False))
-    if attention_bias and not llama:
-        raise CheckpointError(f"{where}: attention_bias is not supported for {architecture}")
-    num_heads = raw["num_attention_heads"]
+def _parse(directory: Path) -> ModelConfig:
+    raw = read_json(directory / CONFIG)
+    config = Fields(raw, str(directory / CONFIG))
+    family = family_of(config)
+    _check_supported(config, family)
+    vocab_size = config.count("vocab_size", family.vocab_size)
+    num_heads = config.count("num_attention_heads", family.num_heads)
+    hidden_size = config.count("hidden_size", family.hidden_size)
+    num_kv_heads, head_dim = _heads(config, family, num_heads, hidden_size)
+    positions = config.count("max_position_embeddings", family.max_positions)
+    rope = rope_config(config, theta=family.rope_theta, positions=positions, head_dim=head_dim)
+    attention_bias = family.chooses_attention_bias and config.flag("attention_bias", False)
+    ends = end_ids(directory, raw, vocab_size, family.eos_id)
     return ModelConfig(
-        architecture=architecture,
-        vocab_size=raw["vocab_size"],
-        hidden_size=raw["hidden_size"],
-        intermediate_size=raw["intermediate_size"],
-        num_layers=raw["num_hidden_layers"],
+        architecture=family.architecture,
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=config.count("intermediate_size", family.intermediate_size),
+        num_layers=config.count("num_hidden_layers", family.num_layers),
         num_heads=num_heads,
-        num_kv_heads=raw.get("num_key_value_heads") or num_heads,
-        head_dim=raw.get("head_dim") or raw["hidden_size"] // num_heads,
-        rms_norm_eps=raw["rms_norm_eps"],
-        max_positions=_max_positions(raw),
-        rope=_rope(raw, where),
-        qkv_bias=qwen2 or attention_bias,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        rms_norm_eps=config.number("rms_norm_eps", family.rms_norm_eps),
+        max_positions=_context(config, family, max(positions, rope.max_positions)),
+        rope=rope,
+        qkv_bias=family.qkv_bias or attention_bias,
         output_bias=attention_bias,
-        mlp_bias=llama and bool(raw.get("mlp_bias", False)),
-        qk_norm=architecture == "Qwen3ForCausalLM",
-        tied_embeddings=bool(raw.get("tie_word_embeddings", False)),
-        eos_ids=_eos_ids(raw, directory),
+        mlp_bias=family.chooses_mlp_bias and config.flag("mlp_bias", False),
+        qk_norm=family.qk_norm,
+        tied_embeddings=config.flag("tie_word_embeddings", False),
+        eos_ids=ends.ids,
+        warnings=_warnings(vocab_size, ends.ignored),
     )
 
 
-def _max_positions(raw: dict[str, Any]) -> int:
-    """The context within which full attention is what the model means: a sliding window ends it."""
-    positions = int(raw["max_position_embeddings"])
-    window = raw.get("sliding_window")
-    # Mistral slides whenever a window is given; Qwen only where it is told to.
-    if window is not None and raw.get("use_sliding_window", raw.get("model_type") == "mistral"):
-        positions = min(positions, int(window))
-    return positions
+def _warnings(vocab_size: int, ignored: tuple[str, ...]) -> tuple[str, ...]:
+    if not ignored:
+        return ()
+    return (f"end tokens that are ignored, being no ids below vocab_size {vocab_size}: {'; '.join(ignored)}",)
 
 
-def _rope(raw: dict[str, Any], where: Path) -> RopeConfig:
-    # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
-    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    theta = float(scaling.get("rope_theta", raw.get("rope_theta", 10000.0)))
-    if raw.get("partial_rotary_factor", scaling.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise CheckpointError(f"{where}: partial_rotary_factor is not supported")
-    if kind == "default":
-        return RopeConfig(kind, theta)
-    if kind == "linear":
-        return RopeConfig(kind, theta, factor=float(scaling["factor"]))
-    if kind == "llama3":
-        return RopeConfig(
-            kind,
-            theta,
-            factor=float(scaling["factor"]),
-            low_freq_factor=float(scaling["low_freq_factor"]),
-            high_freq_factor=float(scaling["high_freq_factor"]),
-            original_max_positions=int(scaling["original_max_position_embeddings"]),
+def _check_supported(config: Fields, family: Family) -> None:
+    for name in ("quantization_config", "compression_config"):
+        if config.raw(name) is not None:
+            raise config.wrong(
+                name, "quantized checkpoints are not supported; download the model in bfloat16 or float16"
+            )
+    activation = config.text("hidden_act", ACTIVATIONS[0])
+    if activation not in ACTIVATIONS:
+        raise config.wrong("hidden_act", f"{activation!r}; supported: {', '.join(ACTIVATIONS)}")
+    if family.architecture == "MistralForCausalLM" and config.flag("attention_bias", False):
+        raise config.wrong("attention_bias", f"not supported for {family.architecture}")
+
+
+def _heads(config: Fields, family: Family, num_heads: int, hidden_size: int) -> tuple[int, int]:
+    """KV heads and the size of a head: null means as many as heads, and an even share of the hidden size; a
+    field that is absent has the family's default."""
+    kv_default, dim_default = num_heads, max(1, hidden_size // num_heads)
+    if not config.given("num_key_value_heads"):
+        kv_default = family.num_kv_heads or kv_default
+    if not config.given("head_dim"):
+        dim_default = family.head_dim or dim_default
+    num_kv_heads = config.count("num_key_value_heads", kv_default)
+    if num_heads % num_kv_heads:
+        raise config.wrong(
+            "num_key_value_heads", f"{num_kv_heads} does not divide num_attention_heads, {num_heads}"
         )
-    raise CheckpointError(f"{where}: rope type {kind!r}; supported: default, linear, llama3")
+    head_dim = config.count("head_dim", dim_default)
+    if head_dim % 2:
+        raise config.wrong("head_dim", f"{head_dim} is odd: rotary embedding turns pairs")
+    return num_kv_heads, head_dim
 
 
-def _eos_ids(raw: dict[str, Any], directory: Path) -> frozenset[int]:
-    """``generation_config.json`` has the last word; a model may name one end token, several or none."""
-    generation = directory / "generation_config.json"
-    found = read_json(generation).get("eos_token_id") if generation.exists() else None
-    if found is None:
-        found = raw.get("eos_token_id")
-    if found is None:
-        return frozenset()
-    return frozenset(found if isinstance(found, list) else [found])
+def _context(config: Fields, family: Family, positions: int) -> int:
+    """The context within which full attention is what the model means: a sliding window ends it."""
+    if not _slides(config, family):
+        return positions
+    return min(positions, config.count("sliding_window", family.sliding_window))
+
+
+def _slides(config: Fields, family: Family) -> bool:
+    """Whether any layer attends to a window. Only Mistral and Qwen know the fields; null is no window."""
+    if config.given("sliding_window") and "sliding_window" not in config:
+        return False
+    if family.always_slides:
+        return True
+    if family.architecture == "LlamaForCausalLM" or not config.flag("use_sliding_window", False):
+        return False
+    if "layer_types" in config:
+        return "sliding_attention" in config.items("layer_types")
+    first = config.raw("max_window_layers")
+    layers = config.count("num_hidden_layers", family.num_layers)
+    return first == 0 or config.count("max_window_layers", family.max_window_layers) < layers

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from albireo.checkpoint_files import CheckpointError
 from albireo.plan import BLOCK_SIZE
-from worker_svc.model.config import CheckpointError, ModelConfig
+from worker_svc.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

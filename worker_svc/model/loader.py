@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
+from albireo.checkpoint_files import CheckpointError
 from worker_svc.model.attention import SdpaAttention
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
@@ -12,6 +15,10 @@ from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbe
 from worker_svc.model.parallel import TPGroup
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, RMSNorm, Transformer
+
+logger = logging.getLogger(__name__)
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class Loader:
@@ -41,9 +48,8 @@ class Loader:
     def load(self) -> Transformer:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
         config = self._config
-        table = self._vocabulary_rows("model.embed_tokens.weight")
-        head = table if config.tied_embeddings else self._vocabulary_rows("lm_head.weight")
-        return Transformer(
+        table, head = self._embedding_and_head()
+        model = Transformer(
             config=config,
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
@@ -51,6 +57,34 @@ class Loader:
             head=Linear(head),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
         )
+        if unread := self._checkpoint.unread():
+            names = ", ".join(unread[:3])
+            logger.warning("%d tensors of the checkpoint belong to no layer, as %s", len(unread), names)
+        return model
+
+    def _embedding_and_head(self) -> tuple[Tensor, Tensor]:
+        """Tied, they are one table, which the files may hold under either name or, where they came from
+        training that untied them, as two that differ: then both are taken, as transformers does."""
+        config, files = self._config, self._checkpoint
+        if not config.tied_embeddings:
+            if HEAD not in files:
+                raise CheckpointError(
+                    f"{files.directory}: tensor {HEAD} is missing; if the embedding is the head, say "
+                    "tie_word_embeddings: true in config.json"
+                )
+            return self._vocabulary_rows(EMBEDDING), self._vocabulary_rows(HEAD)
+        table = self._vocabulary_rows(EMBEDDING if EMBEDDING in files or HEAD not in files else HEAD)
+        if EMBEDDING not in files or HEAD not in files:
+            return table, table
+        head = self._vocabulary_rows(HEAD)
+        if table.is_meta or torch.equal(table, head):  # of headers alone nothing can be told
+            return table, table
+        logger.warning(
+            "%s: config.json says tie_word_embeddings, but %s differs from the embedding: it is used",
+            files.directory,
+            HEAD,
+        )
+        return table, head
 
     def _block(self, prefix: str) -> Block:
         config, tp = self._config, self._group.size

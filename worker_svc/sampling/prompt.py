@@ -72,6 +72,8 @@ def _merge(words: Tensor, most: int) -> Tensor:
     """``[n, ranks, 2 + 2 * most]``: a normalizer, a target's logit, the largest logits, their ids."""
     numbers = words[:, :, : 2 + most].to(torch.int32).view(torch.float32)
     normalizer = numbers[:, :, 0].logsumexp(-1, keepdim=True)
+    # Infinite ones too make log-probabilities of nothing: told as NaN, which ends the request.
+    normalizer = normalizer.masked_fill(~normalizer.isfinite(), torch.nan)
     target = numbers[:, :, 1].amax(-1, keepdim=True)
     top, places = numbers[:, :, 2:].flatten(1).topk(most, dim=-1)
     ids = words[:, :, 2 + most :].flatten(1).gather(1, places)

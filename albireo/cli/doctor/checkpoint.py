@@ -6,11 +6,11 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
+from albireo.checkpoint_files import CheckpointError
 from albireo.cli.doctor.finding import Finding, failure, ok, size, warning
 from gateway.checkpoint import Checkpoint
-from worker_svc.model.config import CheckpointError, ModelConfig, read_json
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.weight_files import weight_files
 
 
 def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig | None]:
@@ -20,8 +20,6 @@ def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig |
     except CheckpointError as error:
         advice = "--model names a directory in Hugging Face layout, of a family that is served"
         return [failure("model", str(error), advice)], None
-    except (TypeError, ValueError) as error:
-        return [failure("model", f"{directory / 'config.json'}: {error}", "correct the file")], None
     found = [
         ok(
             "model",
@@ -35,6 +33,7 @@ def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig |
     except CheckpointError as error:
         fitting = [str(n) for n in range(1, config.num_kv_heads + 1) if _divides(config, n)]
         found.append(failure("model tp", str(error), f"choose --tp {', '.join(fitting)}"))
+    found += [warning("model", text, "correct the file") for text in config.warnings]
     if not config.eos_ids:
         found.append(
             warning(
@@ -57,18 +56,15 @@ def _divides(config: ModelConfig, tp: int) -> bool:
 def check_files(directory: Path) -> Finding:
     """Whether the files of the weights are there; what is in them takes torch to see."""
     try:
-        if (directory / INDEX).exists():
-            names = sorted(set(read_json(directory / INDEX).get("weight_map", {}).values()))
-        else:
-            names = [SINGLE]
-        missing = [name for name in names if not (directory / name).exists()]
+        files = weight_files(directory)
     except CheckpointError as error:
         return failure("model weights", str(error), AGAIN)
-    if missing or not names:
-        found = f"{directory}: {len(missing)} of {len(names)} files are missing: {', '.join(missing[:3])}"
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        found = f"{directory}: {len(missing)} of {len(files)} files are missing: {', '.join(missing[:3])}"
         return failure("model weights", found, AGAIN)
-    total = sum((directory / name).stat().st_size for name in names)
-    return ok("model weights", f"{len(names)} files, {size(total)}")
+    total = sum(file.stat().st_size for file in files)
+    return ok("model weights", f"{len(files)} files, {size(total)}")
 
 
 AGAIN = "fetch the checkpoint again; only safetensors are read"

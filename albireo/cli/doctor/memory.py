@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from albireo.checkpoint_files import CheckpointError
 from albireo.cli.doctor.finding import Finding, failure, note, ok, size, warning
 from albireo.cli.doctor.limits import available_memory
 from albireo.plan import BLOCK_SIZE
 from worker_svc.main import DTYPES
 from worker_svc.model.checkpoint import Headers
-from worker_svc.model.config import CheckpointError, ModelConfig
+from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup

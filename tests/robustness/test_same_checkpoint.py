@@ -1,0 +1,156 @@
+"""Gateway and ranks serve together only if they read the same checkpoint; its directory may have any name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from albireo.checkpoint_files import CheckpointError
+from albireo.fingerprint import fingerprint
+from albireo.plan import Finish
+from albireo.stack import legal_name
+from tests.gateway.conftest import TINY, Backend, Served, eventually, request, serving
+from tests.integration.conftest import ask, running_stack
+from tests.integration.conftest import request as asked
+from tests.worker.oracle import CPU
+from tests.worker.ranks import run_group
+from worker_svc.agreement import agree_on_checkpoint
+from worker_svc.model.parallel import TPGroup
+
+OTHER = "0123456789abcdef"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(TINY, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_every_file_that_both_tiers_read_counts(copy: Path) -> None:
+    same = fingerprint(TINY)
+    assert fingerprint(copy) == same
+    (copy / "model.safetensors").unlink()  # a gateway may have no weights
+    assert fingerprint(copy) == same
+    seen = {same}
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (copy / name).write_bytes((copy / name).read_bytes() + b"\n")
+        seen.add(fingerprint(copy))
+    for name in ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"):
+        (copy / name).write_text("{}")
+        seen.add(fingerprint(copy))
+    (copy / "tokenizer.json").unlink()
+    seen.add(fingerprint(copy))
+    assert len(seen) == 9
+
+
+async def status_of(served: Served) -> int:
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
+
+
+@pytest.mark.parametrize("announced", [OTHER, ""])
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_group_of_another_checkpoint_is_not_served(
+    redis_url: str, announced: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = Backend(redis_url)
+    backend.announce_group(fingerprint=announced)
+    with caplog.at_level(logging.ERROR):
+        async with serving(backend) as served:
+            await eventually(lambda: served.gateway.follower.group is not None)
+            await asyncio.sleep(1.2)  # several looks, one line
+            assert await status_of(served) == health_pb2.HealthCheckResponse.NOT_SERVING
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await served.inference.Generate(request()).read()
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            for part in (fingerprint(TINY), announced or "not announced", "worker group", "gateway"):
+                assert part in str(refused.value.details())
+            assert [record.getMessage() for record in caplog.records] == [refused.value.details()]
+            # The right one comes.
+            backend.announce_group()
+            await eventually(lambda: not served.gateway.follower.mismatch)
+            assert await status_of(served) == health_pb2.HealthCheckResponse.SERVING
+            call = served.inference.Generate(request(request_id="again"))
+            assert (await call.read()).HasField("accepted")
+            call.cancel()
+    backend.redis.close()
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_streams_that_such_a_group_took_before_it_was_seen_end(redis_url: str) -> None:
+    backend = Backend(redis_url)
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        call = served.inference.Generate(request())
+        assert (await call.read()).HasField("accepted")
+        backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
+        backend.announce_group(fingerprint=OTHER)
+        await eventually(lambda: bool(served.gateway.follower.mismatch))
+        while not (last := await call.read()).HasField("error"):
+            pass
+        assert last.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+        assert not last.error.retryable
+    backend.redis.close()
+
+
+@dataclass(frozen=True)
+class Agree:
+    """Every rank's answer, on rank 0; the ranks read one directory each."""
+
+    directories: tuple[Path, ...]
+    weights: bool = True
+
+    def __call__(self, group: TPGroup) -> str:
+        directory = self.directories[group.rank]
+        try:
+            return agree_on_checkpoint(directory, group, CPU, weights=self.weights)
+        except CheckpointError as error:
+            return f"refused: {error}"
+
+
+def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
+    again, cut = tmp_path / "again", tmp_path / "cut"
+    shutil.copytree(TINY, again)
+    shutil.copytree(TINY, cut)
+    (copy / "tokenizer.json").write_bytes((copy / "tokenizer.json").read_bytes() + b" ")
+    with (cut / "model.safetensors").open("ab") as file:
+        file.write(b"0")
+    jobs = {
+        "same": Agree((TINY, again)),
+        "tokenizer": Agree((TINY, copy)),
+        "weights": Agree((TINY, cut)),
+        "weights that are not read": Agree((TINY, cut), weights=False),
+    }
+    found = run_group(2, jobs, tmp_path)
+    assert found["same"] == found["weights that are not read"] == fingerprint(TINY)
+    assert found["tokenizer"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different config or token")
+    assert found["weights"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different weights files")
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [
+        ("tiny", "tiny"),
+        ("My model (v2)", "My-model-v2"),
+        ("it's “quoted”", "it-s-quoted"),
+        ("модель", "model"),
+        ("a" * 200, "a" * 128),
+    ],
+)
+def test_a_models_name_is_made_of_its_directorys(directory: str, name: str) -> None:
+    assert legal_name(directory) == name
+
+
+def test_a_directory_of_any_name_serves(tmp_path: Path) -> None:
+    directory = tmp_path / "My model's “best” (v2)"
+    shutil.copytree(TINY, directory)
+    with running_stack(tmp_path / "data", model=directory, device="sim", cost_model="fast-5ms") as running:
+        assert running.stack.model_name == "My-model-s-best-v2"
+        assert ask(running, asked("Hi", max_tokens=4)).ids
