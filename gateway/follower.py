@@ -7,6 +7,7 @@ import logging
 import time
 from typing import cast
 
+import grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
