@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from albireo.checkpoint_files import TOKENIZER, CheckpointError
+from albireo.checkpoint_files import CONFIG, TOKENIZER, CheckpointError
 
 NO_FILE = (
     "{0}: no tokenizer.json (nor vocab.json with merges.txt): load the checkpoint with transformers where "
@@ -34,6 +34,7 @@ def load_tokenizer(directory: Path) -> Any:
     if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
         raise CheckpointError(NO_FILE.format(directory))
     # Imported late: after `keep_torch_out`, and not by who only wants to know what a gateway's options are.
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -42,9 +43,8 @@ def load_tokenizer(directory: Path) -> Any:
         loaded = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise nothing more precise
         why = CODE if "trust_remote_code" in str(error) else one_line(error)
-        raise CheckpointError(
-            f"{directory}: its tokenizer (tokenizer.json) cannot be loaded: {why}"
-        ) from error
+        file = CONFIG if isinstance(error, StrictDataclassError) else TOKENIZER
+        raise CheckpointError(f"{directory / file}: the tokenizer cannot be loaded: {why}") from error
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
         raise CheckpointError(f"{directory}: tokenizer_class {type(loaded).__name__} has no tokenizer.json")

@@ -72,6 +72,10 @@ def test_ids_and_text_are_those_of_transformers(name: str, tmp_path: Path) -> No
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no vocab_size": ({"config__json": {"model_type": "llama"}}, r"config\.json: vocab_size is None"),
     "a type": ({"config__json": {**CONFIG, "vocab_size": "384"}}, r"config\.json: vocab_size is '384'"),
+    "another type": (
+        {"config__json": {**CONFIG, "rms_norm_eps": "x"}},
+        r"config\.json: .*'rms_norm_eps' expected",
+    ),
     "no JSON": ({"config__json": "{"}, r"config\.json: Expecting"),
     "no object": ({"config__json": "[]"}, r"config\.json: not a JSON object"),
     "sentencepiece": (
