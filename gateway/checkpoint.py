@@ -70,7 +70,7 @@ class Checkpoint:
         return self.encode(self._template.render(messages, field), special=False, field=field)
 
     def _beyond(self, token: int, field: str) -> Refusal:
-        name = cut(self.tokenizer.id_to_token(token))
+        name = cut(self.tokenizer.id_to_token(token) or "")
         return invalid(
             field, f"token {token}, {name!r}, is not below the model's vocabulary, {self.vocab_size}"
         )
