@@ -138,7 +138,8 @@ class Branch:
 
     def _text(self, ids: list[int]) -> str:
         """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
-        told = ids[:-1] if ids and self._ends_silently() else ids
+        last = ids and not self._ids  # of all that came
+        told = ids[:-1] if last and self._ends_silently() else ids
         if not self._request.stops:
             return self._detokenizer.push(told)
         parts = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError
 
+from albireo.checkpoint_files import CheckpointError
 from albireo.v1 import inference_pb2 as api
 from gateway.pretrained import one_line
 from gateway.refusal import cut, invalid, unsupported
@@ -22,7 +23,7 @@ class ChatTemplate:
     """The default template of a tokenizer, if it has one. Thread-safe."""
 
     def __init__(self, pretrained: Any) -> None:
-        """``pretrained``: a tokenizer of transformers. Raises ValueError for a template that is none."""
+        """``pretrained``: a tokenizer of transformers. Raises CheckpointError for a template that is none."""
         self._pretrained = pretrained
         template = pretrained.chat_template
         # Of several named ones, transformers takes this where a conversation has no tools.
@@ -31,7 +32,9 @@ class ChatTemplate:
             try:
                 self._render([{"role": "user", "content": ""}])
             except TemplateSyntaxError as error:
-                raise ValueError(f"{pretrained.name_or_path}: chat template: {one_line(error)}") from error
+                raise CheckpointError(
+                    f"{pretrained.name_or_path}: chat template: {one_line(error)}"
+                ) from error
             except Exception:  # it may refuse this one; that it compiles is what counts
                 logger.debug("the chat template refuses an empty message", exc_info=True)
 

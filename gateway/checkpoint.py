@@ -9,9 +9,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from albireo.checkpoint_files import CONFIG, CheckpointError, check_directory, read_json
 from albireo.v1 import inference_pb2 as api
 from gateway.chat_template import ChatTemplate
-from gateway.pretrained import check_directory, load_tokenizer, read_json
+from gateway.pretrained import load_tokenizer
 from gateway.refusal import Refusal, cut, invalid
 from gateway.token_bytes import longest_token_bytes
 
@@ -22,9 +23,9 @@ class Checkpoint:
     """Tokenizer and chat template of a directory in Hugging Face layout. Its methods are thread-safe."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises OSError and ValueError, in one line, for what is missing or malformed."""
+        """Raises CheckpointError, in one line, for what is missing or malformed."""
         check_directory(directory)
-        self.vocab_size = _vocab_size(directory / "config.json")
+        self.vocab_size = _vocab_size(directory / CONFIG)
         pretrained = load_tokenizer(directory)
         self.tokenizer: Tokenizer = pretrained.backend_tokenizer
         self._template = ChatTemplate(pretrained)
@@ -69,7 +70,7 @@ class Checkpoint:
         return self.encode(self._template.render(messages, field), special=False, field=field)
 
     def _beyond(self, token: int, field: str) -> Refusal:
-        name = cut(self.tokenizer.id_to_token(token))
+        name = cut(self.tokenizer.id_to_token(token) or "")
         return invalid(
             field, f"token {token}, {name!r}, is not below the model's vocabulary, {self.vocab_size}"
         )
@@ -78,5 +79,5 @@ class Checkpoint:
 def _vocab_size(path: Path) -> int:
     size = read_json(path).get("vocab_size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"{path}: vocab_size is {size!r}; must be a positive whole number")
+        raise CheckpointError(f"{path}: vocab_size is {size!r}; must be a positive whole number")
     return size

@@ -10,7 +10,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from gateway.pretrained import decoder_state
+from albireo.checkpoint_files import CheckpointError
+from gateway.pretrained import state_of
 
 Piece = bytes | str | None
 """What an id adds to a text that has begun: bytes of characters, characters, or nothing."""
@@ -35,11 +36,11 @@ class Vocabulary:
     """What the detokenizers of one tokenizer share: the text of each id."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Raises ValueError for a decoder whose text cannot be told token by token."""
+        """Raises CheckpointError for a decoder whose text cannot be told token by token."""
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(index for index, token in added.items() if token.special)
-        decoder = decoder_state(tokenizer)
+        decoder = state_of(tokenizer.decoder)
         kinds = _kinds(decoder)
         _check(kinds)
         self._bytes = _byte_of_letter() if kinds == ["ByteLevel"] else {}
@@ -170,7 +171,7 @@ def _check(kinds: list[str]) -> None:
     whole = kinds[kinds.index("Fuse") + 1 :] if "Fuse" in kinds else []
     known = kinds == ["ByteLevel"] or all(kind in _BY_TOKEN for kind in kinds)
     if not known or any(kind != "Strip" for kind in whole):
-        raise ValueError(f"tokenizer.json: decoder {' + '.join(kinds)}: its text cannot be streamed")
+        raise CheckpointError(f"tokenizer.json: decoder {' + '.join(kinds)}: its text cannot be streamed")
 
 
 def _byte_of_letter() -> dict[str, int]:

@@ -8,15 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tokenizers import decoders
+from albireo.checkpoint_files import CONFIG, TOKENIZER, CheckpointError
 
-HUB_NAME = "{0}: no such directory; a model of the Hugging Face hub is served from a directory: download it"
-GGUF = "{0}: a file; GGUF is not supported: give a directory with config.json, tokenizer.json and safetensors"
 NO_FILE = (
     "{0}: no tokenizer.json (nor vocab.json with merges.txt): load the checkpoint with transformers where "
     "sentencepiece is installed and save its tokenizer here with save_pretrained"
 )
-
 CODE = "auto_map in tokenizer_config.json or config.json names code of the checkpoint, which is never run"
 
 
@@ -32,12 +29,12 @@ def keep_torch_out() -> None:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The fast tokenizer (``TokenizersBackend``) of a directory. Raises OSError and ValueError, one line."""
-    check_directory(directory)
+    """The fast tokenizer (``TokenizersBackend``) of a directory. Raises CheckpointError, in one line."""
     names = {path.name for path in directory.iterdir()}
-    if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
-        raise ValueError(NO_FILE.format(directory))
+    if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
+        raise CheckpointError(NO_FILE.format(directory))
     # Imported late: after `keep_torch_out`, and not by who only wants to know what a gateway's options are.
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -46,39 +43,20 @@ def load_tokenizer(directory: Path) -> Any:
         loaded = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise nothing more precise
         why = CODE if "trust_remote_code" in str(error) else one_line(error)
-        raise ValueError(f"{directory}: its tokenizer (tokenizer.json) cannot be loaded: {why}") from error
+        file = CONFIG if isinstance(error, StrictDataclassError) else TOKENIZER
+        raise CheckpointError(f"{directory / file}: the tokenizer cannot be loaded: {why}") from error
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
-        raise ValueError(f"{directory}: tokenizer_class {type(loaded).__name__} has no tokenizer.json")
+        raise CheckpointError(f"{directory}: tokenizer_class {type(loaded).__name__} has no tokenizer.json")
     # Lengths of training batches, which transformers applies only where it is asked to.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return loaded
 
 
-def check_directory(directory: Path) -> None:
-    """Raises OSError that tells what to do."""
-    if directory.is_file():
-        raise NotADirectoryError(GGUF.format(directory))
-    if not directory.is_dir():
-        raise FileNotFoundError(HUB_NAME.format(directory))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises OSError and ValueError that name the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return value
-
-
-def decoder_state(tokenizer: Any) -> dict[str, Any] | None:
-    """The decoder of a ``tokenizers.Tokenizer`` as tokenizer.json would hold it."""
-    decoder: decoders.Decoder | None = tokenizer.decoder
-    state: dict[str, Any] | None = None if decoder is None else json.loads(decoder.__getstate__())
+def state_of(part: Any) -> dict[str, Any] | None:
+    """A normalizer, pre-tokenizer or decoder as tokenizer.json would hold it; None where there is none."""
+    state: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())
     return state
 
 

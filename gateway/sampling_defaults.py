@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from albireo.checkpoint_files import GENERATION, read_optional_json
 from albireo.v1 import inference_pb2 as api
-from gateway.pretrained import read_json
 from gateway.refusal import Refusal
 from gateway.sampling import in_range
 
 logger = logging.getLogger(__name__)
 
-FILE = "generation_config.json"
 FLOATS = ("temperature", "top_p", "min_p", "typical_p", "repetition_penalty")
 COUNTS = {"top_k": "top_k", "max_new_tokens": "max_tokens"}
 
@@ -23,12 +22,10 @@ def sampling_defaults(directory: Path) -> api.SamplingOptions:
     The names are those of transformers' ``GenerationConfig``, the selection is vLLM's (its
     ``get_diff_sampling_param``) and ``typical_p``. ``do_sample: false`` is greedy, as in transformers; where
     it is absent, values count, as in vLLM. A value that a client could not ask for is ignored with a
-    warning. Raises OSError and ValueError for a file that cannot be read; without a file nothing is set.
+    warning. Raises CheckpointError for a file that cannot be read; without a file nothing is set.
     """
-    path, defaults = directory / FILE, api.SamplingOptions()
-    if not path.exists():
-        return defaults
-    given = read_json(path)
+    path, defaults = directory / GENERATION, api.SamplingOptions()
+    given = read_optional_json(path)
     for name in (*FLOATS, *COUNTS):
         if given.get(name) is None:
             continue

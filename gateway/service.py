@@ -58,7 +58,7 @@ class Gateway:
     """One gateway. ``start``, then ``stop``; both from the same event loop."""
 
     def __init__(self, settings: GatewaySettings, told: Telemetry = OFF) -> None:
-        """Raises OSError, ValueError and KeyError for a checkpoint that lacks what is needed."""
+        """Raises CheckpointError for a checkpoint that lacks what is needed."""
         checkpoint = Checkpoint(settings.model)
         self._settings = settings
         self._redis = _client(settings.redis_address, connections=MAX_CONNECTIONS)
@@ -212,8 +212,6 @@ def run(settings: GatewaySettings) -> None:
     try:
         told = telemetry.start("gateway", settings, host=settings.host, metrics_port=settings.metrics_port)
         asyncio.run(_serve(settings, told))
-    except KeyError as error:
-        sys.exit(f"gateway: {settings.model}: field {error} is missing")
     except RedisError as error:
         sys.exit(f"gateway: {describe(error)}")
     except (OSError, ValueError) as error:

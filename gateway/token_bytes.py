@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+
+from gateway.pretrained import state_of
 
 LONGEST_CHARACTER = 4
 """UTF-8 bytes of one character: what an unknown token stands for where unknown ones are not fused."""
@@ -25,20 +26,14 @@ def longest_token_bytes(tokenizer: Tokenizer) -> int | None:
     An upper bound. None where there is none that is known: a tokenizer that drops characters (white space,
     accents), makes one unknown token of many, or has added tokens that swallow the white space around them.
     """
-    shrink = _shrink(_state(tokenizer.normalizer))
-    if shrink is None or not _keeps_all(_state(tokenizer.pre_tokenizer)) or not _covers_all(tokenizer):
+    shrink = _shrink(state_of(tokenizer.normalizer))
+    if shrink is None or not _keeps_all(state_of(tokenizer.pre_tokenizer)) or not _covers_all(tokenizer):
         return None
     added = tokenizer.get_added_tokens_decoder().values()
     if any(token.lstrip or token.rstrip for token in added):
         return None
     pieces = max((len(piece.encode()) for piece in tokenizer.get_vocab(with_added_tokens=True)), default=0)
     return shrink * max(pieces, LONGEST_CHARACTER)
-
-
-def _state(part: Any) -> dict[str, Any] | None:
-    """A part of a tokenizer as tokenizer.json would hold it."""
-    state: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())
-    return state
 
 
 def _shrink(normalizer: dict[str, Any] | None) -> int | None:

@@ -87,7 +87,7 @@ def test_what_a_template_repeats_of_a_message_is_cut(checkpoint: Callable[..., C
 
 
 def test_a_checkpoint_without_what_is_needed_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"config\.json"):
+    with pytest.raises(ValueError, match=r"config\.json"):
         Checkpoint(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="not a JSON object"):

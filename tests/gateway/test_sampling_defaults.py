@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
+from albireo.checkpoint_files import GENERATION as FILE
 from albireo.plan import SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.sampling import SamplingValidator
-from gateway.sampling_defaults import FILE, sampling_defaults
+from gateway.sampling_defaults import sampling_defaults
 
 ROOM = 100
 

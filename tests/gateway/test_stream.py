@@ -15,6 +15,7 @@ from gateway.checkpoint import Checkpoint
 from gateway.detokenizer import Vocabulary
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
+from tests.gateway.tokenizers_made import id_of
 
 TINY = Checkpoint(Path(__file__).resolve().parents[2] / "models" / "tiny")
 VOCABULARY = Vocabulary(TINY.tokenizer)
@@ -129,7 +130,7 @@ async def test_the_text_ends_before_or_after_the_stop_string(include_stop: bool,
 
 async def test_the_text_of_a_special_token_is_a_stop_string() -> None:
     """It is compared before special tokens are dropped, and dropped all the same."""
-    user = TINY.tokenizer.token_to_id("<|user|>")
+    user = id_of(TINY.tokenizer, "<|user|>")
     stream, ids = Scene("!<|user|>"), TINY.encode("no! yes!")
     stream.push_all([user, *ids, user, *ids])
     events = await rest(stream)

@@ -70,3 +70,10 @@ def metaspace() -> Tokenizer:
 
 
 MAKERS = {"byte_level": byte_level, "byte_fallback": byte_fallback, "metaspace": metaspace}
+
+
+def id_of(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that there is."""
+    found = tokenizer.token_to_id(token)
+    assert found is not None
+    return found

@@ -18,7 +18,7 @@ from bench.tokenizers.compare import compare
 from gateway.detokenizer import Vocabulary
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
-from tests.gateway.tokenizers_made import MAKERS, SPECIAL
+from tests.gateway.tokenizers_made import MAKERS, SPECIAL, id_of
 from tests.robustness.checkpoints_made import OPTIONS, checkpoint
 
 TOKENIZERS = {name: make() for name, make in MAKERS.items()}
@@ -71,7 +71,7 @@ def test_an_answer_keeps_its_leading_space(name: str) -> None:
     ids = theirs("a story about 37 bears", add_special_tokens=False)["input_ids"]
     texts = [text_of(streamed(TOKENIZERS[name], ids[:cut], ids[cut:])) for cut in range(1, len(ids))]
     for cut, text in enumerate(texts, 1):
-        assert theirs.decode(ids[:cut]) + text == theirs.decode(ids)
+        assert f"{theirs.decode(ids[:cut])}{text}" == theirs.decode(ids)
     assert any(text.startswith(" ") for text in texts)
 
 
@@ -82,7 +82,7 @@ def byte_ids(name: str, text: str) -> list[int]:
     else:  # one letter a byte, as the library writes them
         [(letters, _)] = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
         tokens = list(letters)
-    return [TOKENIZERS[name].token_to_id(token) for token in tokens]
+    return [id_of(TOKENIZERS[name], token) for token in tokens]
 
 
 @pytest.mark.parametrize("name", ALL_BYTES)
@@ -95,8 +95,8 @@ def test_a_character_comes_with_its_last_byte(name: str) -> None:
 @pytest.mark.parametrize("name", ALL_BYTES)
 def test_a_stop_that_is_a_byte_ends_at_that_byte(name: str) -> None:
     ids = byte_ids(name, "ab\ncd")
-    for options in ({"stop": "\n"}, {"stop_id": ids[2]}):
-        events = partial(streamed, TOKENIZERS[name], [], ids)(**options)  # type: ignore[arg-type]
+    stream = partial(streamed, TOKENIZERS[name], [], ids)
+    for events in (stream(stop="\n"), stream(stop_id=ids[2])):
         assert text_of(events) == "ab"
         assert [token for event in events for token in event.tokens.ids] == ids[:3]
         assert events[-1].finished.reason == api.FINISH_REASON_STOP
@@ -116,7 +116,7 @@ def test_wrong_bytes_stream_as_they_come_in_linear_time(name: str) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_text_of_a_special_token_stops_and_does_not_leak(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    user = tokenizer.token_to_id(SPECIAL[2].content)
+    user = id_of(tokenizer, SPECIAL[2].content)
     ids = tokenizer.encode("a story", add_special_tokens=False).ids
     events = streamed(tokenizer, ids, [*ids, user, *ids], stop=SPECIAL[2].content)
     assert text_of(events).strip() == "a story"
@@ -128,6 +128,6 @@ def test_an_end_token_that_is_no_special_token_has_no_text() -> None:
     for token in data["added_tokens"]:
         token["special"] = False
     tokenizer = Tokenizer.from_str(json.dumps(data))
-    ids, end = tokenizer.encode("a story").ids, tokenizer.token_to_id("</s>")
+    ids, end = tokenizer.encode("a story").ids, id_of(tokenizer, "</s>")
     events = streamed(tokenizer, ids, [*ids, end], stop_id=end)
     assert (text_of(events), events[-1].finished.stop_token_id) == ("a story", end)
