@@ -28,7 +28,7 @@ SLOTS, LONGEST = 64, 1024
 USEFUL = 2 * SLOTS * LONGEST // 16
 
 
-def tiny(kv_memory: KvMemory, **options: int) -> ModelRunner:
+def tiny(kv_memory: KvMemory, local_ranks: int = 1) -> ModelRunner:
     return ModelRunner(
         TINY,
         TPGroup(),
@@ -37,7 +37,7 @@ def tiny(kv_memory: KvMemory, **options: int) -> ModelRunner:
         kv_memory=kv_memory,
         max_seqs=SLOTS,
         max_model_len=8192,
-        **options,
+        local_ranks=local_ranks,
     )
 
 
@@ -63,7 +63,7 @@ def test_sizes_shares_and_auto(text: str, expected: KvMemory) -> None:
 )
 def test_what_is_neither_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValidationError, match="kv_memory"):
-        WorkerSettings(model=TINY, kv_memory=text)
+        WorkerSettings.model_validate({"model": TINY, "kv_memory": text})
 
 
 def test_auto_takes_a_share_of_what_is_free_and_no_more_than_is_useful(

@@ -56,8 +56,8 @@ def test_every_file_that_both_tiers_read_counts(copy: Path) -> None:
 
 
 async def status_of(served: Served) -> int:
-    stub = health_pb2_grpc.HealthStub(served.channel)
-    return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
+    check = health_pb2_grpc.HealthStub(served.channel).Check  # type: ignore[attr-defined]
+    return int((await check(health_pb2.HealthCheckRequest())).status)
 
 
 @pytest.mark.parametrize("announced", [OTHER, ""])
