@@ -35,7 +35,7 @@ class Finish(IntEnum):
     LENGTH = 2  # max_tokens, or the model's context is full
     CANCELLED = 3
     DEADLINE = 4
-    ERROR = 5  # this request alone could not go on: its logits were not numbers
+    ERROR = 5  # this request alone could not go on: its data or its logits were no good
 
 
 @dataclass(frozen=True, slots=True)

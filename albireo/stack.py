@@ -15,9 +15,10 @@ from typing import Literal, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from albireo.memory import KvMemory
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
 from albireo.supervisor import Command, Supervisor, Unit
@@ -55,10 +56,21 @@ class StackSettings(ServiceSettings):
     )
     synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
+    kv_memory: str = Field(
+        "auto",
+        validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),
+        description="Memory for KV blocks on each rank: 8GiB, 40% of what the weights leave free, or auto.",
+    )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
     data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
     start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
+
+    @field_validator("kv_memory")
+    @classmethod
+    def _a_size_or_a_share(cls, text: str) -> str:
+        KvMemory.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _a_password_has_a_redis(self) -> Self:
@@ -197,6 +209,7 @@ class Stack:
             "ALBIREO_WORKER_DEVICE": settings.device,
             "ALBIREO_WORKER_DTYPE": settings.dtype,
             "ALBIREO_WORKER_COST_MODEL": settings.cost_model,
+            "ALBIREO_WORKER_KV_MEMORY": settings.kv_memory,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(settings.tp),

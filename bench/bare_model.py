@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from albireo.bench_serve.report import machine
+from albireo.memory import KvMemory
 from bench.static_batch import run
 from worker_svc.model.parallel import TPGroup, compute_threads
 from worker_svc.runner import ModelRunner
@@ -79,7 +80,7 @@ def main(
         TPGroup(),
         device=torch.device("cpu"),
         dtype=torch.bfloat16,
-        kv_memory=1 << 30,
+        kv_memory=KvMemory(1 << 30),
         max_seqs=64,
         max_model_len=1024,
     )

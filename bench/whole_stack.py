@@ -25,6 +25,7 @@ from rich.table import Table
 
 from albireo.bench_serve.load import make_requests, run_load
 from albireo.bench_serve.report import machine, summarize
+from albireo.memory import KvMemory
 from albireo.stack import Stack, StackSettings
 from bench.static_batch import run
 from worker_svc.model.parallel import TPGroup, compute_threads
@@ -75,7 +76,7 @@ def main(
         TPGroup(),
         device=torch.device("cpu"),
         dtype=torch.bfloat16,
-        kv_memory=512 << 20,
+        kv_memory=KvMemory(512 << 20),
         max_seqs=concurrency,
         max_model_len=prompt + outputs,
     )

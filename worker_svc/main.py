@@ -11,6 +11,8 @@ from redis.exceptions import RedisError
 
 from albireo import telemetry
 from albireo.logs import Fenced
+from albireo.memory import KvMemory
+from albireo.plan import BLOCK_SIZE
 from albireo.process import HealthServer, stop_on_signals
 from albireo.redis_errors import describe
 from albireo.telemetry import OFF
@@ -32,6 +34,8 @@ SMALL_MODEL_BYTES = 64 << 20
 """Below, a step's matrices are so small that a team of threads waits for one another more than it computes,
 and spins on cores that the other stages and tiers could use."""
 LAST_PORT = 65535
+SIMULATED_KV_BYTES = 512 << 20
+"""What --kv-memory auto means for a simulated device."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -53,6 +57,7 @@ def run(settings: WorkerSettings) -> None:
             for text in runner.config.warnings:
                 logger.warning("%s: %s", settings.model, text)
         health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
+        _tell_memory(settings, runner)
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
         WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu).run()
@@ -102,7 +107,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
             CostModel.load(settings.cost_model),
             rank=group.rank,
             tp=group.size,
-            kv_memory=settings.kv_memory_mib << 20,
+            kv_memory=_simulated_memory(settings),
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
             sampling="driver" if settings.synchronous else settings.sampling,
@@ -112,11 +117,33 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         group,
         device=device,
         dtype=DTYPES[settings.dtype],
-        kv_memory=settings.kv_memory_mib << 20,
+        kv_memory=KvMemory.parse(settings.kv_memory),
+        gpu_memory_share=settings.gpu_memory_share,
+        local_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         max_seqs=settings.max_seqs,
         max_model_len=settings.max_model_len,
         synchronous=settings.synchronous,
         sampling=settings.sampling,
+    )
+
+
+def _simulated_memory(settings: WorkerSettings) -> int:
+    """A device that is not there has nothing free to share out. Raises ValueError."""
+    kv_memory = KvMemory.parse(settings.kv_memory)
+    if kv_memory.share is not None:
+        raise ValueError(f"kv_memory: {settings.kv_memory}: --device sim takes a size, such as 8GiB, or auto")
+    return kv_memory.size or SIMULATED_KV_BYTES
+
+
+def _tell_memory(settings: WorkerSettings, runner: Runner) -> None:
+    blocks = runner.shape.num_blocks
+    logger.info(
+        "KV memory: %d tokens in %d blocks, %.1f MiB on each rank (kv_memory %s, gpu_memory_share %g)",
+        blocks * BLOCK_SIZE,
+        blocks,
+        runner.kv_bytes / (1 << 20),
+        settings.kv_memory,
+        settings.gpu_memory_share,
     )
 
 

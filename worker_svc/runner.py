@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from albireo.memory import KvMemory, available_memory
 from albireo.plan import BLOCK_SIZE, GroupShape, Plan
+from worker_svc.agreement import agree_on_blocks
 from worker_svc.buckets import DecodeBuckets
+from worker_svc.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.marks import CudaClock, HostMarks, Marks
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.kv_cache import allocate, block_bytes, blocks_in
+from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup
+from worker_svc.profile_steps import profile_plans
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.logprobs import to_messages
 from worker_svc.sampling.penalties import PenaltyState
@@ -28,6 +32,9 @@ from worker_svc.step import HostOutput
 
 if TYPE_CHECKING:
     from worker_svc.graphs import DecodeGraphs
+
+UNKNOWN_MEMORY = 1 << 30
+"""Taken for free where the operating system does not say."""
 
 
 class DeviceOutput:
@@ -76,57 +83,96 @@ class ModelRunner:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        kv_memory: int,
+        kv_memory: KvMemory,
         max_seqs: int,
         max_model_len: int,
+        gpu_memory_share: float = 0.9,
+        local_ranks: int = 1,
         synchronous: bool = False,
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
     ) -> None:
-        """``kv_memory``: bytes for KV blocks on this rank. Raises CheckpointError.
+        """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
+        ``kv_memory``: for these blocks on this rank; a share and auto are of what is free beside the weights,
+        on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
-        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top of
-        ``kv_memory``. ``sampling``: how ranks share it; synchronous, rank 0 does all of it.
+        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device = device
-        num_blocks = blocks_in(kv_memory, self.config, group.size, dtype)
-        self.shape = GroupShape(
-            num_blocks=num_blocks,
-            max_seqs=max_seqs,
-            max_model_len=min(max_model_len, self.config.max_positions, num_blocks * BLOCK_SIZE),
-        )
-        self.kv_bytes = num_blocks * block_bytes(self.config, group.size, dtype)
         self._group = group
-        checkpoint = Checkpoint(directory, dtype)
-        self._model = Loader(self.config, checkpoint, group, device, dtype, self.shape.max_model_len).load()
+        self._dtype = dtype
+        self._synchronous = synchronous
+        self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
+        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
+        self._clock = CudaClock(device) if device.type == "cuda" else None
+        longest = min(max_model_len, self.config.max_positions)
+        self._model = Loader(self.config, Checkpoint(directory, dtype), group, device, dtype, longest).load()
+        sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
+        num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
+        longest = min(longest, num_blocks * BLOCK_SIZE)
+        self._arrange(GroupShape(num_blocks, max_seqs, longest), cuda_graphs)
+        self.kv_bytes = sizing.bytes_of(num_blocks)
+
+    def _num_blocks(
+        self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
+    ) -> int:
+        """The same on every rank; none allocates before all have looked at what is free."""
+        if kv_memory.size is not None:
+            own = sizing.blocks(kv_memory, 0, 0)
+        elif self.device.type == "cuda":
+            free, total = self._free_on_gpu(sizing)
+            own = sizing.blocks(kv_memory, free, 1.0, kept=int((1 - gpu_memory_share) * total))
+        else:
+            self._group.barrier()  # all have loaded
+            free = available_memory() or UNKNOWN_MEMORY
+            own = sizing.blocks(kv_memory, free // local_ranks, CPU_SHARE)
+        return agree_on_blocks(own, self._group, self.device)
+
+    @torch.inference_mode()
+    def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
+        """Bytes that are free beside the weights and what the largest steps take meanwhile; the GPU's all."""
+        shape = GroupShape(1, sizing.max_seqs, sizing.max_model_len)
+        self._arrange(shape, cuda_graphs=False)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        for plan in profile_plans(sizing.max_seqs, sizing.max_model_len):
+            self.execute(self.prepare(plan)).to_host()
+        steps = torch.cuda.max_memory_allocated(self.device) - before
+        self._arrange(shape, cuda_graphs=False)  # forgets what the steps have kept
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info(self.device)
+        return max(0, free - steps), total
+
+    def _arrange(self, shape: GroupShape, cuda_graphs: bool) -> None:
+        """All that has the group's shape: cache, tables, buffers, graphs."""
+        self.shape = shape
+        slots, longest, device, dtype = shape.max_seqs, shape.max_model_len, self.device, self._dtype
         # Two blocks beyond the last: one pads block tables and is never written, one takes what the padding
         # rows of a graph write and is never read. The slot beyond the last is where those find a token.
-        self._cache = allocate(num_blocks + 2, self.config, group.size, dtype, device)
-        self._last_token = torch.zeros(max_seqs + 1, dtype=torch.int64, device=device)
-        self._host_last_token = np.zeros(max_seqs + 1, dtype=np.int64) if synchronous else None
-        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
-        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, group.size)
-        policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
-        self._staging = Staging(device, dtype, self.shape.max_model_len, policy)
+        self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, dtype, device)
+        self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
+        self._table = SlotTable(shape, self.config.vocab_size, self.config.eos_ids, self._group.size)
+        self._staging = Staging(device, dtype, longest, self._policy)
         # One column more: the rows of a request that has reached its length may run once again.
-        state = PenaltyState(policy.state_rows(max_seqs), self.shape.max_model_len + 1, device)
-        self._sampler = StepSampler(group, self.config.vocab_size, state)
-        self._clock = CudaClock(device) if device.type == "cuda" else None
+        state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
+        self._sampler = StepSampler(self._group, self.config.vocab_size, state)
         self._buckets: DecodeBuckets | None = None
         self._graphs: DecodeGraphs | None = None
         if device.type == "cuda" and cuda_graphs:
             from worker_svc.graphs import DecodeGraphs  # no business of a machine without CUDA
 
-            self._buckets = DecodeBuckets(self.shape)
+            self._buckets = DecodeBuckets(shape)
             self._graphs = DecodeGraphs(
                 self._model,
                 self._cache,
                 self._last_token,
                 max_words=self._buckets.max_words,
-                max_model_len=self.shape.max_model_len,
+                max_model_len=longest,
                 dtype=dtype,
             )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from albireo.memory import KvMemory
 from albireo.settings import ServiceSettings, metrics_port_field, synchronous_field
 
 
@@ -31,7 +32,15 @@ class WorkerSettings(ServiceSettings):
         "auto goes by their number. Synchronous mode means driver.",
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    kv_memory_mib: int = Field(512, ge=1, description="Memory for KV blocks on each rank, in MiB.")
+    kv_memory: str = Field(
+        "auto",
+        description="Memory for KV blocks on each rank: a size (8GiB), a share of what is free beside the "
+        "weights (40%), or auto: what --gpu-memory-share leaves of a GPU, or a quarter of free main memory, "
+        "at most twice what all slots can use.",
+    )
+    gpu_memory_share: float = Field(
+        0.9, gt=0, le=1, description="Of a GPU's memory, what --kv-memory auto may fill, all included."
+    )
     max_seqs: int = Field(64, ge=1, le=65536, description="Slots: most requests that run at once.")
     max_model_len: int = Field(
         8192, ge=2, description="Most tokens of one request, prompt and output; the model's limit holds too."
@@ -52,3 +61,9 @@ class WorkerSettings(ServiceSettings):
     log_entries: int = Field(4096, ge=64, description="Entries that the results log keeps.")
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @field_validator("kv_memory")
+    @classmethod
+    def _a_size_or_a_share(cls, text: str) -> str:
+        KvMemory.parse(text)
+        return text

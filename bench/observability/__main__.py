@@ -105,7 +105,7 @@ def _serving(model: Path, data: Path, receiver: OtlpReceiver, ports: dict[str, i
     """A stack with all its telemetry on, few slots, a short queue, and KV blocks for a part of the slots."""
     environment = {
         "ALBIREO_WORKER_MAX_SEQS": str(SLOTS),
-        "ALBIREO_WORKER_KV_MEMORY_MIB": "1",
+        "ALBIREO_WORKER_KV_MEMORY": "1MiB",
         "ALBIREO_GATEWAY_MAX_QUEUE": str(MAX_QUEUE),
         **{f"ALBIREO_{service.upper()}_METRICS_PORT": str(port) for service, port in ports.items()},
     }

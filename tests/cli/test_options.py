@@ -19,6 +19,8 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
     "worker": WorkerSettings,
 }
+PASSED_ON = {"kv_memory": "ALBIREO_WORKER_KV_MEMORY"}
+"""What `albireo up` takes for its workers, by their own variable."""
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
     "generate": "target raw json timeout request-id priority max-tokens min-tokens temperature top-k top-p "
@@ -56,7 +58,8 @@ def test_help_of_a_service_lists_every_option_with_its_variable_meaning_and_defa
     assert prefix
     for field, info in SERVICES[name].model_fields.items():
         option = f"--{field.replace('_', '-')}"
-        variable = f"ALBIREO_{field.upper()}" if field in SHARED else f"{prefix}{field.upper()}"
+        own = f"ALBIREO_{field.upper()}" if field in SHARED else f"{prefix}{field.upper()}"
+        variable = PASSED_ON.get(field, own)
         assert f" {option} " in text
         assert f"[env var: {variable}]" in text
         assert info.description

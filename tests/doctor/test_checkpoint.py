@@ -153,26 +153,28 @@ def test_a_chat_template_is_parsed_and_missed(copy: Path) -> None:
 
 def test_memory_for_kv_is_counted_in_blocks_tokens_and_requests() -> None:
     # 4 layers, keys and values, 16 tokens, 4 heads of 16 numbers, 2 bytes: 16 KiB a block.
-    found = memory(TINY, kv_memory_mib=1)["kv blocks"]
-    assert found.found == "1 MiB a rank: 64 blocks, 1024 tokens, 1.0 requests of 1024 tokens; 64 slots"
+    found = memory(TINY, kv_memory="1MiB")["kv blocks"]
+    assert found.found == (
+        "1MiB: 1.0 MiB a rank, 64 blocks, 1024 tokens, 1.0 requests of 1024 tokens; 64 slots"
+    )
     assert found.level == "ok"
-    split = memory(TINY, tp=2, kv_memory_mib=1)["kv blocks"]
+    split = memory(TINY, tp=2, kv_memory="1MiB")["kv blocks"]
     assert "128 blocks" in split.found
 
 
 def test_too_little_memory_for_kv_is_told(copy: Path) -> None:
-    assert memory(TINY, kv_memory_mib=1, max_seqs=100)["kv blocks"].level == "warning"
+    assert memory(TINY, kv_memory="1MiB", max_seqs=100)["kv blocks"].level == "warning"
     edit(copy / "config.json", max_position_embeddings=4096)
-    found = memory(copy, kv_memory_mib=1)["kv blocks"]
+    found = memory(copy, kv_memory="1MiB")["kv blocks"]
     assert (found.level, "longer than 1024" in found.advice) == ("warning", True)
 
 
 def test_more_than_the_machine_has_is_a_failure_that_says_what_fits() -> None:
-    found = memory(TINY, kv_memory_mib=1 << 24)["memory"]
+    found = memory(TINY, kv_memory="16TiB")["memory"]
     assert found.level == "failure"
-    fits = int(found.advice.split(" to ")[1].split()[0])
+    fits = int(found.advice.split(" to ")[1].split("MiB")[0])
     assert 0 < fits < 1 << 24
-    assert memory(TINY, kv_memory_mib=fits // 2)["memory"].level == "ok"
+    assert memory(TINY, kv_memory=f"{fits // 2}MiB")["memory"].level == "ok"
 
 
 def test_the_simulated_device_takes_no_memory() -> None:

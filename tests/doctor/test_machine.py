@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from albireo.cli.doctor.limits import SPARE_FILES, available_memory, check_files, check_shared_memory
-from albireo.cli.doctor.limits import cgroup_memory as cgroup
+from albireo.cli.doctor.limits import SPARE_FILES, check_files, check_shared_memory
 from albireo.cli.doctor.ports import check_port, check_ports, ports_of
+from albireo.memory import available_memory
+from albireo.memory import cgroup_memory as cgroup
 from albireo.process import HealthServer
 from albireo.stack import free_port
 from gateway.settings import GatewaySettings

@@ -117,7 +117,7 @@ def test_tiers_come_up_one_by_one_and_tell_it(
     assert scheduler.check() == gateway.check() == NOT_SERVING
     assert code_of(generate) is grpc.StatusCode.UNAVAILABLE
 
-    options = ("--model", str(TINY), "--kv-memory-mib", "8", "--group-ttl-seconds", "1")
+    options = ("--model", str(TINY), "--kv-memory", "8MiB", "--group-ttl-seconds", "1")
     worker = services["worker"] = Service("worker", redis_url, tmp_path / "w", *options)
     for name, service in services.items():
         wait_for(lambda s=service: s.check() == SERVING, 60, f"{name} does not serve")  # type: ignore[misc]

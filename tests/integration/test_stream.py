@@ -146,7 +146,7 @@ def test_memory_pressure_preempts_and_loses_nothing(
         )
         for number in range(12)
     ]
-    monkeypatch.setenv("ALBIREO_WORKER_KV_MEMORY_MIB", "1")
+    monkeypatch.setenv("ALBIREO_WORKER_KV_MEMORY", "1MiB")
     with running_stack(tmp_path) as small, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda message: ask(small, message), messages))
         load = small.wait_idle()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from albireo.checkpoint_files import CheckpointError
 from albireo.fingerprint import fingerprint
+from albireo.memory import KvMemory
 from albireo.plan import Finish
 from albireo.stack import legal_name
 from tests.gateway.conftest import TINY, Backend, Served, eventually, request, serving
@@ -23,6 +27,7 @@ from tests.worker.oracle import CPU
 from tests.worker.ranks import run_group
 from worker_svc.agreement import agree_on_checkpoint
 from worker_svc.model.parallel import TPGroup
+from worker_svc.runner import ModelRunner
 
 OTHER = "0123456789abcdef"
 
@@ -51,8 +56,8 @@ def test_every_file_that_both_tiers_read_counts(copy: Path) -> None:
 
 
 async def status_of(served: Served) -> int:
-    stub = health_pb2_grpc.HealthStub(served.channel)
-    return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
+    check = health_pb2_grpc.HealthStub(served.channel).Check  # type: ignore[attr-defined]
+    return int((await check(health_pb2.HealthCheckRequest())).status)
 
 
 @pytest.mark.parametrize("announced", [OTHER, ""])
@@ -115,6 +120,24 @@ class Agree:
             return f"refused: {error}"
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Ranks that were granted different memory: the number of blocks on rank 0."""
+
+    def __call__(self, group: TPGroup) -> int:
+        kv_memory = KvMemory((2 - group.rank) << 20)
+        runner = ModelRunner(
+            TINY,
+            group,
+            device=CPU,
+            dtype=torch.bfloat16,
+            kv_memory=kv_memory,
+            max_seqs=4,
+            max_model_len=1024,
+        )
+        return runner.shape.num_blocks
+
+
 def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
     again, cut = tmp_path / "again", tmp_path / "cut"
     shutil.copytree(TINY, again)
@@ -122,13 +145,15 @@ def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
     (copy / "tokenizer.json").write_bytes((copy / "tokenizer.json").read_bytes() + b" ")
     with (cut / "model.safetensors").open("ab") as file:
         file.write(b"0")
-    jobs = {
+    jobs: dict[str, Callable[[TPGroup], Any]] = {
+        "blocks": Blocks(),
         "same": Agree((TINY, again)),
         "tokenizer": Agree((TINY, copy)),
         "weights": Agree((TINY, cut)),
         "weights that are not read": Agree((TINY, cut), weights=False),
     }
     found = run_group(2, jobs, tmp_path)
+    assert found["blocks"] == 128  # what rank 1 has room for: half a model's 16 KiB in 1 MiB
     assert found["same"] == found["weights that are not read"] == fingerprint(TINY)
     assert found["tokenizer"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different config or token")
     assert found["weights"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different weights files")

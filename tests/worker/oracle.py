@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from albireo.memory import KvMemory
 from albireo.plan import Finish, Plan, SamplingParams, StepResult, Submission, finish_of
 from albireo.v1 import inference_pb2 as api
 from scheduler_svc.core import Limits, SchedulerCore
@@ -110,7 +111,7 @@ def make_runner(
         device=device,
         dtype=dtype,
         cuda_graphs=False,  # a graph keeps the model that it was captured with, whatever we put in its place
-        kv_memory=scenario.num_blocks * block_bytes(config, group.size, dtype),
+        kv_memory=KvMemory(scenario.num_blocks * block_bytes(config, group.size, dtype)),
         max_seqs=8,
         max_model_len=scenario.max_model_len,
         sampling=sampling,

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from albireo.checkpoint_files import CheckpointError
+from albireo.memory import KvMemory
 from tests.worker.checkpoints import FAMILIES, SHAPE, VOCAB, write
 from tests.worker.oracle import CPU, Scenario, make_runner
 from worker_svc.model import checkpoint as checkpoint_module
@@ -201,7 +202,7 @@ def _runner(directory: Path, kv_memory: int, group: TPGroup | None = None) -> Mo
         group or TPGroup(),
         device=CPU,
         dtype=torch.float32,
-        kv_memory=kv_memory,
+        kv_memory=KvMemory(kv_memory),
         max_seqs=2,
         max_model_len=64,
     )

@@ -14,8 +14,8 @@ from tests.worker.cases import GREEDY, SCENARIOS, Case
 from tests.worker.checkpoints import FAMILIES, VOCAB, Reference, unambiguous, write
 from tests.worker.oracle import Ask, Scenario, make_runner, run
 from tests.worker.pipeline import in_turn, overlapped
-from worker_svc.model.checkpoint import SINGLE
 from worker_svc.model.parallel import TPGroup
+from worker_svc.model.weight_files import SINGLE
 
 
 def test_overlapped_stages_bring_the_same(cases: dict[str, Case]) -> None:

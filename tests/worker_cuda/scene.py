@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from albireo.memory import KvMemory
 from albireo.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from worker_svc.model.parallel import TPGroup
 from worker_svc.runner import DeviceOutput, ModelRunner
@@ -58,7 +59,7 @@ def make_runner(
         TPGroup(),
         device=device,
         dtype=dtype,
-        kv_memory=16 << 20,
+        kv_memory=KvMemory(16 << 20),
         max_seqs=SLOTS,
         max_model_len=512,
         synchronous=synchronous,

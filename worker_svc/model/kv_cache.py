@@ -50,7 +50,10 @@ def blocks_in(memory: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> 
     """How many blocks ``memory`` bytes hold. Raises CheckpointError where not even one fits."""
     size = block_bytes(config, tp, dtype)
     if memory < size:
-        raise CheckpointError(f"{memory} bytes for KV hold no block: one of 16 tokens takes {size} bytes")
+        raise CheckpointError(
+            f"{max(0, memory)} bytes for KV hold no block: one of 16 tokens takes {size} bytes; "
+            "raise --kv-memory, or free memory"
+        )
     return memory // size
 
 

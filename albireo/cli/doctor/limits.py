@@ -42,26 +42,3 @@ def check_shared_memory(device: str, tp: int) -> Finding:
             f"give a container {size(NCCL_BYTES)} (shm_size, --shm-size, a memory-backed emptyDir)",
         )
     return ok("shared memory", f"{size(free)} free in {SHARED_MEMORY}")
-
-
-def available_memory() -> int | None:
-    """Bytes that processes of this machine, or of this container, can still take; None where not known."""
-    found = [_meminfo(), cgroup_memory()]
-    return min((amount for amount in found if amount is not None), default=None)
-
-
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def cgroup_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the container's limit leaves (version 2 of cgroups)."""
-    try:
-        limit, used = (root / "memory.max").read_text().strip(), (root / "memory.current").read_text()
-    except OSError:
-        return None
-    return None if limit == "max" else max(0, int(limit) - int(used))

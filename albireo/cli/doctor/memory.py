@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from albireo.checkpoint_files import CheckpointError
 from albireo.cli.doctor.finding import Finding, failure, note, ok, size, warning
-from albireo.cli.doctor.limits import available_memory
+from albireo.memory import KvMemory, available_memory
 from albireo.plan import BLOCK_SIZE
+from worker_svc.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.main import DTYPES
 from worker_svc.model.checkpoint import Headers
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.model.loader import Loader
 from worker_svc.model.parallel import TPGroup
 from worker_svc.settings import WorkerSettings
@@ -40,58 +41,87 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     found = [ok("model tensors", f"complete; {size(weights)} a rank in {settings.dtype}")]
     if settings.device == "sim":
         return [*found, note("memory", "--device sim takes none for weights and KV")]
-    kv = settings.kv_memory_mib << 20
+    room = _room(settings, tp)
+    sizing = Sizing(config, tp, dtype, settings.max_seqs, min(settings.max_model_len, config.max_positions))
+    granted = KvMemory.parse(settings.kv_memory)
+    if room is None and granted.size is None:
+        return [*found, note("kv blocks", f"{settings.kv_memory}: what is free here is not known")]
+    left = 0 if room is None else max(0, room.free // room.ranks - weights)
     try:
-        blocks = blocks_in(kv, config, tp, dtype)
+        blocks = _num_blocks(settings, sizing, granted, left, room)
     except CheckpointError as error:
-        return [*found, failure("kv blocks", str(error), "raise ALBIREO_WORKER_KV_MEMORY_MIB")]
-    return [*found, _blocks(settings, config, blocks), _room(settings, config, tp, weights, kv)]
+        return [*found, failure("kv blocks", str(error), "raise ALBIREO_WORKER_KV_MEMORY, or free memory")]
+    found.append(_blocks(settings, sizing, blocks))
+    if room is None:
+        return [*found, note("memory", "what is free here is not known")]
+    return [*found, _fits(room, weights, sizing.bytes_of(blocks), sizing)]
 
 
-def _blocks(settings: WorkerSettings, config: ModelConfig, blocks: int) -> Finding:
-    tokens, longest = blocks * BLOCK_SIZE, min(settings.max_model_len, config.max_positions)
+class _Room(NamedTuple):
+    """What is free, and how many ranks share it."""
+
+    free: int
+    total: int
+    ranks: int
+    where: str
+
+
+def _room(settings: WorkerSettings, tp: int) -> _Room | None:
+    """A stack that runs already has taken its own."""
+    if settings.device != "cuda":
+        free = available_memory()
+        return None if free is None else _Room(free, free, tp, "this machine")
+    if not torch.cuda.is_available():
+        return None
+    free, total = min(torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count()))
+    return _Room(free, total, 1, "the fullest GPU")
+
+
+def _num_blocks(
+    settings: WorkerSettings, sizing: Sizing, granted: KvMemory, left: int, room: _Room | None
+) -> int:
+    """As a worker counts them, which knows besides what its steps take on a GPU."""
+    if room is not None and settings.device == "cuda":
+        kept = int((1 - settings.gpu_memory_share) * room.total)
+        return sizing.blocks(granted, left, 1.0, kept)
+    return sizing.blocks(granted, left, CPU_SHARE)
+
+
+def _blocks(settings: WorkerSettings, sizing: Sizing, blocks: int) -> Finding:
+    tokens, longest = blocks * BLOCK_SIZE, sizing.max_model_len
     whole = tokens / longest
     found = (
-        f"{settings.kv_memory_mib} MiB a rank: {blocks} blocks, {tokens} tokens, "
+        f"{settings.kv_memory}: {size(sizing.bytes_of(blocks))} a rank, {blocks} blocks, {tokens} tokens, "
         f"{whole:.1f} requests of {longest} tokens; {settings.max_seqs} slots"
     )
     if whole < 1:
         return warning(
             "kv blocks",
             found,
-            f"raise ALBIREO_WORKER_KV_MEMORY_MIB: no request may be longer than {tokens} tokens",
+            f"raise ALBIREO_WORKER_KV_MEMORY: no request may be longer than {tokens} tokens",
         )
     if tokens // settings.max_seqs < BLOCK_SIZE:
         return warning(
             "kv blocks",
             found,
-            "raise ALBIREO_WORKER_KV_MEMORY_MIB, or lower ALBIREO_WORKER_MAX_SEQS: there are more slots than "
+            "raise ALBIREO_WORKER_KV_MEMORY, or lower ALBIREO_WORKER_MAX_SEQS: there are more slots than "
             "blocks, so requests will be preempted and computed again",
         )
     return ok("kv blocks", found)
 
 
-def _room(settings: WorkerSettings, config: ModelConfig, tp: int, weights: int, kv: int) -> Finding:
-    """What is free against what ranks will take; a stack that runs already has taken its own."""
-    if settings.device == "cuda":
-        if not torch.cuda.is_available():
-            return note("memory", "no GPU to look at")
-        free = min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
-        ranks, where = 1, "the fullest GPU"
-    else:
-        available = available_memory()
-        if available is None:
-            return note("memory", "what is free on this machine is not known")
-        free, ranks, where = available, tp, "this machine"
-    taken = ranks * (weights + kv)
-    found = f"{size(taken)} for weights and KV of {ranks} rank(s), {size(free)} free on {where}"
-    if taken <= FULL * free:
+def _fits(room: _Room, weights: int, kv: int, sizing: Sizing) -> Finding:
+    taken = room.ranks * (weights + kv)
+    found = (
+        f"{size(taken)} for weights and KV of {room.ranks} rank(s), {size(room.free)} free on {room.where}"
+    )
+    if taken <= FULL * room.free:
         return ok("memory", found)
-    left = max(0, int(FULL * free) // ranks - weights)
-    if left < block_bytes(config, tp, DTYPES[settings.dtype]):
+    left = max(0, int(FULL * room.free) // room.ranks - weights)
+    if left < sizing.bytes_of(1):
         advice = "not even the weights fit: a smaller model, a larger --tp on more machines, or bfloat16"
     else:
-        advice = f"lower ALBIREO_WORKER_KV_MEMORY_MIB to {left >> 20} or less"
-    if taken > free:
+        advice = f"lower ALBIREO_WORKER_KV_MEMORY to {left >> 20}MiB or less"
+    if taken > room.free:
         return failure("memory", found, advice)
     return warning("memory", found, advice)

@@ -1,0 +1,161 @@
+"""Memory for KV blocks: granted in sizes people write, measured where it is not, and never more than fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from albireo.checkpoint_files import CheckpointError
+from albireo.memory import KvMemory, available_memory, cgroup_memory
+from albireo.plan import Plan
+from tests.integration.conftest import TINY
+from tests.worker.oracle import CPU
+from worker_svc import runner as runner_module
+from worker_svc.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.parallel import TPGroup
+from worker_svc.profile_steps import STEP_TOKENS, profile_plans
+from worker_svc.runner import ModelRunner
+from worker_svc.settings import WorkerSettings
+
+BLOCK = 16 << 10  # 4 layers, keys and values, 16 tokens, 4 heads of 16 numbers, 2 bytes
+COPIES = 1.5  # beside a block of 4 layers, two copies of one layer's share
+SLOTS, LONGEST = 64, 1024
+USEFUL = 2 * SLOTS * LONGEST // 16
+
+
+def tiny(kv_memory: KvMemory, local_ranks: int = 1) -> ModelRunner:
+    return ModelRunner(
+        TINY,
+        TPGroup(),
+        device=CPU,
+        dtype=torch.bfloat16,
+        kv_memory=kv_memory,
+        max_seqs=SLOTS,
+        max_model_len=8192,
+        local_ranks=local_ranks,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8GiB", KvMemory(size=8 << 30)),
+        ("1.5 GiB", KvMemory(size=3 << 29)),
+        ("512MiB", KvMemory(size=512 << 20)),
+        ("512M", KvMemory(size=512_000_000)),
+        ("40%", KvMemory(share=0.4)),
+        ("100%", KvMemory(share=1.0)),
+        ("auto", KvMemory()),
+        (" Auto ", KvMemory()),
+    ],
+)
+def test_sizes_shares_and_auto(text: str, expected: KvMemory) -> None:
+    assert KvMemory.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "much", "0", "-1GiB", "0%", "101%", "nan%", "x%", "8 parsecs", "1e999%"]
+)
+def test_what_is_neither_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValidationError, match="kv_memory"):
+        WorkerSettings.model_validate({"model": TINY, "kv_memory": text})
+
+
+def test_auto_takes_a_share_of_what_is_free_and_no_more_than_is_useful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert tiny(KvMemory()).shape.num_blocks == USEFUL
+    free = 40 << 20
+    monkeypatch.setattr(runner_module, "available_memory", lambda: free)
+    expected = int(free * CPU_SHARE / COPIES) // BLOCK
+    found = tiny(KvMemory())
+    assert found.shape.num_blocks == expected < USEFUL
+    assert found.kv_bytes == expected * BLOCK
+    assert tiny(KvMemory(), local_ranks=2).shape.num_blocks == expected // 2
+    assert tiny(KvMemory(share=0.9)).shape.num_blocks == int(free * 0.9 / COPIES) // BLOCK
+    assert tiny(KvMemory(1 << 20)).shape.num_blocks == 64
+    free = 1000
+    with pytest.raises(CheckpointError, match="raise --kv-memory"):
+        tiny(KvMemory())
+
+
+def test_what_is_free_is_that_of_machine_and_container(tmp_path: Path) -> None:
+    """Version 2 and 1 of cgroups; files that are kept in memory and can go at once are no use of it."""
+    found = available_memory()
+    assert found is not None
+    assert found > 0
+    for folder, names in (
+        (tmp_path / "two", ("memory.max", "memory.current", "inactive_file")),
+        (
+            tmp_path / "one",
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ):
+        (folder / names[0]).parent.mkdir(parents=True)
+        (folder / names[0]).write_text("1000\n")
+        (folder / names[1]).write_text("900\n")
+        assert cgroup_memory(folder) == 100
+        (folder / names[0]).with_name("memory.stat").write_text(f"anon 5\n{names[2]} 600\n")
+        assert cgroup_memory(folder) == 700
+
+
+def test_a_simulated_device_has_nothing_to_share_out() -> None:
+    options = {"model": TINY, "device": "sim"}
+    assert _simulated_memory(WorkerSettings.model_validate(options)) == SIMULATED_KV_BYTES
+    assert _simulated_memory(WorkerSettings.model_validate(options | {"kv_memory": "1GiB"})) == 1 << 30
+    with pytest.raises(ValueError, match="kv_memory: 40%: --device sim takes a size"):
+        _simulated_memory(WorkerSettings.model_validate(options | {"kv_memory": "40%"}))
+
+
+def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, with a GPU's memory made up: as much as was there, less what steps took at their peak."""
+    runner = tiny(KvMemory(1 << 20))
+    rows: list[tuple[int, int]] = []
+    prepare = runner.prepare
+
+    def seen(plan: Plan) -> object:
+        batch = prepare(plan)
+        rows.append((len(batch.host.positions), len(batch.host.samples.slots)))
+        return batch
+
+    monkeypatch.setattr(runner, "prepare", seen)
+    for name, value in {
+        "reset_peak_memory_stats": None,
+        "empty_cache": None,
+        "memory_allocated": 100,
+        "max_memory_allocated": 350,
+        "mem_get_info": (1000, 4000),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    sizing = Sizing(runner.config, 1, torch.bfloat16, SLOTS, LONGEST)
+    assert runner._free_on_gpu(sizing) == (750, 4000)
+    assert rows == [(STEP_TOKENS, 16), (SLOTS, SLOTS), (SLOTS, SLOTS)]
+
+
+@pytest.mark.parametrize(("slots", "longest"), [(1, 2), (1, 100), (3, 513), (64, 16)])
+def test_the_profile_fits_any_shape(slots: int, longest: int) -> None:
+    runner = ModelRunner(
+        TINY,
+        TPGroup(),
+        device=CPU,
+        dtype=torch.float32,
+        kv_memory=KvMemory(4 << 20),
+        max_seqs=slots,
+        max_model_len=longest,
+    )
+    for plan in profile_plans(slots, longest):
+        assert len(runner.execute(runner.prepare(plan)).to_host().ids)
+
+
+def test_a_gpu_keeps_what_its_share_leaves() -> None:
+    sizing = Sizing(ModelConfig.from_dir(TINY), 1, torch.bfloat16, SLOTS, LONGEST)
+    free, kept = 60 << 20, 8 << 20
+    assert sizing.blocks(KvMemory(), free, 1.0, kept) == int((free - kept) / COPIES) // BLOCK
+    assert sizing.blocks(KvMemory(), 80 << 30, 1.0, kept) == USEFUL
+    with pytest.raises(CheckpointError, match=r"^0 bytes"):
+        sizing.blocks(KvMemory(), kept, 1.0, 2 * kept)
