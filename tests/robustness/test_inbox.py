@@ -119,17 +119,6 @@ def test_what_is_no_entry_is_passed_over(scene: Scene) -> None:
         assert scene.story(name) == scene.alone(name)
 
 
-def test_a_bad_entry_does_not_end_the_live_request_of_that_name(scene: Scene) -> None:
-    scene.submit("a", prompt(10), max_tokens=20)
-    plans = scene.fill()
-    send(scene, "a", BAD["prompt id"])
-    for plan in plans:
-        scene.group.answer(plan)
-    scene.redis.decr(scene.keys.waiting)
-    scene.finish()
-    assert scene.story("a") == scene.alone("a")
-
-
 @pytest.mark.parametrize(
     "entry",
     [

@@ -55,12 +55,29 @@ def test_what_was_not_taken_ends_with_an_error_in_the_next_plan() -> None:
     w.plan()
     w.core.refuse(Submission("long", prompt(300), SamplingParams(max_tokens=1, seed=0), n=2))
     assert w.core.take_departures() == 3
+    w.core.refuse(Submission("a", (), SamplingParams(max_tokens=1, seed=0)))  # live: it goes on
     plan = w.core.plan(w.now)
     assert plan is not None
     assert plan.ended == (Ended("long#0", Finish.ERROR), Ended("long#1", Finish.ERROR))
     assert plan.num_decodes == 1
     assert not w.core.cancel("long")
     w.check()
+
+
+def test_what_a_gateway_left_ends_wherever_it_stands_and_nothing_else_does() -> None:
+    core = SchedulerCore(GroupShape(64, 4, 256), Limits(max_num_seqs=2), epoch=1, salt=b"")
+    sampling = SamplingParams(max_tokens=9, seed=0, ignore_eos=True)
+    for name, gateway, n in (("a", "gone", 1), ("b", "there", 1), ("c", "gone", 3), ("d", "", 1)):
+        core.submit(Submission(name, prompt(10), sampling, n=n, gateway=gateway), 0.0)
+    assert core.plan(0.0) is not None  # "a" and "b" run, the others wait
+    assert core.gateways() == {"gone", "there"}
+    assert (core.abandon("gone"), core.abandon("gone")) == (4, 0)
+    plan = core.plan(0.0)
+    assert plan is not None
+    assert {end.request_id for end in plan.ended} == {"a", "c#0", "c#1", "c#2"}
+    assert {end.reason for end in plan.ended} == {Finish.CANCELLED}
+    assert core.gateways() == {"there"}
+    assert core.check_integrity() == []
 
 
 def test_a_request_goes_on_where_an_earlier_epoch_left_it() -> None:
