@@ -28,6 +28,10 @@ class Checkpoint:
         self.architecture: str = (config.get("architectures") or ["unknown"])[0]
         self.vocab_size = int(config["vocab_size"])
         self.tokenizer = _tokenizer(directory / "tokenizer.json")
+        self.longest_token_bytes: int | None = max(
+            len(token.encode()) for token in self.tokenizer.get_vocab(with_added_tokens=True)
+        )
+        """Most UTF-8 bytes of text that one id stands for; None: not bounded."""
         options = directory / "tokenizer_config.json"
         self._options = _read(options) if options.exists() else {}
         template = directory / "chat_template.jinja"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import Counter
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -20,11 +21,12 @@ from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
 from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.catalogue import BOUND_HITS
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from gateway.calls import CallBounds, CallInterceptor
 from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
-from gateway.decoding import DecodingInterceptor
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
@@ -34,6 +36,8 @@ from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
 from gateway.validation import Validator
+from gateway.work import WorkThreads
+from gateway.writing import remember_starters
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +67,11 @@ class Gateway:
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
         steps = StepFeed(told)
-        places = Places(settings.max_streams)
+        hits: Counter[str] = Counter()
+        told.observe(BOUND_HITS, lambda: dict(hits))
+        self._work = WorkThreads(hits)
+        self._calls = CallInterceptor(_bounds(settings), self._work, hits)
+        places = Places(settings.max_streams, "max_streams", "streams", hits)
         self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
         self._inference = InferenceService(
             validator,
@@ -77,6 +85,8 @@ class Gateway:
                 log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
             ),
             places,
+            self._work,
+            hits,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
@@ -92,10 +102,12 @@ class Gateway:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
         await self.follower.start()
+        remember_starters(asyncio.get_running_loop())
         self._server = grpc.aio.server(
-            interceptors=[DecodingInterceptor()],
-            maximum_concurrent_rpcs=settings.max_streams + MORE_CALLS,
+            # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
+            interceptors=[self._calls],
             options=[
+                ("grpc.max_concurrent_streams", settings.max_streams + MORE_CALLS),  # of a connection
                 ("grpc.max_receive_message_length", settings.max_message_mib << 20),
                 ("grpc.so_reuseport", 0),
                 # Clients that are gone without a word are found within a minute.
@@ -133,6 +145,7 @@ class Gateway:
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
         await self._inference.close()
+        self._work.close()
         self.follower.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
         for task in self._tasks[:1]:
@@ -148,6 +161,15 @@ class Gateway:
     def _set_health(self, *, serving: bool) -> None:
         for name in ("", INFERENCE, CONTROL):
             self._health.set(name, serving=serving)
+
+
+def _bounds(settings: GatewaySettings) -> CallBounds:
+    return CallBounds(
+        arriving=settings.max_arriving,
+        arriving_seconds=settings.message_seconds,
+        answering=settings.max_streams + MORE_CALLS,
+        write_seconds=settings.write_seconds,
+    )
 
 
 def _client(url: str, *, connections: int) -> Redis:
