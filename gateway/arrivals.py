@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -68,7 +69,8 @@ class Arrivals:
         if len(self._waiting) >= self._most:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
-            oldest.reschedule(0)  # long past: it ends at once
+            with suppress(RuntimeError):  # it ends already, its time is up
+                oldest.reschedule(0)  # long past: it ends at once
 
 
 async def _only_message(context: Context) -> bytes:

@@ -146,8 +146,17 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 if getattr(valid.sampling, name) >= 0:
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
         stream = TokenStream(valid, self._vocabulary, self._cancel_soon)
-        async with self._turns.one():
+        try:
+            self._follower.register(stream)
+        except KeyError:
+            raise Refusal(
+                grpc.StatusCode.ALREADY_EXISTS, f"request_id: {valid.request_id!r} is streaming here"
+            ) from None
+        try:
             epoch = await self._submit(stream, digest, seconds, traceparent)
+        except BaseException:
+            self._follower.remove(stream)
+            raise
         self._follower.bind(stream, epoch)
         return stream, api.Accepted(
             request_id=valid.request_id,
@@ -158,26 +167,32 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         )
 
     async def _submit(self, stream: TokenStream, digest: str, seconds: float, traceparent: str) -> int:
-        """The epoch of the request, for whose results the follower now looks. Raises Refusal."""
+        """The epoch of the request. Raises Refusal.
+
+        A client that leaves before its turn has cost nothing. After it, the script runs to its end, and what
+        it accepted is cancelled.
+        """
         request_id = stream.request.request_id
+        await self._turns.take()
+        script = asyncio.create_task(self._submitter.submit(stream.request, digest, seconds, traceparent))
+        script.add_done_callback(lambda _: self._turns.release())
         try:
-            self._follower.register(stream)
-        except KeyError:
-            raise Refusal(
-                grpc.StatusCode.ALREADY_EXISTS, f"request_id: {request_id!r} is streaming here"
-            ) from None
-        try:
-            return await self._submitter.submit(stream.request, digest, seconds, traceparent)
-        except Refusal:
-            self._follower.remove(stream)
+            return await asyncio.shield(script)
+        except RedisError as error:
+            self._cancel_soon(request_id)  # it may have been accepted
+            raise unavailable(f"Redis: {error}") from error
+        except asyncio.CancelledError:
+            self._write_soon(self._take_back(script, request_id))
             raise
-        except BaseException as error:
-            # The client or Redis left while the script ran: it may have been accepted.
-            self._follower.remove(stream)
-            self._cancel_soon(request_id)
-            if isinstance(error, RedisError):
-                raise unavailable(f"Redis: {error}") from error
-            raise
+
+    async def _take_back(self, script: asyncio.Task[int], request_id: str) -> None:
+        """Cancels what a submission brought, where that is not nothing."""
+        with contextlib.suppress(RedisError):
+            try:
+                await script
+            except Refusal:
+                return
+        await self._submitter.cancel(request_id)
 
     def _leave(self, stream: TokenStream) -> None:
         """Nobody reads the stream any more. Does something once."""
@@ -203,7 +218,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def _written(self, write: Coroutine[Any, Any, None]) -> None:
         with contextlib.closing(write):
             try:
-                async with self._turns.one():
+                await self._turns.take()
+                try:
                     await write
+                finally:
+                    self._turns.release()
             except (RedisError, Refusal) as error:
                 logger.warning("could not write the end of a request: %s", error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway.refusal import exhausted
 
@@ -43,16 +43,14 @@ class Turns:
         self._bound = bound
         self._hits = hits
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """A turn, until the block's end. Raises Refusal where none came in time."""
+    async def take(self) -> None:
+        """Waits for a turn, to be given back by ``release``. Raises Refusal where none came in time."""
         try:
             async with asyncio.timeout(self._seconds):
                 await self._turns.acquire()
         except TimeoutError:
             self._hits[self._bound] += 1
-            raise exhausted(f"not submitted within {self._seconds:g} s: this gateway is busy") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
+            raise exhausted(f"no turn within {self._seconds:g} s: Redis is slow ({self._bound})") from None
+
+    def release(self) -> None:
+        self._turns.release()

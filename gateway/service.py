@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections import Counter
@@ -46,6 +47,12 @@ MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
 MAX_HEALTH_WATCHERS = 64
+MAX_IDLE_MS = 900_000
+"""A connection without a call is closed after this; clients open another by themselves."""
+HANDSHAKE_MS = 20_000
+"""A connection that does not begin to speak HTTP/2 is closed after this."""
+OTHER_FILES = 256
+"""Of the files that the process may open, those that are no connections of clients."""
 MIN_PING_MS = 10_000
 """A client may ping so often while it has a call; more is taken for abuse, and its connection is closed."""
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
@@ -106,15 +113,7 @@ class Gateway:
         self._server = grpc.aio.server(
             # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
             interceptors=[self._calls],
-            options=[
-                ("grpc.max_concurrent_streams", settings.max_streams + MORE_CALLS),  # of a connection
-                ("grpc.max_receive_message_length", settings.max_message_mib << 20),
-                ("grpc.so_reuseport", 0),
-                # Clients that are gone without a word are found within a minute.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
-                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
-            ],
+            options=_options(settings),
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(self._inference, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(self._control, self._server)
@@ -170,6 +169,26 @@ def _bounds(settings: GatewaySettings) -> CallBounds:
         answering=settings.max_streams + MORE_CALLS,
         write_seconds=settings.write_seconds,
     )
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    calls = settings.max_streams + MORE_CALLS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_mib << 20),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", calls),  # of a connection
+        # Calls that we have not been told of yet. Beyond a thousand, gRPC would cut some, whoever sent them.
+        ("grpc.server.max_pending_requests", 2 * calls),
+        ("grpc.server.max_pending_requests_hard_limit", 4 * calls),
+        ("grpc.max_allowed_incoming_connections", max(files - OTHER_FILES, 1)),
+        ("grpc.max_connection_idle_ms", MAX_IDLE_MS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        # Clients that are gone without a word are found within a minute.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
+    ]
 
 
 def _client(url: str, *, connections: int) -> Redis:
