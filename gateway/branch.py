@@ -12,6 +12,7 @@ from albireo.codec import finish_name
 from albireo.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from gateway.detokenizer import Detokenizer, Vocabulary
+from gateway.messages import parsed, tokens_that_fit
 from gateway.stop import StopFinder
 from gateway.validation import ValidRequest
 
@@ -46,7 +47,7 @@ class Branch:
         self._request = request
         self._wake = wake
         self._ids: list[int] = []
-        self._logprobs: list[api.TokenLogprobs] = []
+        self._logprobs: list[bytes] = []  # encoded: as messages, they would keep the whole step's result
         self._final: Finish | Failure | None = None
         self._closed = False
         self._cached: int | None = None
@@ -74,6 +75,11 @@ class Branch:
         """Tokens of the prompt that it found computed."""
         return self._cached or 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether tokens are left to take."""
+        return bool(self._ids)
+
     def admit(self, num_cached: int) -> None:
         """It got a slot; the first time counts for its usage."""
         if self._cached is None:
@@ -92,7 +98,7 @@ class Branch:
         else:
             self._ids.append(token)
             if logprobs is not None:
-                self._logprobs.append(logprobs)
+                self._logprobs.append(logprobs.SerializeToString())
             if finish:
                 self._final = Finish(finish)
             if finish == Finish.STOP:
@@ -110,24 +116,29 @@ class Branch:
         self._closed = True
 
     def take(self) -> list[api.GenerateEvent]:
-        """What is pending, with the last word if it has come."""
-        final = self._final
-        ids, self._ids = self._ids, []
-        logprobs, self._logprobs = self._logprobs, []
+        """As much of what is pending as one message takes; if that is all, with the last word if it has come.
+
+        Take again as long as there is something ``pending``.
+        """
+        count = tokens_that_fit(self._logprobs)
+        ids, self._ids = self._ids[:count], self._ids[count:]
+        logprobs, self._logprobs = self._logprobs[:count], self._logprobs[count:]
+        final = None if self._ids else self._final
         text = self._text(ids)
-        if self.over and self._stop.found is None:
+        if self.over and not self._ids and self._stop.found is None:
             text += self._rest(len(ids))
         events = []
         if ids or text:
             tokens = api.Tokens(
-                offset=self.sent, ids=ids, text=text, logprobs=logprobs[: len(ids)], index=self.index
+                offset=self.sent, ids=ids, text=text, logprobs=parsed(logprobs[: len(ids)]), index=self.index
             )
             self.sent += len(ids)
             self.last_at = time.monotonic()
             self.first_at = self.first_at or self.last_at
             events.append(api.GenerateEvent(tokens=tokens))
         if self._stop.found is not None:
-            self.stopped_early = final is None
+            self.stopped_early = self._final is None
+            self._ids.clear()  # nothing comes after a stop string
             events.append(self._finished(Finish.STOP, stop=self._stop.found))
         elif isinstance(final, Failure):
             events.append(final.event(self.index if self._request.n > 1 else None))

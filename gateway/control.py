@@ -17,9 +17,8 @@ from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
-from gateway.inference import Context, refuse
 from gateway.places import Places
-from gateway.refusal import Refusal, unavailable
+from gateway.refusal import Context, Refusal, refuse, unavailable
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.validation import Validator

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from redis.exceptions import RedisError
 
 from albireo.plan import Finish, branch_seed
@@ -21,19 +21,21 @@ from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.observation import Observer
-from gateway.places import Places
-from gateway.refusal import Refusal, unavailable, unsupported
+from gateway.places import Places, Turns
+from gateway.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.stream import TokenStream
 from gateway.submission import Submitter, digest_of, name_of
-from gateway.validation import REQUEST_ID, Validator
+from gateway.validation import REQUEST_ID, Validator, ValidRequest
+from gateway.work import WorkThreads
 
 logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Checked = TypeVar("Checked")
-
-LARGE_BYTES = 16_384
-"""A smaller request is tokenized faster than a thread could be asked to."""
+MAX_SUBMITTING = MAX_ENDING = 24
+"""Submissions at once, and writes of requests' ends: together fewer than there are connections to Redis."""
+SUBMISSION_SECONDS = 5.0
+"""Most that a submission waits for its turn. Until it comes, a call that its client cancels costs nothing."""
+ENDING_SECONDS = 30.0
+"""Most that the end of a request waits to be written; where it is not, the request runs to its deadline."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -47,17 +49,23 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         vocabulary: Vocabulary,
         observer: Observer,
         places: Places,
+        work: WorkThreads,
+        hits: Counter[str],
         *,
         max_deadline: float,
         sink: bool,
     ) -> None:
-        """``max_deadline``: most seconds of any request. ``sink``: send no tokens, to measure without."""
+        """``hits`` counts, by bound, the calls that it ended. ``max_deadline``: most seconds of any request.
+        ``sink``: send no tokens, to measure without."""
         self._validator = validator
         self._submitter = submitter
         self._follower = follower
         self._vocabulary = vocabulary
         self._observer = observer
         self._places = places
+        self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", hits)
+        self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", hits)
+        self._work = work
         self._max_deadline = max_deadline
         self._sink = sink
         self._writes: set[asyncio.Task[None]] = set()
@@ -102,13 +110,17 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Tokenize(self, request: api.TokenizeRequest, context: Context) -> api.TokenizeResponse:
         try:
-            return api.TokenizeResponse(ids=await _checked(self._validator.tokenize, request))
+            group = self._follower.group
+            max_model_len = group.max_model_len if group is not None else None
+            return await self._work.run(
+                request.ByteSize(), lambda: self._validator.tokenize(request, max_model_len)
+            )
         except Refusal as refusal:
             await refuse(context, refusal)
 
     async def Detokenize(self, request: api.DetokenizeRequest, context: Context) -> api.DetokenizeResponse:
         try:
-            return api.DetokenizeResponse(text=await _checked(self._validator.detokenize, request))
+            return await self._work.run(request.ByteSize(), lambda: self._validator.detokenize(request))
         except Refusal as refusal:
             await refuse(context, refusal)
 
@@ -129,7 +141,12 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             raise unavailable("no worker group is alive")
         if self._follower.mismatch:  # an operator must act before a retry can help
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._follower.mismatch)
-        valid = await _checked(self._validator.generate, request, group.max_model_len, group.eos_token_ids)
+        max_model_len, eos_ids = group.max_model_len, group.eos_token_ids
+
+        def checked() -> tuple[ValidRequest, str]:
+            return self._validator.generate(request, max_model_len, eos_ids), digest_of(request)
+
+        valid, digest = await self._work.run(request.ByteSize(), checked)
         if self._follower.simulated:
             for name in ("logprobs", "prompt_logprobs"):
                 if getattr(valid.sampling, name) >= 0:
@@ -142,16 +159,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 grpc.StatusCode.ALREADY_EXISTS, f"request_id: {valid.request_id!r} is streaming here"
             ) from None
         try:
-            epoch = await self._submitter.submit(valid, stream.name, digest_of(request), seconds, traceparent)
-        except Refusal:
+            epoch = await self._submit(stream, digest, seconds, traceparent)
+        except BaseException:
             self._follower.remove(stream)
-            raise
-        except BaseException as error:
-            # The client or Redis left while the script ran: it may have been accepted.
-            self._follower.remove(stream)
-            self._cancel_soon(stream.name)
-            if isinstance(error, RedisError):
-                raise unavailable(describe(error)) from error
             raise
         self._follower.bind(stream, epoch)
         return stream, api.Accepted(
@@ -161,6 +171,35 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             simulated=self._follower.simulated,
             branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
+
+    async def _submit(self, stream: TokenStream, digest: str, seconds: float, traceparent: str) -> int:
+        """The epoch of the request. Raises Refusal.
+
+        A client that leaves before its turn has cost nothing. After it, the script runs to its end, and what
+        it accepted is cancelled.
+        """
+        await self._submissions.take()
+        script = asyncio.create_task(
+            self._submitter.submit(stream.request, stream.name, digest, seconds, traceparent)
+        )
+        script.add_done_callback(lambda _: self._submissions.release())
+        try:
+            return await asyncio.shield(script)
+        except RedisError as error:
+            self._cancel_soon(stream.name)  # it may have been accepted
+            raise unavailable(describe(error)) from error
+        except asyncio.CancelledError:
+            self._write_soon(self._take_back(script, stream.name))
+            raise
+
+    async def _take_back(self, script: asyncio.Task[int], name: str) -> None:
+        """Cancels what a submission brought, where that is not nothing."""
+        with contextlib.suppress(RedisError):
+            try:
+                await script
+            except Refusal:
+                return
+        await self._submitter.cancel(name)
 
     def _leave(self, stream: TokenStream) -> None:
         """Nobody reads the stream any more. Does something once."""
@@ -178,28 +217,19 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     def _write_soon(self, write: Coroutine[Any, Any, None]) -> None:
         """Writes in a task of its own: the caller may be about to end, or cancelled itself."""
-        task = asyncio.create_task(_written(write))
+        task = asyncio.create_task(self._written(write))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-
-async def _written(write: Coroutine[Any, Any, None]) -> None:
-    try:
-        await write
-    except RedisError as error:
-        logger.warning("could not write the end of a request: %s", describe(error))
-
-
-async def _checked(check: Callable[..., Checked], request: Message, *arguments: Any) -> Checked:
-    """``check(request, ...)``; that of a large request runs in a thread, so that streams go on meanwhile."""
-    if request.ByteSize() < LARGE_BYTES:
-        return check(request, *arguments)
-    return await asyncio.to_thread(check, request, *arguments)
-
-
-async def refuse(context: Context, refusal: Refusal) -> NoReturn:
-    """Ends the call with the refusal's status."""
-    if refusal.retry_ms is not None:
-        context.set_trailing_metadata((("grpc-retry-pushback-ms", str(refusal.retry_ms)),))
-    await context.abort(refusal.code, refusal.message)
-    raise AssertionError("abort returned")
+    async def _written(self, write: Coroutine[Any, Any, None]) -> None:
+        with contextlib.closing(write):
+            try:
+                await self._endings.take()
+                try:
+                    await write
+                finally:
+                    self._endings.release()
+            except RedisError as error:
+                logger.warning("could not write the end of a request: %s", describe(error))
+            except Refusal as refusal:
+                logger.warning("could not write the end of a request: %s", refusal.message)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 RETRY_MS = 250
 """When a client may try again after something was full."""
 MAX_TOLD = 64
 """Most characters of a client's own text that a message repeats."""
+MAX_MESSAGE = 512
+"""Most characters of a status: percent-encoded, a character has 12 bytes at most, and gRPC takes 8 KiB of
+headers."""
 
 
 class Refusal(Exception):
@@ -42,3 +49,11 @@ def exhausted(problem: str) -> Refusal:
 
 def unavailable(problem: str) -> Refusal:
     return Refusal(grpc.StatusCode.UNAVAILABLE, problem)
+
+
+async def refuse(context: Context, refusal: Refusal) -> NoReturn:
+    """Ends the call with the refusal's status."""
+    if refusal.retry_ms is not None:
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", str(refusal.retry_ms)),))
+    await context.abort(refusal.code, cut(refusal.message, MAX_MESSAGE))
+    raise AssertionError("abort returned")

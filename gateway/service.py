@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
+from collections import Counter
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -23,11 +25,12 @@ from albireo.keys import Keys
 from albireo.process import LIVE, freeze_heap
 from albireo.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.catalogue import BOUND_HITS
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from gateway.calls import CallBounds, CallInterceptor
 from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
-from gateway.decoding import DecodingInterceptor
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
@@ -41,6 +44,8 @@ from gateway.steps import StepFeed
 from gateway.submission import Submitter
 from gateway.validation import Validator
 from gateway.watch import Watch
+from gateway.work import WorkThreads
+from gateway.writing import remember_starters
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +54,12 @@ MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
 MAX_HEALTH_WATCHERS = 64
+MAX_IDLE_MS = 900_000
+"""A connection without a call is closed after this; clients open another by themselves."""
+HANDSHAKE_MS = 20_000
+"""A connection that does not begin to speak HTTP/2 is closed after this."""
+OTHER_FILES = 256
+"""Of the files that the process may open, those that are no connections of clients."""
 MIN_PING_MS = 10_000
 """A client may ping so often while it has a call; more is taken for abuse, and its connection is closed."""
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
@@ -76,7 +87,11 @@ class Gateway:
             record_seconds=settings.record_seconds,
         )
         steps = StepFeed(told)
-        places = Places(settings.max_streams)
+        hits: Counter[str] = Counter()
+        told.observe(BOUND_HITS, lambda: dict(hits))
+        self._work = WorkThreads(hits)
+        self._calls = CallInterceptor(_bounds(settings), self._work, hits)
+        places = Places(settings.max_streams, "max_streams", "streams", hits)
         self.follower = Follower(
             self._log_redis, keys, steps, self._presence, told, fingerprint=fingerprint(settings.model)
         )
@@ -93,6 +108,8 @@ class Gateway:
                 log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
             ),
             places,
+            self._work,
+            hits,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
@@ -109,17 +126,11 @@ class Gateway:
         settings = self._settings
         await self.follower.start()
         await self._presence.begin()
+        remember_starters(asyncio.get_running_loop())
         self._server = grpc.aio.server(
-            interceptors=[DecodingInterceptor()],
-            maximum_concurrent_rpcs=settings.max_streams + MORE_CALLS,
-            options=[
-                ("grpc.max_receive_message_length", settings.max_message_mib << 20),
-                ("grpc.so_reuseport", 0),
-                # Clients that are gone without a word are found within a minute.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
-                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
-            ],
+            # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
+            interceptors=[self._calls],
+            options=_options(settings),
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(self._inference, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(self._control, self._server)
@@ -150,6 +161,7 @@ class Gateway:
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
         await self._inference.close()
+        self._work.close()
         self.follower.stop()
         self._watch.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
@@ -168,6 +180,35 @@ class Gateway:
     def _set_health(self, *, serving: bool) -> None:
         for name in ("", INFERENCE, CONTROL):
             self._health.set(name, serving=serving)
+
+
+def _bounds(settings: GatewaySettings) -> CallBounds:
+    return CallBounds(
+        arriving=settings.max_arriving,
+        arriving_seconds=settings.message_seconds,
+        answering=settings.max_streams + MORE_CALLS,
+        write_seconds=settings.write_seconds,
+    )
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    calls = settings.max_streams + MORE_CALLS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_mib << 20),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", calls),  # of a connection
+        # Calls that we have not been told of yet. Beyond a thousand, gRPC would cut some, whoever sent them.
+        ("grpc.server.max_pending_requests", 2 * calls),
+        ("grpc.server.max_pending_requests_hard_limit", 4 * calls),
+        ("grpc.max_allowed_incoming_connections", max(files - OTHER_FILES, 1)),
+        ("grpc.max_connection_idle_ms", MAX_IDLE_MS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        # Clients that are gone without a word are found within a minute.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
+    ]
 
 
 def _client(url: str, *, connections: int) -> Redis:

@@ -26,6 +26,20 @@ class GatewaySettings(ServiceSettings):
     )
     max_queue: int = Field(1024, ge=1, description="Most requests that wait for a slot; more are refused.")
     max_streams: int = Field(4096, ge=1, description="Most calls of Generate and WatchSteps at once.")
+    max_arriving: int = Field(
+        1024,
+        ge=1,
+        description="Most calls that have sent headers and no whole request; the oldest makes room.",
+    )
+    message_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Most seconds from a call's headers to its whole request."
+    )
+    write_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Most seconds that a client may leave a message unread; then its call is cut.",
+    )
     max_message_mib: int = Field(4, ge=1, le=256, description="Largest message that is taken, in MiB.")
     max_deadline_seconds: float = Field(
         600.0,

@@ -76,13 +76,14 @@ class TokenStream:
             while self._prompt:  # to its end, whatever came meanwhile: no token goes before it
                 yield self._prompt_part()
             for name, branch in self.branches.items():
-                if branch.done:
-                    continue
-                events = branch.take()
-                if branch.stopped_early:
-                    self._on_stop(name)
-                for event in events:
-                    yield event
+                taken = branch.done
+                while not taken:
+                    events = branch.take()
+                    if branch.stopped_early:
+                        self._on_stop(name)
+                    for event in events:
+                        yield event
+                    taken = not branch.pending
             if all(branch.done for branch in self.branches.values()):
                 return
             if failure is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -18,6 +19,10 @@ from gateway.refusal import Refusal, cut, invalid, unsupported
 from gateway.sampling import SamplingValidator, branches_of, stops_of
 
 REQUEST_ID = IDENTIFIER
+MAX_CHAT_MESSAGES = 4_096
+MAX_DETOKENIZE_IDS = 131_072
+MAX_ANSWER_BYTES = (1 << 20) - 1
+"""Of an answer with ids or text: messages stay below 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Validator:
         self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int]
     ) -> ValidRequest:
         """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
+        self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
         self.check_model(request.model)
         if request.request_id and not REQUEST_ID.fullmatch(request.request_id):
@@ -80,22 +86,54 @@ class Validator:
             include_stop=request.sampling.include_stop,
         )
 
-    def tokenize(self, request: api.TokenizeRequest) -> list[int]:
-        """Raises Refusal."""
+    def tokenize(self, request: api.TokenizeRequest, max_model_len: int | None) -> api.TokenizeResponse:
+        """Raises Refusal. ``max_model_len`` bounds texts as it does for ``generate``; None: not known."""
+        self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
         self.check_model(request.model)
         if request.WhichOneof("input") == "chat":
-            return self._checkpoint.encode_chat(request.chat.messages, "chat")
-        special = request.add_special_tokens if request.HasField("add_special_tokens") else True
-        return self._checkpoint.encode(request.text, special=special)
+            ids = self._checkpoint.encode_chat(request.chat.messages, "chat")
+        else:
+            special = request.add_special_tokens if request.HasField("add_special_tokens") else True
+            ids = self._checkpoint.encode(request.text, special=special)
+        return _small_enough(api.TokenizeResponse(ids=ids), request.WhichOneof("input") or "text")
 
-    def detokenize(self, request: api.DetokenizeRequest) -> str:
+    def detokenize(self, request: api.DetokenizeRequest) -> api.DetokenizeResponse:
         """Raises Refusal."""
+        if len(request.ids) > MAX_DETOKENIZE_IDS:
+            raise invalid("ids", f"{len(request.ids)}; at most {MAX_DETOKENIZE_IDS}")
         _refuse_unknown(request, "")
         self.check_model(request.model)
         self._sampling.check_ids("ids", request.ids)
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
-        return self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
+        text = self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
+        return _small_enough(api.DetokenizeResponse(text=text), "ids")
+
+    def _check_size(
+        self, request: api.GenerateRequest | api.TokenizeRequest, max_model_len: int | None
+    ) -> None:
+        """Refuses what must be too long before anything is done with it."""
+        kind = request.WhichOneof("input")
+        if kind == "text":
+            self._check_bytes("text", [request.text], max_model_len)
+        elif kind == "chat":
+            messages = request.chat.messages
+            if len(messages) > MAX_CHAT_MESSAGES:
+                raise invalid("chat.messages", f"{len(messages)}; at most {MAX_CHAT_MESSAGES}")
+            self._check_bytes("chat.messages", [message.content for message in messages], max_model_len)
+        elif isinstance(request, api.GenerateRequest) and max_model_len is not None:
+            _check_length("token_ids", len(request.token_ids.ids), max_model_len)
+
+    def _check_bytes(self, field: str, texts: Sequence[str], max_model_len: int | None) -> None:
+        longest = self._checkpoint.longest_token_bytes
+        if longest is None or max_model_len is None:
+            return
+        most = max_model_len * longest
+        size = sum(len(text.encode()) for text in texts)
+        if size > most:
+            raise invalid(
+                field, f"{size} bytes; the context of {max_model_len} tokens takes at most {most} bytes"
+            )
 
     def _prompt(self, request: api.GenerateRequest, max_model_len: int) -> tuple[int, ...]:
         kind = request.WhichOneof("input")
@@ -110,12 +148,25 @@ class Validator:
             prompt = list(request.token_ids.ids)
         if not prompt:
             raise invalid(kind, "the prompt is empty")
-        if len(prompt) >= max_model_len:
-            raise invalid(
-                kind,
-                f"{len(prompt)} tokens; the context of {max_model_len} takes {max_model_len - 1} at most",
-            )
+        _check_length(kind, len(prompt), max_model_len)
         return tuple(prompt)
+
+
+def _check_length(field: str, tokens: int, max_model_len: int) -> None:
+    if tokens >= max_model_len:
+        raise invalid(
+            field, f"{tokens} tokens; the context of {max_model_len} takes {max_model_len - 1} at most"
+        )
+
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+def _small_enough(answer: Answer, field: str) -> Answer:
+    size = answer.ByteSize()
+    if size > MAX_ANSWER_BYTES:
+        raise invalid(field, f"the answer has {size} bytes; at most {MAX_ANSWER_BYTES}: ask in parts")
+    return answer
 
 
 def _refuse_unknown(message: Message, path: str) -> None:

@@ -61,6 +61,9 @@ ATTRIBUTES = {
     "status": "how a request ended, as a gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, "
     "`RESOURCE_EXHAUSTED`, ...; what the last event tells counts (a deadline, a cancellation by "
     "`Cancel`, a lost epoch), although the call itself then ends with `OK`",
+    "bound": "`max_arriving`, `message_seconds`: the request did not come whole; `calls`, `max_streams`: too "
+    "many at once; `work`: too much waits to be tokenized; `submission_seconds`, `ending_seconds`: no turn "
+    "to write to Redis; `write_seconds`: the client did not read",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
     "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "
@@ -127,6 +130,10 @@ REQUESTS = _add(
     "albireo.gateway.requests", _COUNTER, "{request}", _TIER, "Generate calls that have ended.", "status"
 )
 STREAMS = _add("albireo.gateway.streams", _UP_DOWN, "{stream}", _TIER, "Generate calls that are open.")
+BOUND_HITS = _add(
+    "albireo.gateway.bound_hits", _COUNTER, "{call}", _TIER,
+    "Calls that a bound of the gateway refused or ended.", "bound",
+)  # fmt: skip
 TOKENS = _add(
     "albireo.gateway.tokens", _COUNTER, "{token}", _TIER,
     "Tokens of prompts taken and of answers sent; counted when a request ends.", "gen_ai.token.type",

@@ -47,10 +47,16 @@ class Backend:
     def announce_scheduler(self) -> None:
         self.redis.set(self.keys.lease, b"scheduler")
 
-    def announce_group(self, device: str = "cpu", tp: int = 1, fingerprint: str = fingerprint(TINY)) -> None:
+    def announce_group(
+        self,
+        device: str = "cpu",
+        tp: int = 1,
+        max_model_len: int = 1024,
+        fingerprint: str = fingerprint(TINY),
+    ) -> None:
         info = log.GroupInfo(
             incarnation="w",
-            max_model_len=1024,
+            max_model_len=max_model_len,
             max_seqs=4,
             vocab_size=384,
             tp=tp,

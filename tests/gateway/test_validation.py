@@ -268,11 +268,11 @@ def test_chat_text_and_ids_of_one_prompt_agree() -> None:
     assert generate(api.GenerateRequest(text=text), 1000).prompt == from_chat
     ids = api.TokenIds(ids=from_chat)
     assert generate(api.GenerateRequest(token_ids=ids), 1000).prompt == from_chat
-    assert tuple(VALIDATOR.tokenize(api.TokenizeRequest(chat=turns))) == from_chat
+    assert tuple(VALIDATOR.tokenize(api.TokenizeRequest(chat=turns), CONTEXT).ids) == from_chat
     detokenize = api.DetokenizeRequest(ids=from_chat, skip_special_tokens=False)
-    assert VALIDATOR.detokenize(detokenize) == text
+    assert VALIDATOR.detokenize(detokenize).text == text
     detokenize.ClearField("skip_special_tokens")
-    assert VALIDATOR.detokenize(detokenize) == "What is 1 + 1?2And 2 + 2?"
+    assert VALIDATOR.detokenize(detokenize).text == "What is 1 + 1?2And 2 + 2?"
 
 
 def test_detokenize_refuses_ids_out_of_the_vocabulary() -> None:

@@ -1,0 +1,100 @@
+"""Every call of the server goes through here, one phase after the other, each of them bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from gateway.arrivals import Arrivals
+from gateway.places import Places
+from gateway.refusal import Context, Refusal, invalid, refuse
+from gateway.wire import check_fields
+from gateway.work import SMALL_BYTES, WorkThreads
+from gateway.writing import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class CallBounds:
+    """How many calls may be in a phase at once, and for how long."""
+
+    arriving: int  # their requests have not come whole
+    arriving_seconds: float
+    answering: int  # all others
+    write_seconds: float  # a message waits for its client
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Reads the requests and writes the answers of all methods.
+
+    grpc.aio itself waits without end for a request that does not come, never answers a call that has
+    none, and counts all of them as served. What the client sees of a method stays the same: on the wire
+    a call with one message looks like a stream of one.
+    """
+
+    def __init__(self, bounds: CallBounds, work: WorkThreads, hits: Counter[str]) -> None:
+        """``hits`` counts, by bound, the calls that it ended."""
+        self._arrivals = Arrivals(bounds.arriving, bounds.arriving_seconds, hits)
+        self._places = Places(bounds.answering, "calls", "calls", hits)
+        self._writer = Writer(bounds.write_seconds, hits)
+        self._work = work
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+
+        async def serve(requests: object, context: Context) -> None:
+            try:
+                await self._serve(handler, context)
+            except Refusal as refusal:
+                await refuse(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    async def _serve(self, handler: Any, context: Context) -> None:
+        if handler.request_streaming:
+            with self._places.one():
+                await self._stream(
+                    handler, handler.stream_stream(self._decoded(handler, context), context), context
+                )
+            return
+        data = await self._arrivals.request(context)
+        with self._places.one():
+            request = await self._decode(handler.request_deserializer, data)
+            if handler.response_streaming:
+                await self._stream(handler, handler.unary_stream(request, context), context)
+            else:
+                answer = await handler.unary_unary(request, context)
+                await self._writer.write(context, handler.response_serializer(answer))
+
+    async def _stream(self, handler: Any, answers: Any, context: Context) -> None:
+        async with aclosing(answers):  # now, not when the collector comes by: requests end with their calls
+            async for answer in answers:
+                await self._writer.write(context, handler.response_serializer(answer))
+
+    async def _decoded(self, handler: Any, context: Context) -> AsyncIterator[Any]:
+        async for data in self._arrivals.requests(context):
+            yield await self._decode(handler.request_deserializer, data)
+
+    async def _decode(self, decode: Any, data: bytes) -> Any:
+        """Raises Refusal for what is no valid protobuf or has text that is no UTF-8."""
+
+        def decoded() -> Any:
+            if len(data) >= SMALL_BYTES:
+                check_fields(data, decode.__self__.DESCRIPTOR)
+            return decode(data)
+
+        try:
+            return await self._work.run(len(data), decoded)
+        except DecodeError as error:
+            raise invalid("message", f"not a valid one: {error}") from None

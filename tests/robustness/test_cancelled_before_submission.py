@@ -1,0 +1,62 @@
+"""Requests that are cancelled at once cost the scheduler nothing, however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from albireo.plan import Submission
+from bench.hostile.http2 import Connection, message
+from tests.gateway.conftest import Backend, eventually, request, serving
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CALLS = 300
+MOST = 32
+"""Submissions under way at once, as architecture.md says."""
+
+
+async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) -> None:
+    backend = Backend(redis_url)
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        backend.redis.execute_command("CLIENT", "PAUSE", 700, "WRITE")
+        connection = await Connection.open("127.0.0.1", served.gateway.port)
+        streams = []
+        for n in range(CALLS):
+            stream = connection.begin("/albireo.v1.Inference/Generate")
+            connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
+            streams.append(stream)
+        await asyncio.sleep(0.4)  # they have come, and none can be submitted
+        for stream in streams:
+            connection.reset(stream)
+        call = served.inference.Generate(request(request_id="after"), timeout=10)
+        assert (await call.read()).HasField("accepted")
+        entries = backend.inbox()
+        submitted = {entry.request_id for entry in entries if isinstance(entry, Submission)} - {"after"}
+        await eventually(lambda: submitted <= {e for e in backend.inbox() if isinstance(e, str)})
+        cancelled = [entry for entry in backend.inbox() if isinstance(entry, str)]
+        assert len(submitted) <= MOST
+        assert len(cancelled) <= MOST
+        assert len(served.gateway.follower) == 1
+        await connection.close()
+
+
+async def test_a_request_that_comes_with_its_cancellation_is_not_submitted(redis_url: str) -> None:
+    backend = Backend(redis_url)
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        connection = await Connection.open("127.0.0.1", served.gateway.port)
+        for n in range(CALLS):
+            stream = connection.begin("/albireo.v1.Inference/Generate")
+            connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
+            connection.reset(stream)
+        call = served.inference.Generate(request(request_id="after"), timeout=10)
+        assert (await call.read()).HasField("accepted")
+        await asyncio.sleep(0.2)
+        names = [entry.request_id for entry in backend.inbox() if isinstance(entry, Submission)]
+        assert names == ["after"]
+        assert len(backend.inbox()) == 1
+        await connection.close()

@@ -1,0 +1,138 @@
+"""What must be refused is refused before it is worked on, and never on the event loop's time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from albireo.v1 import inference_pb2 as api
+from tests.gateway.conftest import Backend, Served, eventually, serving
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ALMOST_4_MIB = 3_984_588
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def served(redis_url: str) -> AsyncIterator[Served]:
+    async with serving(Backend(redis_url)) as found:
+        await eventually(lambda: found.gateway.follower.group is not None)
+        yield found
+
+
+def nested(field: int, payload: bytes) -> bytes:
+    """A length-delimited field of the protobuf encoding."""
+    length, rest = b"", len(payload)
+    while rest > 127:
+        length, rest = length + bytes((rest & 127 | 128,)), rest >> 7
+    return bytes((field << 3 | 2,)) + length + bytes((rest,)) + payload
+
+
+BOMBS = {
+    "text": api.GenerateRequest(text="word " * (ALMOST_4_MIB // 5)).SerializeToString(),
+    "chat.messages": nested(5, b"\x0a\x00" * (ALMOST_4_MIB // 2)),
+    "chat.messages ": api.GenerateRequest(
+        chat=api.Chat(messages=[api.ChatMessage(role="user", content="ab")] * 5_000)
+    ).SerializeToString(),
+    "token_ids": api.GenerateRequest(
+        token_ids=api.TokenIds(ids=[5] * (ALMOST_4_MIB - 8))
+    ).SerializeToString(),
+    "stop": nested(6, b"\x42\x00" * (ALMOST_4_MIB // 2)),
+    "unknown": b"\xf8\x07\x01" * (ALMOST_4_MIB // 3),
+    "logit_bias": nested(
+        6, b"".join(b"\x7a\x06\x08" + bytes((n & 127,)) + b"\x15\x00\x00\x00" for n in range(400_000))
+    ),
+}
+
+
+async def timed(call: Any) -> tuple[grpc.StatusCode, str, float, float]:
+    """Status and details of a call, its seconds, and the longest that the event loop stood still."""
+    began, longest = time.monotonic(), 0.0
+    while not call.done():
+        before = time.monotonic()
+        await asyncio.sleep(0.002)
+        longest = max(longest, time.monotonic() - before)
+    return await call.code(), await call.details() or "", time.monotonic() - began, longest
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_four_megabytes_are_refused_at_once(served: Served, name: str) -> None:
+    raw: Any = served.channel
+    code, details, seconds, longest = await timed(
+        raw.unary_stream("/albireo.v1.Inference/Generate")(BOMBS[name], timeout=20)
+    )
+    assert code is (INVALID if len(BOMBS[name]) < 4 << 20 else grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert details.startswith((name.strip(), "message: "))
+    assert seconds < 1.5
+    assert longest < 0.5
+
+
+async def test_text_is_bounded_by_what_the_context_can_hold(served: Served) -> None:
+    """Never below what fits: a text of the context's number of longest tokens is still tokenized."""
+    longest = served.gateway._inference._validator._checkpoint.longest_token_bytes
+    assert longest is not None
+    fits, beyond = "a" * (1024 * longest), "a" * (1024 * longest + 1)
+    assert (await served.inference.Tokenize(api.TokenizeRequest(text=fits), timeout=20)).ids
+    for asked in (
+        served.inference.Tokenize(api.TokenizeRequest(text=beyond), timeout=20),
+        served.inference.Generate(api.GenerateRequest(text=beyond), timeout=20),
+        served.inference.Tokenize(
+            api.TokenizeRequest(
+                chat=api.Chat(messages=[api.ChatMessage(role="user", content=beyond[::2])] * 2)
+            ),
+            timeout=20,
+        ),
+    ):
+        code, details, _, _ = await timed(asked)
+        assert code is INVALID
+        assert f"bytes; the context of 1024 tokens takes at most {1024 * longest} bytes" in details
+
+
+async def test_detokenize_is_bounded(served: Served) -> None:
+    code, details, _, _ = await timed(
+        served.inference.Detokenize(api.DetokenizeRequest(ids=[70] * 1_900_000), timeout=20)
+    )
+    assert code is INVALID
+    assert details.startswith("ids: ")
+
+
+async def test_the_queue_for_threads_is_bounded_and_forgets_who_has_left(redis_url: str) -> None:
+    """Of many large texts at once some are pushed back; those that are cancelled are never begun."""
+    backend = Backend(redis_url)
+    backend.announce_group(max_model_len=1 << 20)
+    async with serving(backend) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        begun: list[str] = []
+
+        def slowly(text: str, **options: Any) -> list[int]:
+            begun.append(text[0])
+            time.sleep(0.3)
+            return [5]
+
+        served.gateway._inference._validator._checkpoint.encode = slowly  # type: ignore[method-assign]
+        calls = [
+            served.inference.Tokenize(api.TokenizeRequest(text=f"{n:x}" * ALMOST_4_MIB), timeout=30)
+            for n in range(12)
+        ]
+        await eventually(lambda: len(begun) == 1)
+        await asyncio.sleep(0.2)
+        waiting = [call for n, call in enumerate(calls) if not call.done() and f"{n:x}" != begun[0]]
+        assert 1 < len(waiting) < 6
+        for call in waiting[1:]:
+            call.cancel()
+        pushed_back = [call for call in calls if call.done() and call not in waiting]
+        for call in pushed_back:
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "grpc-retry-pushback-ms" in dict(await call.trailing_metadata() or ())
+        assert (await waiting[0]).ids == [5]
+        short = served.inference.Tokenize(api.TokenizeRequest(text="short"), timeout=5)
+        assert (await short).ids == [5]
+        assert len(begun) == 3
