@@ -28,8 +28,8 @@ def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, v
     for field, call in (
         ("text", lambda: validator.generate(api.GenerateRequest(text=f"use {token}"), 100, ())),
         ("chat", lambda: validator.generate(api.GenerateRequest(chat=conversation), 100, ())),
-        ("text", lambda: validator.tokenize(api.TokenizeRequest(text=token))),
-        ("chat", lambda: validator.tokenize(api.TokenizeRequest(chat=conversation))),
+        ("text", lambda: validator.tokenize(api.TokenizeRequest(text=token), 100)),
+        ("chat", lambda: validator.tokenize(api.TokenizeRequest(chat=conversation), 100)),
     ):
         with pytest.raises(Refusal) as raised:
             call()
