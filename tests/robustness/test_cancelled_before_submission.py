@@ -22,7 +22,7 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) ->
     backend = Backend(redis_url)
     async with serving(backend) as served:
         await eventually(lambda: served.gateway.follower.group is not None)
-        backend.redis.execute_command("CLIENT", "PAUSE", 700, "WRITE")
+        backend.redis.client_pause(700, all=False)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         streams = []
         for n in range(CALLS):
