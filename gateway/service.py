@@ -32,7 +32,7 @@ from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.observation import Observer
-from gateway.places import Places
+from gateway.places import BOUNDS, Places
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.submission import Submitter
@@ -75,7 +75,7 @@ class Gateway:
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
         steps = StepFeed(told)
-        hits: Counter[str] = Counter()
+        hits = Counter(dict.fromkeys(BOUNDS, 0))
         told.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
