@@ -1,3 +1,9 @@
 """What Albireo's tiers share: wire types, Redis keys and logs, settings, the client, the command line."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Read by gRPC when it is loaded. By default it writes a line for every header of a peer that it cannot parse:
+# whoever reaches a port could fill the disk.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -68,6 +68,13 @@ def freeze_heap() -> None:
     gc.freeze()
 
 
+def give_memory_back() -> None:
+    """Returns what the C library's allocator keeps of freed memory to the system, where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def switch_quickly() -> None:
     """Threads that share this interpreter wait little for one another: those that serve, that export."""
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))

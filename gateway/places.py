@@ -9,6 +9,12 @@ from contextlib import contextmanager
 
 from gateway.refusal import exhausted
 
+BOUNDS = (
+    *("max_arriving", "message_seconds", "calls", "max_streams"),
+    *("work", "submission_seconds", "write_seconds"),
+)
+"""Names of the bounds of calls, as metrics and refusals have them."""
+
 
 class Places:
     """A number of places that are free or taken: what finds none is refused at once."""

@@ -22,7 +22,7 @@ from albireo import telemetry
 from albireo.fingerprint import fingerprint
 from albireo.health_service import AsyncHealthServicer, Statuses
 from albireo.keys import Keys
-from albireo.process import LIVE, freeze_heap
+from albireo.process import LIVE, freeze_heap, give_memory_back
 from albireo.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import BOUND_HITS
@@ -35,7 +35,7 @@ from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
 from gateway.observation import Observer
-from gateway.places import Places
+from gateway.places import BOUNDS, Places
 from gateway.presence import Presence
 from gateway.pretrained import keep_torch_out
 from gateway.sampling_defaults import sampling_defaults
@@ -58,6 +58,7 @@ MAX_IDLE_MS = 900_000
 """A connection without a call is closed after this; clients open another by themselves."""
 HANDSHAKE_MS = 20_000
 """A connection that does not begin to speak HTTP/2 is closed after this."""
+TIDY_SECONDS = 10.0
 OTHER_FILES = 256
 """Of the files that the process may open, those that are no connections of clients."""
 MIN_PING_MS = 10_000
@@ -87,7 +88,7 @@ class Gateway:
             record_seconds=settings.record_seconds,
         )
         steps = StepFeed(told)
-        hits: Counter[str] = Counter()
+        hits = Counter(dict.fromkeys(BOUNDS, 0))
         told.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
@@ -226,6 +227,13 @@ def _client(url: str, *, connections: int) -> Redis:
     return Redis.from_pool(pool)
 
 
+async def _tidy() -> None:
+    """What a burst of calls has left behind goes back to the system. In a thread, without Python's lock."""
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        await asyncio.to_thread(give_memory_back)
+
+
 async def _serve(settings: GatewaySettings, told: Telemetry) -> None:
     gateway = Gateway(settings, told)
     await gateway.start()
@@ -234,7 +242,7 @@ async def _serve(settings: GatewaySettings, told: Telemetry) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(gateway.wait())]
+    waits = [asyncio.create_task(wait) for wait in (stop.wait(), gateway.wait(), _tidy())]
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

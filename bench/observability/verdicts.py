@@ -49,6 +49,7 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
         # Some calls never reach the gateway's code: their deadline was over before.
         metrics.REQUESTS: (known.calls * 0.98, known.calls),
         metrics.STREAMS: (known.slots / 2, known.clients),
+        metrics.BOUND_HITS: (0, 0),  # ordinary clients meet none
         metrics.TOKENS: (known.output_tokens, many),
         metrics.RESULTS_LAG: (1e-5, 0.5),
         # Those that were preempted wait too, whatever the bound.

@@ -92,6 +92,13 @@ ROWS: Rows = {
             Query(now(metrics.STREAMS, "instance"), "{{instance}}"),
             stacked=True,
         ),
+        lines(
+            "Bounds that were hit",
+            unit_a_second(metrics.BOUND_HITS),
+            metrics.BOUND_HITS.description,
+            Query(rate(metrics.BOUND_HITS, "bound"), "{{bound}}"),
+            stacked=True,
+        ),
     ],
     "Latency": [
         lines(

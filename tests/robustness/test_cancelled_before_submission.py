@@ -22,7 +22,7 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) ->
     backend = Backend(redis_url)
     async with serving(backend) as served:
         await eventually(lambda: served.gateway.follower.group is not None)
-        backend.redis.execute_command("CLIENT", "PAUSE", 700, "WRITE")
+        backend.redis.client_pause(700, all=False)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         streams = []
         for n in range(CALLS):
@@ -35,7 +35,9 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) ->
         call = served.inference.Generate(request(request_id="after"), timeout=10)
         assert (await call.read()).HasField("accepted")
         entries = backend.inbox()
-        submitted = {public_name(entry.request_id) for entry in entries if isinstance(entry, Submission)} - {"after"}
+        submitted = {public_name(entry.request_id) for entry in entries if isinstance(entry, Submission)} - {
+            "after"
+        }
         await eventually(lambda: submitted <= {e for e in backend.inbox() if isinstance(e, str)})
         cancelled = [entry for entry in backend.inbox() if isinstance(entry, str)]
         assert len(submitted) <= MOST
