@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from albireo.models import TINY
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
 from albireo.supervisor import Command, Supervisor, Unit
@@ -41,7 +42,7 @@ class StackSettings(ServiceSettings):
         pattern=r"^[A-Za-z0-9._/-]{0,128}$",
         description="Name under which the model is served; empty: the name of its directory.",
     )
-    model: Path = Field(Path("models/tiny"), description="Directory of the checkpoint.")
+    model: Path = Field(TINY, description="Directory of the checkpoint.")
     tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
     device: Literal["cpu", "cuda", "sim"] = Field(
         "cpu",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from albireo.process import PARENT_VARIABLE
+from albireo.parent import PARENT_VARIABLE
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from albireo.process import stop_on_signals
 from albireo.redis_server import RedisServerError
+from albireo.settings import command
 from albireo.stack import Stack, StackError, StackSettings
 from albireo.supervisor import GaveUp
 from albireo.telemetry.logs import setup_logging
@@ -54,11 +55,15 @@ def _generate(target: str) -> int:
     ).returncode
 
 
-def up(settings: StackSettings) -> None:
+def _up(settings: StackSettings) -> None:
     """Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running."""
     sys.exit(_run(settings, demo=False))
 
 
-def demo(settings: StackSettings) -> None:
+def _demo(settings: StackSettings) -> None:
     """Starts everything, streams one answer, prints TTFT and tokens/s, and stops everything."""
     sys.exit(_run(settings, demo=True))
+
+
+up = command(StackSettings, _up)
+demo = command(StackSettings, _demo)

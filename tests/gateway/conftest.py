@@ -24,7 +24,7 @@ from albireo.v1 import log_pb2 as log
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Backend:

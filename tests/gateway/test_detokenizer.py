@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from gateway.detokenizer import Detokenizer, Vocabulary
 from tests.gateway.tokenizers_made import CORPUS, MAKERS
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny" / "tokenizer.json"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 VOCABULARIES = {name: Vocabulary(make()) for name, make in MAKERS.items()}
 VOCABULARIES["tiny"] = Vocabulary(Tokenizer.from_file(str(TINY)))
 REPLACEMENT = "\ufffd"

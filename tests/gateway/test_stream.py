@@ -16,7 +16,7 @@ from gateway.detokenizer import Vocabulary
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
 
-TINY = Checkpoint(Path(__file__).resolve().parents[2] / "models" / "tiny")
+TINY = Checkpoint(Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny")
 VOCABULARY = Vocabulary(TINY.tokenizer)
 GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", retryable=True)
 END = 1

@@ -14,7 +14,7 @@ import pytest
 from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Running:

@@ -21,7 +21,7 @@ from albireo.v1 import log_pb2 as log
 from tests.races.fake_worker import POLL_SECONDS, entries_after
 from worker_svc.random_numbers import random_bits
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 VOCAB = 384
 LEASE = b"scripted"
 
