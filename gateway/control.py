@@ -15,7 +15,7 @@ from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
-from gateway.inference import Context, refuse
+from gateway.inference import STOPS, Context, refuse
 from gateway.places import Places
 from gateway.refusal import Refusal, unavailable
 from gateway.settings import GatewaySettings
@@ -109,6 +109,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             with self._places.one():
                 async for record in self._steps.watch():
                     yield record
+            raise STOPS.refusal()
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 Checked = TypeVar("Checked")
 
+STOPS = Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True)
+"""What ends a stream that its gateway can no longer serve, and, as a refusal, a call of ``WatchSteps``."""
 LARGE_BYTES = 16_384
 """A smaller request is tokenized faster than a thread could be asked to."""
 
@@ -59,6 +61,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._places = places
         self._max_deadline = max_deadline
         self._sink = sink
+        self._stopping = False
+        self._cut: list[TokenStream] = []
         self._writes: set[asyncio.Task[None]] = set()
         self._left: weakref.WeakSet[TokenStream] = weakref.WeakSet()
 
@@ -83,6 +87,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 async for event in stream.events():
                     if not (self._sink and event.HasField("tokens")):
                         yield event
+                if stream.ending is not None:
+                    await refuse(context, stream.ending.refusal())
             finally:
                 timer.cancel()
                 # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
@@ -111,12 +117,16 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
 
-    async def close(self) -> None:
-        """Cancels what still streams, and waits until all that is to be written has been."""
+    def cut(self) -> None:
+        """Ends what still streams, and what is about to, with a retryable error."""
+        self._stopping = True
         for stream in self._follower.unfinished():
-            # Its call, cut by the server, may end too late to do this itself.
-            stream.fail(Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True))
-            self._leave(stream)
+            self._cut_one(stream)
+
+    async def close(self) -> None:
+        """After ``cut``: cancels what still streams, and waits until all that is to be written has been."""
+        for stream in self._cut:
+            self._leave(stream)  # its call, cut by the server, may end too late to do this itself
         if self._writes:
             await asyncio.wait(self._writes, timeout=5)
 
@@ -151,6 +161,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 raise unavailable(f"Redis: {error}") from error
             raise
         self._follower.bind(stream, epoch)
+        if self._stopping:
+            self._cut_one(stream)
         return stream, api.Accepted(
             request_id=valid.request_id,
             prompt_tokens=len(valid.prompt),
@@ -158,6 +170,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             simulated=self._follower.simulated,
             branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
+
+    def _cut_one(self, stream: TokenStream) -> None:
+        stream.fail(STOPS)
+        self._cut.append(stream)
 
     def _leave(self, stream: TokenStream) -> None:
         """Nobody reads the stream any more. Does something once."""

@@ -41,6 +41,8 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
+LAST_WORD_SECONDS = 2.0
+"""What a client that reads gets to be told in that the gateway stops; then gRPC cuts its call."""
 MAX_HEALTH_WATCHERS = 64
 MIN_PING_MS = 10_000
 """A client may ping so often while it has a call; more is taken for abuse, and its connection is closed."""
@@ -62,7 +64,7 @@ class Gateway:
         submitter = Submitter(
             self._redis, keys, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
-        steps = StepFeed(told)
+        self._steps = steps = StepFeed(told)
         places = Places(settings.max_streams)
         self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
         self._inference = InferenceService(
@@ -128,10 +130,15 @@ class Gateway:
             task.result()
 
     async def stop(self) -> None:
-        """No new calls; running streams get the drain time, then they are cut and cancelled."""
+        """No new calls; running streams get the drain time, then they are told, cut and cancelled."""
         self._health.stop()
         if self._server is not None:
-            await self._server.stop(self._settings.drain_seconds)
+            drain = self._settings.drain_seconds
+            stopped = asyncio.create_task(self._server.stop(drain + LAST_WORD_SECONDS))
+            await asyncio.wait([stopped], timeout=drain)
+            self._inference.cut()
+            self._steps.close()
+            await stopped
         await self._inference.close()
         self.follower.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.

@@ -21,9 +21,9 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 }
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
-    "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature top-k "
-    "top-p min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias allowed-token-ids "
-    "bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
+    "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature "
+    "top-k top-p min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias "
+    "allowed-token-ids bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
     "chat": "target model-name temperature max-tokens",
     "health": "service timeout",
     "bench serve": "target model-name concurrency rate num-requests warmup prompt-length output-length "
