@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import cast
 
-import grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,8 +15,9 @@ from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
 from gateway.inference import STOPS, Context, refuse
+from gateway.neighbours import Neighbours
 from gateway.places import Places
-from gateway.refusal import Refusal, unavailable
+from gateway.refusal import Refusal, exhausted, unavailable
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.validation import Validator
@@ -34,6 +34,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         follower: Follower,
         steps: StepFeed,
         places: Places,
+        neighbours: Neighbours,
         redis: Redis,
     ) -> None:
         self._settings = settings
@@ -42,6 +43,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._follower = follower
         self._steps = steps
         self._places = places
+        self._neighbours = neighbours
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
@@ -52,6 +54,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             version=__version__,
             api="albireo.v1",
             models=[self._settings.model_name],
+            other_models=[] if self._follower.group is not None else await self._neighbours.names(),
             max_message_bytes=self._settings.max_message_mib << 20,
             max_deadline_seconds=self._settings.max_deadline_seconds,
             max_queue=self._settings.max_queue,
@@ -64,7 +67,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
             await refuse(context, refusal)
         group = self._follower.group
         if group is None:
-            await refuse(context, unavailable("no worker group is alive"))
+            hint = await self._neighbours.hint()
+            await refuse(context, unavailable(f"no worker group is alive{hint}"))
         return control.ModelInfo(
             model=self._settings.model_name,
             architecture=group.architecture,
@@ -89,7 +93,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except RedisError as error:
             await refuse(context, unavailable(f"Redis: {error}"))
         if data is None:
-            await refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "no scheduler is alive"))
+            await refuse(context, unavailable(f"no scheduler is alive{await self._neighbours.hint()}"))
         load = control.Load.FromString(data)
         load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
         return load
@@ -113,4 +117,4 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:
-            await refuse(context, Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
+            await refuse(context, exhausted(str(error)))

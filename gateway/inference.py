@@ -19,6 +19,7 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
+from gateway.neighbours import Neighbours
 from gateway.observation import Observer
 from gateway.places import Places
 from gateway.refusal import Refusal, unavailable, unsupported
@@ -48,6 +49,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         vocabulary: Vocabulary,
         observer: Observer,
         places: Places,
+        neighbours: Neighbours,
         *,
         max_deadline: float,
         sink: bool,
@@ -59,6 +61,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._vocabulary = vocabulary
         self._observer = observer
         self._places = places
+        self._neighbours = neighbours
         self._max_deadline = max_deadline
         self._sink = sink
         self._stopping = False
@@ -135,7 +138,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> tuple[TokenStream, api.Accepted]:
         group = self._follower.group
         if group is None:
-            raise unavailable("no worker group is alive")
+            raise unavailable(f"no worker group is alive{await self._neighbours.hint()}")
         valid = await _checked(self._validator.generate, request, group.max_model_len, group.eos_token_ids)
         if self._follower.simulated:
             for name in ("logprobs", "prompt_logprobs"):

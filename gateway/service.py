@@ -28,6 +28,7 @@ from gateway.decoding import DecodingInterceptor
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
+from gateway.neighbours import Neighbours
 from gateway.observation import Observer
 from gateway.places import Places
 from gateway.settings import GatewaySettings
@@ -66,6 +67,7 @@ class Gateway:
         )
         self._steps = steps = StepFeed(told)
         places = Places(settings.max_streams)
+        self._neighbours = Neighbours(self._redis, settings.model_name)
         self.follower = Follower(self._log_redis, keys, steps, self._on_alive, told)
         self._inference = InferenceService(
             validator,
@@ -79,11 +81,12 @@ class Gateway:
                 log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
             ),
             places,
+            self._neighbours,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.follower, steps, places, self._redis
+            settings, checkpoint, validator, self.follower, steps, places, self._neighbours, self._redis
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -94,6 +97,7 @@ class Gateway:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
         await self.follower.start()
+        await self._neighbours.names()  # for the log
         self._server = grpc.aio.server(
             interceptors=[DecodingInterceptor()],
             maximum_concurrent_rpcs=settings.max_streams + MORE_CALLS,
