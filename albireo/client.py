@@ -2,49 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
 
+from albireo import DEFAULT_TARGET
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
-
-DEFAULT_TARGET = "127.0.0.1:50051"
 
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 """While a call is open, a gateway that is gone without a word is found within this and the time above.
 Gateways put up with a ping every 10 s."""
 
-Turn = tuple[str, str]
-"""Role and content of one chat message."""
+Message = Mapping[str, str] | tuple[str, str]
+"""One chat message: ``{"role": "user", "content": "..."}`` or ``("user", "...")``."""
+Prompt = str | Iterable[Message] | Iterable[int]
+"""A question or text, the messages of a conversation, or token ids."""
+
+REQUEST_OPTIONS = ("request_id", "model", "priority", "tenant")
+"""Options that are fields of ``GenerateRequest``; the others are fields of ``SamplingOptions``."""
+
+PLAIN_KINDS: dict[int, type] = {FieldDescriptor.TYPE_BOOL: bool, FieldDescriptor.TYPE_STRING: str}
+"""Python's type for fields that are no numbers."""
 
 
-def request_for(
-    prompt: str | Sequence[Turn] | Sequence[int], *, raw: bool = False, **options: Any
-) -> inference_pb2.GenerateRequest:
+def request_for(prompt: Prompt, *, raw: bool = False, **options: Any) -> inference_pb2.GenerateRequest:
     """A request for a question (``str``), a conversation, plain text (``raw``), or token ids.
 
     ``options`` are fields of ``GenerateRequest`` (``request_id``, ``model``, ``priority``, ``tenant``) or of
     ``SamplingOptions``; those that are None are left to the server. One ``stop`` string may come without a
-    list. Raises ValueError for others.
+    list. Raises TypeError for an unknown option and for a value of a wrong type, ValueError for a value that
+    its field cannot hold and for an empty prompt; both name the option or the message.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    if isinstance(given.get("stop"), str):
-        given["stop"] = [given["stop"]]
-    own = {name: given.pop(name) for name in ("request_id", "model", "priority", "tenant") if name in given}
-    request = inference_pb2.GenerateRequest(sampling=inference_pb2.SamplingOptions(**given), **own)
-    if isinstance(prompt, str) and raw:
-        request.text = prompt
-    elif isinstance(prompt, str):
-        request.chat.messages.add(role="user", content=prompt)
-    elif prompt and isinstance(prompt[0], int):
-        request.token_ids.ids.extend(prompt)  # type: ignore[arg-type]
+    request = inference_pb2.GenerateRequest(sampling=inference_pb2.SamplingOptions())
+    for name, value in options.items():
+        _check_option(name)
+        if value is None:
+            continue
+        owner = request if name in REQUEST_OPTIONS else request.sampling
+        _set(owner, name, [value] if name == "stop" and isinstance(value, str) else value)
+    if isinstance(prompt, str):
+        _encoded("prompt", prompt)
+        if raw:
+            request.text = prompt
+        else:
+            request.chat.messages.add(role="user", content=prompt)
+        return request
+    if raw:
+        raise TypeError(f"prompt: raw text is a str, not {_kind(prompt)}")
+    if isinstance(prompt, bytes | Mapping) or not isinstance(prompt, Iterable):
+        raise TypeError(f"prompt: a str, a list of messages or a list of token ids, not {_kind(prompt)}")
+    items = list(prompt)
+    if not items:
+        raise ValueError("prompt: it has no message and no token id")
+    if hasattr(items[0], "__index__"):
+        _set(request.token_ids, "ids", items)
     else:
-        for role, content in prompt:  # type: ignore[misc]
+        for position, item in enumerate(items):
+            role, content = _message(f"messages[{position}]", item)
             request.chat.messages.add(role=role, content=content)
     return request
+
+
+def _message(name: str, item: object) -> tuple[str, str]:
+    """Role and content. Raises TypeError, and ValueError for text that UTF-8 cannot hold."""
+    if isinstance(item, Mapping):
+        if set(item) != {"role", "content"}:
+            raise TypeError(f"{name}: a message has role and content, this one has {sorted(map(str, item))}")
+        parts = (item["role"], item["content"])
+    elif isinstance(item, tuple) and len(item) == 2:
+        parts = item
+    else:
+        raise TypeError(
+            f'{name}: a message is {{"role": ..., "content": ...}} or (role, content), not {_kind(item)}'
+        )
+    for part, value in zip(("role", "content"), parts, strict=True):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}.{part}: a str, not {_kind(value)}")
+        _encoded(f"{name}.{part}", value)
+    return parts
+
+
+def _check_option(name: str) -> None:
+    known = (*REQUEST_OPTIONS, *inference_pb2.SamplingOptions.DESCRIPTOR.fields_by_name)
+    if name not in known:
+        raise TypeError(f"unknown option {name!r}; known: {', '.join(known)}")
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    """Sets a field, or fills a repeated one. Raises TypeError and ValueError that name it."""
+    field = owner.DESCRIPTOR.fields_by_name[name]
+    for one in value if field.is_repeated and isinstance(value, Sequence) else [value]:
+        # Protobuf would take True for 1, and bytes for text.
+        kind = next((kind for kind in (bool, str, bytes) if isinstance(one, kind)), None)
+        if kind is not PLAIN_KINDS.get(field.type):
+            expected = PLAIN_KINDS.get(field.type)
+            raise TypeError(f"{name}: {expected.__name__ if expected else 'a number'}, not {_kind(one)}")
+        if isinstance(one, str):
+            _encoded(name, one)
+    try:
+        owner.MergeFrom(type(owner)(**{name: value}))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _encoded(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate, such as a byte of the command line that Python could not decode
+        raise ValueError(f"{name}: not UTF-8") from None
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
 
 
 def describe(error: grpc.RpcError) -> str:
@@ -78,15 +151,20 @@ class Client:
         self._channel.close()
 
     def generate(
-        self,
-        prompt: str | Sequence[Turn] | Sequence[int],
-        *,
-        raw: bool = False,
-        timeout: float | None = None,
-        **options: Any,
+        self, prompt: Prompt, *, raw: bool = False, timeout: float | None = None, **options: Any
     ) -> Iterator[inference_pb2.GenerateEvent]:
-        """Events of one request; see :func:`request_for`. Leaving the iteration cancels the request."""
-        call = self._inference.Generate(request_for(prompt, raw=raw, **options), timeout=timeout)
+        """Events of one request, for example ``generate([{"role": "user", "content": "Hi"}])``.
+
+        Arguments, TypeError and ValueError: see :func:`request_for`. The call begins with the iteration, and
+        leaving that cancels it. A stream that fails yields its ``error`` event first, if it was accepted,
+        and then raises grpc.RpcError with the same code and message.
+        """
+        return self._events(request_for(prompt, raw=raw, **options), timeout)
+
+    def _events(
+        self, request: inference_pb2.GenerateRequest, timeout: float | None
+    ) -> Iterator[inference_pb2.GenerateEvent]:
+        call = self._inference.Generate(request, timeout=timeout)
         try:
             yield from call
         finally:
@@ -107,12 +185,13 @@ class Client:
     def server_info(self, *, timeout: float = 10) -> control_pb2.ServerInfo:
         return self._control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=timeout)
 
-    def model_info(self, *, timeout: float = 10) -> control_pb2.ModelInfo:
-        return self._control.GetModelInfo(control_pb2.GetModelInfoRequest(), timeout=timeout)
+    def model_info(self, model: str = "", *, timeout: float = 10) -> control_pb2.ModelInfo:
+        """``model``, here and below: the name of the served model; empty: the one that is served."""
+        return self._control.GetModelInfo(control_pb2.GetModelInfoRequest(model=model), timeout=timeout)
 
-    def watch_steps(self) -> Any:
+    def watch_steps(self, model: str = "") -> Any:
         """A call that yields every step's ``StepRecord`` until it is cancelled."""
-        return self._control.WatchSteps(control_pb2.WatchStepsRequest())
+        return self._control.WatchSteps(control_pb2.WatchStepsRequest(model=model))
 
-    def load(self, *, timeout: float = 10) -> control_pb2.Load:
-        return self._control.GetLoad(control_pb2.GetLoadRequest(), timeout=timeout)
+    def load(self, model: str = "", *, timeout: float = 10) -> control_pb2.Load:
+        return self._control.GetLoad(control_pb2.GetLoadRequest(model=model), timeout=timeout)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from albireo.client import DEFAULT_TARGET
+from albireo import DEFAULT_TARGET
 
 TIMEOUT_SECONDS = 3.0
 SERVICE_HELP = "What to ask about: empty is the whole service, `live` is whether its process answers."
@@ -19,6 +16,9 @@ def status(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) 
 
     ``timeout``: seconds for the whole call, connecting included.
     """
+    import grpc  # here, and below: `--help` needs none of it
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     with grpc.insecure_channel(target) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
         found = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout).status
@@ -27,6 +27,8 @@ def status(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) 
 
 def problem(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
     """Why ``target`` does not serve, in a line; empty where it does."""
+    import grpc
+
     try:
         found = status(target, service=service, timeout=timeout)
     except grpc.RpcError as error:

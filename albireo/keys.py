@@ -21,6 +21,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EVERY_LEASE = "albireo:{*}:lease"
+"""Pattern of the leases of all models."""
+
+
+def model_of(key: str) -> str:
+    """The model that a key is of."""
+    return key.partition("{")[2].partition("}")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

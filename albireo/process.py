@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -18,23 +17,11 @@ from grpc_reflection.v1alpha import reflection
 
 from albireo.health_service import HealthServicer, Statuses
 
-PARENT_VARIABLE = "ALBIREO_PARENT_PID"
 LIVE = "live"
 """Health service that says whether a process answers at all, whatever the others do: for liveness probes."""
 MAX_WATCHERS = 4
 SWITCH_SECONDS = 50e-6
 """Python lets a thread keep the interpreter for 5 ms by default, which is longer than a small step."""
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Where a supervisor started this process: its death ends us too, however it died (Linux only)."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
-        sys.exit("the supervisor is gone")
 
 
 def end(process: subprocess.Popen[bytes], *, seconds: float = 10.0) -> None:

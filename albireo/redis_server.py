@@ -45,14 +45,19 @@ class LocalRedis:
 
     def __init__(self, directory: Path) -> None:
         """Starts the server and waits until it answers. Raises RedisServerError."""
-        directory.mkdir(parents=True, exist_ok=True)
         socket = directory.resolve() / "redis.sock"
         if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
             raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
         self.url = f"unix://{socket}"
         self.log = directory / "redis.log"
         server = find_server()
-        self._lock = (directory / "lock").open("w")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "lock").open("w")
+        except OSError as error:
+            raise RedisServerError(
+                f"{directory}: {error.strerror}; choose another data directory (--data-dir)"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -74,11 +79,12 @@ class LocalRedis:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         with self.log.open("ab") as log:
+            began = log.tell()
             # A session of its own: an interrupt at the terminal must reach the tiers first.
             self._process = subprocess.Popen(
                 [server, *arguments], stdout=log, stderr=log, start_new_session=True
             )
-        self._wait_ready(seconds=15)
+        self._wait_ready(began, seconds=15)
 
     def _end_orphan(self) -> None:
         """A server whose stack was killed: it must not write to the same file as ours."""
@@ -86,7 +92,8 @@ class LocalRedis:
         with client, contextlib.suppress(RedisError):
             client.shutdown(nosave=True)
 
-    def _wait_ready(self, *, seconds: float) -> None:
+    def _wait_ready(self, began: int, *, seconds: float) -> None:
+        """``began``: where in the log this start begins."""
         client = redis.Redis.from_url(self.url)
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -96,7 +103,9 @@ class LocalRedis:
             except RedisError:  # not listening yet, or still loading its file
                 time.sleep(0.02)
         self.stop()
-        raise RedisServerError(f"redis-server did not start; see {self.log}")
+        told = self.log.read_bytes()[began:].decode(errors="replace").split("\n")
+        last = next((line for line in reversed(told) if line.strip()), "it did not answer")
+        raise RedisServerError(f"redis-server did not start: {last.strip()} (log: {self.log})")
 
     @property
     def alive(self) -> bool:

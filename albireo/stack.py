@@ -7,21 +7,28 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
+from redis import Redis
+from redis.exceptions import RedisError
 
+from albireo.child import Command
+from albireo.keys import Keys
+from albireo.logs import connect
 from albireo.memory import KvMemory
+from albireo.models import TINY
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
-from albireo.supervisor import Command, Supervisor, Unit
+from albireo.supervisor import Supervisor, Unit
+from albireo.v1 import log_pb2 as log
 
 HEALTH_POLL_SECONDS = 0.1
 GATEWAY_NICENESS = 5
@@ -45,7 +52,7 @@ class StackSettings(ServiceSettings):
         pattern=r"^[A-Za-z0-9._/-]{0,128}$",
         description="Name under which the model is served; empty: the name of its directory.",
     )
-    model: Path = Field(Path("models/tiny"), description="Directory of the checkpoint.")
+    model: Path = Field(TINY, description="Directory of the checkpoint; the bundled model if not given.")
     tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
     device: Literal["cpu", "cuda", "sim"] = Field(
         "cpu",
@@ -107,14 +114,20 @@ class Stack:
         return self
 
     def _start(self) -> None:
+        self._check_model()
         self._check_port()
-        logs = self.settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        logs = self._log_directory()
         url = self.settings.redis_url
         if not url:
             self._server = server = LocalRedis(self.settings.data_dir / "redis")
             self._closing.callback(server.stop)
             url = server.url
+        self._address = self.settings.redis_address or url
+        try:
+            self._redis().close()
+        except ValueError as error:
+            raise StackError(f"--redis-url {url}: {error}") from None
+        self._keys = Keys(self.model_name, self.settings.group)
         self.units = {
             unit.name: unit
             for unit in (
@@ -132,28 +145,71 @@ class Stack:
     ) -> None:
         self._closing.close()
 
-    def wait_ready(self, stop: threading.Event) -> bool:
-        """Waits until the gateway serves; False when ``stop`` was set before. Raises GaveUp, StackError."""
+    def wait_ready(
+        self, stop: threading.Event, tell: Callable[[Sequence[str]], None] = lambda missing: None
+    ) -> bool:
+        """Waits until the gateway serves; False when ``stop`` was set before. Raises GaveUp, StackError.
+
+        ``tell`` is told, again and again, which units are not up yet.
+        """
         deadline = time.monotonic() + self.settings.start_seconds
-        with grpc.insecure_channel(self.target) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+        missing = list(self.units)
+        with grpc.insecure_channel(self.target) as channel, self._redis() as redis:
+            health = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
                 self._check_redis()
                 self._supervisor.check(restart=False)
-                try:
-                    status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
-                    if status == health_pb2.HealthCheckResponse.SERVING:
-                        return True
-                except grpc.RpcError:
-                    pass  # not listening yet; a gateway that failed is seen by the check above
+                status = _health_of(health)
+                if status == health_pb2.HealthCheckResponse.SERVING:
+                    return True
+                up = {"gateway": status is not None, **self._announced(redis)}
+                missing = [name for name in self.units if not up[name]]
+                tell(missing)
                 if stop.wait(HEALTH_POLL_SECONDS):
                     return False
-        tails = "\n".join(unit.log_tail() for unit in self.units.values())
-        raise StackError(f"not serving after {self.settings.start_seconds:.0f} s\n{tails}")
+        raise StackError(
+            f"not serving after {self.settings.start_seconds:.0f} s (--start-seconds), not up yet: "
+            f"{', '.join(missing) or 'the epoch'}; logs in {self.settings.data_dir / 'logs'}"
+        )
+
+    def group(self) -> log.GroupInfo:
+        """What the worker group announces of itself. Raises RedisError."""
+        with self._redis() as redis:
+            return log.GroupInfo.FromString(cast("bytes | None", redis.get(self._keys.group)) or b"")
+
+    def _announced(self, redis: Redis) -> dict[str, bool]:
+        """Which units say in Redis that they are there."""
+        try:
+            return {
+                "scheduler": bool(redis.exists(self._keys.lease)),
+                "worker": bool(redis.exists(self._keys.group)),
+            }
+        except RedisError:  # what needs it will say so
+            return {"scheduler": False, "worker": False}
+
+    def _redis(self) -> Redis:
+        return connect(self._address, timeout=1.0)
 
     def watch(self, stop: threading.Event) -> None:
         """Keeps everything running until ``stop`` is set. Raises GaveUp, and StackError without Redis."""
         self._supervisor.watch(stop, self._check_redis)
+
+    def _check_model(self) -> None:
+        """What is no checkpoint is told at once; what is in one, the services judge."""
+        model = self.settings.model
+        if (model / "config.json").exists():
+            return
+        found = "no config.json in it" if model.is_dir() else "a file" if model.exists() else "not there"
+        raise StackError(f"--model {model}: {found}; give the directory of a checkpoint on this machine")
+
+    def _log_directory(self) -> Path:
+        logs = self.settings.data_dir / "logs"
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+            (logs / "scheduler.log").open("ab").close()
+        except OSError as error:
+            raise StackError(f"{logs}: {error.strerror}; choose another --data-dir") from None
+        return logs
 
     def _check_port(self) -> None:
         """Another server there would be taken for our gateway, and answer our health checks."""
@@ -182,6 +238,7 @@ class Stack:
             "ALBIREO_TRACE_SAMPLE_RATIO": str(self.settings.trace_sample_ratio),
             "ALBIREO_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
+            "TYPER_USE_RICH": "0",  # an error of an option is a line then, and no box
             f"ALBIREO_{service.upper()}_PORT": "0",
         }
         arguments = [sys.executable, "-m", "albireo.cli", service]
@@ -223,6 +280,15 @@ class Stack:
 def legal_name(directory: str) -> str:
     """A name of a model made of a directory's, in which names of files may have more characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", directory)[:MAX_NAME].strip("-") or "model"
+
+
+def _health_of(stub: health_pb2_grpc.HealthStub) -> int | None:
+    """What a gateway answers; None where none does, yet."""
+    try:
+        status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
+    except grpc.RpcError:
+        return None
+    return status
 
 
 def free_port(host: str) -> int:

@@ -6,16 +6,14 @@ A unit is what lives and dies together: one service, or all ranks of a worker gr
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from albireo.process import PARENT_VARIABLE
+from albireo.child import Child, Command, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,17 +23,7 @@ POLL_SECONDS = 0.1
 
 
 class GaveUp(RuntimeError):
-    """A unit that keeps failing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One process: its arguments and what its environment has beyond ours."""
-
-    name: str
-    arguments: Sequence[str]
-    environment: Mapping[str, str]
-    niceness: int = 0  # added to ours: what gives way to the others where cores are short
+    """A unit that keeps failing, or does not start; why, in a line."""
 
 
 class Unit:
@@ -45,69 +33,47 @@ class Unit:
         self.name = name
         self._commands = commands
         self._logs = log_directory
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.children: list[Child] = []
         self._starts: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
 
     @property
     def pids(self) -> list[int]:
-        return [process.pid for process in self._processes]
+        return [child.process.pid for child in self.children]
 
     def start(self) -> None:
         self._starts.append(time.monotonic())
         for command in self._commands:
-            with (self._logs / f"{command.name}.log").open("ab") as log:
-                process = subprocess.Popen(
-                    list(command.arguments),
-                    env={**os.environ, **command.environment, PARENT_VARIABLE: str(os.getpid())},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # An interrupt at the terminal is ours to handle, in order.
-                    start_new_session=True,
-                )
-                # From outside: code of ours between fork and exec would meet gRPC's threads, and may abort.
-                os.setpriority(
-                    os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + command.niceness
-                )
-                self._processes.append(process)
+            self.children.append(Child(command, self._logs))
 
     def failed(self) -> bool:
         """True when any of its processes has ended."""
-        return any(process.poll() is not None for process in self._processes)
+        return any(child.process.poll() is not None for child in self.children)
 
     def stop(self, *, seconds: float = 10.0) -> None:
         """SIGTERM to all, SIGKILL to those that are still there after ``seconds``."""
-        for process in self._processes:
+        processes = [child.process for child in self.children]
+        for process in processes:
             process.terminate()
         deadline = time.monotonic() + seconds
-        for process in self._processes:
+        for process in processes:
             try:
                 process.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 logger.warning("%s did not stop in %.0f s and was killed", self.name, seconds)
                 process.kill()
                 process.wait(timeout=5)
-        self._processes.clear()
+        self.children.clear()
 
     def restart(self) -> None:
         """Raises GaveUp when it has been restarted too often of late."""
-        codes = [process.poll() for process in self._processes]
+        reason = reason_of(self.children)
         # The others may be stuck in a collective with the one that died.
         self.stop(seconds=1.0)
         full = len(self._starts) == self._starts.maxlen
         if full and time.monotonic() - self._starts[0] < RESTART_WINDOW_SECONDS:
-            raise GaveUp(f"{self.name} keeps failing:\n{self.log_tail()}")
-        logger.warning("%s ended (exit status %s) and is started again", self.name, codes)
+            raise GaveUp(f"{self.name} keeps failing: {reason}")
+        logger.warning("%s is started again: %s", self.name, reason)
         self.start()
-
-    def log_tail(self, lines: int = 15) -> str:
-        """The last lines that each of its processes logged."""
-        parts = []
-        for command in self._commands:
-            path = self._logs / f"{command.name}.log"
-            tail = path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
-            parts.append("\n".join([f"--- {path}", *tail]))
-        return "\n".join(parts)
 
 
 class Supervisor:
@@ -125,7 +91,7 @@ class Supervisor:
         for unit in self._units:
             if unit.failed():
                 if not restart:
-                    raise GaveUp(f"{unit.name} failed to start:\n{unit.log_tail()}")
+                    raise GaveUp(f"{unit.name} failed to start: {reason_of(unit.children)}")
                 unit.restart()
 
     def watch(self, stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:

@@ -12,17 +12,16 @@ import random
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from albireo.client import Client
+from albireo.models import TINY
 from albireo.stack import Stack, StackSettings
 
 STREAMS = 64
-MODEL = Path(__file__).resolve().parents[1] / "models" / "tiny"
 
 
 def control_sets(count: int) -> list[dict[str, Any]]:
@@ -58,7 +57,7 @@ def differing(tp: int, *, synchronous: bool) -> int:
     """How many of the batched streams are not their solo runs."""
     sets = control_sets(STREAMS)
     with tempfile.TemporaryDirectory() as data:
-        options = {"model": MODEL, "dtype": "float32", "tp": tp, "port": 0, "data_dir": data}
+        options = {"model": TINY, "dtype": "float32", "tp": tp, "port": 0, "data_dir": data}
         with Stack(StackSettings.model_validate({**options, "synchronous": synchronous})) as stack:
             stack.wait_ready(threading.Event())
             with Client(stack.target) as client, ThreadPoolExecutor(STREAMS) as pool:

@@ -1,6 +1,6 @@
 """Evaluates the bundled model on tasks with one right answer; sums and differences are held out.
 
-python -m bench.eval_tiny models/tiny
+python -m bench.eval_tiny albireo/models/tiny
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import torch
 import typer
 from safetensors.torch import save_file
 
+from albireo.models import TINY
+
 QWEN25_05B = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",
@@ -30,7 +32,7 @@ QWEN25_05B = {
     "tie_word_embeddings": True,
     "eos_token_id": 151645,
 }
-TOKENIZER = Path(__file__).resolve().parents[1] / "models" / "tiny" / "tokenizer.json"
+TOKENIZER = TINY / "tokenizer.json"
 
 
 def write_qwen(directory: Path, seed: int = 0) -> None:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from albireo.bench_overhead.measure import Load, Measured, measure_at
 from albireo.bench_serve.report import machine
+from albireo.models import TINY
 from albireo.stack import Stack, StackError, StackSettings, free_port
 from bench.otlp_receiver import OtlpReceiver
 
@@ -40,7 +41,7 @@ MEASURES: dict[str, Callable[[Measured, Load], float]] = {
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = Path("models/tiny"),
+    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = TINY,
     device: Annotated[str, typer.Option(help="cpu, cuda or sim.")] = "sim",
     cost_model: Annotated[str, typer.Option(help="For sim: a preset, or a TOML file.")] = "fast-5ms",
     batch: Annotated[int, typer.Option(min=1, help="Requests that decode side by side.")] = 256,

@@ -1,6 +1,6 @@
 """Trains the bundled model from scratch and writes it in Hugging Face layout.
 
-    python -m bench.train_tiny models/tiny
+    python -m bench.train_tiny albireo/models/tiny
 
 Deterministic for one machine and torch version: fixed seeds, own corpus. Needs `transformers`.
 """

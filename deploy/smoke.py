@@ -28,7 +28,8 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from albireo.client import DEFAULT_TARGET, request_for
+from albireo import DEFAULT_TARGET
+from albireo.client import request_for
 from albireo.v1 import inference_pb2_grpc
 
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.yml")

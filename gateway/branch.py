@@ -13,6 +13,7 @@ from albireo.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from gateway.detokenizer import Detokenizer, Vocabulary
 from gateway.messages import parsed, tokens_that_fit
+from gateway.refusal import RETRY_MS, Refusal
 from gateway.stop import StopFinder
 from gateway.validation import ValidRequest
 
@@ -24,6 +25,10 @@ class Failure:
     code: grpc.StatusCode
     message: str
     retryable: bool
+
+    def refusal(self) -> Refusal:
+        """The same as the status that ends the call."""
+        return Refusal(self.code, self.message, retry_ms=RETRY_MS if self.retryable else None)
 
     def event(self, index: int | None = None) -> api.GenerateEvent:
         """``index``: the one branch that it ends."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import cast
 
-import grpc
 from google.protobuf.message import DecodeError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,8 +16,10 @@ from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
+from gateway.inference import STOPS
+from gateway.neighbours import Neighbours
 from gateway.places import Places
-from gateway.refusal import Context, Refusal, refuse, unavailable
+from gateway.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
 from gateway.validation import Validator
@@ -35,6 +36,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         follower: Follower,
         steps: StepFeed,
         places: Places,
+        neighbours: Neighbours,
         redis: Redis,
     ) -> None:
         self._settings = settings
@@ -43,6 +45,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._follower = follower
         self._steps = steps
         self._places = places
+        self._neighbours = neighbours
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
@@ -53,6 +56,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             version=__version__,
             api="albireo.v1",
             models=[self._settings.model_name],
+            other_models=[] if self._follower.group is not None else await self._neighbours.names(),
             max_message_bytes=self._settings.max_message_mib << 20,
             max_deadline_seconds=self._settings.max_deadline_seconds,
             max_queue=self._settings.max_queue,
@@ -65,7 +69,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
             await refuse(context, refusal)
         group = self._follower.group
         if group is None:
-            await refuse(context, unavailable("no worker group is alive"))
+            hint = await self._neighbours.hint()
+            await refuse(context, unavailable(f"no worker group is alive{hint}"))
         return control.ModelInfo(
             model=self._settings.model_name,
             architecture=group.architecture,
@@ -91,7 +96,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except RedisError as error:
             await refuse(context, unavailable(describe(error)))
         if data is None:
-            await refuse(context, unavailable("no scheduler is alive"))
+            await refuse(context, unavailable(f"no scheduler is alive{await self._neighbours.hint()}"))
         try:
             load = control.Load.FromString(data)
             load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
@@ -114,7 +119,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
             with self._places.one():
                 async for record in self._steps.watch():
                     yield record
+            raise STOPS.refusal()
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:
-            await refuse(context, Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
+            await refuse(context, exhausted(str(error)))

@@ -20,6 +20,7 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
+from gateway.neighbours import Neighbours
 from gateway.observation import Observer
 from gateway.places import Places, Turns
 from gateway.refusal import Context, Refusal, refuse, unavailable, unsupported
@@ -36,6 +37,8 @@ SUBMISSION_SECONDS = 5.0
 """Most that a submission waits for its turn. Until it comes, a call that its client cancels costs nothing."""
 ENDING_SECONDS = 30.0
 """Most that the end of a request waits to be written; where it is not, the request runs to its deadline."""
+STOPS = Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True)
+"""What ends a stream that its gateway can no longer serve, and, as a refusal, a call of ``WatchSteps``."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -51,6 +54,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         places: Places,
         work: WorkThreads,
         hits: Counter[str],
+        neighbours: Neighbours,
         *,
         max_deadline: float,
         sink: bool,
@@ -66,8 +70,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", hits)
         self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", hits)
         self._work = work
+        self._neighbours = neighbours
         self._max_deadline = max_deadline
         self._sink = sink
+        self._stopping = False
+        self._cut: list[TokenStream] = []
         self._writes: set[asyncio.Task[None]] = set()
         self._left: weakref.WeakSet[TokenStream] = weakref.WeakSet()
 
@@ -92,6 +99,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 async for event in stream.events():
                     if not (self._sink and event.HasField("tokens")):
                         yield event
+                if stream.ending is not None:
+                    await refuse(context, stream.ending.refusal())
             finally:
                 timer.cancel()
                 # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
@@ -124,12 +133,16 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Refusal as refusal:
             await refuse(context, refusal)
 
-    async def close(self) -> None:
-        """Cancels what still streams, and waits until all that is to be written has been."""
+    def cut(self) -> None:
+        """Ends what still streams, and what is about to, with a retryable error."""
+        self._stopping = True
         for stream in self._follower.unfinished():
-            # Its call, cut by the server, may end too late to do this itself.
-            stream.fail(Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True))
-            self._leave(stream)
+            self._cut_one(stream)
+
+    async def close(self) -> None:
+        """After ``cut``: cancels what still streams, and waits until all that is to be written has been."""
+        for stream in self._cut:
+            self._leave(stream)  # its call, cut by the server, may end too late to do this itself
         if self._writes:
             await asyncio.wait(self._writes, timeout=5)
 
@@ -138,7 +151,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> tuple[TokenStream, api.Accepted]:
         group = self._follower.group
         if group is None:
-            raise unavailable("no worker group is alive")
+            raise unavailable(f"no worker group is alive{await self._neighbours.hint()}")
         if self._follower.mismatch:  # an operator must act before a retry can help
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._follower.mismatch)
         max_model_len, eos_ids = group.max_model_len, group.eos_token_ids
@@ -164,6 +177,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             self._follower.remove(stream)
             raise
         self._follower.bind(stream, epoch)
+        if self._stopping:
+            self._cut_one(stream)
         return stream, api.Accepted(
             request_id=valid.request_id,
             prompt_tokens=len(valid.prompt),
@@ -171,6 +186,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             simulated=self._follower.simulated,
             branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
+
+    def _cut_one(self, stream: TokenStream) -> None:
+        stream.fail(STOPS)
+        self._cut.append(stream)
 
     async def _submit(self, stream: TokenStream, digest: str, seconds: float, traceparent: str) -> int:
         """The epoch of the request. Raises Refusal.

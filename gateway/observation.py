@@ -21,7 +21,6 @@ from albireo.telemetry.catalogue import Metric
 from albireo.telemetry.context import from_metadata, trace_id_of, traceparent_of
 from albireo.telemetry.logs import about, bind
 from albireo.v1 import inference_pb2 as api
-from gateway.branch import Failure
 from gateway.refusal import Refusal
 from gateway.stream import TokenStream
 from gateway.validation import REQUEST_ID
@@ -140,14 +139,12 @@ class Observation:
         if self._refusal is not None:
             return self._refusal.code
         if self._stream is not None:
-            if self._stream.failure is not None:
-                return self._stream.failure.code
+            if self._stream.ending is not None:
+                return self._stream.ending.code
             outcomes = [branch.outcome for branch in self._stream.branches.values()]
             if None not in outcomes:
                 for outcome in outcomes:
-                    if isinstance(outcome, Failure):
-                        return outcome.code
-                    if outcome in ENDS:
+                    if isinstance(outcome, Finish) and outcome in ENDS:
                         return ENDS[outcome]
                 return grpc.StatusCode.OK
         if kind is not None and issubclass(kind, (asyncio.CancelledError, GeneratorExit)):

@@ -34,6 +34,7 @@ from gateway.control import ControlService
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
+from gateway.neighbours import Neighbours
 from gateway.observation import Observer
 from gateway.places import BOUNDS, Places
 from gateway.presence import Presence
@@ -53,6 +54,8 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls beside the streams, such as those for health and load, that are served at once."""
+LAST_WORD_SECONDS = 2.0
+"""What a client that reads gets to be told in that the gateway stops; then gRPC cuts its call."""
 MAX_HEALTH_WATCHERS = 64
 MAX_IDLE_MS = 900_000
 """A connection without a call is closed after this; clients open another by themselves."""
@@ -87,12 +90,13 @@ class Gateway:
             max_queue=settings.max_queue,
             record_seconds=settings.record_seconds,
         )
-        steps = StepFeed(told)
+        self._steps = steps = StepFeed(told)
         hits = Counter(dict.fromkeys(BOUNDS, 0))
         told.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
         places = Places(settings.max_streams, "max_streams", "streams", hits)
+        self._neighbours = Neighbours(self._redis, settings.model_name)
         self.follower = Follower(
             self._log_redis, keys, steps, self._presence, told, fingerprint=fingerprint(settings.model)
         )
@@ -111,11 +115,12 @@ class Gateway:
             places,
             self._work,
             hits,
+            self._neighbours,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.follower, steps, places, self._redis
+            settings, checkpoint, validator, self.follower, steps, places, self._neighbours, self._redis
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -128,6 +133,7 @@ class Gateway:
         await self.follower.start()
         await self._presence.begin()
         remember_starters(asyncio.get_running_loop())
+        await self._neighbours.names()  # for the log
         self._server = grpc.aio.server(
             # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
             interceptors=[self._calls],
@@ -157,10 +163,15 @@ class Gateway:
             task.result()
 
     async def stop(self) -> None:
-        """No new calls; running streams get the drain time, then they are cut and cancelled."""
+        """No new calls; running streams get the drain time, then they are told, cut and cancelled."""
         self._health.stop()
         if self._server is not None:
-            await self._server.stop(self._settings.drain_seconds)
+            drain = self._settings.drain_seconds
+            stopped = asyncio.create_task(self._server.stop(drain + LAST_WORD_SECONDS))
+            await asyncio.wait([stopped], timeout=drain)
+            self._inference.cut()
+            self._steps.close()
+            await stopped
         await self._inference.close()
         self._work.close()
         self.follower.stop()

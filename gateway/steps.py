@@ -23,7 +23,7 @@ class StepFeed:
         self.stats = StepStats()
         self._lag = telemetry.folded(RESULTS_LAG)
         self._window = StepWindow()
-        self._watchers: set[asyncio.Queue[control.StepRecord]] = set()
+        self._watchers: set[asyncio.Queue[control.StepRecord | None]] = set()
 
     def put(self, record: control.StepRecord) -> None:
         times = self._window.push(record)
@@ -35,14 +35,21 @@ class StepFeed:
             if not queue.full():
                 queue.put_nowait(record)
 
+    def close(self) -> None:
+        """Nothing more comes: ends all that watch."""
+        for queue in self._watchers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
+
     async def watch(self) -> AsyncGenerator[control.StepRecord, None]:
-        """Records from now on, until the caller leaves. Raises OverflowError where too many watch."""
+        """Records from now on, until the caller leaves or ``close``. Raises OverflowError at too many."""
         if len(self._watchers) >= MAX_WATCHERS:
             raise OverflowError(f"{MAX_WATCHERS} clients watch already")
-        queue: asyncio.Queue[control.StepRecord] = asyncio.Queue(MAX_PENDING)
+        queue: asyncio.Queue[control.StepRecord | None] = asyncio.Queue(MAX_PENDING)
         self._watchers.add(queue)
         try:
-            while True:
-                yield await queue.get()
+            while (record := await queue.get()) is not None:
+                yield record
         finally:
             self._watchers.discard(queue)

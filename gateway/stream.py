@@ -43,6 +43,15 @@ class TokenStream:
         """Whether every branch has its final word."""
         return all(branch.over for branch in self.branches.values())
 
+    @property
+    def ending(self) -> Failure | None:
+        """Why the call ends with a status that is not OK: the failure of the whole, or of the first branch
+        that failed alone. None where every branch finished, and while they go on."""
+        if not all(branch.done for branch in self.branches.values()):
+            return self.failure
+        outcomes = [branch.outcome for branch in self.branches.values()]
+        return next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
+
     def tell_prompt(self, start: int, logprobs: Sequence[api.TokenLogprobs]) -> None:
         """Log-probabilities of prompt tokens from ``start`` on; a preempted prefill tells them again."""
         if start > self._prompt_next:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from albireo.bench_overhead.measure import Measured
 from albireo.steps import TASKS, spread
@@ -39,7 +40,7 @@ def summarize(measured: Measured) -> dict[str, Any]:
 
 def table(modes: Mapping[str, dict[str, Any]], title: str, caption: str) -> Table:
     """Milliseconds, median / P99; for each mode a task in full and what of it was visible."""
-    found = Table("ms, median / p99", title=title, caption=caption)
+    found = Table("ms, median / p99", title=Text(title), caption=caption)
     for mode in modes:
         found.add_column(f"{mode}: full", justify="right")
         found.add_column("visible", justify="right")

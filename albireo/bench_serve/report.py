@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from albireo.bench_serve.load import Record
 
@@ -75,7 +76,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def table(summary: dict[str, Any], title: str) -> Table:
     """Latencies in milliseconds, throughput below."""
     columns = ("mean", *(f"p{p}" for p in PERCENTILES))
-    found = Table("ms", *columns, title=title, caption=summary["machine"])
+    found = Table("ms", *columns, title=Text(title), caption=summary["machine"])
     for name, label in (
         ("ttft", "TTFT"),
         ("tpot", "TPOT"),
@@ -91,5 +92,6 @@ def table(summary: dict[str, Any], title: str) -> Table:
         if name in summary.get("gpu", {}):
             found.add_row(label, f"{summary['gpu'][name]:.3g}")
     for error, count in summary["errors"].items():
-        found.add_row("[red]failed", str(count), error)
+        # Not markup: what a server says may have square brackets.
+        found.add_row(Text("failed", style="red"), str(count), Text(error))
     return found

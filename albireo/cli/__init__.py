@@ -2,60 +2,80 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
-from albireo.cli import bench, chat, generate, health, top, trace, up
-from albireo.cli.doctor import doctor
-from albireo.process import end_with_parent
-from albireo.settings import command
-from albireo.stack import StackSettings
-from gateway.settings import GatewaySettings
-from scheduler_svc.settings import SchedulerSettings
-from worker_svc.settings import WorkerSettings
+from albireo import __version__
+from albireo.cli.commands import group
+from albireo.parent import end_with_parent
 
-app = typer.Typer(
-    help="Albireo: parallel LLM inference with everything but the model taken out of the step.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "up": (
+        "albireo.cli.up:up",
+        "Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running.",
+    ),
+    "demo": (
+        "albireo.cli.up:demo",
+        "Starts everything, streams one answer, prints TTFT and tokens/s, and stops everything.",
+    ),
+    "gateway": ("albireo.cli.services:gateway", "Runs a gateway: the gRPC API in front of the logs."),
+    "scheduler": (
+        "albireo.cli.services:scheduler",
+        "Runs the scheduler: plans batches and publishes them into Redis.",
+    ),
+    "worker": (
+        "albireo.cli.services:worker",
+        "Runs one rank of a worker group; start t of them with torchrun, or use `albireo up`.",
+    ),
+    "generate": (
+        "albireo.cli.generate:generate",
+        "Streams an answer, or several: text to standard output, TTFT and tokens/s to standard error.",
+    ),
+    "chat": ("albireo.cli.chat:chat", "Talks with the model; Ctrl-C stops an answer, Ctrl-D leaves."),
+    "health": (
+        "albireo.cli.health:health",
+        "Asks a service for its gRPC health: exit status 0 where it serves, else 1 and why.",
+    ),
+    "trace": (
+        "albireo.cli.trace:trace",
+        "Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing.",
+    ),
+    "top": (
+        "albireo.cli.top:top",
+        "Shows groups, queue, KV blocks, tokens/s and T1 to T5 of a running stack, live; Ctrl-C ends it.",
+    ),
+    "doctor": (
+        "albireo.cli.doctor:doctor",
+        "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
+    ),
+    "bench": ("albireo.cli.bench:app", "Measurements."),
+}
+
+app = typer.Typer(cls=group(COMMANDS), no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _gateway(settings: GatewaySettings) -> None:
-    """Runs a gateway: the gRPC API in front of the logs."""
-    from gateway.service import run
-
-    run(settings)
-
-
-def _scheduler(settings: SchedulerSettings) -> None:
-    """Runs the scheduler: plans batches and publishes them into Redis."""
-    from scheduler_svc.main import run
-
-    run(settings)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"albireo {__version__}")
+        raise typer.Exit
 
 
-def _worker(settings: WorkerSettings) -> None:
-    """Runs one rank of a worker group; start t of them with torchrun, or use `albireo up`."""
-    from worker_svc.main import run
-
-    run(settings)
-
-
-app.command("up")(command(StackSettings, up.up))
-app.command("demo")(command(StackSettings, up.demo))
-app.command("gateway")(command(GatewaySettings, _gateway))
-app.command("scheduler")(command(SchedulerSettings, _scheduler))
-app.command("worker")(command(WorkerSettings, _worker))
-app.command("generate")(generate.generate)
-app.command("chat")(chat.chat)
-app.command("health")(health.health)
-app.command("trace")(trace.trace)
-app.command("top")(top.top)
-app.command("doctor")(doctor)
-app.add_typer(bench.app, name="bench")
+@app.callback()
+def _albireo(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Albireo: parallel LLM inference with everything but the model taken out of the step."""
 
 
 def main() -> None:
     """Entry point of the console script."""
     end_with_parent()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal whose encoding lacks a character shows "?" in its place; the answer goes on.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     app()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import TARGET, Answer, Stream, Target, read_stream
-from albireo.client import Client
-from albireo.v1 import inference_pb2 as api
+from albireo.cli.terminal import TARGET, Answer, Model, Stream, StreamFailed, Target, fail
+
+if TYPE_CHECKING:
+    from albireo.v1 import inference_pb2 as api
 
 # What the fields of the request can hold; what makes sense within that, the server knows.
 UINT32 = {"min": 0, "max": 2**32 - 1}
@@ -23,6 +24,7 @@ def _sampling(help_text: str, **bounds: Any) -> Any:
 def generate(
     prompt: Annotated[str, typer.Argument(help="The question, or with --raw the text to go on with.")],
     target: Target = TARGET,
+    model_name: Model = "",
     raw: Annotated[bool, typer.Option("--raw", help="Plain text instead of the chat template.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead.")
@@ -74,42 +76,65 @@ def generate(
     if not as_json and (logprobs, prompt_logprobs) != (None, None):
         raise typer.BadParameter("--logprobs and --prompt-logprobs show in --json only")
     biases = None if logit_bias is None else dict(map(_bias, logit_bias))
-    with Client(target) as client:
-        events = client.generate(
-            prompt,
-            raw=raw,
-            timeout=timeout,
-            request_id=request_id,
-            priority=priority,
-            tenant=tenant,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repetition_penalty=repetition_penalty,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            logit_bias=biases,
-            allowed_token_ids=allowed_token_ids,
-            bad_token_ids=bad_token_ids,
-            seed=seed,
-            stop=stop,
-            stop_token_ids=stop_token_ids,
-            ignore_eos=ignore_eos or None,
-            n=n,
-            logprobs=logprobs,
-            prompt_logprobs=prompt_logprobs,
-        )
-        stream = read_stream(events, show=not as_json)
+    stream = _stream(
+        target,
+        {
+            "prompt": prompt,
+            "raw": raw,
+            "timeout": timeout,
+            "model": model_name or None,
+            "request_id": request_id,
+            "priority": priority,
+            "tenant": tenant,
+            "max_tokens": max_tokens,
+            "min_tokens": min_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "typical_p": typical_p,
+            "repetition_penalty": repetition_penalty,
+            "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty,
+            "logit_bias": biases,
+            "allowed_token_ids": allowed_token_ids,
+            "bad_token_ids": bad_token_ids,
+            "seed": seed,
+            "stop": stop,
+            "stop_token_ids": stop_token_ids,
+            "ignore_eos": ignore_eos or None,
+            "n": n,
+            "logprobs": logprobs,
+            "prompt_logprobs": prompt_logprobs,
+        },
+        show=not as_json,
+    )
     if as_json:
         typer.echo(json.dumps(_report(stream)))
     else:
         if len(stream.answers) == 1:
             typer.echo()
         typer.echo(stream.summary(), err=True)
+    failed = {index: answer.error for index, answer in enumerate(stream.answers) if answer.error}
+    if failed:
+        fail("; ".join(f"answer {index}: {error}" for index, error in failed.items()))
+
+
+def _stream(target: str, options: dict[str, Any], *, show: bool) -> Stream:
+    """The whole stream; ends the command on an error, exit status 1."""
+    from albireo.client import Client
+
+    stream = Stream()
+    try:
+        with Client(target) as client:
+            stream.read(client.generate(**options), show=show)
+    except StreamFailed as error:
+        if show and len(stream.answers) == 1 and stream.text:
+            typer.echo()
+        fail(str(error))
+    except ValueError as error:
+        fail(str(error))
+    return stream
 
 
 def _bias(text: str) -> tuple[int, float]:
@@ -139,6 +164,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "finish": answer.finish,
         "seed": answer.seed,
     }
+    if answer.error:
+        report["error"] = answer.error
     if answer.logprobs:
         report["logprobs"] = _logprobs(answer.logprobs)
     return report

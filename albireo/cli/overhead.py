@@ -14,6 +14,7 @@ from albireo.bench_overhead.measure import Load, Mode, measure
 from albireo.bench_overhead.report import chart, summarize, table
 from albireo.bench_serve.report import machine
 from albireo.cli.terminal import fail, needs_matplotlib
+from albireo.models import TINY
 from albireo.redis_server import RedisServerError
 from albireo.stack import StackError
 from albireo.supervisor import GaveUp
@@ -27,7 +28,7 @@ MODES = {
 
 
 def overhead(
-    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = Path("models/tiny"),
+    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = TINY,
     device: Annotated[str, typer.Option(help="cpu, cuda or sim.")] = "sim",
     cost_model: Annotated[str, typer.Option(help="For sim: a preset, or a TOML file.")] = "paper-32b",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.live import Live
 
-from albireo.cli.terminal import TARGET, Target
-from albireo.process import stop_on_signals
-from albireo.top.collector import Collector, View
-from albireo.top.screen import Screen
+from albireo.cli.terminal import TARGET, Model, Target
+
+if TYPE_CHECKING:
+    from albireo.top.collector import View
 
 PICTURE_COLUMNS = 110
 
 
 def top(
     target: Target = TARGET,
+    model_name: Model = "",
     interval: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two frames.")] = 1.0,
     once: Annotated[
         bool,
@@ -36,9 +33,16 @@ def top(
     """
     if picture is not None and picture.suffix != ".svg":
         raise typer.BadParameter("an SVG: FILE.svg", param_hint="--picture")
+    from rich.console import Console
+    from rich.live import Live
+
+    from albireo.process import stop_on_signals
+    from albireo.top.collector import Collector
+    from albireo.top.screen import Screen
+
     console, stop = Console(), stop_on_signals()
     once = once or not console.is_terminal
-    with Collector(target) as collector:
+    with Collector(target, model_name) as collector:
         if once:
             stop.wait(interval)
             view = collector.view()
@@ -57,6 +61,13 @@ def top(
 
 def drawn(view: View) -> str:
     """A frame as an SVG that loads nothing from elsewhere."""
+    import io
+    import re
+
+    from rich.console import Console
+
+    from albireo.top.screen import Screen
+
     console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, force_terminal=True)
     console.print(Screen(view))
     svg = console.export_svg(title="albireo top")

@@ -5,46 +5,99 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
+import typer
+from redis.exceptions import RedisError
 from rich.console import Console
+from rich.text import Text
 
+from albireo.plan import BLOCK_SIZE
 from albireo.process import stop_on_signals
 from albireo.redis_server import RedisServerError
+from albireo.settings import command
 from albireo.stack import Stack, StackError, StackSettings
 from albireo.supervisor import GaveUp
 from albireo.telemetry.logs import setup_logging
 
 DEMO_PROMPT = "Tell me a story about a fox."
+GIB = 1 << 30
+
+
+class Progress:
+    """Shows how far a start is: a line for each unit that is up, and what is waited for, with the seconds."""
+
+    def __init__(self, console: Console, stack: Stack) -> None:
+        self._console = console
+        self._stack = stack
+        self._began = time.monotonic()
+        self._missing = list(stack.units)
+        self._status = console.status("")
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def tell(self, missing: Sequence[str]) -> None:
+        """``missing``: the units that are not up yet."""
+        for name in self._missing:
+            if name not in missing:
+                self._console.print(f"{name} is up after {self.seconds:.1f} s", markup=False, highlight=False)
+        self._missing = list(missing)
+        waits = ", ".join(map(self._told, missing)) or "the first epoch"
+        # Text, here and below: a name may have what rich takes for markup.
+        self._status.update(Text(f"{self._stack.model_name}, {self.seconds:.0f} s: waits for {waits}"))
+
+    def _told(self, name: str) -> str:
+        if name != "worker":
+            return name
+        ranks = [child.memory / GIB for child in self._stack.units[name].children]
+        return f"worker (loads; memory of its ranks: {', '.join(f'{gib:.1f}' for gib in ranks)} GiB)"
 
 
 def _run(settings: StackSettings, *, demo: bool) -> int:
     setup_logging("albireo", "WARNING", settings.log_format)
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     stop = stop_on_signals()
-    began = time.monotonic()
     try:
         with Stack(settings) as stack:
-            with console.status(f"starting {stack.model_name} on {settings.tp} rank(s)"):
-                if not stack.wait_ready(stop):
+            with Progress(console, stack) as progress:
+                if not stack.wait_ready(stop, progress.tell):
+                    typer.echo("albireo: stopped before it served", err=True)
                     return 130
-            console.print(
-                f"[bold]{stack.model_name}[/] serves on {stack.target} "
-                f"(tp {settings.tp}, {settings.device}, {settings.dtype}; "
-                f"up in {time.monotonic() - began:.1f} s)"
-            )
+            console.print(Text(_serving(stack, progress.seconds)))
             if demo:
                 return _generate(stack.target)
             console.print(
-                f'\n  albireo generate --target {stack.target} "{DEMO_PROMPT}"'
-                f"\n  albireo chat --target {stack.target}"
-                f"\n\nlogs in {settings.data_dir / 'logs'}; Ctrl-C stops everything"
+                Text(
+                    f'\n  albireo generate --target {stack.target} "{DEMO_PROMPT}"'
+                    f"\n  albireo chat --target {stack.target}"
+                    f"\n\nlogs in {settings.data_dir / 'logs'}; Ctrl-C stops everything"
+                )
             )
             stack.watch(stop)
             console.print("stopping")
-    except (StackError, GaveUp, RedisServerError) as error:
-        console.print(f"[red]{error}", highlight=False)
+    except (StackError, GaveUp, RedisServerError, RedisError) as error:
+        typer.echo(f"albireo: {error}", err=True)
         return 1
     return 0
+
+
+def _serving(stack: Stack, seconds: float) -> str:
+    settings, tokens = stack.settings, stack.group().num_blocks * BLOCK_SIZE
+    how = f"tp {settings.tp}, {settings.device}, {settings.dtype}, KV memory for {tokens:,} tokens"
+    return f"{stack.model_name} serves on {stack.target} ({how}; up in {seconds:.1f} s)"
 
 
 def _generate(target: str) -> int:
@@ -54,11 +107,15 @@ def _generate(target: str) -> int:
     ).returncode
 
 
-def up(settings: StackSettings) -> None:
+def _up(settings: StackSettings) -> None:
     """Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running."""
     sys.exit(_run(settings, demo=False))
 
 
-def demo(settings: StackSettings) -> None:
+def _demo(settings: StackSettings) -> None:
     """Starts everything, streams one answer, prints TTFT and tokens/s, and stops everything."""
     sys.exit(_run(settings, demo=True))
+
+
+up = command(StackSettings, _up)
+demo = command(StackSettings, _demo)

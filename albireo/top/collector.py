@@ -48,8 +48,10 @@ class Pause:
 class Collector:
     """A context manager; ``view`` is called by one thread, steps are heard in another."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, model: str = "") -> None:
+        """``model``: the name of the served model; empty: the one that is served."""
         self._target = target
+        self._name = model
         self._client = Client(target)
         self._lock = threading.Lock()
         self._recent = RecentSteps(time.monotonic())
@@ -95,8 +97,8 @@ class Collector:
     def _poll(self) -> None:
         try:
             self._server = self._client.server_info(timeout=CALL_SECONDS)
-            self._load = self._client.load(timeout=CALL_SECONDS)
-            self._model = self._client.model_info(timeout=CALL_SECONDS)
+            self._load = self._client.load(self._name, timeout=CALL_SECONDS)
+            self._model = self._client.model_info(self._name, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             self._load, self._problem = None, describe(error)
             self._next_poll = time.monotonic() + self._pause.take()
@@ -108,7 +110,7 @@ class Collector:
         pause = Pause(0.5)
         while not self._stop.is_set():
             with self._lock:
-                call = self._call = self._client.watch_steps()
+                call = self._call = self._client.watch_steps(self._name)
             if self._stop.is_set():  # set after we had looked: nobody else cancels this call
                 call.cancel()
             try:

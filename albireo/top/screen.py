@@ -73,7 +73,8 @@ def _head(view: View) -> RenderableType:
     if not lines:
         lines.append("connecting")
     version = f" {view.server.version}" if view.server is not None else ""
-    return Panel(lines, title=f"albireo{version} at {view.target}", padding=(0, 1))
+    title = Text(f"albireo{version} at {view.target}")  # not markup: an address may have square brackets
+    return Panel(lines, title=title, padding=(0, 1))
 
 
 def _load(view: View, width: int, plain: bool) -> RenderableType:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from albireo.v1 import inference_pb2 as albireo_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61lbireo/v1/control.proto\x12\nalbireo.v1\x1a\x1a\x61lbireo/v1/inference.proto\"\x16\n\x14GetServerInfoRequest\"\x86\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03\x61pi\x18\x02 \x01(\t\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\r\x12\x1c\n\x14max_deadline_seconds\x18\x05 \x01(\x01\x12\x11\n\tmax_queue\x18\x06 \x01(\r\"$\n\x13GetModelInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xe2\x01\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x15\n\rmax_model_len\x18\x04 \x01(\r\x12\x15\n\reos_token_ids\x18\x05 \x03(\r\x12\x0c\n\x04\x63hat\x18\x06 \x01(\x08\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\n\n\x02tp\x18\x08 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x35\n\x10\x64\x65\x66\x61ult_sampling\x18\n \x01(\x0b\x32\x1b.albireo.v1.SamplingOptions\"\x1f\n\x0eGetLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x91\x04\n\x04Load\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x13\n\x0bgroup_alive\x18\x03 \x01(\x08\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12\x17\n\x0fsteps_in_flight\x18\x06 \x01(\r\x12\x13\n\x0bslots_total\x18\x07 \x01(\r\x12\x12\n\nslots_free\x18\x08 \x01(\r\x12\x14\n\x0c\x62locks_total\x18\t \x01(\r\x12\x13\n\x0b\x62locks_free\x18\n \x01(\r\x12\x15\n\rblocks_cached\x18\x0b \x01(\r\x12\x13\n\x0bpreemptions\x18\x0c \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\r \x01(\x04\x12\x15\n\rprompt_tokens\x18\x0e \x01(\x04\x12\x13\n\x0bwasted_rows\x18\x0f \x01(\x04\x12\x1c\n\x14integrity_violations\x18\x10 \x03(\t\x12\x1e\n\x16integrity_checked_step\x18\x11 \x01(\x04\x12@\n\x11waiting_by_tenant\x18\x12 \x03(\x0b\x32%.albireo.v1.Load.WaitingByTenantEntry\x12\x1d\n\x04gpus\x18\x13 \x03(\x0b\x32\x0f.albireo.v1.Gpu\x1a\x36\n\x14WaitingByTenantEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"{\n\x03Gpu\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x18\n\x0butilization\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05watts\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x13\n\x06joules\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_utilizationB\x08\n\x06_wattsB\t\n\x07_joules\"$\n\x13GetStepStatsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"r\n\tStepStats\x12)\n\nhistograms\x18\x01 \x03(\x0b\x32\x15.albireo.v1.Histogram\x12\x13\n\x0bwasted_rows\x18\x02 \x01(\x04\x12\x12\n\nlook_ahead\x18\x03 \x01(\r\x12\x11\n\tsimulated\x18\x04 \x01(\x08\"F\n\tHistogram\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ounds\x18\x02 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\"\"\n\x11WatchStepsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8f\x02\n\nStepTiming\x12\x12\n\nplan_begin\x18\x01 \x01(\x06\x12\x10\n\x08plan_end\x18\x02 \x01(\x06\x12\x1a\n\x12previous_published\x18\x03 \x01(\x06\x12\x14\n\x0csettled_step\x18\x04 \x01(\x04\x12\x12\n\nlook_ahead\x18\x05 \x01(\r\x12\x0f\n\x07\x66\x65tched\x18\x06 \x01(\x06\x12\x0e\n\x06staged\x18\x07 \x01(\x06\x12\x15\n\rforward_begin\x18\x08 \x01(\x06\x12\x16\n\x0esampling_begin\x18\t \x01(\x06\x12\x14\n\x0csampling_end\x18\n \x01(\x06\x12\x14\n\x0coutput_begin\x18\x0b \x01(\x06\x12\x19\n\x11previous_appended\x18\x0c \x01(\x06\"\xd8\x01\n\nStepRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.albireo.v1.StepTiming\x12\x0f\n\x07\x64\x65\x63odes\x18\x04 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x01(\r\x12\x13\n\x0bwasted_rows\x18\x07 \x01(\r\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x10\n\x08received\x18\t \x01(\x06\x12\x12\n\nhanded_out\x18\n \x01(\x06\x32\xe4\x02\n\x07\x43ontrol\x12I\n\rGetServerInfo\x12 .albireo.v1.GetServerInfoRequest\x1a\x16.albireo.v1.ServerInfo\x12\x46\n\x0cGetModelInfo\x12\x1f.albireo.v1.GetModelInfoRequest\x1a\x15.albireo.v1.ModelInfo\x12\x37\n\x07GetLoad\x12\x1a.albireo.v1.GetLoadRequest\x1a\x10.albireo.v1.Load\x12\x45\n\nWatchSteps\x12\x1d.albireo.v1.WatchStepsRequest\x1a\x16.albireo.v1.StepRecord0\x01\x12\x46\n\x0cGetStepStats\x12\x1f.albireo.v1.GetStepStatsRequest\x1a\x15.albireo.v1.StepStatsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61lbireo/v1/control.proto\x12\nalbireo.v1\x1a\x1a\x61lbireo/v1/inference.proto\"\x16\n\x14GetServerInfoRequest\"\x9c\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03\x61pi\x18\x02 \x01(\t\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\r\x12\x1c\n\x14max_deadline_seconds\x18\x05 \x01(\x01\x12\x11\n\tmax_queue\x18\x06 \x01(\r\x12\x14\n\x0cother_models\x18\x07 \x03(\t\"$\n\x13GetModelInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xe2\x01\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x15\n\rmax_model_len\x18\x04 \x01(\r\x12\x15\n\reos_token_ids\x18\x05 \x03(\r\x12\x0c\n\x04\x63hat\x18\x06 \x01(\x08\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\n\n\x02tp\x18\x08 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x35\n\x10\x64\x65\x66\x61ult_sampling\x18\n \x01(\x0b\x32\x1b.albireo.v1.SamplingOptions\"\x1f\n\x0eGetLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x91\x04\n\x04Load\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x13\n\x0bgroup_alive\x18\x03 \x01(\x08\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12\x17\n\x0fsteps_in_flight\x18\x06 \x01(\r\x12\x13\n\x0bslots_total\x18\x07 \x01(\r\x12\x12\n\nslots_free\x18\x08 \x01(\r\x12\x14\n\x0c\x62locks_total\x18\t \x01(\r\x12\x13\n\x0b\x62locks_free\x18\n \x01(\r\x12\x15\n\rblocks_cached\x18\x0b \x01(\r\x12\x13\n\x0bpreemptions\x18\x0c \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18\r \x01(\x04\x12\x15\n\rprompt_tokens\x18\x0e \x01(\x04\x12\x13\n\x0bwasted_rows\x18\x0f \x01(\x04\x12\x1c\n\x14integrity_violations\x18\x10 \x03(\t\x12\x1e\n\x16integrity_checked_step\x18\x11 \x01(\x04\x12@\n\x11waiting_by_tenant\x18\x12 \x03(\x0b\x32%.albireo.v1.Load.WaitingByTenantEntry\x12\x1d\n\x04gpus\x18\x13 \x03(\x0b\x32\x0f.albireo.v1.Gpu\x1a\x36\n\x14WaitingByTenantEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"{\n\x03Gpu\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x18\n\x0butilization\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05watts\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x13\n\x06joules\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_utilizationB\x08\n\x06_wattsB\t\n\x07_joules\"$\n\x13GetStepStatsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"r\n\tStepStats\x12)\n\nhistograms\x18\x01 \x03(\x0b\x32\x15.albireo.v1.Histogram\x12\x13\n\x0bwasted_rows\x18\x02 \x01(\x04\x12\x12\n\nlook_ahead\x18\x03 \x01(\r\x12\x11\n\tsimulated\x18\x04 \x01(\x08\"F\n\tHistogram\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ounds\x18\x02 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\"\"\n\x11WatchStepsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8f\x02\n\nStepTiming\x12\x12\n\nplan_begin\x18\x01 \x01(\x06\x12\x10\n\x08plan_end\x18\x02 \x01(\x06\x12\x1a\n\x12previous_published\x18\x03 \x01(\x06\x12\x14\n\x0csettled_step\x18\x04 \x01(\x04\x12\x12\n\nlook_ahead\x18\x05 \x01(\r\x12\x0f\n\x07\x66\x65tched\x18\x06 \x01(\x06\x12\x0e\n\x06staged\x18\x07 \x01(\x06\x12\x15\n\rforward_begin\x18\x08 \x01(\x06\x12\x16\n\x0esampling_begin\x18\t \x01(\x06\x12\x14\n\x0csampling_end\x18\n \x01(\x06\x12\x14\n\x0coutput_begin\x18\x0b \x01(\x06\x12\x19\n\x11previous_appended\x18\x0c \x01(\x06\"\xd8\x01\n\nStepRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12&\n\x06timing\x18\x03 \x01(\x0b\x32\x16.albireo.v1.StepTiming\x12\x0f\n\x07\x64\x65\x63odes\x18\x04 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x01(\r\x12\x13\n\x0bwasted_rows\x18\x07 \x01(\r\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x10\n\x08received\x18\t \x01(\x06\x12\x12\n\nhanded_out\x18\n \x01(\x06\x32\xe4\x02\n\x07\x43ontrol\x12I\n\rGetServerInfo\x12 .albireo.v1.GetServerInfoRequest\x1a\x16.albireo.v1.ServerInfo\x12\x46\n\x0cGetModelInfo\x12\x1f.albireo.v1.GetModelInfoRequest\x1a\x15.albireo.v1.ModelInfo\x12\x37\n\x07GetLoad\x12\x1a.albireo.v1.GetLoadRequest\x1a\x10.albireo.v1.Load\x12\x45\n\nWatchSteps\x12\x1d.albireo.v1.WatchStepsRequest\x1a\x16.albireo.v1.StepRecord0\x01\x12\x46\n\x0cGetStepStats\x12\x1f.albireo.v1.GetStepStatsRequest\x1a\x15.albireo.v1.StepStatsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=68
   _globals['_GETSERVERINFOREQUEST']._serialized_end=90
   _globals['_SERVERINFO']._serialized_start=93
-  _globals['_SERVERINFO']._serialized_end=227
-  _globals['_GETMODELINFOREQUEST']._serialized_start=229
-  _globals['_GETMODELINFOREQUEST']._serialized_end=265
-  _globals['_MODELINFO']._serialized_start=268
-  _globals['_MODELINFO']._serialized_end=494
-  _globals['_GETLOADREQUEST']._serialized_start=496
-  _globals['_GETLOADREQUEST']._serialized_end=527
-  _globals['_LOAD']._serialized_start=530
-  _globals['_LOAD']._serialized_end=1059
-  _globals['_LOAD_WAITINGBYTENANTENTRY']._serialized_start=1005
-  _globals['_LOAD_WAITINGBYTENANTENTRY']._serialized_end=1059
-  _globals['_GPU']._serialized_start=1061
-  _globals['_GPU']._serialized_end=1184
-  _globals['_GETSTEPSTATSREQUEST']._serialized_start=1186
-  _globals['_GETSTEPSTATSREQUEST']._serialized_end=1222
-  _globals['_STEPSTATS']._serialized_start=1224
-  _globals['_STEPSTATS']._serialized_end=1338
-  _globals['_HISTOGRAM']._serialized_start=1340
-  _globals['_HISTOGRAM']._serialized_end=1410
-  _globals['_WATCHSTEPSREQUEST']._serialized_start=1412
-  _globals['_WATCHSTEPSREQUEST']._serialized_end=1446
-  _globals['_STEPTIMING']._serialized_start=1449
-  _globals['_STEPTIMING']._serialized_end=1720
-  _globals['_STEPRECORD']._serialized_start=1723
-  _globals['_STEPRECORD']._serialized_end=1939
-  _globals['_CONTROL']._serialized_start=1942
-  _globals['_CONTROL']._serialized_end=2298
+  _globals['_SERVERINFO']._serialized_end=249
+  _globals['_GETMODELINFOREQUEST']._serialized_start=251
+  _globals['_GETMODELINFOREQUEST']._serialized_end=287
+  _globals['_MODELINFO']._serialized_start=290
+  _globals['_MODELINFO']._serialized_end=516
+  _globals['_GETLOADREQUEST']._serialized_start=518
+  _globals['_GETLOADREQUEST']._serialized_end=549
+  _globals['_LOAD']._serialized_start=552
+  _globals['_LOAD']._serialized_end=1081
+  _globals['_LOAD_WAITINGBYTENANTENTRY']._serialized_start=1027
+  _globals['_LOAD_WAITINGBYTENANTENTRY']._serialized_end=1081
+  _globals['_GPU']._serialized_start=1083
+  _globals['_GPU']._serialized_end=1206
+  _globals['_GETSTEPSTATSREQUEST']._serialized_start=1208
+  _globals['_GETSTEPSTATSREQUEST']._serialized_end=1244
+  _globals['_STEPSTATS']._serialized_start=1246
+  _globals['_STEPSTATS']._serialized_end=1360
+  _globals['_HISTOGRAM']._serialized_start=1362
+  _globals['_HISTOGRAM']._serialized_end=1432
+  _globals['_WATCHSTEPSREQUEST']._serialized_start=1434
+  _globals['_WATCHSTEPSREQUEST']._serialized_end=1468
+  _globals['_STEPTIMING']._serialized_start=1471
+  _globals['_STEPTIMING']._serialized_end=1742
+  _globals['_STEPRECORD']._serialized_start=1745
+  _globals['_STEPRECORD']._serialized_end=1961
+  _globals['_CONTROL']._serialized_start=1964
+  _globals['_CONTROL']._serialized_end=2320
 # @@protoc_insertion_point(module_scope)

@@ -12,20 +12,22 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerInfo(_message.Message):
-    __slots__ = ("version", "api", "models", "max_message_bytes", "max_deadline_seconds", "max_queue")
+    __slots__ = ("version", "api", "models", "max_message_bytes", "max_deadline_seconds", "max_queue", "other_models")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     API_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_MODELS_FIELD_NUMBER: _ClassVar[int]
     version: str
     api: str
     models: _containers.RepeatedScalarFieldContainer[str]
     max_message_bytes: int
     max_deadline_seconds: float
     max_queue: int
-    def __init__(self, version: _Optional[str] = ..., api: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., max_message_bytes: _Optional[int] = ..., max_deadline_seconds: _Optional[float] = ..., max_queue: _Optional[int] = ...) -> None: ...
+    other_models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[str] = ..., api: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., max_message_bytes: _Optional[int] = ..., max_deadline_seconds: _Optional[float] = ..., max_queue: _Optional[int] = ..., other_models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetModelInfoRequest(_message.Message):
     __slots__ = ("model",)

@@ -65,6 +65,11 @@ class InferenceServicer:
         """Streams the tokens of one request. The first event is always `accepted`. Each of its `n` branches
         ends with a `finished` or an `error` of its own; the last of them, or an `error` without an index,
         is the last event. Closing the stream cancels the request.
+
+        The status of the call is OK where every branch ended with a `finished`, whatever its reason. Where
+        there was an `error`, the status repeats its code and message (of several, those of the lowest branch)
+        after the last event. Where the same request can succeed later, `grpc-retry-pushback-ms` in the trailing
+        metadata says after how long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -155,7 +155,7 @@ def main(
             "cost_model": str(model),
             "port": 0,
             "data_dir": data,
-            "model": ROOT / "models/tiny",
+            "model": ROOT / "albireo/models/tiny",
         }
         with Stack(StackSettings.model_validate(options), ENVIRONMENT) as stack:
             stack.wait_ready(threading.Event())

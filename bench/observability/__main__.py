@@ -26,6 +26,7 @@ from rich.console import Console
 
 from albireo.bench_serve.report import machine
 from albireo.client import Client
+from albireo.models import TINY
 from albireo.stack import Stack, StackError, StackSettings, free_port
 from albireo.telemetry.catalogue import WORKER_STEPS
 from bench.observability import load, picture
@@ -43,7 +44,7 @@ TIERS = {f"albireo-{service}" for service in SERVICES}
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = Path("models/tiny"),
+    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = TINY,
     seconds: Annotated[float, typer.Option(min=5, help="Of load, before and after the group dies.")] = 25,
     drawing: Annotated[
         Path | None, typer.Option("--picture", help="Draw a trace into this PNG (needs albireo[bench]).")

@@ -23,15 +23,15 @@ PASSED_ON = {"kv_memory": "ALBIREO_WORKER_KV_MEMORY"}
 """What `albireo up` takes for its workers, by their own variable."""
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
-    "generate": "target raw json timeout request-id priority max-tokens min-tokens temperature top-k top-p "
-    "min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias allowed-token-ids "
-    "bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
-    "chat": "target temperature max-tokens",
+    "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature "
+    "top-k top-p min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias "
+    "allowed-token-ids bad-token-ids seed stop stop-token-ids ignore-eos n logprobs prompt-logprobs",
+    "chat": "target model-name temperature max-tokens",
     "health": "service timeout",
-    "bench serve": "target concurrency rate num-requests warmup prompt-length output-length temperature seed "
-    "timeout json",
-    "trace": "target seconds picture picture-steps",
-    "top": "target interval once picture",
+    "bench serve": "target model-name concurrency rate num-requests warmup prompt-length output-length "
+    "temperature seed timeout json",
+    "trace": "target model-name seconds picture picture-steps",
+    "top": "target model-name interval once picture",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.integration.conftest import TINY
 
-ROOT = TINY.parents[1]
+ROOT = TINY.parents[2]
 NO_TORCH = "import sys; sys.modules['torch'] = None; from albireo.cli import main; main()"
 
 

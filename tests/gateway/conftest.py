@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,8 +25,9 @@ from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
+from tests.streams import check_status
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Backend:
@@ -189,10 +191,12 @@ def request(text: str = "Hi", request_id: str = "r", **sampling: object) -> api.
 
 
 async def rest_of(call: Any) -> list[api.GenerateEvent]:
-    """The events that were not read yet."""
+    """The events that were not read yet, of a stream that was accepted."""
     events = []
-    while (event := await call.read()) is not grpc.aio.EOF:
-        events.append(event)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while (event := await call.read()) is not grpc.aio.EOF:
+            events.append(event)
+    check_status(events, await call.code(), await call.details() or "")
     return events
 
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from gateway.detokenizer import Detokenizer, Vocabulary
 from tests.gateway.tokenizers_made import CORPUS, MAKERS
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny" / "tokenizer.json"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 TOKENIZERS = {name: make() for name, make in MAKERS.items()}
 TOKENIZERS["tiny"] = Tokenizer.from_file(str(TINY))
 VOCABULARIES = {name: Vocabulary(tokenizer) for name, tokenizer in TOKENIZERS.items()}

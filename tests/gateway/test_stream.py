@@ -17,7 +17,7 @@ from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
 from tests.gateway.tokenizers_made import id_of
 
-TINY = Checkpoint(Path(__file__).resolve().parents[2] / "models" / "tiny")
+TINY = Checkpoint(Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny")
 VOCABULARY = Vocabulary(TINY.tokenizer)
 GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", retryable=True)
 END = 1

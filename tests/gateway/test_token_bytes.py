@@ -14,7 +14,7 @@ from bench.tokenizers import corpus
 from gateway.token_bytes import longest_token_bytes
 from tests.gateway.tokenizers_made import byte_fallback, byte_level, metaspace
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny" / "tokenizer.json"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 
 
 def with_forms() -> Tokenizer:

@@ -23,7 +23,7 @@ from gateway.sampling import (
 )
 from gateway.validation import Validator, ValidRequest
 
-TINY = Checkpoint(Path(__file__).resolve().parents[2] / "models" / "tiny")
+TINY = Checkpoint(Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny")
 VALIDATOR = Validator("tiny", TINY)
 CONTEXT = 64
 EOS = (1,)
@@ -250,7 +250,7 @@ def test_a_newer_field_inside_a_repeated_message_is_seen() -> None:
 
 
 def test_chat_without_a_template_is_not_supported(tmp_path: Path) -> None:
-    directory = Path(__file__).resolve().parents[2] / "models" / "tiny"
+    directory = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((directory / name).read_text())
     bare = Validator("tiny", Checkpoint(tmp_path))

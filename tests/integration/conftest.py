@@ -13,8 +13,9 @@ import pytest
 
 from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from tests.streams import rest
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Running:
@@ -129,4 +130,4 @@ class Answer:
 
 
 def ask(running: Running, message: inference_pb2.GenerateRequest, timeout: float = 60) -> Answer:
-    return Answer(list(running.inference.Generate(message, timeout=timeout)))
+    return Answer(rest(running.inference.Generate(message, timeout=timeout)))

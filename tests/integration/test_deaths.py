@@ -14,6 +14,7 @@ import pytest
 from albireo.logs import connect
 from albireo.v1 import inference_pb2 as api
 from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
+from tests.streams import rest
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_killed_tier_ends_its_streams_with_a_retryable_error_and_comes_back(
     os.kill(stack.stack.units[unit].pids[process], signal.SIGKILL)
     killed = time.monotonic()
     for first, call in zip(begun, calls, strict=True):
-        answer = Answer([*first, *call])
+        answer = Answer([*first, *rest(call)])
         assert answer.kinds[-1] == "error"
         assert answer.error.retryable
         assert answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
@@ -67,7 +68,7 @@ def test_a_redis_that_lost_everything_is_begun_anew_with(stack: Running, busy: b
     with connect(stack.stack._server.url) as redis:
         redis.flushall()
     if busy:
-        answer = Answer([*first, *call])
+        answer = Answer([*first, *rest(call)])
         assert answer.kinds[-1] == "error"
         assert answer.error.retryable
     wait_for(lambda: serves(stack), 60, "the stack did not come back")
@@ -105,6 +106,6 @@ def test_the_same_request_can_be_sent_again_after_a_retryable_error(stack: Runni
     call = stack.inference.Generate(message, timeout=60)
     next(call)
     os.kill(stack.stack.units["scheduler"].pids[0], signal.SIGKILL)
-    assert list(call)[-1].WhichOneof("event") == "error"
+    assert rest(call)[-1].WhichOneof("event") == "error"
     wait_for(lambda: serves(stack), 60, "the stack did not come back")
     assert len(ask(stack, message).ids) == 400

@@ -26,7 +26,7 @@ from albireo.plan import GroupShape, Plan, StepResult, public_name
 from albireo.v1 import log_pb2 as log
 from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 """The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0
 """A lease that outlives every test: the group stays announced without a keeper."""

@@ -22,6 +22,7 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from tests.races.fake_worker import TINY
 from tests.races.scene import MODEL, Scene, Story, wait_for
+from tests.streams import rest as rest_of
 
 DEADLINE_SECONDS = 5.0
 """Most that any request may take here."""
@@ -80,7 +81,7 @@ class Client:
 
 def rest(call: Any) -> tuple[list[int], api.GenerateEvent]:
     """The tokens of a stream, and its last event."""
-    events = list(call)
+    events = rest_of(call)
     assert all(event.HasField("tokens") for event in events[:-1])
     return [token for event in events for token in event.tokens.ids], events[-1]
 
@@ -138,7 +139,7 @@ def test_branches_reach_the_client_each_with_its_own_end(
     scene = make_scene(look_ahead=look_ahead, script=script)
     call = client.generate("several", ignore_eos=False, n=3, max_tokens=4)
     scene.finish("several#0", "several#1", "several#2", hold=look_ahead)
-    events = list(call)
+    events = rest_of(call)
     tokens: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for event in events:
         tokens[event.tokens.index] += event.tokens.ids
@@ -158,7 +159,7 @@ def test_a_stop_string_frees_the_slot_of_its_branch_alone(client: Client, make_s
     call = client.generate("one", n=2, stop=[text])
     plans = scene.group.serve_until(lambda: bool(scene.story("one#1").final))
     scene.finish("one#0", "one#1")
-    events = list(call)
+    events = rest_of(call)
     ends = [event.finished for event in events if event.HasField("finished")]
     assert [(end.index, end.stop) for end in ends] == [(1, text), (0, "")]
     assert ("one#1", Finish.CANCELLED) in [end for plan in plans for end in ends_of(plan)]

@@ -24,7 +24,7 @@ from tests.gateway.conftest import Backend, Served, eventually, request, serving
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 MIB = 1 << 20
 CONTEXT = 32_767
 TOP = api.TokenLogprobs(logprob=-1.5, top_ids=range(150_000, 150_020), top_logprobs=[-2.5] * 20)

@@ -54,9 +54,10 @@ def test_every_sampling_option_finds_its_field() -> None:
     assert sampling.HasField("prompt_logprobs")
 
 
-@pytest.mark.parametrize("options", [{"bogus": 1}, {"max_tokens": -1}, {"seed": 2**64}])
-def test_what_no_field_takes_is_an_error(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"bogus|out of range"):
+@pytest.mark.parametrize("options", [{"max_tokens": -1}, {"seed": 2**64}])
+def test_what_no_field_takes_is_an_error_that_names_the_option(options: dict[str, Any]) -> None:
+    [name] = options
+    with pytest.raises(ValueError, match=f"^{name}: Value out of range"):
         request_for("hi", **options)
 
 

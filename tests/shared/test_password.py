@@ -24,7 +24,7 @@ from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "models" / "tiny"
+TINY = ROOT / "albireo" / "models" / "tiny"
 PASSWORD = "a/b:c@d e?#%20 ü"
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from albireo.supervisor import MAX_RESTARTS, Command, GaveUp, Supervisor, Unit
+from albireo.child import Command
+from albireo.supervisor import MAX_RESTARTS, GaveUp, Supervisor, Unit
 from tests.integration.conftest import wait_for
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(100)")
@@ -51,7 +52,8 @@ def test_a_unit_dies_and_comes_back_as_one(pair: Unit) -> None:
 def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     unit = Unit("deaf", [Command("deaf", DEAF, {})], tmp_path)
     unit.start()
-    wait_for(lambda: "deaf" in unit.log_tail(), 10, "did not start")
+    log = tmp_path / "deaf.log"
+    wait_for(lambda: "deaf" in log.read_text(), 10, "did not start")
     pid = unit.pids[0]
     unit.stop(seconds=0.2)
     assert not alive(pid)
@@ -63,7 +65,7 @@ def test_a_unit_that_keeps_failing_is_given_up_with_its_log(tmp_path: Path) -> N
     supervisor.start()
     with pytest.raises(GaveUp, match="no such checkpoint"):
         supervisor.watch(threading.Event())
-    assert unit.log_tail(100).count("no such checkpoint") == MAX_RESTARTS + 1
+    assert (tmp_path / "worker.log").read_text().count("no such checkpoint") == MAX_RESTARTS + 1
 
 
 def test_before_it_serves_nothing_is_restarted(tmp_path: Path) -> None:

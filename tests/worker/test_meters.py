@@ -18,7 +18,7 @@ from worker_svc.keeper import StepWatch
 from worker_svc.meters import GPU_TTL_MS, WorkerMeters
 from worker_svc.simulated import SimulatedRunner
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 KEYS = Keys("tiny")
 KV_MEMORY = 4 << 20
 

@@ -17,7 +17,7 @@ from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
 from worker_svc.simulated import SimulatedRunner
 
-TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 def test_a_port_past_the_last_is_told_with_its_setting() -> None:

@@ -17,7 +17,7 @@ from worker_svc.stage import StageQueue
 from worker_svc.staging import StepBatch
 from worker_svc.step import HostOutput
 
-TINY = Path(__file__).parents[2] / "models" / "tiny"
+TINY = Path(__file__).parents[2] / "albireo" / "models" / "tiny"
 VOCABULARY = 384
 SLOTS = 20  # a multiple of nothing that rows are rounded up to
 GREEDY = SamplingParams(max_tokens=512, seed=0, temperature=0.0, ignore_eos=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from albireo.cli.doctor.examine import examine
 from albireo.cli.doctor.finding import Finding
+from albireo.models import TINY
 
 STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "failure": "bold red"}
 LABEL_COLUMNS = 9
@@ -26,7 +27,7 @@ def doctor(
             envvar=["ALBIREO_WORKER_MODEL", "ALBIREO_GATEWAY_MODEL", "ALBIREO_UP_MODEL"],
             help="Directory of the checkpoint.",
         ),
-    ] = Path("models/tiny"),
+    ] = TINY,
     tp: Annotated[
         int, typer.Option(envvar="ALBIREO_UP_TP", min=1, max=64, help="Ranks on this machine.")
     ] = 1,

@@ -1,0 +1,51 @@
+"""A model's name that nobody serves: the answer names those that are served."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from albireo.keys import Keys
+from albireo.v1 import control_pb2
+from tests.gateway.conftest import Backend, backend, request, serving
+
+__all__ = ["backend"]  # a fixture
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize("own", ["tinny", "ti"])
+async def test_a_gateway_of_another_name_tells_its_log_and_its_clients_what_there_is(
+    backend: Backend, own: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3000):  # what a Redis in use holds besides
+        backend.redis.set(f"albireo:{{tiny}}:request:{number}", b"")
+    backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
+    async with serving(backend, model_name=own) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.inference.Generate(request(), timeout=10).read()
+        info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
+        for call in (
+            served.control.GetModelInfo(control_pb2.GetModelInfoRequest(), timeout=10),
+            served.control.GetLoad(control_pb2.GetLoadRequest(), timeout=10),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="'tiny'"):
+                await call
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    for told in (refused.value.details() or "", caplog.text):
+        assert "'org/other-2.5', 'tiny'" in told
+        assert "--model-name" in told
+    assert (list(info.models), list(info.other_models)) == ([own], ["org/other-2.5", "tiny"])
+
+
+async def test_a_gateway_whose_own_scheduler_is_there_names_no_others(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.redis.set(Keys("other").lease, b"scheduler")
+    backend.redis.delete(backend.keys.group)
+    async with serving(backend) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.inference.Generate(request(), timeout=10).read()
+        info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
+    assert refused.value.details() == "no worker group is alive"
+    assert not info.other_models
+    assert "other" not in caplog.text
