@@ -25,7 +25,6 @@ def keep_torch_out() -> None:
     # A None makes every import of that name fail as if it was not installed (import system, section 5.3.1).
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that there is no torch
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -33,6 +32,7 @@ def load_tokenizer(directory: Path) -> Any:
     names = {path.name for path in directory.iterdir()}
     if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
         raise CheckpointError(NO_FILE.format(directory))
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that there is no torch
     # Imported late: after `keep_torch_out`, and not by who only wants to know what a gateway's options are.
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
