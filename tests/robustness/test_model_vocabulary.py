@@ -18,19 +18,16 @@ from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, chat, 
 ADDED = {"<tool>": 384, "<far>": 100_000}
 
 
-@pytest.fixture
-def validator(tmp_path: Path) -> Validator:
-    return Validator("m", Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED)))
-
-
 @pytest.mark.parametrize("token", ADDED)
-def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, validator: Validator) -> None:
-    conversation = api.Chat(messages=chat(f"use {token} now"))
+def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, tmp_path: Path) -> None:
+    made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED))
+    validator, conversation = Validator("m", made), chat(f"use {token} now")
+    of_chat = api.GenerateRequest(chat=api.Chat(messages=conversation))
     for field, call in (
+        ("text", lambda: made.encode(token)),
         ("text", lambda: validator.generate(api.GenerateRequest(text=f"use {token}"), 100, ())),
-        ("chat", lambda: validator.generate(api.GenerateRequest(chat=conversation), 100, ())),
-        ("text", lambda: validator.tokenize(api.TokenizeRequest(text=token))),
-        ("chat", lambda: validator.tokenize(api.TokenizeRequest(chat=conversation))),
+        ("chat", lambda: made.encode_chat(conversation, "chat")),
+        ("chat", lambda: validator.generate(of_chat, 100, ())),
     ):
         with pytest.raises(Refusal) as raised:
             call()
