@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 from albireo.checkpoint_files import CONFIG, CheckpointError, check_directory, read_json
 from albireo.v1 import inference_pb2 as api
 from gateway.chat_template import ChatTemplate
-from gateway.pretrained import load_tokenizer
+from gateway.pretrained import load_tokenizer, one_line
 from gateway.refusal import Refusal, cut, invalid
 from gateway.token_bytes import longest_token_bytes
 
@@ -52,10 +52,13 @@ class Checkpoint:
     def encode(self, text: str, *, special: bool = True, field: str = "text") -> list[int]:
         """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly).
 
-        Raises Refusal that names ``field`` for a text with a token that the model lacks.
+        Raises Refusal that names ``field`` for a text that has no tokens, or one that the model lacks.
         """
-        # The batch calls, unlike `encode` and `decode`, let go of the interpreter lock.
-        ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
+        try:
+            # The batch calls, unlike `encode` and `decode`, let go of the interpreter lock.
+            ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
+        except Exception as error:  # such as an unknown word without an unknown token; nothing more precise
+            raise invalid(field, f"the tokenizer refuses it: {one_line(error)}") from error
         if max(ids, default=0) >= self.vocab_size:
             raise self._beyond(next(token for token in ids if token >= self.vocab_size), field)
         return ids

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,21 @@ NO_FILE = (
 CODE = "auto_map in tokenizer_config.json or config.json names code of the checkpoint, which is never run"
 
 
-def keep_torch_out() -> None:
-    """Makes this process import no torch, which is large and of no use to a tokenizer, and never ask the hub.
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Keeps torch, which is large and of no use to a tokenizer, out of a process that has not imported it.
 
-    For the beginning of a process: transformers imports torch as soon as it sees that it is there.
+    transformers imports torch as soon as it sees that it is there, and remembers: enter this before.
     """
-    # A None makes every import of that name fail as if it was not installed (import system, section 5.3.1).
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that there is no torch
+    absent = "torch" not in sys.modules
+    if absent:
+        # A None makes every import of that name fail as if it was not installed (import system, 5.3.1).
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["torch"]
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -33,7 +41,9 @@ def load_tokenizer(directory: Path) -> Any:
     names = {path.name for path in directory.iterdir()}
     if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
         raise CheckpointError(NO_FILE.format(directory))
-    # Imported late: after `keep_torch_out`, and not by who only wants to know what a gateway's options are.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that there is no torch
+    # Imported late: within `without_torch`, and not by who only wants to know what a gateway's options are.
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
     from transformers.utils import logging

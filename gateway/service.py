@@ -38,7 +38,7 @@ from gateway.neighbours import Neighbours
 from gateway.observation import Observer
 from gateway.places import BOUNDS, Places
 from gateway.presence import Presence
-from gateway.pretrained import keep_torch_out
+from gateway.pretrained import without_torch
 from gateway.sampling_defaults import sampling_defaults
 from gateway.settings import GatewaySettings
 from gateway.steps import StepFeed
@@ -267,11 +267,11 @@ async def _serve(settings: GatewaySettings, told: Telemetry) -> None:
 def run(settings: GatewaySettings) -> None:
     """Serves the API until it is told to stop."""
     setup_logging("gateway", settings.log_level, settings.log_format)
-    keep_torch_out()
     told = OFF
     try:
         told = telemetry.start("gateway", settings, host=settings.host, metrics_port=settings.metrics_port)
-        asyncio.run(_serve(settings, told))
+        with without_torch():
+            asyncio.run(_serve(settings, told))
     except RedisError as error:
         sys.exit(f"gateway: {describe(error)}")
     except (OSError, ValueError) as error:

@@ -143,6 +143,12 @@ def test_a_tokenizer_of_another_model_is_a_failure(copy: Path) -> None:
     assert (found.level, "384 tokens" in found.found) == ("failure", True)
 
 
+def test_added_tokens_that_the_model_lacks_are_a_warning(copy: Path) -> None:
+    (copy / "added_tokens.json").write_text('{"<tool>": 384}')
+    [found] = check_tokenizer(copy)
+    assert (found.level, "385 tokens" in found.found) == ("warning", True)
+
+
 def test_a_chat_template_is_parsed_and_missed(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text("{% for %}")
     assert levels(check_tokenizer(copy)) == ["failure"]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 from gateway.detokenizer import Detokenizer, Vocabulary
-from tests.gateway.tokenizers_made import CORPUS, MAKERS
+from tests.gateway.tokenizers_made import CORPUS, MAKERS, no_decoder, word_piece
 
 TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 TOKENIZERS = {name: make() for name, make in MAKERS.items()}
+TOKENIZERS |= {"word_piece": word_piece(), "no_decoder": no_decoder()}
 TOKENIZERS["tiny"] = Tokenizer.from_file(str(TINY))
 VOCABULARIES = {name: Vocabulary(tokenizer) for name, tokenizer in TOKENIZERS.items()}
 REPLACEMENT = "\ufffd"
@@ -213,3 +214,11 @@ def test_a_push_costs_the_same_however_long_the_stream_is(name: str) -> None:
 
     short, long = (min(seconds(tokens) for _ in range(3)) for tokens in (1_000, 16_000))
     assert long < 16 * short * 4  # a quadratic one would take 256 times as long
+
+
+@pytest.mark.parametrize("decoder", [decoders.CTC(), decoders.BPEDecoder(), decoders.Strip(" ", 2, 0)])
+def test_a_decoder_that_looks_at_other_tokens_is_refused(decoder: decoders.Decoder) -> None:
+    tokenizer = no_decoder()
+    tokenizer.decoder = decoder
+    with pytest.raises(ValueError, match=r"tokenizer\.json: decoder .* cannot be streamed"):
+        Vocabulary(tokenizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +11,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from bench.tokenizers import corpus
 from gateway.token_bytes import longest_token_bytes
+from tests.gateway.conftest import TINY
 from tests.gateway.tokenizers_made import byte_fallback, byte_level, metaspace
-
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 
 
 def with_forms() -> Tokenizer:
@@ -29,7 +27,7 @@ BOUNDED = {
     "byte_fallback": byte_fallback(),
     "metaspace": metaspace(),  # each unknown character is a token of its own
     "NFKC": with_forms(),
-    "tiny": Tokenizer.from_file(str(TINY)),
+    "tiny": Tokenizer.from_file(str(TINY / "tokenizer.json")),
 }
 DENSE = ["\U0001d7d9", "\U0001d400", "\u1112\u1161\u11ab", "\U0001d6c2\u0313\u0301\u0345", "\uff21", "\u212b"]
 """What normal forms make most of the bytes of."""

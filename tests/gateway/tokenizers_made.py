@@ -72,6 +72,26 @@ def metaspace() -> Tokenizer:
 MAKERS = {"byte_level": byte_level, "byte_fallback": byte_fallback, "metaspace": metaspace}
 
 
+def word_piece() -> Tokenizer:
+    """As BERT: parts of words are marked, and its decoder puts spaces between words."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece(cleanup=True)
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=["[UNK]"], show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def no_decoder() -> Tokenizer:
+    """As tests of other projects: the library joins tokens with spaces where there is no decoder."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
 def id_of(tokenizer: Tokenizer, token: str) -> int:
     """The id of a token that there is."""
     found = tokenizer.token_to_id(token)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from albireo.v1 import inference_pb2 as api
+from tests.gateway.conftest import TINY
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 TOKENIZER: dict[str, Any] = json.loads((TINY / "tokenizer.json").read_text())
 OPTIONS: dict[str, Any] = json.loads((TINY / "tokenizer_config.json").read_text())
 CONFIG: dict[str, Any] = json.loads((TINY / "config.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -94,3 +95,13 @@ async def test_an_error_in_a_template_leaves_no_traceback(
                 await call
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "Traceback" not in caplog.text
+
+
+def test_threads_render_and_tokenize_side_by_side(tmp_path: Path) -> None:
+    """As gateways do: each conversation gets the ids that it gets alone."""
+    made = Checkpoint(checkpoint(tmp_path, chat_template__jinja=TEMPLATES["generation"]))
+    conversations = [chat(f"number {n}", "yes" * n) for n in range(40)]
+    alone = [made.encode_chat(messages, "chat") for messages in conversations]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda messages: made.encode_chat(messages, "chat"), conversations)) == alone

@@ -7,29 +7,27 @@ from pathlib import Path
 
 import grpc
 import pytest
+from transformers import AutoTokenizer
 
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal
 from gateway.validation import Validator
-from tests.robustness.checkpoints_made import CONFIG, OPTIONS, chat, checkpoint
+from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, chat, checkpoint
 
 ADDED = {"<tool>": 384, "<far>": 100_000}
 
 
-@pytest.fixture
-def validator(tmp_path: Path) -> Validator:
-    return Validator("m", Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED)))
-
-
 @pytest.mark.parametrize("token", ADDED)
-def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, validator: Validator) -> None:
-    conversation = api.Chat(messages=chat(f"use {token} now"))
+def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, tmp_path: Path) -> None:
+    made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED))
+    validator, conversation = Validator("m", made), chat(f"use {token} now")
+    of_chat = api.GenerateRequest(chat=api.Chat(messages=conversation))
     for field, call in (
+        ("text", lambda: made.encode(token)),
         ("text", lambda: validator.generate(api.GenerateRequest(text=f"use {token}"), 100, ())),
-        ("chat", lambda: validator.generate(api.GenerateRequest(chat=conversation), 100, ())),
-        ("text", lambda: validator.tokenize(api.TokenizeRequest(text=token), 100)),
-        ("chat", lambda: validator.tokenize(api.TokenizeRequest(chat=conversation), 100)),
+        ("chat", lambda: made.encode_chat(conversation, "chat")),
+        ("chat", lambda: validator.generate(of_chat, 100, ())),
     ):
         with pytest.raises(Refusal) as raised:
             call()
@@ -53,3 +51,19 @@ def test_a_token_that_the_template_writes_is_found_too(tmp_path: Path) -> None:
     made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED, tokenizer_config__json=options))
     with pytest.raises(Refusal, match="chat: token 384, '<tool>'"):
         made.encode_chat(chat("hi"), "chat")
+
+
+def test_a_text_that_the_tokenizer_has_no_token_for_is_refused(tmp_path: Path) -> None:
+    """It has no unknown token either: transformers raises, which would be an internal error here."""
+    words = {"type": "WordLevel", "vocab": {"yes": 0, "no": 1}, "unk_token": "<none>"}
+    directory = checkpoint(
+        tmp_path,
+        tokenizer__json={**TOKENIZER, "model": words, "pre_tokenizer": None, "added_tokens": []},
+        tokenizer_config__json={"tokenizer_class": "PreTrainedTokenizerFast"},
+    )
+    made = Checkpoint(directory)
+    assert made.encode("yes") == [0]
+    with pytest.raises(Exception, match="WordLevel error"):
+        AutoTokenizer.from_pretrained(directory)("maybe")
+    with pytest.raises(Refusal, match=r"text: the tokenizer refuses it: .*WordLevel error"):
+        made.encode("maybe")

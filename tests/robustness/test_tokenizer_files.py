@@ -51,6 +51,13 @@ FILES: dict[str, dict[str, object]] = {
     "clean_up_tokenization_spaces": {
         "tokenizer_config__json": {**SMALLER, "clean_up_tokenization_spaces": True},
     },
+    "vocab.json and merges.txt": {
+        "tokenizer__json": None,
+        "vocab__json": TOKENIZER["model"]["vocab"],
+        "merges__txt": "\n".join(" ".join(pair) for pair in TOKENIZER["model"]["merges"]),
+        "tokenizer_config__json": {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|end|>"},
+        "config__json": {**CONFIG, "model_type": "qwen2"},
+    },
     "no tokenizer_config.json": {"tokenizer_config__json": None},
 }
 

@@ -85,13 +85,10 @@ def check_tokenizer(directory: Path) -> list[Finding]:
     known = checkpoint.tokenizer.get_vocab_size()
     found = f"{known} tokens, {'with' if checkpoint.chats else 'without'} a chat template"
     if known > checkpoint.vocab_size:
-        return [
-            failure(
-                "tokenizer",
-                f"{found}, but the model has {checkpoint.vocab_size}",
-                "tokenizer.json belongs to another model",
-            )
-        ]
+        found += f", but the model has {checkpoint.vocab_size}"
+        if checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > checkpoint.vocab_size:
+            return [failure("tokenizer", found, "tokenizer.json belongs to another model")]
+        return [warning("tokenizer", found, "texts with the added tokens that it lacks are refused")]
     if not checkpoint.chats:
         return [
             warning(
