@@ -147,7 +147,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except BaseException as error:
             # The client or Redis left while the script ran: it may have been accepted.
             self._follower.remove(stream)
-            self._cancel_soon(stream.name)
+            self._write_soon(self._submitter.withdraw(valid.request_id, stream.name))
             if isinstance(error, RedisError):
                 raise unavailable(describe(error)) from error
             raise

@@ -36,13 +36,15 @@ OOM = "OOM command not allowed when used memory > 'maxmemory'."
         ),
     ],
 )
-def test_errors_are_told_apart_as_they_come_over_the_wire(line: str, kind: Trouble) -> None:
+@pytest.mark.parametrize("piped", [False, True])
+def test_errors_are_told_apart_as_they_come_over_the_wire(line: str, kind: Trouble, piped: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = connect(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         answers = threading.Thread(target=answer_with, args=(listener, line))
         answers.start()
+        pipe = client.pipeline(transaction=False).get("FOO")
         with pytest.raises(redis.RedisError) as raised:
-            client.get("FOO")
+            _ = pipe.execute() if piped else client.get("FOO")
         client.close()
         answers.join(5)
     assert trouble(raised.value) is kind
