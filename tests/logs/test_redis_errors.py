@@ -42,7 +42,8 @@ def test_errors_are_told_apart_as_they_come_over_the_wire(line: str, kind: Troub
         client = connect(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         answers = threading.Thread(target=answer_with, args=(listener, line))
         answers.start()
-        pipe = client.pipeline(transaction=False).get("FOO")
+        pipe = client.pipeline(transaction=False)
+        pipe.get("FOO")
         with pytest.raises(redis.RedisError) as raised:
             _ = pipe.execute() if piped else client.get("FOO")
         client.close()
