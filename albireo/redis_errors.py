@@ -1,8 +1,9 @@
 """What an error of Redis means for whoever got it, decided here for all tiers.
 
 Redis names the kind of an error by the first word of its answer. redis-py has a class for some of these words
-and none for others, and takes the word off; Redis 6.2 wraps what a script's command was refused for into an
-``ERR`` of its own. So the word is looked for in all three places.
+and takes the word off, has none for others, and puts the command before what a pipeline brought; Redis 6.2
+wraps what a script's command was refused for into an ``ERR`` of its own. So the word is looked for in all of
+these places.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def code_of(error: RedisError) -> str:
     """The word by which Redis names the kind of error; empty where it did not answer at all."""
     if error.status_code and error.status_code != "ERR":
         return error.status_code
-    text = str(error)
+    text = _answer(error)
     found = _IN_SCRIPT.match(text) or _FIRST_WORD.match(text)
     return found.group(1) if found else ""
 
@@ -85,7 +86,13 @@ def moved(error: RedisError) -> bool:
 
 def describe(error: RedisError) -> str:
     """One line for people: the kind, what Redis said, and what to do where that is known."""
-    code, text = code_of(error), " ".join(str(error).split())
+    code, text = code_of(error), " ".join(_answer(error).split())
     told = text[text.index(code) :] if code in text else f"{code} {text}"
     advice = _ADVICE.get(code)
     return f"Redis: {told}; {advice}" if advice else f"Redis: {told}"
+
+
+def _answer(error: RedisError) -> str:
+    """What Redis said, without the command of a pipeline that redis-py tells before it."""
+    text = str(error)
+    return text.rpartition(" of pipeline caused error: ")[2]

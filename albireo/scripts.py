@@ -77,6 +77,18 @@ return 1
 )
 """Cancels what a gateway accepted itself; without a scheduler there is nothing to cancel."""
 
+WITHDRAW: Final = (
+    _WITHIN_ANY_LIMIT
+    + """
+-- KEYS inbox lease request   ARGV cancellation
+if redis.call('HGET', KEYS[3], 'cancellation') == ARGV[1] then redis.call('DEL', KEYS[3]) end
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+return 1
+"""
+)
+"""Cancels what may have been accepted though nobody was told so; its id is free again."""
+
 DEPART: Final = (
     _WITHIN_ANY_LIMIT
     + """

@@ -195,7 +195,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         """The epoch of the request. Raises Refusal.
 
         A client that leaves before its turn has cost nothing. After it, the script runs to its end, and what
-        it accepted is cancelled.
+        it accepted is withdrawn.
         """
         await self._submissions.take()
         script = asyncio.create_task(
@@ -205,20 +205,23 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             return await asyncio.shield(script)
         except RedisError as error:
-            self._cancel_soon(stream.name)  # it may have been accepted
+            self._write_soon(self._withdraw(stream))  # it may have been accepted
             raise unavailable(describe(error)) from error
         except asyncio.CancelledError:
-            self._write_soon(self._take_back(script, stream.name))
+            self._write_soon(self._take_back(script, stream))
             raise
 
-    async def _take_back(self, script: asyncio.Task[int], name: str) -> None:
-        """Cancels what a submission brought, where that is not nothing."""
+    async def _take_back(self, script: asyncio.Task[int], stream: TokenStream) -> None:
+        """Withdraws what a submission brought, where that is not nothing."""
         with contextlib.suppress(RedisError):
             try:
                 await script
             except Refusal:
                 return
-        await self._submitter.cancel(name)
+        await self._withdraw(stream)
+
+    def _withdraw(self, stream: TokenStream) -> Coroutine[Any, Any, None]:
+        return self._submitter.withdraw(stream.request.request_id, stream.name)
 
     def _leave(self, stream: TokenStream) -> None:
         """Nobody reads the stream any more. Does something once."""

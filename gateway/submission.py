@@ -13,7 +13,7 @@ from albireo import codec
 from albireo.keys import Keys
 from albireo.plan import Submission, accepted_name
 from albireo.redis_errors import Trouble, trouble
-from albireo.scripts import CANCEL, DROP, END, SUBMIT
+from albireo.scripts import CANCEL, DROP, END, SUBMIT, WITHDRAW
 from albireo.v1 import inference_pb2 as api
 from gateway.endurance import reconnect, ride_out
 from gateway.presence import Presence
@@ -49,6 +49,7 @@ class Submitter:
         self._end = redis.register_script(END)
         self._cancel = redis.register_script(CANCEL)
         self._drop = redis.register_script(DROP)
+        self._withdraw = redis.register_script(WITHDRAW)
 
     async def submit(
         self, request: ValidRequest, name: str, digest: str, timeout_s: float, traceparent: str = ""
@@ -108,6 +109,12 @@ class Submitter:
         """Asks the scheduler to end a request, or one branch of it, by its name there. Raises RedisError."""
         keys, arguments = [self._keys.inbox, self._keys.lease], [codec.cancellation_to_bytes(name)]
         await ride_out(self._redis, lambda: self._drop(keys=keys, args=arguments))
+
+    async def withdraw(self, request_id: str, name: str) -> None:
+        """Of a submission whose answer was lost nothing shall be left. Raises RedisError."""
+        keys = [self._keys.inbox, self._keys.lease, self._keys.request(request_id)]
+        arguments = [codec.cancellation_to_bytes(name)]
+        await ride_out(self._redis, lambda: self._withdraw(keys=keys, args=arguments))
 
     async def note_end(self, request_id: str, name: str) -> None:
         """There is nothing more to cancel of what was accepted under ``name``. Raises RedisError."""

@@ -115,12 +115,15 @@ class Backend:
 
     def name_of(self, public: str) -> str:
         """What the last acceptance of a request, or a branch of it, is called in the logs."""
-        for entry in reversed(self._entries()):
-            if isinstance(entry, Submission):
-                for name in (entry.request_id, *branch_names(entry.request_id, MAX_BRANCHES)):
-                    if public_name(name) == public:
-                        return name
+        for entry in reversed(self.submissions()):
+            for name in (entry.request_id, *branch_names(entry.request_id, MAX_BRANCHES)):
+                if public_name(name) == public:
+                    return name
         return public
+
+    def submissions(self) -> list[Submission]:
+        """What was accepted, in order, under its names in the logs."""
+        return [entry for entry in self._entries() if isinstance(entry, Submission)]
 
     def _entries(self) -> list[Submission | str]:
         entries: Any = self.redis.xrange(self.keys.inbox)

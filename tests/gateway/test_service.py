@@ -9,8 +9,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from albireo import codec
-from albireo.logs import FIELD
 from albireo.plan import Finish, Submission, branch_seed, public_name
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
@@ -114,9 +112,7 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     again = served.inference.Generate(request(), timeout=30)
     assert (await again.read()).HasField("accepted")
     assert await found()  # the note was the earlier one's
-    first = served.backend.redis.xrange(served.backend.keys.inbox, count=1)
-    earlier = codec.inbox_from_bytes(first[0][1][FIELD])
-    assert isinstance(earlier, Submission)
+    [earlier, *_] = served.backend.submissions()
     await served.gateway._inference._submitter.note_end("r", earlier.request_id)  # and this one comes late
     assert await found()
     served.backend.open_epoch()

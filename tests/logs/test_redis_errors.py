@@ -36,13 +36,16 @@ OOM = "OOM command not allowed when used memory > 'maxmemory'."
         ),
     ],
 )
-def test_errors_are_told_apart_as_they_come_over_the_wire(line: str, kind: Trouble) -> None:
+@pytest.mark.parametrize("piped", [False, True])
+def test_errors_are_told_apart_as_they_come_over_the_wire(line: str, kind: Trouble, piped: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = connect(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         answers = threading.Thread(target=answer_with, args=(listener, line))
         answers.start()
+        pipe = client.pipeline(transaction=False)
+        pipe.get("FOO")
         with pytest.raises(redis.RedisError) as raised:
-            client.execute_command("FOO")
+            _ = pipe.execute() if piped else client.get("FOO")
         client.close()
         answers.join(5)
     assert trouble(raised.value) is kind
@@ -57,4 +60,4 @@ def answer_with(listener: socket.socket, line: str) -> None:
     with connection, connection.makefile("rb") as reader:
         while header := reader.readline():
             words = [reader.read(int(reader.readline()[1:]) + 2) for _ in range(int(header[1:]))]
-            connection.sendall(b"-" + line.encode() + b"\r\n" if words[0] == b"FOO\r\n" else b"+OK\r\n")
+            connection.sendall(b"-" + line.encode() + b"\r\n" if words[0] == b"GET\r\n" else b"+OK\r\n")

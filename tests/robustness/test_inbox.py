@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -31,9 +31,9 @@ BAD: dict[str, Spoil] = {
     "stop id": lambda m: m.sampling.stop_ids.append(VOCAB),
     "allowed id": lambda m: m.sampling.allowed_ids.append(VOCAB),
     "bad id": lambda m: m.sampling.bad_ids.append(VOCAB),
-    "bias id": lambda m: (m.sampling.bias_ids.append(VOCAB), m.sampling.biases.append(1)),
+    "bias id": lambda m: m.sampling.MergeFrom(log.Sampling(bias_ids=[VOCAB], biases=[1])),
     "many ids": lambda m: m.sampling.bad_ids.extend([1] * 1025),
-    "bias": lambda m: (m.sampling.bias_ids.append(1), m.sampling.biases.append(math.inf)),
+    "bias": lambda m: m.sampling.MergeFrom(log.Sampling(bias_ids=[1], biases=[math.inf])),
     "no tokens": lambda m: m.sampling.ClearField("max_tokens"),
     "min above max": lambda m: setattr(m.sampling, "min_tokens", 9),
     "temperature": lambda m: setattr(m.sampling, "temperature", math.nan),
@@ -52,7 +52,7 @@ BAD: dict[str, Spoil] = {
     "traceparent": lambda m: setattr(m, "traceparent", "0" * 1000),
 }
 
-NONSENSE = {
+NONSENSE: dict[str, dict[Any, Any]] = {
     "no protobuf": {FIELD: b"\xff\xff\xff"},
     "empty": {FIELD: b""},
     "another field": {b"other": b"x"},
@@ -143,7 +143,7 @@ def test_a_result_that_cannot_be_read_ends_the_epoch_and_not_the_service(scene: 
 
 
 def test_an_announcement_that_cannot_be_read_is_no_group(scene: Scene) -> None:
-    announced = scene.redis.get(scene.keys.group)
+    announced = cast("bytes", scene.redis.get(scene.keys.group))
     scene.redis.set(scene.keys.group, b"\xff\xff")
     scene.group.wait_closed()
     scene.redis.set(scene.keys.group, announced)

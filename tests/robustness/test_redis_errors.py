@@ -65,7 +65,7 @@ def replica(admin: redis.Redis, *, stale: str) -> Iterator[None]:
 @contextmanager
 def no_disk(admin: redis.Redis) -> Iterator[None]:
     """Snapshots are on, and the last one could not be written: a directory has its name."""
-    occupied = Path(admin.config_get("dir")["dir"]) / "dump.rdb"
+    occupied = Path(str(admin.config_get("dir")["dir"])) / "dump.rdb"
     occupied.mkdir()
     admin.config_set("save", "3600 1")
     admin.bgsave()
@@ -176,7 +176,9 @@ def test_a_full_memory_ends_no_writer_of_the_logs(server: str, admin: redis.Redi
 @contextmanager
 def restricted(admin: redis.Redis) -> Iterator[str]:
     """Credentials of a user who may read and not write."""
-    admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-@write")
+    admin.acl_setuser(
+        "reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@write"], reset=True
+    )
     yield "reader:pw"
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -37,6 +38,11 @@ def alone(stack: Running) -> dict[str, list[int]]:
     return {text: ask(stack, long_request(text)).ids for text in TEXTS}
 
 
+def pushback(error: Any) -> int:
+    """After how many milliseconds the client may try again."""
+    return int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"])
+
+
 def long_request(text: str, request_id: str = "") -> api.GenerateRequest:
     message = request(text, max_tokens=TOKENS, ignore_eos=True)
     message.request_id = request_id
@@ -61,8 +67,7 @@ def test_running_streams_finish_new_ones_are_refused_and_service_returns(
         with pytest.raises(grpc.RpcError) as refused:
             ask(stack, request("What is 1 + 1?"))
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        trailer = dict(refused.value.trailing_metadata())
-        assert int(trailer["grpc-retry-pushback-ms"]) > 0
+        assert pushback(refused.value) > 0
         assert stack.inference.Cancel(api.CancelRequest(request_id="left"), timeout=5).found
         assert list(left)[-1].finished.reason == api.FINISH_REASON_CANCELLED
 

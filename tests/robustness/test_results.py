@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import grpc
 import pytest
@@ -62,7 +63,7 @@ async def test_a_result_that_cannot_be_read_ends_the_streams_and_not_the_gateway
 
 async def test_an_announcement_that_cannot_be_read_stops_service_until_it_can(served: Served) -> None:
     keys, redis = served.backend.keys, served.backend.redis
-    good = redis.get(keys.group)
+    good = cast("bytes", redis.get(keys.group))
     redis.set(keys.group, b"\xff\xff")
     await eventually(lambda: not served.gateway._watch._alive)
     redis.set(keys.group, good)

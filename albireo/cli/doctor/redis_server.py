@@ -174,7 +174,7 @@ def memory(info: Info) -> Finding:
             "redis memory",
             found,
             "raise maxmemory, or lower ALBIREO_SCHEDULER_LOG_ENTRIES and ALBIREO_WORKER_LOG_ENTRIES; "
-            "once it is full, every write is refused",
+            "once it is full, new requests are refused",
         )
     return ok("redis memory", found)
 

@@ -1,0 +1,41 @@
+"""A submission whose answer from Redis is lost: nothing is left of it, and its id may be sent again.
+
+The client is told UNAVAILABLE, of which gRPC's list of status codes says that a retry can correct it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from albireo.plan import Submission, public_name
+from tests.gateway.conftest import Served, backend, code_of, eventually, request, served
+
+__all__ = ["backend", "served"]  # fixtures
+
+# grpc.aio has one poller for all loops, and it complains about those that are closed.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_submission_whose_answer_was_lost_leaves_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitter = served.gateway._inference._submitter
+    run = submitter._submit
+
+    async def lost(**arguments: Any) -> None:
+        await run(**arguments)
+        raise RedisConnectionError("the connection broke")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(submitter, "_submit", lost)
+        assert await code_of(served.inference.Generate(request())) is grpc.StatusCode.UNAVAILABLE
+    await eventually(lambda: len(served.backend.inbox()) == 2)
+    accepted, cancelled = served.backend.inbox()
+    assert isinstance(accepted, Submission)
+    assert (public_name(accepted.request_id), cancelled) == ("r", "r")
+    again = served.inference.Generate(request("Another body."), timeout=30)
+    assert (await again.read()).HasField("accepted")
