@@ -28,12 +28,13 @@ def group(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, command, rest = super().resolve_command(ctx, args)
-            return name, _load(commands[name][0]) if name and command else command, rest
+            return name, load_command(commands[name][0]) if name and command else command, rest
 
     return Lazy
 
 
-def _load(target: str) -> Any:
+def load_command(target: str) -> Any:
+    """The command of ``module:attribute``, with its options. Imports the module."""
     module, _, attribute = target.partition(":")
     found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):

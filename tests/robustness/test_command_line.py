@@ -14,7 +14,7 @@ import pytest
 
 from albireo import __version__
 from albireo.cli import COMMANDS, bench
-from albireo.cli.commands import _load
+from albireo.cli.commands import load_command
 from tests.robustness.fake_gateway import FakeGateway, Refusing, serving
 
 COMMAND = (sys.executable, "-m", "albireo.cli")
@@ -65,7 +65,7 @@ def test_help_imports_nothing_that_it_does_not_need(command: str) -> None:
 
 def test_the_list_of_commands_says_what_their_own_help_says() -> None:
     for target, line in (*COMMANDS.values(), *bench.COMMANDS.values()):
-        assert (_load(target).help or "").splitlines()[0] == line
+        assert (load_command(target).help or "").splitlines()[0] == line
 
 
 def test_version() -> None:
