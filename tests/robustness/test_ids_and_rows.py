@@ -204,7 +204,7 @@ def test_log_probabilities_of_a_prompt_that_are_none_end_the_request(
     class Spoiled:
         hidden = runner._model.hidden
 
-    Spoiled.logits = staticmethod(logits)  # type: ignore[attr-defined]
+    Spoiled.logits = staticmethod(logits)
     runner._model = Spoiled  # type: ignore[assignment]
     sampling = replace(GREEDY, prompt_logprobs=most)
     plan = Plan(

@@ -56,7 +56,7 @@ def test_every_file_that_both_tiers_read_counts(copy: Path) -> None:
 
 
 async def status_of(served: Served) -> int:
-    check = health_pb2_grpc.HealthStub(served.channel).Check  # type: ignore[attr-defined]
+    check = health_pb2_grpc.HealthStub(served.channel).Check
     return int((await check(health_pb2.HealthCheckRequest())).status)
 
 
