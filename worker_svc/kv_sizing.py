@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from albireo.checkpoint_files import CheckpointError
 from albireo.memory import KvMemory
 from albireo.plan import blocks_for
 from worker_svc.model.config import ModelConfig
@@ -30,9 +31,13 @@ class Sizing:
     def blocks(self, kv: KvMemory, free: int, auto_share: float, kept: int = 0) -> int:
         """``free``: bytes that this rank may take; auto takes ``auto_share`` of them, less ``kept``.
 
-        Raises CheckpointError where not even one block fits.
+        Raises CheckpointError where not even one block fits, or a size is more than there is.
         """
         if kv.size is not None:
+            if kv.size > free:
+                raise CheckpointError(
+                    f"--kv-memory asks for {kv.size >> 20} MiB on each rank, {free >> 20} MiB are free for it"
+                )
             return blocks_in(kv.size, self.config, self.tp, self.dtype)
         if kv.share is not None:
             return self._with_copies(int(free * kv.share))

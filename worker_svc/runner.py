@@ -121,15 +121,15 @@ class ModelRunner:
         self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
     ) -> int:
         """The same on every rank; none allocates before all have looked at what is free."""
-        if kv_memory.size is not None:
-            own = sizing.blocks(kv_memory, 0, 0)
-        elif self.device.type == "cuda":
+        if self.device.type == "cpu":
+            self._group.barrier()  # all have loaded
+            free = (available_memory() or UNKNOWN_MEMORY) // local_ranks
+            own = sizing.blocks(kv_memory, free, CPU_SHARE)
+        elif kv_memory.size is None:
             free, total = self._free_on_gpu(sizing)
             own = sizing.blocks(kv_memory, free, 1.0, kept=int((1 - gpu_memory_share) * total))
         else:
-            self._group.barrier()  # all have loaded
-            free = available_memory() or UNKNOWN_MEMORY
-            own = sizing.blocks(kv_memory, free // local_ranks, CPU_SHARE)
+            own = sizing.blocks(kv_memory, kv_memory.size, 1.0)  # what there is tells the allocation
         return agree_on_blocks(own, self._group, self.device)
 
     @torch.inference_mode()

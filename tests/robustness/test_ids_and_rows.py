@@ -84,12 +84,16 @@ class AllBad:
 
     directory: Path
     sampling: SamplingMode
+    every: int = 1  # of these, so that a mode which shares nearly all code costs little
 
     def __call__(self, group: TPGroup) -> dict[str, list[dict[int, list[int]]]]:
         runner = make_runner(self.directory, group, Scenario(), sampling=self.sampling)
-        found = {name: gathered(ids_of(runner, plans_of(*bad)), group) for name, bad in BAD.items()}
+        found = {
+            name: gathered(ids_of(runner, plans_of(*bad)), group)
+            for name, bad in list(BAD.items())[:: self.every]
+        }
         poison(runner, NAN)
-        for name, controls in CONTROLS.items():
+        for name, controls in list(CONTROLS.items())[:: self.every]:
             found[f"NaN, {name}"] = gathered(ids_of(runner, plans_of(SPOILED, controls)), group)
         return found
 
@@ -123,8 +127,11 @@ def expected(model: Path) -> list[int]:
 def test_a_bad_request_fails_and_its_neighbours_go_on(
     model: Path, expected: list[int], tmp_path: Path, size: int
 ) -> None:
-    jobs = {mode: AllBad(model, mode) for mode in ("driver", "parallel")}
-    everything = {"driver": jobs["driver"](TPGroup())} if size == 1 else run_group(size, jobs, tmp_path)
+    # Rank 0 samples all rows, or each rank its own: the latter is what two ranks are for.
+    jobs = {"driver": AllBad(model, "driver", every=7), "parallel": AllBad(model, "parallel")}
+    everything = (
+        {"driver": AllBad(model, "driver")(TPGroup())} if size == 1 else run_group(size, jobs, tmp_path)
+    )
     for mode, found in everything.items():
         for name, ranks in found.items():
             assert len(ranks) == size

@@ -17,6 +17,7 @@ from worker_svc import runner as runner_module
 from worker_svc.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import allocate
 from worker_svc.model.parallel import TPGroup
 from worker_svc.profile_steps import STEP_TOKENS, profile_plans
 from worker_svc.runner import ModelRunner
@@ -82,6 +83,17 @@ def test_auto_takes_a_share_of_what_is_free_and_no_more_than_is_useful(
     free = 1000
     with pytest.raises(CheckpointError, match="raise --kv-memory"):
         tiny(KvMemory())
+
+
+@pytest.mark.parametrize("size", [1 << 50, 1 << 60])
+def test_more_than_there_is_is_refused(size: int) -> None:
+    with pytest.raises(CheckpointError, match=f"--kv-memory asks for {size >> 20} MiB on each rank"):
+        tiny(KvMemory(size))
+
+
+def test_an_allocation_that_fails_all_the_same_says_what_to_do() -> None:
+    with pytest.raises(CheckpointError, match="lower --kv-memory"):
+        allocate(1 << 40, ModelConfig.from_dir(TINY), 1, torch.bfloat16, CPU)
 
 
 def test_what_is_free_is_that_of_machine_and_container(tmp_path: Path) -> None:

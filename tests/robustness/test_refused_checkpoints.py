@@ -50,6 +50,7 @@ def model(tmp_path: Path) -> Path:
         ({"vocab_size": -1}, "vocab_size: -1; must be above 0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps: nan"),
         ({"rms_norm_eps": float("inf")}, "rms_norm_eps: inf"),
+        ({"vocab_size": 10**400}, "vocab_size: 1000"),
         ({"max_position_embeddings": {}}, "max_position_embeddings"),
         ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"num_key_value_heads": 3}, "num_key_value_heads: 3 does not divide"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from albireo.checkpoint_files import CheckpointError
+
+LARGEST = 2**53
+"""From here on, floats are not exact; no field of a config comes near."""
 
 
 class Fields:
@@ -41,12 +43,12 @@ class Fields:
         return int(number)
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A finite number above zero. Raises likewise."""
+        """A number above zero and below LARGEST. Raises likewise."""
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, f"{_shown(value)} is not a number")
-        if not (math.isfinite(value) and value > 0):
-            raise self.wrong(name, f"{value!r}; must be above 0")
+        if not 0 < value < LARGEST:  # not for NaN, which is neither
+            raise self.wrong(name, f"{_shown(value)}; must be above 0, and a number that a model can have")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -69,7 +71,7 @@ class Fields:
         return value
 
     def numbers(self, name: str, length: int) -> tuple[float, ...]:
-        """``length`` finite numbers above zero. Raises CheckpointError."""
+        """``length`` such numbers. Raises CheckpointError."""
         value = self._get(name, None)
         if not isinstance(value, list) or len(value) != length:
             raise self.wrong(name, f"{_shown(value)} is not a list of {length} numbers")

@@ -60,7 +60,13 @@ def blocks_in(memory: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> 
 def allocate(
     num_blocks: int, config: ModelConfig, tp: int, dtype: torch.dtype, device: torch.device
 ) -> KVCache:
-    """A zeroed cache: what pads block tables is read as well, so it must hold numbers."""
+    """A zeroed cache: what pads block tables is read as well, so it must hold numbers.
+
+    Raises CheckpointError where the device has no room for it.
+    """
     shape = (config.num_layers, 2, num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
-    storage = torch.zeros(shape, dtype=dtype, device=device)
+    try:
+        storage = torch.zeros(shape, dtype=dtype, device=device)
+    except RuntimeError as error:  # torch's out of memory, of any device
+        raise CheckpointError(f"no room for the KV blocks, lower --kv-memory: {error}") from None
     return KVCache(tuple(LayerCache(keys, values) for keys, values in storage), storage)

@@ -81,6 +81,8 @@ def _num_blocks(
     settings: WorkerSettings, sizing: Sizing, granted: KvMemory, left: int, room: _Room | None
 ) -> int:
     """As a worker counts them, which knows besides what its steps take on a GPU."""
+    if granted.size is not None:  # whether it fits is a finding of its own
+        return sizing.blocks(granted, granted.size, 1.0)
     if room is not None and settings.device == "cuda":
         kept = int((1 - settings.gpu_memory_share) * room.total)
         return sizing.blocks(granted, left, 1.0, kept)
