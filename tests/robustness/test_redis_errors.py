@@ -25,7 +25,7 @@ from albireo.redis_server import LocalRedis
 
 KEYS = Keys("m")
 ID = EntryId(1, 1)
-LASTS = 1.0
+LASTS = 0.6
 """Seconds for which an error that passes by itself lasts here; more than a lease of these tests."""
 
 
