@@ -211,7 +211,7 @@ def _client(url: str, *, connections: int) -> Redis:
 
 
 async def _tidy() -> None:
-    """What a burst of calls has left behind goes back to the system. In a thread, without Python's lock."""
+    """What a burst of calls has left behind goes back to the system."""
     while True:
         await asyncio.sleep(TIDY_SECONDS)
         await asyncio.to_thread(give_memory_back)
