@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 await self._serve(handler, context)
             except Refusal as refusal:
-                await refuse(context, refusal)
+                with suppress(grpc.aio.InternalError):  # the transport has ended the call already
+                    await refuse(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 

@@ -62,6 +62,7 @@ MAX_IDLE_MS = 900_000
 HANDSHAKE_MS = 20_000
 """A connection that does not begin to speak HTTP/2 is closed after this."""
 TIDY_SECONDS = 10.0
+MANY_FILES = 1 << 20
 OTHER_FILES = 256
 """Of the files that the process may open, those that are no connections of clients."""
 MIN_PING_MS = 10_000
@@ -206,6 +207,8 @@ def _bounds(settings: GatewaySettings) -> CallBounds:
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
     calls = settings.max_streams + MORE_CALLS
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        files = MANY_FILES
     return [
         ("grpc.max_receive_message_length", settings.max_message_mib << 20),
         ("grpc.so_reuseport", 0),
@@ -239,7 +242,7 @@ def _client(url: str, *, connections: int) -> Redis:
 
 
 async def _tidy() -> None:
-    """What a burst of calls has left behind goes back to the system. In a thread, without Python's lock."""
+    """What a burst of calls has left behind goes back to the system."""
     while True:
         await asyncio.sleep(TIDY_SECONDS)
         await asyncio.to_thread(give_memory_back)

@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import grpc
+
 from gateway.refusal import Context
 
 _starters: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
@@ -46,6 +48,8 @@ class Writer:
         try:
             async with asyncio.timeout(self._seconds):
                 await context.write(message)
+        except grpc.aio.InternalError:  # the call is over
+            raise asyncio.CancelledError from None
         except TimeoutError:
             self._hits["write_seconds"] += 1
             serving = asyncio.current_task()

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InferenceStub:
-    """The public API: text in, a stream of tokens out.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class InferenceStub:
 
 
 class InferenceServicer:
-    """The public API: text in, a stream of tokens out.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
     """
 
     def Generate(self, request, context):
@@ -83,7 +83,8 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A text that the context cannot hold is refused, and an answer beyond 1 MiB: ask in parts.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -126,7 +127,7 @@ def add_InferenceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Inference:
-    """The public API: text in, a stream of tokens out.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
     """
 
     @staticmethod

@@ -28,6 +28,8 @@ GENERATE = INFERENCE + "Generate"
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 SEED = 9
 
+NO_ANSWER = "no answer"
+
 Statuses = Counter[str]
 
 
@@ -45,7 +47,8 @@ async def malformed(host: str, port: int, count: int, hold: float) -> Statuses:
             streams.append(stream)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
-                await asyncio.gather(*(connection.over(stream) for stream in streams))
+                while any(_end(connection, stream) == NO_ANSWER for stream in streams):
+                    await asyncio.sleep(0.01)
         for call, stream in zip(calls, streams, strict=True):
             name = _end(connection, stream)
             statuses["INTERNAL (transport)" if call.transport and name == "INTERNAL" else name] += 1
@@ -105,7 +108,7 @@ def _end(connection: Connection, stream: int) -> str:
     """How a call has ended. Some are valid by chance, and stream until the connection is closed."""
     found = connection.streams[stream]
     if not found.over.is_set():
-        return "accepted" if found.data else "no answer"
+        return "accepted" if found.data else NO_ANSWER
     if found.status is not None:
         return NAMES[found.status]
     return "cut" if found.reset is not None or connection.closed.is_set() else "HTTP error"

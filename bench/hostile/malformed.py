@@ -70,7 +70,7 @@ def wrong_types(draw: random.Random) -> Call:
 
 def out_of_range(draw: random.Random) -> Call:
     options = api.SamplingOptions()
-    fields = cast("Sequence[FieldDescriptor]", options.DESCRIPTOR.fields)
+    fields = list(cast("Sequence[FieldDescriptor]", options.DESCRIPTOR.fields))
     for field in draw.sample(fields, 3):
         if field.message_type is None and not field.is_repeated:
             huge = draw.choice((2**31 - 1, 2**32 - 1)) if field.cpp_type in (1, 3) else None

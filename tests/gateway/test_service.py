@@ -237,7 +237,7 @@ async def test_a_large_text_does_not_hold_up_other_streams(backend: Backend, met
             await asyncio.sleep(0.005)
             waits.append(time.monotonic() - began)
         assert await call.code() is OK
-    assert max(waits) < sum(waits) / 2
+    assert max(waits) < max(sum(waits) / 2, 0.1)
 
 
 def _id(text: str) -> int:
