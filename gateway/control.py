@@ -17,7 +17,7 @@ from albireo.v1 import control_pb2_grpc
 from gateway.checkpoint import Checkpoint
 from gateway.follower import Follower
 from gateway.inference import STOPS
-from gateway.neighbours import Neighbours
+from gateway.other_models import OtherModels
 from gateway.places import Places
 from gateway.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.settings import GatewaySettings
@@ -36,7 +36,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         follower: Follower,
         steps: StepFeed,
         places: Places,
-        neighbours: Neighbours,
+        other_models: OtherModels,
         redis: Redis,
     ) -> None:
         self._settings = settings
@@ -45,7 +45,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._follower = follower
         self._steps = steps
         self._places = places
-        self._neighbours = neighbours
+        self._other_models = other_models
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
 
@@ -56,7 +56,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             version=__version__,
             api="albireo.v1",
             models=[self._settings.model_name],
-            other_models=[] if self._follower.group is not None else await self._neighbours.names(),
+            other_models=[] if self._follower.group is not None else await self._other_models.names(),
             max_message_bytes=self._settings.max_message_mib << 20,
             max_deadline_seconds=self._settings.max_deadline_seconds,
             max_queue=self._settings.max_queue,
@@ -69,7 +69,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             await refuse(context, refusal)
         group = self._follower.group
         if group is None:
-            hint = await self._neighbours.hint()
+            hint = await self._other_models.hint()
             await refuse(context, unavailable(f"no worker group is alive{hint}"))
         return control.ModelInfo(
             model=self._settings.model_name,
@@ -96,7 +96,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except RedisError as error:
             await refuse(context, unavailable(describe(error)))
         if data is None:
-            await refuse(context, unavailable(f"no scheduler is alive{await self._neighbours.hint()}"))
+            await refuse(context, unavailable(f"no scheduler is alive{await self._other_models.hint()}"))
         try:
             load = control.Load.FromString(data)
             load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)

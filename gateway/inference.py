@@ -20,8 +20,8 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.branch import Failure
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
-from gateway.neighbours import Neighbours
 from gateway.observation import Observer
+from gateway.other_models import OtherModels
 from gateway.places import Places, Turns
 from gateway.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.stream import TokenStream
@@ -54,7 +54,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         places: Places,
         work: WorkThreads,
         hits: Counter[str],
-        neighbours: Neighbours,
+        other_models: OtherModels,
         *,
         max_deadline: float,
         sink: bool,
@@ -70,7 +70,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", hits)
         self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", hits)
         self._work = work
-        self._neighbours = neighbours
+        self._other_models = other_models
         self._max_deadline = max_deadline
         self._sink = sink
         self._stopping = False
@@ -151,7 +151,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> tuple[TokenStream, api.Accepted]:
         group = self._follower.group
         if group is None:
-            raise unavailable(f"no worker group is alive{await self._neighbours.hint()}")
+            raise unavailable(f"no worker group is alive{await self._other_models.hint()}")
         if self._follower.mismatch:  # an operator must act before a retry can help
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._follower.mismatch)
         max_model_len, eos_ids = group.max_model_len, group.eos_token_ids

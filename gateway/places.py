@@ -11,7 +11,7 @@ from gateway.refusal import exhausted
 
 BOUNDS = (
     *("max_arriving", "message_seconds", "calls", "max_streams"),
-    *("work", "submission_seconds", "write_seconds"),
+    *("work", "submission_seconds", "ending_seconds", "write_seconds"),
 )
 """Names of the bounds of calls, as metrics and refusals have them."""
 

@@ -34,8 +34,8 @@ from gateway.control import ControlService
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
 from gateway.inference import InferenceService
-from gateway.neighbours import Neighbours
 from gateway.observation import Observer
+from gateway.other_models import OtherModels
 from gateway.places import BOUNDS, Places
 from gateway.presence import Presence
 from gateway.pretrained import without_torch
@@ -97,7 +97,7 @@ class Gateway:
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
         places = Places(settings.max_streams, "max_streams", "streams", hits)
-        self._neighbours = Neighbours(self._redis, settings.model_name)
+        self._other_models = OtherModels(self._redis, settings.model_name)
         self.follower = Follower(
             self._log_redis, keys, steps, self._presence, told, fingerprint=fingerprint(settings.model)
         )
@@ -116,12 +116,12 @@ class Gateway:
             places,
             self._work,
             hits,
-            self._neighbours,
+            self._other_models,
             max_deadline=settings.max_deadline_seconds,
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.follower, steps, places, self._neighbours, self._redis
+            settings, checkpoint, validator, self.follower, steps, places, self._other_models, self._redis
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -134,7 +134,7 @@ class Gateway:
         await self.follower.start()
         await self._presence.begin()
         remember_starters(asyncio.get_running_loop())
-        await self._neighbours.names()  # for the log
+        await self._other_models.names()  # for the log
         self._server = grpc.aio.server(
             # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
             interceptors=[self._calls],

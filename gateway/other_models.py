@@ -20,7 +20,7 @@ KEEP_SECONDS = 5.0
 MAX_NAMES = 16
 
 
-class Neighbours:
+class OtherModels:
     """Looks for schedulers of other models, at most once in ``KEEP_SECONDS``."""
 
     def __init__(self, redis: Redis, model: str) -> None:
