@@ -22,16 +22,18 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) ->
     backend = Backend(redis_url)
     async with serving(backend) as served:
         await eventually(lambda: served.gateway.follower.group is not None)
-        backend.redis.client_pause(700, all=False)
+        backend.redis.client_pause(4000, all=False)  # writes; less than a submission waits for its turn
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         streams = []
         for n in range(CALLS):
             stream = connection.begin("/albireo.v1.Inference/Generate")
             connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
             streams.append(stream)
-        await asyncio.sleep(0.4)  # they have come, and none can be submitted
+        await eventually(lambda: len(served.gateway.follower) == CALLS)  # all wait for Redis, or for a turn
         for stream in streams:
             connection.reset(stream)
+        await eventually(lambda: len(served.gateway.follower) == 0)
+        backend.redis.client_unpause()
         call = served.inference.Generate(request(request_id="after"), timeout=10)
         assert (await call.read()).HasField("accepted")
         entries = backend.inbox()
