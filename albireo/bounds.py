@@ -1,12 +1,16 @@
 """What a request may ask for: the ranges that the public API promises, for all who check them.
 
-Gateways check what clients send and name the field; the scheduler checks what it finds in the inbox.
+Gateways check what clients send and name the field of the API; the scheduler checks what it finds in the
+inbox, and workers what they find in plans: anything that can write into Redis can write there.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from typing import Final
+
+from albireo.plan import SamplingParams
 
 IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Request ids, tenants."""
@@ -26,5 +30,43 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "frequency_penalty": (-2, 2),
 }
 NOT_ZERO: Final = ("top_p", "typical_p")
-BIAS_RANGE: Final = (-100, 100)
+BIAS_RANGE: Final[tuple[float, float]] = (-100, 100)
 MAX_TOP_K: Final = 2**31 - 1
+
+
+def sampling_faults(sampling: SamplingParams, vocab_size: int) -> Iterator[str]:
+    """What is out of bounds, by the name of the field; nothing where all can be computed."""
+    for field, ids in (
+        ("stop_ids", sampling.stop_ids),
+        ("logit_bias", [token for token, _ in sampling.logit_bias]),
+        ("allowed_ids", sampling.allowed_ids),
+        ("bad_ids", sampling.bad_ids),
+    ):
+        yield from id_faults(field, ids, vocab_size)
+    for field, limits in RANGES.items():
+        value = getattr(sampling, field)
+        if not _within(value, limits) or (value == 0 and field in NOT_ZERO):
+            yield f"{field}: {value:g}"
+    for _, bias in sampling.logit_bias:
+        if not _within(bias, BIAS_RANGE):
+            yield f"logit_bias: {bias:g}"
+    for field in ("logprobs", "prompt_logprobs"):
+        if not -1 <= getattr(sampling, field) <= min(MAX_LOGPROBS, vocab_size):
+            yield f"{field}: {getattr(sampling, field)}"
+    if not 0 <= sampling.seed < 2**64:
+        yield f"seed: {sampling.seed}"
+    if not 0 <= sampling.top_k <= MAX_TOP_K:
+        yield f"top_k: {sampling.top_k}"
+    if sampling.min_tokens < 0:
+        yield f"min_tokens: {sampling.min_tokens}"
+
+
+def id_faults(field: str, ids: Collection[int], vocab_size: int) -> Iterator[str]:
+    """An id that no row of the embedding has; by the extremes, which for a long prompt is much faster."""
+    for token in (min(ids, default=0), max(ids, default=0)):
+        if not 0 <= token < vocab_size:
+            yield f"{field}: {token} is not below the vocabulary's {vocab_size}"
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]  # NaN lies between no limits

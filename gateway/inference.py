@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from redis.exceptions import RedisError
 
+from albireo.bounds import IDENTIFIER
 from albireo.plan import Finish, branch_seed
 from albireo.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
@@ -26,7 +27,7 @@ from gateway.places import Places, Turns
 from gateway.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.stream import TokenStream
 from gateway.submission import Submitter, digest_of, name_of
-from gateway.validation import REQUEST_ID, Validator, ValidRequest
+from gateway.validation import Validator, ValidRequest
 from gateway.work import WorkThreads
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Cancel(self, request: api.CancelRequest, context: Context) -> api.CancelResponse:
         try:
-            if not REQUEST_ID.fullmatch(request.request_id):
+            if not IDENTIFIER.fullmatch(request.request_id):
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "request_id: not a request id")
             return api.CancelResponse(found=await self._submitter.cancel_known(request.request_id))
         except Refusal as refusal:

@@ -14,6 +14,7 @@ from opentelemetry.semconv._incubating.attributes import rpc_attributes as rpc
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from albireo.bounds import IDENTIFIER
 from albireo.histogram import Histogram
 from albireo.plan import DEFAULT_TENANT, Finish
 from albireo.telemetry import Telemetry, catalogue
@@ -23,7 +24,6 @@ from albireo.telemetry.logs import about, bind
 from albireo.v1 import inference_pb2 as api
 from gateway.refusal import Refusal
 from gateway.stream import TokenStream
-from gateway.validation import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Observation:
         self._context = context
         self._began = time.monotonic()
         # Before validation a client's text may be anything, and megabytes of it.
-        self._request_id = request.request_id if REQUEST_ID.fullmatch(request.request_id) else ""
+        self._request_id = request.request_id if IDENTIFIER.fullmatch(request.request_id) else ""
         self._stream: TokenStream | None = None
         self._refusal: Refusal | None = None
         operation = "chat" if request.WhichOneof("input") == "chat" else "text_completion"
@@ -221,7 +221,7 @@ def _asked(request: api.GenerateRequest) -> dict[str, Any]:
         gen_ai.GEN_AI_REQUEST_STREAM: True,
     }
     tenant = request.tenant or DEFAULT_TENANT
-    if REQUEST_ID.fullmatch(tenant):
+    if IDENTIFIER.fullmatch(tenant):
         found["albireo.tenant"] = tenant
     for name in ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty"):
         if options.HasField(name):

@@ -18,7 +18,6 @@ from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal, cut, invalid, unsupported
 from gateway.sampling import SamplingValidator, branches_of, stops_of
 
-REQUEST_ID = IDENTIFIER
 MAX_CHAT_MESSAGES = 4_096
 MAX_DETOKENIZE_IDS = 131_072
 MAX_ANSWER_BYTES = (1 << 20) - 1
@@ -68,10 +67,9 @@ class Validator:
         self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
         self.check_model(request.model)
-        if request.request_id and not REQUEST_ID.fullmatch(request.request_id):
-            raise invalid("request_id", "must be 1 to 64 characters of [A-Za-z0-9._-]")
-        if request.tenant and not REQUEST_ID.fullmatch(request.tenant):
-            raise invalid("tenant", "must be 1 to 64 characters of [A-Za-z0-9._-]")
+        for field, text in (("request_id", request.request_id), ("tenant", request.tenant)):
+            if text and not IDENTIFIER.fullmatch(text):
+                raise invalid(field, "must be 1 to 64 characters of [A-Za-z0-9._-]")
         if not -MAX_PRIORITY <= request.priority <= MAX_PRIORITY:
             raise invalid("priority", f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}")
         prompt = self._prompt(request, max_model_len)

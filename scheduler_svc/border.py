@@ -1,4 +1,4 @@
-"""What comes in through the inbox, checked again: whoever can write into Redis can write into it.
+"""What comes in through the inbox, checked again: anything that can write into Redis can write into it.
 
 A gateway refuses what clients may not ask for and tells them why. Here no more is told than that it was
 refused: what matters is that no entry ends the scheduler, and that no id or number reaches the ranks which
@@ -7,14 +7,13 @@ their tensors cannot take.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 
 from albireo import bounds, codec
-from albireo.plan import MAX_BRANCHES, SamplingParams, Submission
+from albireo.plan import MAX_BRANCHES, Submission
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}(@[A-Za-z0-9._-]{1,64})?")
+_NAME = re.compile(f"{bounds.IDENTIFIER.pattern}(@{bounds.IDENTIFIER.pattern})?")
 _BRANCH = re.compile(_NAME.pattern + r"(#[0-9]{1,2})?")
 MAX_TRACEPARENT = 64
 
@@ -59,41 +58,15 @@ def _problems(submission: Submission, vocab_size: int) -> Iterator[str]:
         yield f"priority: {submission.priority}"
     if (submission.timeout_s or 0) > bounds.MAX_DEADLINE_SECONDS:
         yield f"timeout: {submission.timeout_s:g} s"
-    yield from _bad_ids("prompt", submission.prompt, vocab_size, most=None)
-    yield from _bad_ids("stop_ids", sampling.stop_ids, vocab_size)
-    yield from _bad_ids("bias_ids", [token for token, _ in sampling.logit_bias], vocab_size)
-    yield from _bad_ids("allowed_ids", sampling.allowed_ids, vocab_size)
-    yield from _bad_ids("bad_ids", sampling.bad_ids, vocab_size)
-    yield from _bad_numbers(sampling)
-
-
-def _bad_ids(
-    field: str, ids: tuple[int, ...] | list[int], vocab_size: int, most: int | None = bounds.MAX_TOKEN_IDS
-) -> Iterator[str]:
-    """The length of the prompt is for the core to check, which knows the context."""
-    if most is not None and len(ids) > most:
-        yield f"{field}: {len(ids)} ids"
-    largest = max(ids, default=0)
-    if largest >= vocab_size:
-        yield f"{field}: {largest} is not below the vocabulary's {vocab_size}"
-
-
-def _bad_numbers(sampling: SamplingParams) -> Iterator[str]:
-    if not 0 <= sampling.min_tokens <= sampling.max_tokens or sampling.max_tokens < 1:
+    yield from bounds.id_faults("prompt", submission.prompt, vocab_size)  # its length, the core checks
+    for field, ids in (
+        ("stop_ids", sampling.stop_ids),
+        ("logit_bias", sampling.logit_bias),
+        ("allowed_ids", sampling.allowed_ids),
+        ("bad_ids", sampling.bad_ids),
+    ):
+        if len(ids) > bounds.MAX_TOKEN_IDS:
+            yield f"{field}: {len(ids)} ids"
+    if not sampling.min_tokens <= sampling.max_tokens or sampling.max_tokens < 1:
         yield f"max_tokens: {sampling.max_tokens}, with min_tokens {sampling.min_tokens}"
-    if sampling.top_k > bounds.MAX_TOP_K:
-        yield f"top_k: {sampling.top_k}"
-    for field in ("logprobs", "prompt_logprobs"):
-        if not -1 <= getattr(sampling, field) <= bounds.MAX_LOGPROBS:
-            yield f"{field}: {getattr(sampling, field)}"
-    for field, limits in bounds.RANGES.items():
-        value = getattr(sampling, field)
-        if not _within(value, limits) or (value == 0 and field in bounds.NOT_ZERO):
-            yield f"{field}: {value:g}"
-    for _, bias in sampling.logit_bias:
-        if not _within(bias, bounds.BIAS_RANGE):
-            yield f"biases: {bias:g}"
-
-
-def _within(value: float, limits: tuple[float, float]) -> bool:
-    return math.isfinite(value) and limits[0] <= value <= limits[1]
+    yield from bounds.sampling_faults(sampling, vocab_size)
