@@ -35,7 +35,7 @@ class ChatTemplate:
                 raise CheckpointError(
                     f"{pretrained.name_or_path}: chat template: {one_line(error)}"
                 ) from error
-            except Exception as error:  # it may refuse this one; that it compiles is what counts
+            except Exception as error:  # noqa: BLE001  (it may refuse this one; that it compiles is what counts)
                 logger.debug("the chat template refuses an empty message: %s", one_line(error))
 
     def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
@@ -48,8 +48,8 @@ class ChatTemplate:
             return self._render([{"role": m.role, "content": m.content} for m in messages])
         except Exception as error:  # a template is a program: whatever it raises, it is about the messages
             reason = cut(f"{error}" or type(error).__name__, MAX_REASON)
-            # Without its traceback, which a template that calls itself makes a thousand frames long.
-            raise invalid(f"{field}.messages", f"the chat template refuses them: {reason}") from None
+            error.with_traceback(None)  # a template that calls itself makes it a thousand frames long
+            raise invalid(f"{field}.messages", f"the chat template refuses them: {reason}") from error
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         text: str = self._pretrained.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

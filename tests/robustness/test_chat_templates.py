@@ -92,7 +92,7 @@ def refusal_of(made: Checkpoint, messages: list[api.ChatMessage]) -> Refusal:
         made.encode_chat(messages, "chat")
     except Refusal as refusal:
         return refusal
-    except Exception as error:  # whatever it is, it is the failure
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is the failure)
         problem = one_line(error)
     pytest.fail(problem, pytrace=False)
 
