@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from albireo.keys import Keys
-from albireo.redis_errors import Trouble, moved, trouble
+from albireo.redis_errors import Trouble, moved, passes, trouble
 from albireo.scripts import ANNOUNCE, APPEND, DEPART, OPEN_EPOCH, RELEASE, RENEW, TAKE
 from albireo.v1 import log_pb2 as log
 
@@ -66,16 +66,16 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
 
 
 def ride_out(client: redis.Redis, call: Callable[[], Answer]) -> Answer:
-    """Makes a call that does no harm when made twice, again and again while what Redis lacks may come back.
+    """Retries a call that does no harm when made twice, as long as its error may pass.
 
-    Raises RedisError at once where that cannot be, else when it lasts for RECONNECT_SECONDS.
+    Raises RedisError at once where it cannot, else when it lasts for RECONNECT_SECONDS.
     """
     deadline = time.monotonic() + RECONNECT_SECONDS
     while True:
         try:
             return call()
         except RedisError as error:
-            if trouble(error) not in (Trouble.PASSING, Trouble.FULL) or time.monotonic() > deadline:
+            if not passes(error) or time.monotonic() > deadline:
                 raise
             if moved(error):
                 client.connection_pool.disconnect()

@@ -79,6 +79,11 @@ def trouble(error: RedisError) -> Trouble:
     )
 
 
+def passes(error: RedisError) -> bool:
+    """Whether a retry of the same call may succeed."""
+    return trouble(error) in (Trouble.PASSING, Trouble.FULL)
+
+
 def moved(error: RedisError) -> bool:
     """Whether another server may be the primary now, so that only a new connection finds it."""
     return code_of(error) in ("READONLY", "MASTERDOWN", "UNBLOCKED")

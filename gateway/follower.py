@@ -21,9 +21,9 @@ from albireo.telemetry.catalogue import STREAMS
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from gateway.branch import Branch, Failure
-from gateway.endurance import RETRY_SECONDS, Endurance
 from gateway.failures import BEHIND, CLOSED, LAPSED, REFUSED, UNREADABLE, unavailable
-from gateway.presence import Presence
+from gateway.heartbeat import Heartbeat
+from gateway.redis_retry import RETRY_SECONDS, RedisRetry
 from gateway.steps import StepFeed
 from gateway.stream import TokenStream
 
@@ -49,14 +49,14 @@ class Follower:
         redis: Redis,
         keys: Keys,
         steps: StepFeed,
-        presence: Presence,
+        heartbeat: Heartbeat,
         telemetry: Telemetry = OFF,
         *,
         fingerprint: str,
     ) -> None:
-        """``steps`` is fed every step; ``presence``: of this gateway; ``fingerprint``: of the checkpoint that
+        """``steps`` is fed every step; ``heartbeat``: this gateway's; ``fingerprint``: of the checkpoint that
         this gateway reads, which the group's must equal."""
-        self._presence = presence
+        self._heartbeat = heartbeat
         self._steps = steps
         telemetry.observe(STREAMS, self.__len__)
         self._redis = redis
@@ -139,23 +139,23 @@ class Follower:
 
     async def follow(self) -> None:
         """Runs until stopped. Rides out a Redis that is gone for a while; after that, streams end."""
-        endurance = Endurance(self._redis)
+        retry = RedisRetry(self._redis)
         while not self._stopping.is_set():
             try:
-                if endurance.failing and not self._streams:
+                if retry.failing and not self._streams:
                     await self.start()
                 replies = cast(
                     "list[tuple[bytes, list[Entry]]]",
                     await self._redis.xread({self._keys.results: str(self._last)}, block=BLOCK_MS),
                 )
             except RedisError as error:
-                if await endurance.spent(error):
+                if await retry.gives_up(error):
                     self.fail_all(unavailable(describe(error)))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            endurance.answered()
+            retry.succeeded()
             received = time.time_ns()
-            if replies and self._presence.lapsed:
+            if replies and self._heartbeat.lapsed:
                 self.fail_all(LAPSED)  # before anything that others did about it is taken for an answer
             for _, entries in replies:
                 for raw_id, fields in entries:

@@ -33,11 +33,11 @@ from gateway.checkpoint import Checkpoint
 from gateway.control import ControlService
 from gateway.detokenizer import Vocabulary
 from gateway.follower import Follower
+from gateway.heartbeat import Heartbeat
 from gateway.inference import InferenceService
 from gateway.observation import Observer
 from gateway.other_models import OtherModels
 from gateway.places import BOUNDS, Places
-from gateway.presence import Presence
 from gateway.pretrained import without_torch
 from gateway.sampling_defaults import sampling_defaults
 from gateway.settings import GatewaySettings
@@ -46,7 +46,7 @@ from gateway.submission import Submitter
 from gateway.validation import Validator
 from gateway.watch import Watch
 from gateway.work import WorkThreads
-from gateway.writing import remember_starters
+from gateway.writing import track_parents
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +83,11 @@ class Gateway:
         keys = Keys(settings.model_name, settings.group)
         defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
         validator = Validator(settings.model_name, checkpoint, defaults)
-        self._presence = Presence(self._log_redis, keys)
+        self._heartbeat = Heartbeat(self._log_redis, keys)
         submitter = Submitter(
             self._redis,
             keys,
-            self._presence,
+            self._heartbeat,
             max_queue=settings.max_queue,
             record_seconds=settings.record_seconds,
         )
@@ -99,9 +99,9 @@ class Gateway:
         places = Places(settings.max_streams, "max_streams", "streams", hits)
         self._other_models = OtherModels(self._redis, settings.model_name)
         self.follower = Follower(
-            self._log_redis, keys, steps, self._presence, told, fingerprint=fingerprint(settings.model)
+            self._log_redis, keys, steps, self._heartbeat, told, fingerprint=fingerprint(settings.model)
         )
-        self._watch = Watch(self._log_redis, keys, self.follower, self._presence, self._on_alive, told)
+        self._watch = Watch(self._log_redis, keys, self.follower, self._heartbeat, self._on_alive, told)
         self._inference = InferenceService(
             validator,
             submitter,
@@ -132,8 +132,8 @@ class Gateway:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
         await self.follower.start()
-        await self._presence.begin()
-        remember_starters(asyncio.get_running_loop())
+        await self._heartbeat.start()
+        track_parents(asyncio.get_running_loop())
         await self._other_models.names()  # for the log
         self._server = grpc.aio.server(
             # Not with maximum_concurrent_rpcs, which lets calls wait, those for health among them.
@@ -182,7 +182,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(RedisError):  # then the key runs out by itself
-            await self._presence.end()
+            await self._heartbeat.stop()
         await self._redis.aclose()
         await self._log_redis.aclose()
 

@@ -15,8 +15,8 @@ from albireo.plan import Submission, accepted_name
 from albireo.redis_errors import Trouble, trouble
 from albireo.scripts import CANCEL, DROP, END, SUBMIT, WITHDRAW
 from albireo.v1 import inference_pb2 as api
-from gateway.endurance import reconnect, ride_out
-from gateway.presence import Presence
+from gateway.heartbeat import Heartbeat
+from gateway.redis_retry import reconnect, ride_out
 from gateway.refusal import Refusal, exhausted, invalid, unavailable
 from gateway.validation import ValidRequest
 
@@ -38,11 +38,11 @@ class Submitter:
     """Writer's end of the inbox."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, presence: Presence, *, max_queue: int, record_seconds: float
+        self, redis: Redis, keys: Keys, heartbeat: Heartbeat, *, max_queue: int, record_seconds: float
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._presence = presence
+        self._heartbeat = heartbeat
         self._max_queue = max_queue
         self._record_ms = int(record_seconds * 1000)
         self._submit = redis.register_script(SUBMIT)
@@ -70,7 +70,7 @@ class Submitter:
                 n=request.n,
                 tenant=request.tenant,
                 traceparent=traceparent,
-                gateway=self._presence.gateway_id,
+                gateway=self._heartbeat.gateway_id,
             )
         )
         try:
@@ -82,7 +82,7 @@ class Submitter:
                     self._max_queue,
                     self._record_ms,
                     request.n,
-                    self._presence.gateway_id,
+                    self._heartbeat.gateway_id,
                     codec.cancellation_to_bytes(name),
                     self._keys.gateway(""),
                 ],
@@ -131,7 +131,7 @@ class Submitter:
             keys.lease,
             keys.group,
             keys.serving,
-            self._presence.key,
+            self._heartbeat.key,
         ]
 
 

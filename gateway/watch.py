@@ -17,10 +17,10 @@ from albireo.keys import Keys
 from albireo.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP
-from gateway.endurance import Endurance
 from gateway.failures import LAPSED, NO_SCHEDULER, unavailable
 from gateway.follower import Follower
-from gateway.presence import Presence
+from gateway.heartbeat import Heartbeat
+from gateway.redis_retry import RedisRetry
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Watch:
         redis: Redis,
         keys: Keys,
         follower: Follower,
-        presence: Presence,
+        heartbeat: Heartbeat,
         on_alive: Callable[[bool], None],
         telemetry: Telemetry = OFF,
     ) -> None:
@@ -45,7 +45,7 @@ class Watch:
         self._redis = redis
         self._keys = keys
         self._follower = follower
-        self._presence = presence
+        self._heartbeat = heartbeat
         self._on_alive = on_alive
         self._alive = False
         self._round_trip = telemetry.folded(REDIS_ROUND_TRIP)
@@ -57,17 +57,17 @@ class Watch:
 
     async def run(self) -> None:
         """Looks until stopped."""
-        endurance, missed = Endurance(self._redis), 0
+        retry, missed = RedisRetry(self._redis), 0
         while not self._stopping.is_set():
             try:
                 leased, serving = await self._look()
             except RedisError as error:
                 logger.warning("%s", describe(error))
-                if await endurance.spent(error):
+                if await retry.gives_up(error):
                     self._follower.fail_all(unavailable(describe(error)))
                 serving = False
             else:
-                endurance.answered()
+                retry.succeeded()
                 missed = 0 if leased else missed + 1
                 if missed == MISSES:
                     self._follower.fail_all(NO_SCHEDULER)
@@ -83,7 +83,7 @@ class Watch:
         sent_at = time.monotonic()
         async with self._redis.pipeline(transaction=False) as pipe:
             # First, and raised first: where nothing can be written, a lease that ran out says nothing.
-            self._presence.give(pipe)
+            self._heartbeat.send(pipe)
             pipe.exists(self._keys.lease)
             pipe.get(self._keys.group)
             pipe.get(self._keys.serving)
@@ -99,7 +99,7 @@ class Watch:
         if int(epoch or 0) < self._follower.epoch:
             logger.warning("the logs are gone, or begin anew: epoch %s", epoch and epoch.decode())
             await self._follower.begin_anew()
-        if not self._presence.confirm(present, sent_at):
+        if not self._heartbeat.confirm(present, sent_at):
             self._follower.fail_all(LAPSED)
         return bool(leased), self._read_group(group) and bool(leased) and serving == b"1"
 

@@ -24,8 +24,8 @@ class WorkThreads:
     """Two threads, so that one long text holds up long ones only."""
 
     def __init__(self, hits: Counter[str]) -> None:
-        self._medium = _Lane("medium", MEDIUM_WAITING, hits)
-        self._large = _Lane("large", LARGE_WAITING, hits)
+        self._medium = _WorkThread("medium", MEDIUM_WAITING, hits)
+        self._large = _WorkThread("large", LARGE_WAITING, hits)
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """What ``work`` returns or raises. ``size``: bytes of the request that it is about.
@@ -39,11 +39,11 @@ class WorkThreads:
 
     def close(self) -> None:
         """Waits for nothing."""
-        for lane in (self._medium, self._large):
-            lane.close()
+        for thread in (self._medium, self._large):
+            thread.close()
 
 
-class _Lane:
+class _WorkThread:
     """One thread and what waits for it, which is only handed over once the thread is free: a queue of
     the executor's would keep the requests of callers that are gone."""
 

@@ -12,18 +12,18 @@ import grpc
 
 from gateway.refusal import Context
 
-_starters: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
-"""By task, the one that started it."""
+_parents: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
+"""By task, the one that created it."""
 
 
-def remember_starters(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on it is known of every task of the loop which one started it; :class:`Writer` needs that."""
+def track_parents(loop: asyncio.AbstractEventLoop) -> None:
+    """Records from now on which task of the loop created which other: :class:`Writer` needs that."""
 
     def make(
         loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
         task = asyncio.Task(coroutine, loop=loop, **options)
-        _starters[task] = asyncio.current_task(loop)
+        _parents[task] = asyncio.current_task(loop)
         return task
 
     loop.set_task_factory(make)  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ class Writer:
     A client that does not open its flow-control window blocks its call for ever, behind the data even its
     status, so the call is cut: RST_STREAM, which the client sees as CANCELLED. grpc.aio has no function for
     that. But the core of gRPC cuts a call that nothing refers to any more, and what refers to a call are the
-    task that serves it and the one that started that, which waits for the client's end of it.
+    task that serves it and its parent, which waits for the client's end of it.
     """
 
     def __init__(self, seconds: float, hits: Counter[str]) -> None:
@@ -53,7 +53,7 @@ class Writer:
         except TimeoutError:
             self._hits["write_seconds"] += 1
             serving = asyncio.current_task()
-            starter = _starters.get(serving) if serving is not None else None
-            if starter is not None:
-                starter.cancel()
+            parent = _parents.get(serving) if serving is not None else None
+            if parent is not None:
+                parent.cancel()
             raise asyncio.CancelledError from None

@@ -43,7 +43,7 @@ class Stage:
         for gateway in self.gateways:
             wait_for(gateway.serving, "a gateway does not serve", seconds=30)
 
-    def signs(self) -> set[bytes]:
+    def heartbeats(self) -> set[bytes]:
         """The keys by which gateways are known to live."""
         return set(self.scene.redis.scan_iter(f"{self.scene.keys.gateway('')}*"))
 
@@ -74,13 +74,13 @@ def test_what_a_killed_gateway_left_is_cancelled_and_its_ids_are_free(stage: Sta
     calls = [first.generate(name, max_tokens=200) for name in ("same", "other")]
     plans = scene.fill()
     scene.group.answer(plans.pop(0))
-    both = stage.signs()
+    both = stage.heartbeats()
     first._process.kill()
     first._process.wait(10)
     assert [code(call) for call in calls] == [grpc.StatusCode.UNAVAILABLE] * 2
     # While it may be alive its ids stay taken, and what it left runs on.
     assert code(second._inference.Generate(message("same"), timeout=5)) is grpc.StatusCode.ALREADY_EXISTS
-    wait_for(lambda: any(scene.redis.pttl(key) < 11_000 for key in both), "no sign of life runs out")
+    wait_for(lambda: any(scene.redis.pttl(key) < 11_000 for key in both), "no heartbeat runs out")
     [dead] = [key for key in both if scene.redis.pttl(key) < 11_000]
     assert scene.redis.pttl(dead) > 9_000
     scene.redis.delete(dead)  # as if those seconds were over
@@ -97,7 +97,7 @@ def test_what_a_killed_gateway_left_is_cancelled_and_its_ids_are_free(stage: Sta
     load = scene.load()
     assert (load.slots_free, load.waiting) == (load.slots_total, 0)
     assert list(load.integrity_violations) == []
-    assert stage.signs() == both - {dead}
+    assert stage.heartbeats() == both - {dead}
 
 
 def message(request_id: str) -> api.GenerateRequest:

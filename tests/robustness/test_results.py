@@ -80,7 +80,7 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others took it for dead, and ended its requests: that is not the answer to them."""
-    monkeypatch.setattr("gateway.presence.TTL_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.heartbeat.TTL_SECONDS", 1.0)
     async with serving(backend) as served:
         await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(), timeout=30)

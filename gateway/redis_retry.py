@@ -1,4 +1,4 @@
-"""How a gateway bears the errors of Redis: as the other tiers do in :mod:`albireo.logs`, on an event loop."""
+"""Retries of calls to Redis on an event loop, by the same rules as :func:`albireo.logs.ride_out`."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo.logs import RECONNECT_SECONDS
-from albireo.redis_errors import Trouble, moved, trouble
+from albireo.redis_errors import moved, passes
 
 RETRY_SECONDS = 0.1
 
 
-class Endurance:
-    """Of one loop that talks to Redis: since when it has had nothing but errors."""
+class RedisRetry:
+    """Of one loop that calls Redis: since when its calls have failed."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._since: float | None = None
+        self._since: float | None = None  # monotonic seconds; None: the last call succeeded
 
     @property
     def failing(self) -> bool:
         """Whether the last call failed."""
         return self._since is not None
 
-    def answered(self) -> None:
+    def succeeded(self) -> None:
+        """The last call was answered."""
         self._since = None
 
-    async def spent(self, error: RedisError) -> bool:
+    async def gives_up(self, error: RedisError) -> bool:
         """Takes in one more error; True where it cannot pass by itself, or has not for RECONNECT_SECONDS."""
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         await reconnect(self._redis, error)
-        return trouble(error) is Trouble.LASTING or now - self._since > RECONNECT_SECONDS
+        return not passes(error) or now - self._since > RECONNECT_SECONDS
 
 
 async def reconnect(redis: Redis, error: RedisError) -> None:
@@ -46,16 +47,16 @@ async def reconnect(redis: Redis, error: RedisError) -> None:
 
 
 async def ride_out(redis: Redis, call: Callable[[], Awaitable[Any]]) -> None:
-    """Makes a call that does no harm when made twice, again and again while its error may pass.
+    """Retries a call that does no harm when made twice, as long as its error may pass.
 
     Raises RedisError at once where it cannot, else when it lasts for RECONNECT_SECONDS.
     """
-    endurance = Endurance(redis)
+    retry = RedisRetry(redis)
     while True:
         try:
             await call()
             return
         except RedisError as error:
-            if await endurance.spent(error):
+            if await retry.gives_up(error):
                 raise
         await asyncio.sleep(RETRY_SECONDS)
