@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from albireo.bench_serve.report import machine
+from albireo.models import TINY
 from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc
 from bench.hostile.ordinary import OrdinaryClients
@@ -156,7 +157,7 @@ def main(
             "cost_model": str(model),
             "port": 0,
             "data_dir": data,
-            "model": ROOT / "albireo/models/tiny",
+            "model": TINY,
         }
         with Stack(StackSettings.model_validate(options), ENVIRONMENT) as stack:
             stack.wait_ready(threading.Event())

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from albireo.cli.doctor.checkpoint import check_config, check_files, check_tokenizer
 from albireo.cli.doctor.finding import Finding
 from albireo.cli.doctor.memory import check_memory, rank_bytes
-from tests.integration.conftest import TINY
+from albireo.models import TINY
 from tests.worker.checkpoints import FAMILIES, write
 from worker_svc.model.config import ModelConfig
 from worker_svc.settings import WorkerSettings

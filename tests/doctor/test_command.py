@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import TINY
+from albireo.models import TINY
 
 ROOT = TINY.parents[2]
 NO_TORCH = "import sys; sys.modules['torch'] = None; from albireo.cli import main; main()"

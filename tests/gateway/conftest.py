@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +17,7 @@ from albireo import codec
 from albireo.fingerprint import fingerprint
 from albireo.keys import Keys
 from albireo.logs import FIELD
+from albireo.models import TINY
 from albireo.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
@@ -26,8 +26,6 @@ from albireo.v1 import log_pb2 as log
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from tests.streams import check_status
-
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Backend:
@@ -149,11 +147,12 @@ class Served:
 async def serving(
     backend: Backend,
     *,
+    has_group: bool = True,
     channel_options: Sequence[tuple[str, int]] = (),
     telemetry: Telemetry = OFF,
     **options: object,
 ) -> AsyncIterator[Served]:
-    """A gateway with ``options``; it need not have found a scheduler or a group yet."""
+    """A gateway with ``options`` that knows its group; ``has_group``: False where none is announced."""
     settings = GatewaySettings.model_validate(
         {"model": TINY, "port": 0, "redis_url": backend.url, "drain_seconds": 0, **options}
     )
@@ -162,6 +161,8 @@ async def serving(
     target = f"127.0.0.1:{gateway.port}"
     async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:
         try:
+            if has_group:
+                await eventually(lambda: gateway.follower.group is not None)
             yield Served(gateway, backend, channel)
         finally:
             await gateway.stop()
@@ -177,7 +178,6 @@ def backend(redis_url: str) -> Iterator[Backend]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def served(backend: Backend) -> AsyncIterator[Served]:
     async with serving(backend) as found:
-        await eventually(lambda: found.gateway.follower.group is not None)
         yield found
 
 

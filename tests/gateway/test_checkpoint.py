@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m['content'] | trim }}{{ eos_token }}{% endfor %}"
 )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders
 
+from albireo.models import TINY
 from gateway.detokenizer import Detokenizer, Vocabulary
 from tests.gateway.tokenizers_made import CORPUS, MAKERS, no_decoder, word_piece
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny" / "tokenizer.json"
 TOKENIZERS = {name: make() for name, make in MAKERS.items()}
 TOKENIZERS |= {"word_piece": word_piece(), "no_decoder": no_decoder()}
-TOKENIZERS["tiny"] = Tokenizer.from_file(str(TINY))
+TOKENIZERS["tiny"] = Tokenizer.from_file(str(TINY / "tokenizer.json"))
 VOCABULARIES = {name: Vocabulary(tokenizer) for name, tokenizer in TOKENIZERS.items()}
 REPLACEMENT = "\ufffd"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from albireo.models import TINY
 from albireo.plan import Finish, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.detokenizer import Vocabulary
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
-from tests.gateway.conftest import TINY, Served, eventually, request, rest_of
+from tests.gateway.conftest import Served, eventually, request, rest_of
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")

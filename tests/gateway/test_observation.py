@@ -51,7 +51,6 @@ class Observed:
 async def observed(backend: Backend) -> AsyncIterator[Observed]:
     told = KeptTelemetry()
     async with serving(backend, telemetry=told, log_format="json") as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         yield Observed(served, told)
 
 
@@ -207,7 +206,6 @@ async def test_a_full_gateway_counts_its_refusals_and_tells_its_health(
     told = KeptTelemetry()
     async with serving(backend, telemetry=told, max_streams=2) as served:
         observed = Observed(served, told)
-        await eventually(lambda: served.gateway.follower.group is not None)
         stream = served.inference.Generate(request(), timeout=30)
         await stream.read()
         watch = served.control.WatchSteps(control_pb2.WatchStepsRequest(), timeout=30)

@@ -42,7 +42,6 @@ async def test_a_bad_value_is_named(clean: Served) -> None:
 
 async def test_branches_that_the_queue_can_never_take_are_not_to_be_tried_again(backend: Backend) -> None:
     async with serving(backend, max_queue=3) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(n=4), timeout=10)
         assert await code_of(call) is CODE.INVALID_ARGUMENT
         assert "sampling.n: " in (await call.details() or "")
@@ -51,7 +50,6 @@ async def test_branches_that_the_queue_can_never_take_are_not_to_be_tried_again(
 
 async def test_every_branch_takes_a_place_in_the_queue(backend: Backend) -> None:
     async with serving(backend, max_queue=4) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         first = served.inference.Generate(request(n=3, request_id="r0"), timeout=30)
         assert (await first.read()).HasField("accepted")
         assert backend.redis.get(backend.keys.waiting) == b"3"
@@ -65,7 +63,6 @@ async def test_every_branch_takes_a_place_in_the_queue(backend: Backend) -> None
 async def test_a_simulated_device_has_no_probabilities(backend: Backend, field: str) -> None:
     backend.announce_group("sim")
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request("Hi", "r", **{field: 0}), timeout=10)
         assert await code_of(call) is CODE.FAILED_PRECONDITION
         assert (await call.details() or "").startswith(f"sampling.{field}: ")
@@ -106,7 +103,6 @@ async def test_an_unknown_method_is_unimplemented(clean: Served) -> None:
 
 async def test_a_full_queue_is_refused_with_pushback(backend: Backend) -> None:
     async with serving(backend, max_queue=2) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         waiting = [served.inference.Generate(request(request_id=f"r{n}"), timeout=30) for n in range(2)]
         for call in waiting:
             assert (await call.read()).HasField("accepted")
@@ -148,7 +144,7 @@ async def test_nothing_alive_behind_is_unavailable(clean: Served, missing: str) 
 
 async def test_a_gateway_that_never_saw_a_group_is_unavailable(backend: Backend) -> None:
     backend.redis.flushall()
-    async with serving(backend) as served:
+    async with serving(backend, has_group=False) as served:
         assert await code_of(served.inference.Generate(request())) is CODE.UNAVAILABLE
         info = served.control.GetModelInfo(control_pb2.GetModelInfoRequest())
         assert await code_of(info) is CODE.UNAVAILABLE

@@ -9,10 +9,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from albireo.models import TINY
 from albireo.plan import Finish, Submission, branch_seed, public_name
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
-from tests.gateway.conftest import TINY, Backend, Served, code_of, eventually, request, rest_of, serving
+from tests.gateway.conftest import Backend, Served, code_of, eventually, request, rest_of, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -128,7 +129,6 @@ async def test_the_schedulers_word_ends_a_stream(served: Served) -> None:
 
 async def test_a_slow_reader_gets_several_tokens_a_message_and_every_one(backend: Backend) -> None:
     async with serving(backend, channel_options=NARROW) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(max_tokens=400, logprobs=20), timeout=30)
         await call.read()
         ids = [5 + n % 300 for n in range(400)]
@@ -158,7 +158,6 @@ async def test_the_servers_cap_ends_a_request_whether_or_not_its_client_reads(
     backend: Backend, reads: bool
 ) -> None:
     async with serving(backend, channel_options=NARROW, max_deadline_seconds=1.5) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(max_tokens=900, logprobs=20), timeout=20)
         await call.read()
         [submission] = backend.inbox()
@@ -226,7 +225,6 @@ async def test_a_loss_behind_the_gateway_ends_streams_with_a_retryable_error(
 async def test_a_large_text_does_not_hold_up_other_streams(backend: Backend, method: str) -> None:
     backend.announce_group(max_model_len=1 << 17)
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         if method == "Tokenize":
             call = served.inference.Tokenize(api.TokenizeRequest(text="a word " * 50_000), timeout=60)
         else:
@@ -249,7 +247,6 @@ async def test_a_gateway_that_stops_cancels_what_still_streams(backend: Backend)
     """Those that wait for tokens as well as those that wait for their clients."""
     names = [f"r{n}" for n in range(16)]
     async with serving(backend, channel_options=NARROW) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         calls = [served.inference.Generate(request(request_id=name), timeout=30) for name in names]
         for call in calls:
             await call.read()

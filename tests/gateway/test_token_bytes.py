@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from albireo.models import TINY
 from bench.tokenizers import corpus
 from gateway.token_bytes import longest_token_bytes
-from tests.gateway.conftest import TINY
 from tests.gateway.tokenizers_made import byte_fallback, byte_level, metaspace
 
 

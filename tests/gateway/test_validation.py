@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.refusal import Refusal
@@ -23,8 +24,8 @@ from gateway.sampling import (
 )
 from gateway.validation import Validator, ValidRequest
 
-TINY = Checkpoint(Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny")
-VALIDATOR = Validator("tiny", TINY)
+CHECKPOINT = Checkpoint(TINY)
+VALIDATOR = Validator("tiny", CHECKPOINT)
 CONTEXT = 64
 EOS = (1,)
 
@@ -106,7 +107,7 @@ def test_every_field_that_is_set_arrives() -> None:
 
 
 def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
-    assert generate(with_ids(top_k=TINY.vocab_size), CONTEXT).sampling.top_k == 0
+    assert generate(with_ids(top_k=CHECKPOINT.vocab_size), CONTEXT).sampling.top_k == 0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
         ("max_tokens", [0, CONTEXT - 2, 2**32 - 1]),
         ("min_tokens", [CONTEXT - 2, 2**32 - 1]),
         ("stop", [[""], ["a"] * (MAX_STOPS + 1), ["a" * (MAX_STOP_LENGTH + 1)]]),
-        ("stop_token_ids", [[TINY.vocab_size], [2**32 - 1], [1] * (MAX_STOP_IDS + 1)]),
+        ("stop_token_ids", [[CHECKPOINT.vocab_size], [2**32 - 1], [1] * (MAX_STOP_IDS + 1)]),
         ("logprobs", [MAX_LOGPROBS + 1, 2**32 - 1]),
         ("prompt_logprobs", [MAX_LOGPROBS + 1, 2**32 - 1]),
         ("typical_p", [math.nan, math.inf, -0.1, 0.0, 1.01]),
@@ -133,13 +134,13 @@ def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
                 {5: math.inf},
                 {5: 100.5},
                 {5: -100.5},
-                {TINY.vocab_size: 1.0},
+                {CHECKPOINT.vocab_size: 1.0},
                 {2**32 - 1: 1.0},
                 dict.fromkeys(range(MAX_TOKEN_IDS + 1), 1.0),
             ],
         ),
-        ("allowed_token_ids", [[TINY.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
-        ("bad_token_ids", [[TINY.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
+        ("allowed_token_ids", [[CHECKPOINT.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
+        ("bad_token_ids", [[CHECKPOINT.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
         ("n", [0, 17, 2**32 - 1]),
     ],
 )
@@ -156,7 +157,7 @@ def test_min_tokens_above_max_tokens_is_refused() -> None:
 
 def test_controls_that_contradict_each_other_are_refused() -> None:
     """Whatever the logits, there must be a token to draw."""
-    everything = list(range(TINY.vocab_size))
+    everything = list(range(CHECKPOINT.vocab_size))
     contradictions: list[tuple[str, dict[str, object]]] = [
         ("allowed_token_ids", {"allowed_token_ids": [5, 6], "bad_token_ids": [6, 5, 7]}),
         ("bad_token_ids", {"bad_token_ids": everything}),
@@ -171,7 +172,7 @@ def test_controls_that_contradict_each_other_are_refused() -> None:
 
 
 def test_controls_that_leave_a_token_are_taken() -> None:
-    everything = list(range(TINY.vocab_size))
+    everything = list(range(CHECKPOINT.vocab_size))
     for options in (
         {"allowed_token_ids": [5, 6], "bad_token_ids": [6]},
         {"bad_token_ids": everything[1:]},
@@ -203,7 +204,7 @@ def test_ids_are_taken_once_each() -> None:
         ("text", lambda r: setattr(r, "text", "")),
         ("text", lambda r: setattr(r, "text", "x1" * CONTEXT)),
         ("token_ids", lambda r: r.token_ids.ClearField("ids")),
-        ("token_ids.ids", lambda r: r.token_ids.ids.append(TINY.vocab_size)),
+        ("token_ids.ids", lambda r: r.token_ids.ids.append(CHECKPOINT.vocab_size)),
         ("token_ids.ids", lambda r: r.token_ids.ids.append(2**32 - 1)),
         ("token_ids", lambda r: r.token_ids.ids.extend([7] * CONTEXT)),
         ("chat.messages", lambda r: r.chat.SetInParent()),
@@ -250,9 +251,8 @@ def test_a_newer_field_inside_a_repeated_message_is_seen() -> None:
 
 
 def test_chat_without_a_template_is_not_supported(tmp_path: Path) -> None:
-    directory = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
     for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_text((directory / name).read_text())
+        (tmp_path / name).write_text((TINY / name).read_text())
     bare = Validator("tiny", Checkpoint(tmp_path))
     request = api.GenerateRequest(chat=chat(("user", "hi")))
     with pytest.raises(Refusal) as raised:
@@ -277,12 +277,12 @@ def test_chat_text_and_ids_of_one_prompt_agree() -> None:
 
 def test_detokenize_refuses_ids_out_of_the_vocabulary() -> None:
     with pytest.raises(Refusal, match="ids: ") as raised:
-        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[TINY.vocab_size]))
+        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[CHECKPOINT.vocab_size]))
     assert raised.value.code is INVALID
 
 
 U32 = st.integers(0, 2**32 - 1) | st.integers(0, 70)
-IDS = st.integers(0, TINY.vocab_size) | st.integers(0, 3)
+IDS = st.integers(0, CHECKPOINT.vocab_size) | st.integers(0, 3)
 FLOAT = st.floats(width=32) | st.floats(-0.5, 1.5, width=32)
 ANY_SAMPLING = st.fixed_dictionaries(
     {},
@@ -312,8 +312,8 @@ def test_whatever_is_accepted_is_in_range(options: dict[str, object]) -> None:
     assert 0 < sampling.typical_p <= 1
     assert 0.0099 < sampling.repetition_penalty <= 100
     assert max(abs(sampling.presence_penalty), abs(sampling.frequency_penalty)) <= 2
-    assert all(token < TINY.vocab_size and abs(bias) <= 100 for token, bias in sampling.logit_bias)
-    left = set(sampling.allowed_ids or range(TINY.vocab_size)) - set(sampling.bad_ids)
+    assert all(token < CHECKPOINT.vocab_size and abs(bias) <= 100 for token, bias in sampling.logit_bias)
+    left = set(sampling.allowed_ids or range(CHECKPOINT.vocab_size)) - set(sampling.bad_ids)
     assert left
     ends = {*sampling.stop_ids, *(() if sampling.ignore_eos else EOS)}
     assert left - ends or not sampling.min_tokens
@@ -321,9 +321,9 @@ def test_whatever_is_accepted_is_in_range(options: dict[str, object]) -> None:
     assert 0 <= sampling.temperature <= 100
     assert 0 < sampling.top_p <= 1
     assert 0 <= sampling.min_p <= 1
-    assert 0 <= sampling.top_k < TINY.vocab_size
+    assert 0 <= sampling.top_k < CHECKPOINT.vocab_size
     assert -1 <= sampling.logprobs <= MAX_LOGPROBS
-    assert all(token < TINY.vocab_size for token in sampling.stop_ids)
+    assert all(token < CHECKPOINT.vocab_size for token in sampling.stop_ids)
 
 
 @pytest.mark.parametrize("tenant", ["", "a", "Team-7.x_y", "x" * 64])

@@ -11,11 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from albireo.models import TINY
 from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.streams import rest
-
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 class Running:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from albireo.models import TINY
 from albireo.plan import branch_seed
-from tests.integration.conftest import TINY, Running, ask, request
+from tests.integration.conftest import Running, ask, request
 
 STORY = "Tell me a story about a fox."
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from albireo.models import TINY
 from albireo.plan import branch_seed
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import TINY, Answer, Running, ask, request
+from tests.integration.conftest import Answer, Running, ask, request
 
 STORY = "Tell me a story about a fox. "
 

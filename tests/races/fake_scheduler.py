@@ -16,9 +16,10 @@ import numpy as np
 from albireo import codec
 from albireo.keys import Keys
 from albireo.logs import EntryId, Lease, StepLog, connect, last_id, open_epoch
+from albireo.models import TINY
 from albireo.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.v1 import log_pb2 as log
-from tests.races.fake_worker import POLL_SECONDS, TINY, entries_after
+from tests.races.fake_worker import POLL_SECONDS, entries_after
 from worker_svc.random_numbers import random_bits
 
 VOCAB = 384

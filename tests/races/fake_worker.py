@@ -12,7 +12,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 import redis
@@ -22,11 +21,11 @@ from albireo import codec
 from albireo.fingerprint import fingerprint
 from albireo.keys import Keys
 from albireo.logs import FIELD, Entry, EntryId, Lease, connect, last_id
+from albireo.models import TINY
 from albireo.plan import GroupShape, Plan, StepResult, public_name
 from albireo.v1 import log_pb2 as log
 from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 """The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0
 """A lease that outlives every test: the group stays announced without a keeper."""

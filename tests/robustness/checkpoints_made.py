@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
-from tests.gateway.conftest import TINY
 
 TOKENIZER: dict[str, Any] = json.loads((TINY / "tokenizer.json").read_text())
 OPTIONS: dict[str, Any] = json.loads((TINY / "tokenizer_config.json").read_text())

@@ -39,18 +39,6 @@ async def connection(served: Served) -> AsyncIterator[Connection]:
     await found.close()
 
 
-@pytest.fixture
-def backend(redis_url: str) -> Backend:
-    return Backend(redis_url)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def served(backend: Backend) -> AsyncIterator[Served]:
-    async with serving(backend) as found:
-        await eventually(lambda: found.gateway.follower.group is not None)
-        yield found
-
-
 @pytest.mark.parametrize("method", [GENERATE, TOKENIZE, HEALTH])
 @pytest.mark.parametrize("body", [b"", ONE * 2], ids=["no message", "two messages"])
 async def test_a_method_with_one_request_takes_exactly_one(

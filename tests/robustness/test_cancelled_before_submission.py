@@ -18,10 +18,8 @@ MOST = 24
 """Submissions under way at once, as architecture.md says."""
 
 
-async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) -> None:
-    backend = Backend(redis_url)
+async def test_a_storm_while_redis_is_slow_leaves_few_entries(backend: Backend) -> None:
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         backend.redis.client_pause(4000, all=False)  # writes; less than a submission waits for its turn
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         streams = []
@@ -48,10 +46,8 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(redis_url: str) ->
         await connection.close()
 
 
-async def test_a_request_that_comes_with_its_cancellation_is_not_submitted(redis_url: str) -> None:
-    backend = Backend(redis_url)
+async def test_a_request_that_comes_with_its_cancellation_is_not_submitted(backend: Backend) -> None:
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         for n in range(CALLS):
             stream = connection.begin("/albireo.v1.Inference/Generate")

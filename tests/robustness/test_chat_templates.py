@@ -14,10 +14,8 @@ from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
 from gateway.pretrained import one_line
 from gateway.refusal import Refusal
-from tests.gateway.conftest import Backend, backend, serving
+from tests.gateway.conftest import Backend, serving
 from tests.robustness.checkpoints_made import OPTIONS, chat, checkpoint
-
-__all__ = ["backend"]
 
 TEMPLATES = {
     "tools": "{% if tools is none and documents is none %}none{% else %}{{ tools | length }}{% endif %}",

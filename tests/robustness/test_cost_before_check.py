@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 
 from albireo.v1 import inference_pb2 as api
 from tests.gateway.conftest import Backend, Served, eventually, serving
@@ -20,13 +18,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ALMOST_4_MIB = 3_984_588
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def served(redis_url: str) -> AsyncIterator[Served]:
-    async with serving(Backend(redis_url)) as found:
-        await eventually(lambda: found.gateway.follower.group is not None)
-        yield found
 
 
 def nested(field: int, payload: bytes) -> bytes:
@@ -109,12 +100,10 @@ async def test_detokenize_is_bounded(served: Served) -> None:
     assert details.startswith("ids: ")
 
 
-async def test_the_queue_for_threads_is_bounded_and_forgets_who_has_left(redis_url: str) -> None:
+async def test_the_queue_for_threads_is_bounded_and_forgets_who_has_left(backend: Backend) -> None:
     """Of many large texts at once some are pushed back; those that are cancelled are never begun."""
-    backend = Backend(redis_url)
     backend.announce_group(max_model_len=1 << 20)
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         begun: list[str] = []
         go_on = threading.Event()
 

@@ -16,9 +16,8 @@ import pytest
 from albireo.client import Client
 from albireo.plan import Finish
 from albireo.v1 import control_pb2
-from tests.gateway.conftest import Backend, Served, backend, eventually, request, served, serving
+from tests.gateway.conftest import Backend, Served, eventually, request, serving
 
-__all__ = ["backend", "served"]  # fixtures
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -79,7 +78,6 @@ async def test_one_branch_that_fails_takes_no_token_from_the_others_and_shows_in
 
 async def test_an_end_by_the_servers_deadline_is_no_failure(backend: Backend) -> None:
     async with serving(backend, max_deadline_seconds=1) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         kinds, code, _ = await end_of(await begun(served))
     assert (kinds, code) == (["finished"], grpc.StatusCode.OK)
 
@@ -87,7 +85,6 @@ async def test_an_end_by_the_servers_deadline_is_no_failure(backend: Backend) ->
 async def test_a_gateway_that_stops_says_so_itself(backend: Backend) -> None:
     """Not gRPC's "Cancelling all calls"; streams, those that have not begun to bring tokens, and watchers."""
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         running = await begun(served)
         served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
         assert (await running.read()).HasField("tokens")

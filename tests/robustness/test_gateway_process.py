@@ -16,10 +16,8 @@ import pytest
 from albireo.fingerprint import fingerprint
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
-from tests.gateway.conftest import Backend, backend
+from tests.gateway.conftest import Backend
 from tests.robustness.checkpoints_made import checkpoint
-
-__all__ = ["backend"]
 
 SAMPLING = {"do_sample": True, "temperature": 0.5, "top_k": 7, "max_new_tokens": 9, "top_p": 2}
 

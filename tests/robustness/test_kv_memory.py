@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from albireo.checkpoint_files import CheckpointError
 from albireo.memory import KvMemory, available_memory, cgroup_memory
+from albireo.models import TINY
 from albireo.plan import Plan
-from tests.integration.conftest import TINY
 from tests.worker.oracle import CPU
 from worker_svc import runner as runner_module
 from worker_svc.kv_sizing import CPU_SHARE, Sizing

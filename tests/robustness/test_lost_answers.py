@@ -12,9 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from albireo.plan import Submission, public_name
-from tests.gateway.conftest import Served, backend, code_of, eventually, request, served
-
-__all__ = ["backend", "served"]  # fixtures
+from tests.gateway.conftest import Served, code_of, eventually, request
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")

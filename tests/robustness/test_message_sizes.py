@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NoReturn
 
 import grpc
@@ -12,6 +11,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
+from albireo.models import TINY
 from albireo.plan import Finish, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.checkpoint import Checkpoint
@@ -19,12 +19,11 @@ from gateway.detokenizer import Vocabulary
 from gateway.refusal import Refusal
 from gateway.stream import TokenStream
 from gateway.validation import ValidRequest
-from tests.gateway.conftest import Backend, Served, eventually, request, serving
+from tests.gateway.conftest import Backend, Served, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 MIB = 1 << 20
 CONTEXT = 32_767
 TOP = api.TokenLogprobs(logprob=-1.5, top_ids=range(150_000, 150_020), top_logprobs=[-2.5] * 20)
@@ -85,11 +84,9 @@ async def test_the_prompts_log_probabilities_come_in_parts() -> None:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def served(redis_url: str) -> AsyncIterator[Served]:
-    backend = Backend(redis_url)
+async def served(backend: Backend) -> AsyncIterator[Served]:
     backend.announce_group(max_model_len=1 << 20)
     async with serving(backend) as found:
-        await eventually(lambda: found.gateway.follower.group is not None)
         yield found
 
 

@@ -21,15 +21,9 @@ NARROW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
 READERS = 5
 
 
-@pytest.fixture
-def backend(redis_url: str) -> Backend:
-    return Backend(redis_url)
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def served(backend: Backend) -> AsyncIterator[Served]:
     async with serving(backend, max_deadline_seconds=1.5, write_seconds=1.0) as found:
-        await eventually(lambda: found.gateway.follower.group is not None)
         yield found
 
 
@@ -80,7 +74,6 @@ async def test_an_answer_to_one_question_is_cut_as_well(served: Served) -> None:
 
 async def test_a_slow_client_that_reads_gets_everything_and_its_status(backend: Backend) -> None:
     async with serving(backend, channel_options=NARROW, write_seconds=1.0) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(max_tokens=900, logprobs=20), timeout=60)
         await call.read()
         for n in range(900):

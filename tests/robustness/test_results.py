@@ -13,19 +13,7 @@ from albireo.plan import Finish
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
-from tests.gateway.conftest import (
-    Backend,
-    Served,
-    backend,
-    code_of,
-    eventually,
-    request,
-    rest_of,
-    served,
-    serving,
-)
-
-__all__ = ["backend", "served"]  # fixtures
+from tests.gateway.conftest import Backend, Served, code_of, eventually, request, rest_of, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -82,7 +70,6 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
     """Others took it for dead, and ended its requests: that is not the answer to them."""
     monkeypatch.setattr("gateway.heartbeat.TTL_SECONDS", 1.0)
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request(), timeout=30)
         await call.read()
         backend.result(ended={"r": Finish.CANCELLED})

@@ -18,9 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from albireo.checkpoint_files import CheckpointError
 from albireo.fingerprint import fingerprint
 from albireo.memory import KvMemory
+from albireo.models import TINY
 from albireo.plan import Finish
 from albireo.stack import legal_name
-from tests.gateway.conftest import TINY, Backend, Served, eventually, request, serving
+from tests.gateway.conftest import Backend, Served, eventually, request, serving
 from tests.integration.conftest import ask, running_stack
 from tests.integration.conftest import request as asked
 from tests.worker.oracle import CPU
@@ -69,7 +70,6 @@ async def test_a_group_of_another_checkpoint_is_not_served(
     backend.announce_group(fingerprint=announced)
     with caplog.at_level(logging.ERROR):
         async with serving(backend) as served:
-            await eventually(lambda: served.gateway.follower.group is not None)
             await asyncio.sleep(1.2)  # several looks, one line
             assert await status_of(served) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -92,7 +92,6 @@ async def test_a_group_of_another_checkpoint_is_not_served(
 async def test_streams_that_such_a_group_took_before_it_was_seen_end(redis_url: str) -> None:
     backend = Backend(redis_url)
     async with serving(backend) as served:
-        await eventually(lambda: served.gateway.follower.group is not None)
         call = served.inference.Generate(request())
         assert (await call.read()).HasField("accepted")
         backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})

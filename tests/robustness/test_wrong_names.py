@@ -7,9 +7,8 @@ import pytest
 
 from albireo.keys import Keys
 from albireo.v1 import control_pb2
-from tests.gateway.conftest import Backend, backend, request, serving
+from tests.gateway.conftest import Backend, request, serving
 
-__all__ = ["backend"]  # a fixture
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -20,7 +19,7 @@ async def test_a_gateway_of_another_name_tells_its_log_and_its_clients_what_ther
     for number in range(3000):  # what a Redis in use holds besides
         backend.redis.set(f"albireo:{{tiny}}:request:{number}", b"")
     backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
-    async with serving(backend, model_name=own) as served:
+    async with serving(backend, has_group=False, model_name=own) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
@@ -42,7 +41,7 @@ async def test_a_gateway_whose_own_scheduler_is_there_names_no_others(
 ) -> None:
     backend.redis.set(Keys("other").lease, b"scheduler")
     backend.redis.delete(backend.keys.group)
-    async with serving(backend) as served:
+    async with serving(backend, has_group=False) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from albireo.cli.doctor.examine import examine
 from albireo.logs import connect
+from albireo.models import TINY
 from albireo.password import MAX_BYTES, read_password, with_password
 from albireo.redis_server import find_server
 from albireo.stack import StackSettings, free_port
@@ -24,7 +25,6 @@ from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "albireo" / "models" / "tiny"
 PASSWORD = "a/b:c@d e?#%20 ü"
 
 

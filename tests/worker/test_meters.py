@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from albireo.keys import Keys
 from albireo.logs import connect
+from albireo.models import TINY
 from albireo.telemetry import OFF, Telemetry, catalogue
 from albireo.v1 import control_pb2 as control
 from tests.telemetry.kept import KeptTelemetry
@@ -18,7 +17,6 @@ from worker_svc.keeper import StepWatch
 from worker_svc.meters import GPU_TTL_MS, WorkerMeters
 from worker_svc.simulated import SimulatedRunner
 
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 KEYS = Keys("tiny")
 KV_MEMORY = 4 << 20
 

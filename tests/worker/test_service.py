@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
+from albireo.models import TINY
 from worker_svc.cost_model import CostModel
 from worker_svc.model.parallel import TPGroup
 from worker_svc.output_stage import OutputStage
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
 from worker_svc.simulated import SimulatedRunner
-
-TINY = Path(__file__).resolve().parents[2] / "albireo" / "models" / "tiny"
 
 
 def test_a_port_past_the_last_is_told_with_its_setting() -> None:

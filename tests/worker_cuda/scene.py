@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 
 from albireo.memory import KvMemory
+from albireo.models import TINY
 from albireo.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from worker_svc.model.parallel import TPGroup
 from worker_svc.runner import DeviceOutput, ModelRunner
@@ -17,7 +17,6 @@ from worker_svc.stage import StageQueue
 from worker_svc.staging import StepBatch
 from worker_svc.step import HostOutput
 
-TINY = Path(__file__).parents[2] / "albireo" / "models" / "tiny"
 VOCABULARY = 384
 SLOTS = 20  # a multiple of nothing that rows are rounded up to
 GREEDY = SamplingParams(max_tokens=512, seed=0, temperature=0.0, ignore_eos=True)
