@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import sys
 import threading
 import time
@@ -20,11 +19,13 @@ from pydantic_settings import SettingsConfigDict
 from redis import Redis
 from redis.exceptions import RedisError
 
+from albireo.checkpoint_files import CheckpointError, check_directory
 from albireo.child import Command
 from albireo.keys import Keys
 from albireo.logs import connect
 from albireo.memory import KvMemory
 from albireo.models import TINY
+from albireo.ports import bind_once, free_port
 from albireo.redis_server import LocalRedis
 from albireo.settings import ServiceSettings, synchronous_field
 from albireo.supervisor import Supervisor, Unit
@@ -196,11 +197,10 @@ class Stack:
 
     def _check_model(self) -> None:
         """What is no checkpoint is told at once; what is in one, the services judge."""
-        model = self.settings.model
-        if (model / "config.json").exists():
-            return
-        found = "no config.json in it" if model.is_dir() else "a file" if model.exists() else "not there"
-        raise StackError(f"--model {model}: {found}; give the directory of a checkpoint on this machine")
+        try:
+            check_directory(self.settings.model)
+        except CheckpointError as error:
+            raise StackError(f"--model {error}") from None
 
     def _log_directory(self) -> Path:
         logs = self.settings.data_dir / "logs"
@@ -215,7 +215,7 @@ class Stack:
         """Another server there would be taken for our gateway, and answer our health checks."""
         host, _, port = self.target.rpartition(":")
         try:
-            _bound(host, int(port))
+            bind_once(host, int(port))
         except OSError as error:
             raise StackError(
                 f"cannot listen on {self.target}: {error.strerror}; choose another --port"
@@ -289,17 +289,3 @@ def _health_of(stub: health_pb2_grpc.HealthStub) -> int | None:
     except grpc.RpcError:
         return None
     return status
-
-
-def free_port(host: str) -> int:
-    """A port that was free a moment ago."""
-    return _bound(host, 0)
-
-
-def _bound(host: str, port: int) -> int:
-    """The port that a socket could be bound to, and was for a moment. Raises OSError."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its last connections may linger
-        probe.bind((host, port))
-        taken: int = probe.getsockname()[1]
-        return taken

@@ -26,7 +26,8 @@ from rich.table import Table
 from albireo.bench_overhead.measure import Load, Measured, measure_at
 from albireo.bench_serve.report import machine
 from albireo.models import TINY
-from albireo.stack import Stack, StackError, StackSettings, free_port
+from albireo.ports import free_port
+from albireo.stack import Stack, StackError, StackSettings
 from bench.otlp_receiver import OtlpReceiver
 
 SERVICES = ("GATEWAY", "SCHEDULER", "WORKER")

@@ -81,8 +81,7 @@ class Gateway:
         # Connections of its own: many submissions at once must not keep it from the log.
         self._log_redis = _client(settings.redis_address, connections=2)
         keys = Keys(settings.model_name, settings.group)
-        defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-        validator = Validator(settings.model_name, checkpoint, defaults)
+        validator = _validator(settings, checkpoint)
         self._heartbeat = Heartbeat(self._log_redis, keys)
         submitter = Submitter(
             self._redis,
@@ -107,12 +106,7 @@ class Gateway:
             submitter,
             self.follower,
             Vocabulary(checkpoint.tokenizer),
-            # At a thousand requests a second, text is not what anybody would read them in.
-            Observer(
-                told,
-                settings.model_name,
-                log_level=logging.INFO if settings.log_format == "json" else logging.DEBUG,
-            ),
+            _observer(settings, told),
             places,
             self._work,
             hits,
@@ -193,6 +187,18 @@ class Gateway:
     def _set_health(self, *, serving: bool) -> None:
         for name in ("", INFERENCE, CONTROL):
             self._health.set(name, serving=serving)
+
+
+def _validator(settings: GatewaySettings, checkpoint: Checkpoint) -> Validator:
+    """Raises CheckpointError for a generation_config.json that cannot be read."""
+    defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
+    return Validator(settings.model_name, checkpoint, defaults)
+
+
+def _observer(settings: GatewaySettings, told: Telemetry) -> Observer:
+    # At a thousand requests a second, text is not what anybody would read them in.
+    level = logging.INFO if settings.log_format == "json" else logging.DEBUG
+    return Observer(told, settings.model_name, log_level=level)
 
 
 def _bounds(settings: GatewaySettings) -> CallBounds:

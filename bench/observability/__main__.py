@@ -27,7 +27,8 @@ from rich.console import Console
 from albireo.bench_serve.report import machine
 from albireo.client import Client
 from albireo.models import TINY
-from albireo.stack import Stack, StackError, StackSettings, free_port
+from albireo.ports import free_port
+from albireo.stack import Stack, StackError, StackSettings
 from albireo.telemetry.catalogue import WORKER_STEPS
 from bench.observability import load, picture
 from bench.observability.prometheus import Prometheus

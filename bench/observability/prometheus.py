@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import yaml
 
+from albireo.ports import free_port
 from albireo.process import end
-from albireo.stack import free_port
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 20.0

@@ -13,8 +13,8 @@ from albireo.cli.doctor.limits import SPARE_FILES, check_files, check_shared_mem
 from albireo.cli.doctor.ports import check_port, check_ports, ports_of
 from albireo.memory import available_memory
 from albireo.memory import cgroup_memory as cgroup
+from albireo.ports import free_port
 from albireo.process import HealthServer
-from albireo.stack import free_port
 from gateway.settings import GatewaySettings
 
 LISTEN = """

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from albireo.stack import free_port
+from albireo.ports import free_port
 from albireo.telemetry.catalogue import METRICS, Kind, Tier
 from bench.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for

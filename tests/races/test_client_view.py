@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from albireo.models import TINY
 from albireo.plan import Finish, GroupShape, Plan, public_name
+from albireo.ports import free_port
 from albireo.redis_server import LocalRedis
-from albireo.stack import free_port
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.checkpoint import Checkpoint

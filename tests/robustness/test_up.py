@@ -91,7 +91,7 @@ def test_what_is_no_checkpoint_is_told_at_once(tmp_path: Path, model: str) -> No
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     told = failure(started(tmp_path, "--model", model))
-    assert told.startswith(f"albireo: --model {model}: ")
+    assert told.startswith(f"albireo: --model {model}")
     assert "directory" in told
 
 

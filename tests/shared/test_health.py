@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from albireo.cli import app
 from albireo.health import problem
+from albireo.ports import free_port
 from albireo.process import LIVE, MAX_WATCHERS, HealthServer
-from albireo.stack import free_port
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from albireo.cli.doctor.examine import examine
 from albireo.logs import connect
 from albireo.models import TINY
 from albireo.password import MAX_BYTES, read_password, with_password
+from albireo.ports import free_port
 from albireo.redis_server import find_server
-from albireo.stack import StackSettings, free_port
+from albireo.stack import StackSettings
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings

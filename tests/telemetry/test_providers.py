@@ -11,8 +11,8 @@ import urllib.request
 import pytest
 
 from albireo import telemetry
+from albireo.ports import free_port
 from albireo.settings import ServiceSettings
-from albireo.stack import free_port
 from albireo.telemetry import OFF
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STEP_TASK, STEPS
 from albireo.telemetry.providers import ATTRIBUTE_LENGTH, SHUTDOWN_SECONDS, Exported

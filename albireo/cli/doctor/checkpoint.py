@@ -38,7 +38,7 @@ def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig |
         found.append(
             warning(
                 "model end",
-                "no eos_token_id in config.json or generation_config.json",
+                "no end token in config.json, generation_config.json or the tokenizer's files",
                 "name one: requests end by their length only",
             )
         )

@@ -12,6 +12,7 @@ import grpc
 
 from albireo.cli.doctor.finding import Finding, failure, note, ok
 from albireo.health import status
+from albireo.ports import bind_once
 from albireo.settings import ServiceSettings
 
 HEALTH_SECONDS = 2.0
@@ -43,10 +44,8 @@ def check_ports(wanted: Iterable[tuple[str, str, int]]) -> list[Finding]:
 def check_port(variable: str, host: str, port: int) -> Finding:
     check, place = f"port {port}", f"{host}:{port} ({variable})"
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            return ok(check, f"{place} is free")
+        bind_once(host, port)
+        return ok(check, f"{place} is free")
     except socket.gaierror as error:
         return failure(check, f"{place}: {error}", "the host must be an address of this machine")
     except OSError as error:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from albireo.cli.doctor.finding import Finding, failure, ok
-from albireo.stack import free_port
+from albireo.ports import free_port
 
 SECONDS = 60.0
 """For both to start, import torch, and finish."""
