@@ -12,6 +12,9 @@ import grpc
 
 from gateway.refusal import Context, Refusal, exhausted
 
+STREAM_SECONDS = 300.0
+"""Most that a call may go on sending requests."""
+
 
 class Arrivals:
     """Reads what clients send. How many calls wait for it, and how long, is bounded.
@@ -53,10 +56,12 @@ class Arrivals:
             ) from None
 
     async def requests(self, context: Context) -> AsyncIterator[bytes]:
-        """All messages of a call that may have several; one that is late is the end of them."""
+        """All messages of a call that may have several; one that is late is the end of them, and so is
+        STREAM_SECONDS after its begin."""
+        ends_at = asyncio.get_running_loop().time() + STREAM_SECONDS
         while True:
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(min(self._seconds, ends_at - asyncio.get_running_loop().time())):
                     message = await context.read()
             except TimeoutError:
                 self._hits["message_seconds"] += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health
 
 from gateway.arrivals import Arrivals
 from gateway.places import Places
@@ -18,6 +19,10 @@ from gateway.wire import check_fields
 from gateway.work import SMALL_BYTES, WorkThreads
 from gateway.writing import Writer
 
+HEALTH = f"/{health.SERVICE_NAME}/"
+MAX_HEALTH_CALLS = 256
+MAX_REFLECTION_CALLS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class CallBounds:
@@ -25,7 +30,7 @@ class CallBounds:
 
     arriving: int  # their requests have not come whole
     arriving_seconds: float
-    answering: int  # all others
+    answering: int  # all others, but for those of health and reflection
     write_seconds: float  # a message waits for its client
 
 
@@ -41,6 +46,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """``hits`` counts, by bound, the calls that it ended."""
         self._arrivals = Arrivals(bounds.arriving, bounds.arriving_seconds, hits)
         self._places = Places(bounds.answering, "calls", "calls", hits)
+        # Apart, so that no other calls can keep a probe out, and these keep no other calls out.
+        self._health = Places(MAX_HEALTH_CALLS, "health_calls", "calls for health", hits)
+        self._asking = Places(MAX_REFLECTION_CALLS, "reflection_calls", "calls for reflection", hits)
         self._writer = Writer(bounds.write_seconds, hits)
         self._work = work
 
@@ -55,22 +63,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(requests: object, context: Context) -> None:
             try:
-                await self._serve(handler, context)
+                await self._serve(handler, handler_call_details.method, context)
             except Refusal as refusal:
                 with suppress(grpc.aio.InternalError):  # the transport has ended the call already
                     await refuse(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    async def _serve(self, handler: Any, context: Context) -> None:
-        if handler.request_streaming:
-            with self._places.one():
+    async def _serve(self, handler: Any, method: str, context: Context) -> None:
+        if handler.request_streaming:  # of reflection alone
+            with self._asking.one():
                 await self._stream(
                     handler, handler.stream_stream(self._decoded(handler, context), context), context
                 )
             return
         data = await self._arrivals.request(context)
-        with self._places.one():
+        with (self._health if method.startswith(HEALTH) else self._places).one():
             request = await self._decode(handler.request_deserializer, data)
             if handler.response_streaming:
                 await self._stream(handler, handler.unary_stream(request, context), context)

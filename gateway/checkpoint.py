@@ -18,6 +18,11 @@ from gateway.token_bytes import longest_token_bytes
 
 logger = logging.getLogger(__name__)
 
+MAX_IDS = 131_072
+"""Most ids that a text is turned into, or is made of, whatever the model's context."""
+FIRST_CHARACTERS = 16_384
+"""A shorter text is tokenized at once."""
+
 
 class Checkpoint:
     """Tokenizer and chat template of a directory in Hugging Face layout. Its methods are thread-safe."""
@@ -49,28 +54,48 @@ class Checkpoint:
     def chats(self) -> bool:
         return self._template.exists
 
-    def encode(self, text: str, *, special: bool = True, field: str = "text") -> list[int]:
+    def encode(
+        self, text: str, *, most: int = MAX_IDS, special: bool = True, field: str = "text"
+    ) -> list[int]:
         """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly).
 
-        Raises Refusal that names ``field`` for a text that has no tokens, or one that the model lacks.
+        Raises Refusal that names ``field`` for a text that has no tokens, or one that the model lacks, and
+        for one whose beginning alone has far more than ``most`` tokens: time and memory follow ``most``, not
+        the length of the text.
         """
+        length = FIRST_CHARACTERS + most
+        while length < len(text):
+            tokens = len(self._encode(text[:length], special=False, field=field))
+            # The cut may have split a token, and what is merged before it; by far less than this.
+            if tokens > most + most // 8 + 256:
+                raise invalid(field, f"its first {length} characters have {tokens} tokens; at most {most}")
+            length *= 2
+        ids = self._encode(text, special=special, field=field)
+        if max(ids, default=0) >= self.vocab_size:
+            raise self._beyond(next(token for token in ids if token >= self.vocab_size), field)
+        return ids
+
+    def _encode(self, text: str, *, special: bool, field: str) -> list[int]:
         try:
             # The batch calls, unlike `encode` and `decode`, let go of the interpreter lock.
             ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
         except Exception as error:  # such as an unknown word without an unknown token; nothing more precise
             raise invalid(field, f"the tokenizer refuses it: {one_line(error)}") from error
-        if max(ids, default=0) >= self.vocab_size:
-            raise self._beyond(next(token for token in ids if token >= self.vocab_size), field)
         return ids
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
         [text] = self.tokenizer.decode_batch([ids], skip_special_tokens=skip_special_tokens)
         return str(self._clean(text) if self._clean else text)
 
-    def encode_chat(self, messages: Sequence[api.ChatMessage], field: str) -> list[int]:
-        """Ids of a conversation and the beginning of the answer. Raises Refusal that names ``field``."""
+    def encode_chat(
+        self, messages: Sequence[api.ChatMessage], field: str, *, most: int = MAX_IDS
+    ) -> list[int]:
+        """Ids of a conversation and the beginning of the answer; ``most`` as in ``encode``.
+
+        Raises Refusal that names ``field``.
+        """
         # Templates write their own special tokens.
-        return self.encode(self._template.render(messages, field), special=False, field=field)
+        return self.encode(self._template.render(messages, field), most=most, special=False, field=field)
 
     def _beyond(self, token: int, field: str) -> Refusal:
         name = cut(self.tokenizer.id_to_token(token) or "")

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from gateway.refusal import exhausted
 
 BOUNDS = (
-    *("max_arriving", "message_seconds", "calls", "max_streams"),
-    *("work", "submission_seconds", "ending_seconds", "write_seconds"),
+    *("max_arriving", "message_seconds", "calls", "health_calls", "reflection_calls", "max_streams"),
+    *("work", "work_seconds", "submission_seconds", "ending_seconds", "write_seconds"),
 )
 """Names of the bounds of calls, as metrics and refusals have them."""
 

@@ -14,12 +14,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from albireo.bounds import IDENTIFIER, MAX_PRIORITY
 from albireo.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
-from gateway.checkpoint import Checkpoint
+from gateway.checkpoint import MAX_IDS, Checkpoint
 from gateway.refusal import Refusal, cut, invalid, unsupported
 from gateway.sampling import SamplingValidator, branches_of, stops_of
 
 MAX_CHAT_MESSAGES = 4_096
-MAX_DETOKENIZE_IDS = 131_072
 MAX_ANSWER_BYTES = (1 << 20) - 1
 """Of an answer with ids or text: messages stay below 1 MiB."""
 
@@ -98,8 +97,8 @@ class Validator:
 
     def detokenize(self, request: api.DetokenizeRequest) -> api.DetokenizeResponse:
         """Raises Refusal."""
-        if len(request.ids) > MAX_DETOKENIZE_IDS:
-            raise invalid("ids", f"{len(request.ids)}; at most {MAX_DETOKENIZE_IDS}")
+        if len(request.ids) > MAX_IDS:
+            raise invalid("ids", f"{len(request.ids)}; at most {MAX_IDS}")
         _refuse_unknown(request, "")
         self.check_model(request.model)
         self._sampling.check_ids("ids", request.ids)
@@ -138,9 +137,9 @@ class Validator:
         if kind is None:
             raise invalid("input", "one of text, token_ids, chat is needed")
         if kind == "text":
-            prompt = self._checkpoint.encode(request.text) if request.text else []
+            prompt = self._checkpoint.encode(request.text, most=max_model_len) if request.text else []
         elif kind == "chat":
-            prompt = self._checkpoint.encode_chat(request.chat.messages, "chat")
+            prompt = self._checkpoint.encode_chat(request.chat.messages, "chat", most=max_model_len)
         else:
             self._sampling.check_ids("token_ids.ids", request.token_ids.ids)
             prompt = list(request.token_ids.ids)

@@ -18,6 +18,8 @@ SMALL_BYTES = 2_048
 MEDIUM_BYTES = 65_536
 MEDIUM_WAITING, LARGE_WAITING = 4 << 20, 16 << 20
 """Bytes of requests that wait for each thread at most."""
+WAIT_SECONDS = 10.0
+"""Most that one of them waits."""
 
 
 class WorkThreads:
@@ -60,7 +62,11 @@ class _WorkThread:
             raise exhausted(f"requests of {self._waiting} bytes wait to be tokenized")
         self._waiting += size
         try:
-            await self._free.acquire()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            self._hits["work_seconds"] += 1
+            raise exhausted(f"not tokenized within {WAIT_SECONDS:g} s (work_seconds)") from None
         finally:
             self._waiting -= size
         loop = asyncio.get_running_loop()

@@ -61,9 +61,10 @@ ATTRIBUTES = {
     "status": "how a request ended, as a gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, "
     "`RESOURCE_EXHAUSTED`, ...; what the last event tells counts (a deadline, a cancellation by "
     "`Cancel`, a lost epoch), although the call itself then ends with `OK`",
-    "bound": "`max_arriving`, `message_seconds`: the request did not come whole; `calls`, `max_streams`: too "
-    "many at once; `work`: too much waits to be tokenized; `submission_seconds`, `ending_seconds`: no turn "
-    "to write to Redis; `write_seconds`: the client did not read",
+    "bound": "`max_arriving`, `message_seconds`: the request did not come whole; `calls`, "
+    "`health_calls`, `reflection_calls`, `max_streams`: too many at once; `work`, `work_seconds`: too much "
+    "waits to be tokenized; `submission_seconds`, `ending_seconds`: no turn to write to Redis; "
+    "`write_seconds`: the client did not read",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
     "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "

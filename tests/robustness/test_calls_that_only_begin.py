@@ -13,6 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from albireo.v1 import inference_pb2 as api
 from bench.hostile.http2 import Connection, message
+from gateway.calls import MAX_REFLECTION_CALLS
+from gateway.service import MORE_CALLS
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -97,6 +99,22 @@ async def test_a_request_that_is_not_whole_in_time_ends(backend: Backend) -> Non
         statuses = [(await connection.over(stream)).status for stream in (begun, half, unended)]
         await connection.close()
     assert statuses == [number(grpc.StatusCode.DEADLINE_EXCEEDED)] * 3
+
+
+async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backend: Backend) -> None:
+    """As many as all calls that a gateway answers at once: reflection alone is busy then."""
+    async with serving(backend, max_streams=1) as served:
+        await eventually(lambda: served.gateway.follower.group is not None)
+        connection = await Connection.open("127.0.0.1", served.gateway.port)
+        begun = [connection.begin(REFLECTION) for _ in range(1 + MORE_CALLS)]
+        await eventually(lambda: len(ended(connection, begun)) == len(begun) - MAX_REFLECTION_CALLS, 60)
+        assert set(ended(connection, begun)) == {number(grpc.StatusCode.RESOURCE_EXHAUSTED)}
+        health = health_pb2_grpc.HealthStub(served.channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=20)).status
+        call = served.inference.Generate(request(request_id="r"), timeout=20)
+        assert (await call.read()).HasField("accepted")
+        call.cancel()
+        await connection.close()
 
 
 async def test_a_reflection_stream_that_asks_nothing_ends(backend: Backend) -> None:
