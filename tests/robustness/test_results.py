@@ -80,7 +80,7 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
         assert (await again.read()).HasField("accepted")
 
 
-async def test_a_gateway_that_is_told_to_stop_leaves_no_sign_of_life(backend: Backend) -> None:
+async def test_a_gateway_that_is_told_to_stop_leaves_no_heartbeat(backend: Backend) -> None:
     async with serving(backend):
         assert len(list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*"))) == 1
     assert list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*")) == []

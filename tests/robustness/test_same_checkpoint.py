@@ -64,9 +64,8 @@ async def status_of(served: Served) -> int:
 @pytest.mark.parametrize("announced", [OTHER, ""])
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_group_of_another_checkpoint_is_not_served(
-    redis_url: str, announced: str, caplog: pytest.LogCaptureFixture
+    backend: Backend, announced: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = Backend(redis_url)
     backend.announce_group(fingerprint=announced)
     with caplog.at_level(logging.ERROR):
         async with serving(backend) as served:
@@ -85,12 +84,10 @@ async def test_a_group_of_another_checkpoint_is_not_served(
             call = served.inference.Generate(request(request_id="again"))
             assert (await call.read()).HasField("accepted")
             call.cancel()
-    backend.redis.close()
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_streams_that_such_a_group_took_before_it_was_seen_end(redis_url: str) -> None:
-    backend = Backend(redis_url)
+async def test_streams_that_such_a_group_took_before_it_was_seen_end(backend: Backend) -> None:
     async with serving(backend) as served:
         call = served.inference.Generate(request())
         assert (await call.read()).HasField("accepted")
@@ -101,7 +98,6 @@ async def test_streams_that_such_a_group_took_before_it_was_seen_end(redis_url: 
             pass
         assert last.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
         assert not last.error.retryable
-    backend.redis.close()
 
 
 @dataclass(frozen=True)
