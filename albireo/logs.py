@@ -153,7 +153,7 @@ class Lease:
         self._epoch = 0  # the last that was opened, when we last looked
 
     def acquire(self) -> bool:
-        """Takes the key if nobody else holds it."""
+        """Takes the key where it is free, or is ours already."""
         return bool(self._client.eval(TAKE, 1, self._keys[0], self._value, str(self._ttl_ms)))
 
     def renew(self) -> None:

@@ -26,7 +26,7 @@ def _meminfo() -> int | None:
 def cgroup_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What the container's limit leaves, of either version of cgroups; None without a limit.
 
-    Files that the kernel keeps in memory and nobody uses count as free, such as weights that were read.
+    Cached files that no process uses, such as weights that were read, count as free.
     """
     for folder, limit_name, used_name, file_name in (
         (root, "memory.max", "memory.current", "inactive_file"),

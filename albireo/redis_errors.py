@@ -92,9 +92,9 @@ def moved(error: RedisError) -> bool:
 def describe(error: RedisError) -> str:
     """One line for people: the kind, what Redis said, and what to do where that is known."""
     code, text = code_of(error), " ".join(_answer(error).split())
-    told = text[text.index(code) :] if code in text else f"{code} {text}"
+    answer = text[text.index(code) :] if code in text else f"{code} {text}"
     advice = _ADVICE.get(code)
-    return f"Redis: {told}; {advice}" if advice else f"Redis: {told}"
+    return f"Redis: {answer}; {advice}" if advice else f"Redis: {answer}"
 
 
 def _answer(error: RedisError) -> str:

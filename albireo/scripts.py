@@ -19,7 +19,7 @@ SUBMIT: Final = """
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch', 'gateway', 'cancellation')
--- Who follows a request that has not ended is gone: nobody will ever ask for its answer, so the id is free.
+-- Who follows a request that has not ended is gone: its answer can reach no client, so the id is free.
 local orphan = seen[3] and redis.call('EXISTS', ARGV[8] .. seen[3]) == 0
 if seen[1] and not orphan then
   if seen[1] ~= ARGV[1] then return {'conflict', epoch} end
@@ -87,7 +87,7 @@ redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
 return 1
 """
 )
-"""Cancels what may have been accepted though nobody was told so; its id is free again."""
+"""Cancels a submission whose answer was lost: it may have been accepted. Its id is free again."""
 
 DEPART: Final = (
     _WITHIN_ANY_LIMIT
@@ -144,14 +144,14 @@ redis.call('DEL', KEYS[1])  -- a write that takes no memory: the next one goes t
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return holder and 2 or 1
 """
-"""Takes an expiring key, or keeps it alive: 0 where another holds it, 1 where nobody did, 2 where we did."""
+"""Takes an expiring key, or keeps it alive: 0 where another holds it, 1 where it was free, 2 where ours."""
 
 RENEW: Final = """
 -- KEYS key epoch   ARGV value ttl_ms least_epoch
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return -1 end
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '0')
--- It has run out and nobody took it. But where epochs are counted anew, the logs that we know are gone.
+-- It has run out and is free. But where epochs are counted anew, the logs that we know are gone.
 if not holder and epoch < tonumber(ARGV[3]) then return -1 end
 redis.call('DEL', KEYS[1])  -- as above
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

@@ -196,7 +196,7 @@ class Stack:
         self._supervisor.watch(stop, self._check_redis)
 
     def _check_model(self) -> None:
-        """What is no checkpoint is told at once; what is in one, the services judge."""
+        """Refuses what is no checkpoint before anything starts; its content is for the services to check."""
         try:
             check_directory(self.settings.model)
         except CheckpointError as error:

@@ -19,8 +19,8 @@ STREAM_SECONDS = 300.0
 class Arrivals:
     """Reads what clients send. How many calls wait for it, and how long, is bounded.
 
-    Where all places are taken, the call that has waited longest makes room for the next: a client that
-    means its call sends headers and request together, so it is hardly ever that one.
+    Where all places are taken, a new call ends the one that has waited longest: ordinary clients send
+    headers and request together, so it is hardly ever one of theirs.
     """
 
     def __init__(self, most: int, seconds: float, hits: Counter[str]) -> None:

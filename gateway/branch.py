@@ -155,11 +155,11 @@ class Branch:
     def _text(self, ids: list[int]) -> str:
         """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
         last = ids and not self._ids  # of all that came
-        told = ids[:-1] if last and self._ends_silently() else ids
+        visible = ids[:-1] if last and self._ends_silently() else ids
         if not self._request.stops:
-            return self._detokenizer.push(told)
+            return self._detokenizer.push(visible)
         parts = []
-        for index, token in enumerate(told):
+        for index, token in enumerate(visible):
             counts = self._counts(index + 1)
             if token in self._vocabulary.special:
                 name = self._vocabulary.text(token)

@@ -1,4 +1,6 @@
-"""Models that others serve by way of the same Redis: told where a gateway's own name has nothing behind."""
+"""Names of other models that are served through the same Redis, where a gateway's own has no scheduler.
+
+They go into its log and its answers: its ``--model-name`` may be wrong."""
 
 from __future__ import annotations
 
@@ -40,14 +42,14 @@ class OtherModels:
             except RedisError:
                 return before
             if self._names and self._names != before:
-                logger.warning("%r has no scheduler%s", self._model, self._told())
+                logger.warning("%r has no scheduler%s", self._model, self._hint())
         return self._names
 
     async def hint(self) -> str:
-        """For the end of a message that nothing is there; empty where nobody else is, either."""
-        return self._told() if await self.names() else ""
+        """For the end of a message that nothing is there; empty where there are no others either."""
+        return self._hint() if await self.names() else ""
 
-    def _told(self) -> str:
+    def _hint(self) -> str:
         names = ", ".join(map(repr, self._names))
         return f"; in the same Redis there is {names}: is the gateway's --model-name right?"
 

@@ -53,9 +53,9 @@ logger = logging.getLogger(__name__)
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
-"""Calls beside the streams, such as those for health and load, that are served at once."""
+"""Calls besides the streams, such as those for health and load, that are served at once."""
 LAST_WORD_SECONDS = 2.0
-"""What a client that reads gets to be told in that the gateway stops; then gRPC cuts its call."""
+"""Within these seconds a client that reads gets the status of its call at a stop; then gRPC cuts it."""
 MAX_HEALTH_WATCHERS = 64
 MAX_IDLE_MS = 900_000
 """A connection without a call is closed after this; clients open another by themselves."""

@@ -1,4 +1,4 @@
-"""How many fields a message has, told from its bytes: parsing it could cost a hundred times its size.
+"""How many fields a message has, counted in its bytes: parsing it could cost a hundred times its size.
 
 Four megabytes of empty messages are two million objects. The walk over the encoding
 (https://protobuf.dev/programming-guides/encoding/) ends as soon as there are too many.

@@ -1,8 +1,8 @@
 """What comes in through the inbox, checked again: anything that can write into Redis can write into it.
 
-A gateway refuses what clients may not ask for and tells them why. Here no more is told than that it was
-refused: what matters is that no entry ends the scheduler, and that no id or number reaches the ranks which
-their tensors cannot take.
+A gateway refuses what clients may not ask for, with the reason. Here the reason goes to the log alone: what
+matters is that no entry ends the scheduler, and that the ranks get no id or number that their tensors cannot
+hold.
 """
 
 from __future__ import annotations

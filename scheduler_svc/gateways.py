@@ -18,7 +18,7 @@ LOOK_SECONDS = 2.0
 
 
 class Gateways:
-    """Ends the requests of gateways that are gone: nobody reads their answers, and their slots are needed."""
+    """Ends the requests of gateways that are gone: no client gets their answers, and slots are needed."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client

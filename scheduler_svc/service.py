@@ -170,7 +170,7 @@ class SchedulerService:
             self._submitted.append(entry)
 
     def _refuse(self, core: SchedulerCore, submission: Submission | None, error: ValueError) -> None:
-        """``submission``: what its gateway is told of; None where nobody waits for it."""
+        """``submission``: the one that ends for its gateway; None where no gateway can wait for it."""
         if submission is None:
             logger.warning("an entry of the inbox is passed over: %s", error)
             return
