@@ -20,6 +20,7 @@ from pydantic_settings import SettingsConfigDict
 from redis import Redis
 from redis.exceptions import RedisError
 
+from albireo.checkpoint_files import CheckpointError, check_directory
 from albireo.child import Command
 from albireo.keys import Keys
 from albireo.logs import connect
@@ -196,11 +197,10 @@ class Stack:
 
     def _check_model(self) -> None:
         """What is no checkpoint is told at once; what is in one, the services judge."""
-        model = self.settings.model
-        if (model / "config.json").exists():
-            return
-        found = "no config.json in it" if model.is_dir() else "a file" if model.exists() else "not there"
-        raise StackError(f"--model {model}: {found}; give the directory of a checkpoint on this machine")
+        try:
+            check_directory(self.settings.model)
+        except (CheckpointError, OSError) as error:
+            raise StackError(f"--model {error}") from None
 
     def _log_directory(self) -> Path:
         logs = self.settings.data_dir / "logs"
