@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 from redis.exceptions import RedisError
@@ -18,6 +19,8 @@ from albireo.process import end
 
 # The kernel's limit on the path of a Unix socket, with the closing NUL.
 _SOCKET_PATH_LIMIT = 107
+START_SECONDS = 15.0
+"""Most seconds until a server answers, its file loaded."""
 
 
 class RedisServerError(RuntimeError):
@@ -48,7 +51,8 @@ class LocalRedis:
         socket = directory.resolve() / "redis.sock"
         if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
             raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
-        self.url = f"unix://{socket}"
+        self.socket = socket
+        self.url = f"unix://{quote(os.fsencode(socket))}"
         self.log = directory / "redis.log"
         server = find_server()
         try:
@@ -84,7 +88,7 @@ class LocalRedis:
             self._process = subprocess.Popen(
                 [server, *arguments], stdout=log, stderr=log, start_new_session=True
             )
-        self._wait_ready(began, seconds=15)
+        self._wait_ready(began, seconds=START_SECONDS)
 
     def _end_orphan(self) -> None:
         """A server whose stack was killed: it must not write to the same file as ours."""
@@ -102,9 +106,14 @@ class LocalRedis:
                 return
             except RedisError:  # not listening yet, or still loading its file
                 time.sleep(0.02)
+        late = self._process.poll() is None
         self.stop()
+        if late:
+            raise RedisServerError(
+                f"redis-server did not answer on {self.socket} within {seconds:g} s (log: {self.log})"
+            )
         told = self.log.read_bytes()[began:].decode(errors="replace").split("\n")
-        last = next((line for line in reversed(told) if line.strip()), "it did not answer")
+        last = next((line for line in reversed(told) if line.strip()), "it ended without a word")
         raise RedisServerError(f"redis-server did not start: {last.strip()} (log: {self.log})")
 
     @property

@@ -199,7 +199,7 @@ class Stack:
         """Refuses what is no checkpoint before anything starts; its content is for the services to check."""
         try:
             check_directory(self.settings.model)
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             raise StackError(f"--model {error}") from None
 
     def _log_directory(self) -> Path:

@@ -47,6 +47,8 @@ def _take(defaults: api.SamplingOptions, name: str, value: object) -> None:
             setattr(defaults, name, in_range(name, value))
         except Refusal as refusal:
             raise ValueError(refusal.message.removeprefix("sampling.")) from refusal
+        except OverflowError as error:  # JSON bounds no number, a float does
+            raise ValueError(f"{name}: {error}") from error
     elif isinstance(value, int) and 0 <= value < 2**31 and (value or name == "top_k"):
         setattr(defaults, COUNTS[name], value)
     else:

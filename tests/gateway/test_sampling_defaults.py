@@ -75,6 +75,8 @@ def test_the_context_bounds_what_the_file_wants(tmp_path: Path) -> None:
         {"repetition_penalty": True},
         {"max_new_tokens": 0},
         {"typical_p": [1]},
+        {"temperature": 10**400},
+        {"top_k": 10**400},
     ],
 )
 def test_what_no_client_could_ask_for_is_ignored_with_a_warning(

@@ -54,3 +54,25 @@ def test_a_server_left_by_a_killed_stack_is_ended(tmp_path: Path) -> None:
     assert not orphan.alive or orphan._process.wait(timeout=5) == 0
     assert server.alive
     server.stop()
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b=c", "a%20b", "ä b"])
+def test_a_directory_may_have_characters_that_mean_something_in_a_url(tmp_path: Path, name: str) -> None:
+    server = LocalRedis(tmp_path / name)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            assert client.ping()
+    finally:
+        server.stop()
+
+
+def test_a_server_that_does_not_answer_in_time_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "redis-server"
+    silent.write_text("#!/bin/sh\necho Ready to accept connections\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr("albireo.redis_server.find_server", lambda: str(silent))
+    monkeypatch.setattr("albireo.redis_server.START_SECONDS", 0.3)
+    with pytest.raises(RedisServerError, match=r"did not answer on .*/data/redis\.sock within 0\.3 s"):
+        LocalRedis(tmp_path / "data")

@@ -84,20 +84,24 @@ def _yarn(scaling: Fields, theta: float, factor: float, original: int) -> RopeCo
     if not scaling.given("factor"):  # null stands for the ratio of the positions, absent is a mistake
         raise scaling.wrong("factor", "missing")
     default = _magnitude(factor)
-    if "mscale" in scaling and "mscale_all_dim" in scaling:
-        default = _magnitude(factor, scaling.number("mscale")) / _magnitude(
-            factor, scaling.number("mscale_all_dim")
-        )
+    scales = [_number_or_zero(scaling, name, 0.0) for name in ("mscale", "mscale_all_dim")]
+    if all(scales):
+        default = _magnitude(factor, scales[0]) / _magnitude(factor, scales[1])
     return RopeConfig(
         "yarn",
         theta,
         factor=factor,
         original_max_positions=original,
         attention_factor=scaling.number("attention_factor", default),
-        beta_fast=scaling.number("beta_fast", 32.0),
-        beta_slow=scaling.number("beta_slow", 1.0),
-        truncate=scaling.flag("truncate", True),
+        beta_fast=_number_or_zero(scaling, "beta_fast", 32.0),
+        beta_slow=_number_or_zero(scaling, "beta_slow", 1.0),
+        truncate=scaling.flag("truncate", not scaling.given("truncate")),  # null is false
     )
+
+
+def _number_or_zero(scaling: Fields, name: str, default: float) -> float:
+    """Zero counts as absent, as in transformers."""
+    return default if scaling.raw(name) == 0 else scaling.number(name) if name in scaling else default
 
 
 def _magnitude(factor: float, scale: float = 1.0) -> float:
