@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def chats(self) -> bool:
-        return self._template.exists
+        return self._template.usable
 
     def encode(self, text: str, *, special: bool = True, field: str = "text") -> list[int]:
         """Ids of plain text; ``special`` adds what the tokenizer puts around it (a BOS, mostly).

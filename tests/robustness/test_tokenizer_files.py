@@ -90,10 +90,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         "no tokenizer.json.*save_pretrained",
     ),
     "an old file": ({"tokenizer__json": {"version": "3"}}, r"tokenizer\.json"),
-    "a template": (
-        {"tokenizer_config__json": None, "chat_template__jinja": "{% for %}"},
-        "chat template: TemplateSyntaxError",
-    ),
+    "options that are a list": ({"tokenizer_config__json": []}, r"tokenizer_config\.json: not a JSON object"),
     "code": (
         {
             "tokenizer_config__json": {
