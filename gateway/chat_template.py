@@ -8,7 +8,6 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError
 
-from albireo.checkpoint_files import CheckpointError
 from albireo.v1 import inference_pb2 as api
 from gateway.pretrained import one_line
 from gateway.refusal import cut, invalid, unsupported
@@ -23,25 +22,35 @@ class ChatTemplate:
     """The default template of a tokenizer, if it has one. Thread-safe."""
 
     def __init__(self, pretrained: Any) -> None:
-        """``pretrained``: a tokenizer of transformers. Raises CheckpointError for a template that is none."""
+        """``pretrained``: a tokenizer of transformers."""
         self._pretrained = pretrained
         template = pretrained.chat_template
         # Of several named ones, transformers takes this where a conversation has no tools.
         self.exists = "default" in template if isinstance(template, dict) else template is not None
+        self._fault = ""
         if self.exists:
             try:
                 self._render([{"role": "user", "content": ""}])
             except TemplateSyntaxError as error:
-                raise CheckpointError(
-                    f"{pretrained.name_or_path}: chat template: {one_line(error)}"
-                ) from error
+                self._fault = one_line(error, MAX_REASON)
+                logger.warning(
+                    "%s: chats are refused, the chat template has an error: %s",
+                    pretrained.name_or_path,
+                    self._fault,
+                )
             except Exception as error:  # noqa: BLE001  (it may refuse this one; that it compiles is what counts)
                 logger.debug("the chat template refuses an empty message: %s", one_line(error))
+
+    @property
+    def usable(self) -> bool:
+        return self.exists and not self._fault
 
     def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
         """The conversation and the beginning of the answer. Raises Refusal that names ``field``."""
         if not self.exists:
             raise unsupported(field, "this checkpoint has no chat template")
+        if self._fault:
+            raise invalid(f"{field}.messages", f"the checkpoint's chat template has an error: {self._fault}")
         if not messages:
             raise invalid(f"{field}.messages", "empty")
         try:

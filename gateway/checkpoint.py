@@ -11,6 +11,7 @@ from tokenizers.models import BPE
 
 from albireo.checkpoint_files import CONFIG, CheckpointError, check_directory, read_json
 from albireo.v1 import inference_pb2 as api
+from albireo.vocabulary import default_vocab_size
 from gateway.chat_template import ChatTemplate
 from gateway.pretrained import load_tokenizer, one_line
 from gateway.refusal import Refusal, cut, invalid
@@ -52,7 +53,7 @@ class Checkpoint:
 
     @property
     def chats(self) -> bool:
-        return self._template.exists
+        return self._template.usable
 
     def encode(
         self, text: str, *, most: int = MAX_IDS, special: bool = True, field: str = "text"
@@ -105,7 +106,8 @@ class Checkpoint:
 
 
 def _vocab_size(path: Path) -> int:
-    size = read_json(path).get("vocab_size")
+    config = read_json(path)
+    size = config.get("vocab_size", default_vocab_size(config))
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise CheckpointError(f"{path}: vocab_size is {size!r}; must be a positive whole number")
     return size

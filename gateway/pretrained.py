@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from albireo.checkpoint_files import CONFIG, TOKENIZER, CheckpointError
+from albireo.checkpoint_files import (
+    CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    CheckpointError,
+    read_optional_json,
+)
 
 NO_FILE = (
     "{0}: no tokenizer.json (nor vocab.json with merges.txt): load the checkpoint with transformers where "
@@ -39,6 +45,7 @@ def without_torch() -> Iterator[None]:
 def load_tokenizer(directory: Path) -> Any:
     """The fast tokenizer (``TokenizersBackend``) of a directory. Raises CheckpointError, in one line."""
     names = {path.name for path in directory.iterdir()}
+    read_optional_json(directory / TOKENIZER_CONFIG)  # transformers does not say which file it cannot read
     if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
         raise CheckpointError(NO_FILE.format(directory))
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -65,6 +65,10 @@ def run(settings: WorkerSettings) -> None:
         sys.exit(f"worker-{rank}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:
         sys.exit(f"worker-{rank}: {error}")
+    except torch.OutOfMemoryError as error:
+        sys.exit(
+            f"worker-{rank}: the device has no memory left, lower --kv-memory: {str(error).splitlines()[0]}"
+        )
     except RuntimeError as error:
         if not stop.is_set():
             raise

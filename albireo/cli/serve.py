@@ -40,6 +40,7 @@ def serve(
     The exit status is 1 where a request failed.
     """
     lengths = _lengths("--prompt-length", prompt_length), _lengths("--output-length", output_length)
+    _check_writable(json_to)
     from albireo.bench_serve.gpus import summarize_gpus
     from albireo.bench_serve.load import make_requests
     from albireo.bench_serve.report import summarize
@@ -68,6 +69,16 @@ def serve(
     if summary["errors"]:
         most, count = max(summary["errors"].items(), key=lambda error: error[1])
         fail(f"{sum(summary['errors'].values())} of {num_requests} requests failed; {count}: {most}")
+
+
+def _check_writable(json_to: str) -> None:
+    """Before the run, whose figures would be lost; what is in the file stays for now. Raises BadParameter."""
+    if json_to in ("", "-"):
+        return
+    try:
+        Path(json_to).open("ab").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{json_to}: {error.strerror}", param_hint="--json") from None
 
 
 def _lengths(option: str, text: str) -> Draw:

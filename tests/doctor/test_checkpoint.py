@@ -151,7 +151,7 @@ def test_added_tokens_that_the_model_lacks_are_a_warning(copy: Path) -> None:
 
 def test_a_chat_template_is_parsed_and_missed(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text("{% for %}")
-    assert levels(check_tokenizer(copy)) == ["failure"]
+    assert levels(check_tokenizer(copy)) == ["warning"]
     (copy / "chat_template.jinja").unlink()
     edit(copy / "tokenizer_config.json", chat_template=None)
     assert levels(check_tokenizer(copy)) == ["warning"]

@@ -82,6 +82,22 @@ def test_any_error_in_a_template_is_a_refusal_of_the_messages(name: str, tmp_pat
     assert len(refusal.message) < 400
 
 
+def test_a_template_with_a_syntax_error_is_told_once_and_texts_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Checkpoint(checkpoint(tmp_path, tokenizer_config__json=None, chat_template__jinja="{% for %}"))
+    ids = AutoTokenizer.from_pretrained(tmp_path)("hello")["input_ids"]
+    for _ in range(2):
+        refusal = refusal_of(made, chat("hi"))
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.message.startswith("chat.messages: the checkpoint's chat template has an error: ")
+        assert "TemplateSyntaxError" in refusal.message
+    assert made.encode("hello") == ids
+    assert not made.chats
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"{tmp_path}: chats are refused")
+
+
 def refusal_of(made: Checkpoint, messages: list[api.ChatMessage]) -> Refusal:
     """Fails for any other outcome, without a traceback: pytest parses the source of each of its frames, and a
     template that calls itself makes a thousand; Python 3.11 then may end pytest with a SystemError."""

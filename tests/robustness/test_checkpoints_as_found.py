@@ -89,6 +89,7 @@ AS_FOUND: dict[str, tuple[str, Change]] = {
         tensors(lambda found: {name.removeprefix("model."): t for name, t in found.items()}),
     ),
     "saved without the head": ("llama32-tied", fields(architectures=["LlamaModel"])),
+    "a class by an old name": ("llama2", fields(architectures=["LLaMAForCausalLM"])),
     "buffers": (
         "llama2",
         tensors(lambda found: found | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}),

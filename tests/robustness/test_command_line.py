@@ -165,3 +165,11 @@ def test_bench_serve_fails_where_requests_failed_and_says_how_many_and_why(outpu
         assert json.loads(done.stdout)["errors"] == {why: 3}
     else:
         assert why in done.stdout.decode()
+
+
+def test_bench_serve_checks_first_that_its_file_can_be_written(gateway: FakeGateway) -> None:
+    done = run("bench", "serve", "--json", "/nonexistent/x.json", target=gateway.target, COLUMNS="160")
+    assert done.returncode == 2
+    told = done.stderr.decode()
+    assert "--json: /nonexistent/x.json: No such file or directory" in told
+    assert "Traceback" not in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,29 @@ def test_a_gpu_keeps_what_its_share_leaves() -> None:
     assert sizing.blocks(KvMemory(), 80 << 30, 1.0, kept) == USEFUL
     with pytest.raises(CheckpointError, match=r"^0 bytes"):
         sizing.blocks(KvMemory(), kept, 1.0, 2 * kept)
+
+
+FULL = """
+import torch
+from pathlib import Path
+from worker_svc import main
+from worker_svc.settings import WorkerSettings
+
+def full(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\\nSee the manual")
+
+main._runner = full
+main.run(WorkerSettings(model=Path({model!r}), device="sim", redis_url="redis://127.0.0.1:1"))
+"""
+
+
+def test_a_device_without_memory_left_ends_a_rank_with_one_line() -> None:
+    """What torch raises where weights or a step do not fit a GPU; in a process, as a rank takes signals."""
+    command = [sys.executable, "-c", FULL.format(model=str(TINY))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "worker-0: the device has no memory left, lower --kv-memory: "
+        "CUDA out of memory. Tried to allocate 2 GiB."
+    )

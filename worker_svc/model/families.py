@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from albireo.vocabulary import DEFAULTS
 from worker_svc.model.fields import Fields
 
 
@@ -41,7 +42,7 @@ FAMILIES = {
     "llama": Family(
         "LlamaForCausalLM",
         intermediate_size=11008,
-        vocab_size=32000,
+        vocab_size=DEFAULTS["llama"],
         max_positions=2048,
         num_kv_heads=None,
         head_dim=None,
@@ -52,7 +53,7 @@ FAMILIES = {
     "mistral": Family(
         "MistralForCausalLM",
         intermediate_size=14336,
-        vocab_size=32000,
+        vocab_size=DEFAULTS["mistral"],
         max_positions=131072,
         num_kv_heads=8,
         head_dim=None,
@@ -62,7 +63,7 @@ FAMILIES = {
     "qwen2": Family(
         "Qwen2ForCausalLM",
         intermediate_size=22016,
-        vocab_size=151936,
+        vocab_size=DEFAULTS["qwen2"],
         max_positions=32768,
         num_kv_heads=32,
         head_dim=None,
@@ -72,7 +73,7 @@ FAMILIES = {
     "qwen3": Family(
         "Qwen3ForCausalLM",
         intermediate_size=22016,
-        vocab_size=151936,
+        vocab_size=DEFAULTS["qwen3"],
         max_positions=32768,
         num_kv_heads=32,
         head_dim=128,
@@ -83,9 +84,10 @@ FAMILIES = {
 }
 """By ``model_type``."""
 
-# A checkpoint saved without its head names the base model; tied, it is whole all the same.
+# A checkpoint saved without its head names the base model; tied, it is whole all the same. In lower case:
+# early conversions of Llama name LLaMAForCausalLM.
 _BY_ARCHITECTURE = {
-    name: family
+    name.lower(): family
     for family in FAMILIES.values()
     for name in (family.architecture, family.architecture.replace("ForCausalLM", "Model"))
 }
@@ -99,7 +101,7 @@ def family_of(config: Fields) -> Family:
     """
     kind = config.text("model_type", "")
     architectures = config.items("architectures")
-    named = _BY_ARCHITECTURE.get(str(architectures[0])) if architectures else FAMILIES.get(kind)
+    named = _BY_ARCHITECTURE.get(str(architectures[0]).lower()) if architectures else FAMILIES.get(kind)
     if named is None:
         field, found = (
             ("architectures", architectures[0]) if architectures else ("model_type", kind or "none")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import TemplateError
-
 from albireo.checkpoint_files import CheckpointError
 from albireo.cli.doctor.finding import Finding, failure, ok, size, warning
 from gateway.checkpoint import Checkpoint
@@ -76,14 +74,12 @@ def check_tokenizer(directory: Path) -> list[Finding]:
         checkpoint = Checkpoint(directory)
     except KeyError as error:
         return [failure("tokenizer", f"{directory}: field {error} is missing", "correct config.json")]
-    except TemplateError as error:
-        return [failure("tokenizer", f"{directory}: chat template: {error}", "correct the chat template")]
     except (OSError, ValueError) as error:
         return [
             failure("tokenizer", f"{directory}: {error}", "gateways need tokenizer.json beside config.json")
         ]
     known = checkpoint.tokenizer.get_vocab_size()
-    found = f"{known} tokens, {'with' if checkpoint.chats else 'without'} a chat template"
+    found = f"{known} tokens, {'with' if checkpoint.chats else 'without'} a usable chat template"
     if known > checkpoint.vocab_size:
         found += f", but the model has {checkpoint.vocab_size}"
         if checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > checkpoint.vocab_size:
@@ -94,7 +90,7 @@ def check_tokenizer(directory: Path) -> list[Finding]:
             warning(
                 "tokenizer",
                 found,
-                "`generate --raw` only: for conversations add chat_template.jinja to the directory",
+                "`generate --raw` only: for conversations add a chat_template.jinja without errors",
             )
         ]
     return [ok("tokenizer", found)]
