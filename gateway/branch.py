@@ -125,7 +125,7 @@ class Branch:
 
         Take again as long as there is something ``pending``.
         """
-        count = tokens_that_fit(self._logprobs)
+        count = tokens_that_fit(self._logprobs, self._vocabulary.longest_text)
         ids, self._ids = self._ids[:count], self._ids[count:]
         logprobs, self._logprobs = self._logprobs[:count], self._logprobs[count:]
         final = None if self._ids else self._final

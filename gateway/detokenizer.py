@@ -52,6 +52,9 @@ class Vocabulary:
         self.drops_space = self.falls_back and tokenizer.decoder.decode(["<0x20>"]) == ""
         self._anchor = None if self._bytes else self._some_text()
         self._pieces: dict[int, Piece] = {}
+        names = tokenizer.get_vocab(with_added_tokens=True)
+        self.longest_text = max((len(name.encode()) for name in names), default=1)
+        """Bytes of the longest text of a token, at most."""
 
     def piece(self, token: int) -> Piece:
         """What an id adds to a text; None where it is in no vocabulary. Special ids have text here too."""

@@ -60,6 +60,20 @@ async def test_a_whole_context_that_waits_comes_in_small_messages(
     assert last_event.finished.usage.completion_tokens == CONTEXT
 
 
+async def test_tokens_with_very_long_texts_come_in_small_messages() -> None:
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    tokenizer.add_tokens(["ab" * 1000])
+    long = tokenizer.get_vocab()["ab" * 1000]
+    valid = ValidRequest("r", (5,), SamplingParams(max_tokens=CONTEXT, seed=0), (), 0, 1, "default")
+    stream = TokenStream(valid, Vocabulary(tokenizer), lambda name: None)
+    [branch] = stream.branches.values()
+    for position in range(2000):
+        branch.push(long, None, Finish.LENGTH if position == 1999 else Finish.NONE)
+    events = [event async for event in stream.events()]
+    assert max(event.ByteSize() for event in events) < MIB
+    assert "".join(event.tokens.text for event in events) == tokenizer.decode([long] * 2000)
+
+
 async def test_a_stop_string_in_a_later_message_ends_there() -> None:
     stream = stream_of("~stop~")
     [branch] = stream.branches.values()
