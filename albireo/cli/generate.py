@@ -63,6 +63,9 @@ def generate(
     stop_token_ids: Annotated[
         list[int] | None, _sampling("End with this token; more than once.", **UINT32)
     ] = None,
+    include_stop: Annotated[
+        bool, _sampling("Show the stop string, or the text of the stop token, as well.")
+    ] = False,
     ignore_eos: Annotated[bool, _sampling("Go on past the model's end tokens.")] = False,
     n: Annotated[int | None, _sampling("So many answers, each shown when it has ended.", **UINT32)] = None,
     logprobs: Annotated[
@@ -102,6 +105,7 @@ def generate(
             "seed": seed,
             "stop": stop,
             "stop_token_ids": stop_token_ids,
+            "include_stop": include_stop or None,
             "ignore_eos": ignore_eos or None,
             "n": n,
             "logprobs": logprobs,
