@@ -67,6 +67,12 @@ class Left:
         neighbours = Neighbours.find(group.rank, group.size, timeout_seconds=20 if self.dies else 0.5)
         assert neighbours is not None
         neighbours.meet()
+        found = self._found(group, neighbours)
+        group.barrier()  # a rank that has seen it must not be gone itself before the others look
+        neighbours.close()
+        return found
+
+    def _found(self, group: TPGroup, neighbours: Neighbours) -> tuple[str, float]:
         began = time.monotonic()
         if group.rank == group.size - 1:
             if self.dies:
