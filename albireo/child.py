@@ -84,21 +84,29 @@ def reason_of(children: Sequence[Child]) -> str:
     """Why processes that live and die together ended, in a line: from the one that knows.
 
     A process that was killed says nothing, and what its peers say then is only that it is gone. After that
-    goes what a process says in a line of its own, then the last line of its log, that of a traceback.
+    goes what a process says in a line of its own; then that one aborted, which a library does where a peer
+    has ended first; then the last line of a log, that of a traceback.
     """
     ended = [child for child in children if child.process.poll() is not None]
-    for child in ended:
-        name = child.killed_by()
-        if name:
-            advice = ": the machine may be out of memory (see `dmesg`)" if name == "SIGKILL" else ""
-            return f"{child.name} was ended by {name}{advice}{_log(child)}"
-    for child in ended:
+    killed = [child for child in ended if child.killed_by()]
+    for child in killed:
+        if child.killed_by() != "SIGABRT" and not child.said():
+            return _killed(child)
+    for child in children:  # also one that has said it and is about to end
         said = child.said()
         if said:
             return f"{child.name}: {said}{_log(child)}"
+    if killed:
+        return _killed(killed[0])
     child = ended[0]
     last = child.lines()[-1:] or [f"it ended with exit status {child.process.returncode}"]
     return f"{child.name}: {last[0].strip()}{_log(child)}"
+
+
+def _killed(child: Child) -> str:
+    name = child.killed_by()
+    advice = ": the machine may be out of memory (see `dmesg`)" if name == "SIGKILL" else ""
+    return f"{child.name} was ended by {name}{advice}{_log(child)}"
 
 
 def _log(child: Child) -> str:

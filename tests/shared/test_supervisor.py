@@ -74,3 +74,33 @@ def test_before_it_serves_nothing_is_restarted(tmp_path: Path) -> None:
     wait_for(unit.failed, 10, "did not fail")
     with pytest.raises(GaveUp, match="failed to start"):
         Supervisor([unit]).check(restart=False)
+
+
+SAYS = "import sys; sys.exit('worker-{}: no such checkpoint')"
+ABORTS = "import os; os.abort()"
+SAYS_AND_ABORTS = "import os; os.write(2, b'worker-1: no such checkpoint\\n'); os.abort()"
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (SAYS.format(0), ABORTS, "worker-0: no such checkpoint"),
+        (ABORTS, SAYS_AND_ABORTS, "worker-1: no such checkpoint"),
+        (SAYS.format(0), KILLED, "worker-1 was ended by SIGKILL"),
+        (ABORTS, ABORTS, "worker-0 was ended by SIGABRT"),
+    ],
+)
+def test_the_reason_is_that_of_the_rank_that_knows_it(
+    first: str, second: str, reason: str, tmp_path: Path
+) -> None:
+    """A library aborts a process whose peer has ended; what the peer said is the reason."""
+    commands = [
+        Command(f"worker-{rank}", (sys.executable, "-c", code), {})
+        for rank, code in enumerate((first, second))
+    ]
+    unit = Unit("worker", commands, tmp_path)
+    unit.start()
+    wait_for(lambda: all(child.process.poll() is not None for child in unit.children), 10, "still there")
+    with pytest.raises(GaveUp, match=f"failed to start: {reason}"):
+        Supervisor([unit]).check(restart=False)
