@@ -14,6 +14,13 @@ from typing import Final
 _WITHIN_ANY_LIMIT: Final = "redis.call('PERSIST', KEYS[1])\n"
 """KEYS[1] must be a key that does not expire, or whose time the script sets anew."""
 
+_CANCEL_NAMED: Final = """
+-- KEYS inbox lease ...   ARGV cancellation
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+return 1
+"""
+
 SUBMIT: Final = """
 -- KEYS request inbox waiting epoch lease group serving gateway
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
@@ -66,15 +73,7 @@ return 1
 )
 """Cancels a request unless it is known to be over: 1, or 0 where there is none, -1 without a scheduler."""
 
-DROP: Final = (
-    _WITHIN_ANY_LIMIT
-    + """
--- KEYS inbox lease   ARGV cancellation
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-return 1
-"""
-)
+DROP: Final = _WITHIN_ANY_LIMIT + _CANCEL_NAMED
 """Cancels what a gateway accepted itself; without a scheduler there is nothing to cancel."""
 
 WITHDRAW: Final = (
@@ -82,10 +81,8 @@ WITHDRAW: Final = (
     + """
 -- KEYS inbox lease request   ARGV cancellation
 if redis.call('HGET', KEYS[3], 'cancellation') == ARGV[1] then redis.call('DEL', KEYS[3]) end
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-return 1
 """
+    + _CANCEL_NAMED
 )
 """Cancels a submission whose answer was lost: it may have been accepted. Its id is free again."""
 

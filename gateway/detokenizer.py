@@ -12,6 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from albireo.checkpoint_files import CheckpointError
 from gateway.pretrained import state_of
+from gateway.token_bytes import longest_name_bytes
 
 Piece = bytes | str | None
 """What an id adds to a text that has begun: bytes of characters, characters, or nothing."""
@@ -52,8 +53,7 @@ class Vocabulary:
         self.drops_space = self.falls_back and tokenizer.decoder.decode(["<0x20>"]) == ""
         self._anchor = None if self._bytes else self._some_text()
         self._pieces: dict[int, Piece] = {}
-        names = tokenizer.get_vocab(with_added_tokens=True)
-        self.longest_text = max((len(name.encode()) for name in names), default=1)
+        self.longest_text = longest_name_bytes(tokenizer)
         """Bytes of the longest text of a token, at most."""
 
     def piece(self, token: int) -> Piece:

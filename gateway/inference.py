@@ -68,8 +68,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._vocabulary = vocabulary
         self._observer = observer
         self._places = places
-        self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", hits)
-        self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", hits)
+        slow = "Redis is slow"
+        self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", slow, hits)
+        self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", slow, hits)
         self._work = work
         self._other_models = other_models
         self._max_deadline = max_deadline

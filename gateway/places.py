@@ -43,10 +43,12 @@ class Places:
 class Turns:
     """At most so many at once; the others wait in order, each a bounded time."""
 
-    def __init__(self, most: int, seconds: float, bound: str, hits: Counter[str]) -> None:
+    def __init__(self, most: int, seconds: float, bound: str, late: str, hits: Counter[str]) -> None:
+        """``bound``: its name in ``hits``, which counts refusals; ``late``: why no turn comes in time."""
         self._turns = asyncio.Semaphore(most)
         self._seconds = seconds
         self._bound = bound
+        self._late = late
         self._hits = hits
 
     async def take(self) -> None:
@@ -56,7 +58,7 @@ class Turns:
                 await self._turns.acquire()
         except TimeoutError:
             self._hits[self._bound] += 1
-            raise exhausted(f"no turn within {self._seconds:g} s: Redis is slow ({self._bound})") from None
+            raise exhausted(f"no turn within {self._seconds:g} s: {self._late} ({self._bound})") from None
 
     def release(self) -> None:
         self._turns.release()

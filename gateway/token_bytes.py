@@ -32,8 +32,12 @@ def longest_token_bytes(tokenizer: Tokenizer) -> int | None:
     added = tokenizer.get_added_tokens_decoder().values()
     if any(token.lstrip or token.rstrip for token in added):
         return None
-    pieces = max((len(piece.encode()) for piece in tokenizer.get_vocab(with_added_tokens=True)), default=0)
-    return shrink * max(pieces, LONGEST_CHARACTER)
+    return shrink * max(longest_name_bytes(tokenizer), LONGEST_CHARACTER)
+
+
+def longest_name_bytes(tokenizer: Tokenizer) -> int:
+    """UTF-8 bytes of the longest token as the vocabulary writes it: its text has as many at most."""
+    return max((len(name.encode()) for name in tokenizer.get_vocab(with_added_tokens=True)), default=1)
 
 
 def _shrink(normalizer: dict[str, Any] | None) -> int | None:

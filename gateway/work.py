@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from gateway.places import Turns
 from gateway.refusal import exhausted
 
 Result = TypeVar("Result")
@@ -51,7 +52,7 @@ class _WorkThread:
 
     def __init__(self, name: str, most_waiting: int, hits: Counter[str]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._free = asyncio.Lock()
+        self._turns = Turns(1, WAIT_SECONDS, "work_seconds", "long requests wait to be tokenized", hits)
         self._most_waiting = most_waiting
         self._waiting = 0  # bytes
         self._hits = hits
@@ -62,11 +63,7 @@ class _WorkThread:
             raise exhausted(f"requests of {self._waiting} bytes wait to be tokenized")
         self._waiting += size
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._free.acquire()
-        except TimeoutError:
-            self._hits["work_seconds"] += 1
-            raise exhausted(f"not tokenized within {WAIT_SECONDS:g} s (work_seconds)") from None
+            await self._turns.take()
         finally:
             self._waiting -= size
         loop = asyncio.get_running_loop()
@@ -76,7 +73,7 @@ class _WorkThread:
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(self._free.release)
+            loop.call_soon_threadsafe(self._turns.release)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
