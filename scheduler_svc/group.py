@@ -13,9 +13,9 @@ from albireo.v1 import log_pb2 as log
 
 logger = logging.getLogger(__name__)
 
-MISSES = 2
-"""How many looks in a row must find no group: where Redis stood still all leases ran out, and the scheduler
-may have taken its own again a moment before the group does."""
+MISSES = 4
+"""How many looks in a row, four a second, must find no group: where Redis stood still all leases ran out, and
+the scheduler may have taken its own again up to a second before a group on a busy machine does."""
 
 
 class GroupWatch:
