@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from albireo.logs import EntryId, last_id
 from albireo.models import TINY
 from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
@@ -30,17 +31,23 @@ class Running:
         return self.control.GetLoad(control_pb2.GetLoadRequest(), timeout=5)
 
     def wait_idle(self, seconds: float = 20) -> control_pb2.Load:
-        """The load once nothing runs or waits and the ledger has been checked since."""
+        """The load once nothing runs or waits and the ledger has been checked since.
+
+        The load is published a few times a second: one from before the last result says nothing of what has
+        run since.
+        """
         load = control_pb2.Load()
 
         def idle() -> bool:
             nonlocal load
+            newest = EntryId.parse(last_id(redis, self.stack._keys.results))
             load = self.load()
             return not (load.waiting or load.running or load.steps_in_flight) and (
-                load.integrity_checked_step == load.step
+                load.integrity_checked_step == load.step and (load.epoch, load.step) >= newest
             )
 
-        wait_for(idle, seconds, "the stack did not become idle")
+        with self.stack._redis() as redis:
+            wait_for(idle, seconds, "the stack did not become idle")
         return load
 
 
