@@ -1,0 +1,1 @@
+"""All measurements: ``albireo bench serve``, ``overhead`` and ``sampling``, and ``python -m bench.NAME``."""

@@ -20,11 +20,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.report import machine
-from albireo.memory import KvMemory
+from albireo.runtime.memory import KvMemory
+from bench.serve.report import machine
 from bench.static_batch import run
-from worker_svc.model.parallel import TPGroup, compute_threads
-from worker_svc.runner import ModelRunner
+from worker_svc.collectives.tp_group import TPGroup, compute_threads
+from worker_svc.runner.model_runner import ModelRunner
 
 PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
 

@@ -18,8 +18,8 @@ import typer
 from rich.console import Console
 
 from albireo.client import Client
+from albireo.local.stack import Stack, StackSettings
 from albireo.models import TINY
-from albireo.stack import Stack, StackSettings
 
 STREAMS = 64
 

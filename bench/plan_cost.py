@@ -24,8 +24,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.report import machine
-from albireo.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, blocks_for
+from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, blocks_for
+from bench.serve.report import machine
 from scheduler_svc.core import Limits, SchedulerCore
 
 PROMPT_TOKENS = (64, 448)

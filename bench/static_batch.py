@@ -6,8 +6,8 @@ import random
 import time
 from collections.abc import Iterator
 
-from albireo.plan import BLOCK_SIZE, Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
-from worker_svc.runner import ModelRunner
+from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
+from worker_svc.runner.model_runner import ModelRunner
 
 
 def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int = 1024) -> Iterator[Plan]:

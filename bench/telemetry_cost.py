@@ -23,12 +23,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_overhead.measure import Load, Measured, measure_at
-from albireo.bench_serve.report import machine
+from albireo.local.ports import free_port
+from albireo.local.stack import Stack, StackError, StackSettings
 from albireo.models import TINY
-from albireo.ports import free_port
-from albireo.stack import Stack, StackError, StackSettings
 from bench.otlp_receiver import OtlpReceiver
+from bench.overhead.measure import Load, Measured, measure_at
+from bench.serve.report import machine
 
 SERVICES = ("GATEWAY", "SCHEDULER", "WORKER")
 MEASURES: dict[str, Callable[[Measured, Load], float]] = {

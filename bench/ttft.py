@@ -18,10 +18,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.load import make_requests, run_load
-from albireo.bench_serve.report import machine, summarize
-from albireo.stack import Stack, StackSettings
-from worker_svc.cost_model import CostModel
+from albireo.local.stack import Stack, StackSettings
+from bench.serve.load import make_requests, run_load
+from bench.serve.report import machine, summarize
+from worker_svc.runner.cost_model import CostModel
 
 SLOTS, PROMPT, OUTPUTS = 64, 64, 64
 

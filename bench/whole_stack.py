@@ -23,13 +23,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.load import make_requests, run_load
-from albireo.bench_serve.report import machine, summarize
-from albireo.memory import KvMemory
-from albireo.stack import Stack, StackSettings
+from albireo.local.stack import Stack, StackSettings
+from albireo.runtime.memory import KvMemory
+from bench.serve.load import make_requests, run_load
+from bench.serve.report import machine, summarize
 from bench.static_batch import run
-from worker_svc.model.parallel import TPGroup, compute_threads
-from worker_svc.runner import ModelRunner
+from worker_svc.collectives.tp_group import TPGroup, compute_threads
+from worker_svc.runner.model_runner import ModelRunner
 
 MODES = {"synchronous": True, "overlapped": False}
 

@@ -1,0 +1,1 @@
+"""The gateway tier: the public gRPC API in front of the logs."""

@@ -10,19 +10,19 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo import __version__
-from albireo.keys import Keys
-from albireo.redis_errors import describe
+from albireo.contract.keys import Keys
+from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.checkpoint import Checkpoint
-from gateway.follower import Follower
+from gateway.calls.limits import Places
+from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.inference import STOPS
-from gateway.other_models import OtherModels
-from gateway.places import Places
-from gateway.refusal import Context, Refusal, exhausted, refuse, unavailable
+from gateway.liveness.other_models import OtherModels
+from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
-from gateway.steps import StepFeed
-from gateway.validation import Validator
+from gateway.streams.follower import Follower
+from gateway.telemetry.step_feed import StepFeed
+from gateway.text.checkpoint import Checkpoint
 
 
 class ControlService(control_pb2_grpc.ControlServicer):

@@ -13,22 +13,22 @@ from typing import Any
 import grpc
 from redis.exceptions import RedisError
 
-from albireo.bounds import IDENTIFIER
-from albireo.plan import Finish, branch_seed
-from albireo.redis_errors import describe
+from albireo.contract.bounds import IDENTIFIER
+from albireo.contract.plan import Finish, branch_seed
+from albireo.store.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-from gateway.branch import Failure
-from gateway.detokenizer import Vocabulary
-from gateway.follower import Follower
-from gateway.observation import Observer
-from gateway.other_models import OtherModels
-from gateway.places import Places, Turns
-from gateway.refusal import Context, Refusal, refuse, unavailable, unsupported
-from gateway.stream import TokenStream
-from gateway.submission import Submitter, digest_of, name_of
-from gateway.validation import Validator, ValidRequest
-from gateway.work import WorkThreads
+from gateway.calls.limits import Places, Turns
+from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsupported
+from gateway.calls.work import WorkThreads
+from gateway.liveness.other_models import OtherModels
+from gateway.requests.submission import Submitter, digest_of, name_of
+from gateway.requests.validation import Validator, ValidRequest
+from gateway.streams.branch import Failure
+from gateway.streams.follower import Follower
+from gateway.streams.stream import TokenStream
+from gateway.telemetry.observation import Observer
+from gateway.text.detokenizer import Vocabulary
 
 logger = logging.getLogger(__name__)
 

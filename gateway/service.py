@@ -19,34 +19,34 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo import telemetry
-from albireo.fingerprint import fingerprint
-from albireo.health_service import AsyncHealthServicer, Statuses
-from albireo.keys import Keys
-from albireo.process import LIVE, freeze_heap, give_memory_back
-from albireo.redis_errors import describe
+from albireo.checkpoint.fingerprint import fingerprint
+from albireo.contract.keys import Keys
+from albireo.runtime.health_service import AsyncHealthServicer, Statuses
+from albireo.runtime.process import LIVE, freeze_heap, give_memory_back
+from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import BOUND_HITS
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
-from gateway.calls import CallBounds, CallInterceptor
-from gateway.checkpoint import Checkpoint
+from gateway.calls.interceptor import CallBounds, CallInterceptor
+from gateway.calls.limits import BOUNDS, Places
+from gateway.calls.work import WorkThreads
+from gateway.calls.writing import track_parents
 from gateway.control import ControlService
-from gateway.detokenizer import Vocabulary
-from gateway.follower import Follower
-from gateway.heartbeat import Heartbeat
 from gateway.inference import InferenceService
-from gateway.observation import Observer
-from gateway.other_models import OtherModels
-from gateway.places import BOUNDS, Places
-from gateway.pretrained import without_torch
-from gateway.sampling_defaults import sampling_defaults
+from gateway.liveness.other_models import OtherModels
+from gateway.liveness.watch import Watch
+from gateway.requests.sampling_defaults import sampling_defaults
+from gateway.requests.submission import Submitter
+from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
-from gateway.steps import StepFeed
-from gateway.submission import Submitter
-from gateway.validation import Validator
-from gateway.watch import Watch
-from gateway.work import WorkThreads
-from gateway.writing import track_parents
+from gateway.store.heartbeat import Heartbeat
+from gateway.streams.follower import Follower
+from gateway.telemetry.observation import Observer
+from gateway.telemetry.step_feed import StepFeed
+from gateway.text.checkpoint import Checkpoint
+from gateway.text.detokenizer import Vocabulary
+from gateway.text.pretrained import without_torch
 
 logger = logging.getLogger(__name__)
 

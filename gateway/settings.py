@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.bounds import MAX_DEADLINE_SECONDS
-from albireo.settings import ServiceSettings, metrics_port_field
+from albireo.contract.bounds import MAX_DEADLINE_SECONDS
+from albireo.runtime.settings import ServiceSettings, metrics_port_field
 
 
 class GatewaySettings(ServiceSettings):

@@ -1,0 +1,1 @@
+"""The scheduler tier: plans batches for a worker group."""

@@ -8,9 +8,9 @@ import sys
 from redis.exceptions import RedisError
 
 from albireo import telemetry
-from albireo.logs import Fenced
-from albireo.process import HealthServer, stop_on_signals
-from albireo.redis_errors import describe
+from albireo.runtime.process import HealthServer, stop_on_signals
+from albireo.store.logs import Fenced
+from albireo.store.redis_errors import describe
 from albireo.telemetry.logs import setup_logging
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService

@@ -11,9 +11,11 @@ import threading
 import time
 from typing import cast
 
-from albireo import codec
-from albireo.keys import Keys
-from albireo.logs import (
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.contract.plan import GroupShape, Plan, StepResult, Submission, public_name
+from albireo.runtime.process import HealthServer, freeze_heap
+from albireo.store.logs import (
     EntryId,
     Fenced,
     Lease,
@@ -25,20 +27,18 @@ from albireo.logs import (
     read_streams,
     ride_out,
 )
-from albireo.plan import GroupShape, Plan, StepResult, Submission, public_name
-from albireo.process import HealthServer, freeze_heap
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.logs import about
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.border import BadEntry, inbox_entry
 from scheduler_svc.core import Limits, ProtocolError, SchedulerCore
-from scheduler_svc.gateways import Gateways
-from scheduler_svc.group import GroupWatch
-from scheduler_svc.load import Audit, load_message
-from scheduler_svc.meters import SchedulerMeters
-from scheduler_svc.queue_spans import QueueSpans
+from scheduler_svc.gateway_watch import Gateways
+from scheduler_svc.group_watch import GroupWatch
+from scheduler_svc.inbox_check import BadEntry, inbox_entry
 from scheduler_svc.settings import SchedulerSettings
+from scheduler_svc.telemetry.load import Audit, load_message
+from scheduler_svc.telemetry.meters import SchedulerMeters
+from scheduler_svc.telemetry.queue_spans import QueueSpans
 
 logger = logging.getLogger(__name__)
 

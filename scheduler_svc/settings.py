@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.settings import ServiceSettings, metrics_port_field, synchronous_field
+from albireo.runtime.settings import ServiceSettings, metrics_port_field, synchronous_field
 from scheduler_svc.core import Window
 
 MAX_LOOK_AHEAD = 8

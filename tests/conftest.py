@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from albireo.redis_server import LocalRedis
+from albireo.local.redis_server import LocalRedis
 
 
 @pytest.fixture(scope="session")

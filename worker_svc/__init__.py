@@ -1,0 +1,1 @@
+"""The worker tier: one rank of a tensor-parallel group that runs plans."""

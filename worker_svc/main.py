@@ -10,23 +10,23 @@ import torch
 from redis.exceptions import RedisError
 
 from albireo import telemetry
-from albireo.logs import Fenced
-from albireo.memory import KvMemory
-from albireo.plan import BLOCK_SIZE
-from albireo.process import HealthServer, stop_on_signals
-from albireo.redis_errors import describe
+from albireo.contract.plan import BLOCK_SIZE
+from albireo.runtime.memory import KvMemory
+from albireo.runtime.process import HealthServer, stop_on_signals
+from albireo.store.logs import Fenced
+from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF
 from albireo.telemetry.logs import setup_logging
-from worker_svc.agreement import agree_on_checkpoint
-from worker_svc.cost_model import CostModel
-from worker_svc.gpu import GpuReader
-from worker_svc.model.parallel import TPGroup, compute_threads
+from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.model.weight_files import weight_bytes
-from worker_svc.runner import ModelRunner
+from worker_svc.runner.agreement import agree_on_checkpoint
+from worker_svc.runner.cost_model import CostModel
+from worker_svc.runner.model_runner import ModelRunner
+from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
-from worker_svc.simulated import SimulatedRunner
-from worker_svc.step import Runner
+from worker_svc.stages.step import Runner
+from worker_svc.telemetry.gpu import GpuReader
 
 logger = logging.getLogger(__name__)
 

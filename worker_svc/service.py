@@ -15,20 +15,20 @@ import uuid
 
 import torch
 
-from albireo.keys import Keys
-from albireo.logs import Lease, connect, last_id
-from albireo.process import HealthServer, freeze_heap, switch_quickly
+from albireo.contract.keys import Keys
+from albireo.runtime.process import HealthServer, freeze_heap, switch_quickly
+from albireo.store.logs import Lease, connect, last_id
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
-from worker_svc.gpu import GpuReader
-from worker_svc.input_stage import InputStage
-from worker_svc.keeper import StepWatch, keep
-from worker_svc.meters import WorkerMeters
-from worker_svc.model.parallel import TPGroup
-from worker_svc.output_stage import OutputStage
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.settings import WorkerSettings
-from worker_svc.stage import StageQueue, start_stage
-from worker_svc.step import ComputedStep, HostOutput, Runner, StagedStep
+from worker_svc.stages.input_stage import InputStage
+from worker_svc.stages.output_stage import OutputStage
+from worker_svc.stages.queue import StageQueue, start_stage
+from worker_svc.stages.renewal import StepWatch, keep
+from worker_svc.stages.step import ComputedStep, HostOutput, Runner, StagedStep
+from worker_svc.telemetry.gpu import GpuReader
+from worker_svc.telemetry.meters import WorkerMeters
 
 logger = logging.getLogger(__name__)
 

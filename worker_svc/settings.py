@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.memory import KvMemory
-from albireo.settings import ServiceSettings, metrics_port_field, synchronous_field
+from albireo.runtime.memory import KvMemory
+from albireo.runtime.settings import ServiceSettings, metrics_port_field, synchronous_field
 
 
 class WorkerSettings(ServiceSettings):

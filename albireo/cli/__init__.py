@@ -9,7 +9,7 @@ import typer
 
 from albireo import __version__
 from albireo.cli.commands import group
-from albireo.parent import end_with_parent
+from albireo.local.parent import end_with_parent
 
 COMMANDS = {
     "up": (
@@ -47,7 +47,7 @@ COMMANDS = {
         "Shows groups, queue, KV blocks, tokens/s and T1 to T5 of a running stack, live; Ctrl-C ends it.",
     ),
     "doctor": (
-        "albireo.cli.doctor:doctor",
+        "albireo.tools.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
     "bench": ("albireo.cli.bench:app", "Measurements."),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from albireo.cli.terminal import TARGET, fail
-from albireo.health import SERVICE_HELP, TIMEOUT_SECONDS, problem
+from albireo.runtime.health import SERVICE_HELP, TIMEOUT_SECONDS, problem
 
 
 def health(

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from albireo.bench_overhead.measure import Load, Mode, measure
-from albireo.bench_overhead.report import chart, summarize, table
-from albireo.bench_serve.report import machine
 from albireo.cli.terminal import fail, needs_matplotlib
+from albireo.local.redis_server import RedisServerError
+from albireo.local.stack import StackError
+from albireo.local.supervisor import GaveUp
 from albireo.models import TINY
-from albireo.redis_server import RedisServerError
-from albireo.stack import StackError
-from albireo.supervisor import GaveUp
+from bench.overhead.measure import Load, Mode, measure
+from bench.overhead.report import chart, summarize, table
+from bench.serve.report import machine
 
 MODES = {
     "synchronous": Mode(synchronous=True, sampling="driver"),

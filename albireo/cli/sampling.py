@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.report import machine
+from bench.serve.report import machine
 
 if TYPE_CHECKING:
-    from worker_svc.bench_sampling import Measured
+    from bench.sampling import Measured
 
 COLORS = {"driver-only": "#4c72b0", "parallel": "#dd8452", "by sorting": "#c44e52", "one read": "#999999"}
 
@@ -35,7 +35,7 @@ def sampling(
     ] = None,
 ) -> None:
     """Samples made-up logits on this machine's CPU, driver-only and in parallel in turn."""
-    from worker_svc.bench_sampling import CONTROLS, DTYPES, Case, measure
+    from bench.sampling import CONTROLS, DTYPES, Case, measure
 
     if unknown := set(controls) - set(CONTROLS):
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(CONTROLS)}")

@@ -12,11 +12,11 @@ import typer
 from albireo.cli.terminal import TARGET, Model, Target, fail
 
 if TYPE_CHECKING:
-    from albireo.bench_serve.gpus import Sample
-    from albireo.bench_serve.lengths import Draw
-    from albireo.bench_serve.load import Record
     from albireo.v1 import control_pb2 as control
     from albireo.v1 import inference_pb2 as api
+    from bench.serve.gpus import Sample
+    from bench.serve.lengths import Draw
+    from bench.serve.load import Record
 
 
 def serve(
@@ -41,9 +41,9 @@ def serve(
     """
     lengths = _lengths("--prompt-length", prompt_length), _lengths("--output-length", output_length)
     _check_writable(json_to)
-    from albireo.bench_serve.gpus import summarize_gpus
-    from albireo.bench_serve.load import make_requests
-    from albireo.bench_serve.report import summarize
+    from bench.serve.gpus import summarize_gpus
+    from bench.serve.load import make_requests
+    from bench.serve.report import summarize
 
     info = _model(target, model_name)
     requests = make_requests(
@@ -82,7 +82,7 @@ def _check_writable(json_to: str) -> None:
 
 
 def _lengths(option: str, text: str) -> Draw:
-    from albireo.bench_serve.lengths import parse_lengths
+    from bench.serve.lengths import parse_lengths
 
     try:
         return parse_lengths(text)
@@ -115,8 +115,8 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from albireo.bench_serve.gpus import watched_gpus
-    from albireo.bench_serve.load import run_load
+    from bench.serve.gpus import watched_gpus
+    from bench.serve.load import run_load
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
@@ -137,7 +137,7 @@ def _run(
 def _tell(summary: dict[str, Any], json_to: str) -> None:
     from rich.console import Console
 
-    from albireo.bench_serve.report import table
+    from bench.serve.report import table
 
     text = json.dumps(summary, indent=2) + "\n"
     if json_to == "-":

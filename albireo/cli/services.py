@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from albireo.settings import command
+from albireo.runtime.settings import command
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
 from worker_svc.settings import WorkerSettings

@@ -10,7 +10,7 @@ import typer
 from albireo.cli.terminal import TARGET, Model, Target
 
 if TYPE_CHECKING:
-    from albireo.top.collector import View
+    from albireo.tools.top.collector import View
 
 PICTURE_COLUMNS = 110
 
@@ -36,9 +36,9 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from albireo.process import stop_on_signals
-    from albireo.top.collector import Collector
-    from albireo.top.screen import Screen
+    from albireo.runtime.process import stop_on_signals
+    from albireo.tools.top.collector import Collector
+    from albireo.tools.top.screen import Screen
 
     console, stop = Console(), stop_on_signals()
     once = once or not console.is_terminal
@@ -66,7 +66,7 @@ def drawn(view: View) -> str:
 
     from rich.console import Console
 
-    from albireo.top.screen import Screen
+    from albireo.tools.top.screen import Screen
 
     console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, force_terminal=True)
     console.print(Screen(view))

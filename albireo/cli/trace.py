@@ -30,7 +30,7 @@ def trace(
     records = _recorded(target, model_name, seconds)
     if not records:
         fail(f"no step ran in {seconds:g} s: is there any load?")
-    from albireo.trace import chrome_trace
+    from albireo.tools.trace.trace import chrome_trace
 
     found = chrome_trace(records)
     try:
@@ -39,7 +39,7 @@ def trace(
         fail(f"{output}: {error.strerror}")
     typer.echo(f"{len(records)} steps in {output}: open it in ui.perfetto.dev or chrome://tracing", err=True)
     if picture is not None:
-        from albireo.trace_picture import draw
+        from albireo.tools.trace.picture import draw
 
         draw(found, picture, first=records[len(records) // 2].step, steps=picture_steps)
 

@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.text import Text
 
-from albireo.plan import BLOCK_SIZE
-from albireo.process import stop_on_signals
-from albireo.redis_server import RedisServerError
-from albireo.settings import command
-from albireo.stack import Stack, StackError, StackSettings
-from albireo.supervisor import GaveUp
+from albireo.contract.plan import BLOCK_SIZE
+from albireo.local.redis_server import RedisServerError
+from albireo.local.stack import Stack, StackError, StackSettings
+from albireo.local.supervisor import GaveUp
+from albireo.runtime.process import stop_on_signals
+from albireo.runtime.settings import command
 from albireo.telemetry.logs import setup_logging
 
 DEMO_PROMPT = "Tell me a story about a fox."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from albireo.settings import ServiceSettings
+from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry.instruments import OFF, Telemetry
 
 __all__ = ["OFF", "Telemetry", "start"]

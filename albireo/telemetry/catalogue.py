@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from albireo.steps import BOUNDS as STEP_SECONDS
+from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS
 
 
 class Kind(Enum):
@@ -224,7 +224,7 @@ FAILOVERS = _add(
     "Epochs opened because a scheduler or a group took the place of another.", "reason",
 )  # fmt: skip
 
-# -- scheduler: steps, as albireo/steps.py defines their times ----------------------------------------------
+# -- scheduler: steps, with the times of albireo/telemetry/step_times.py ---------------------------------
 STEP_TASK = _add(
     "albireo.step.task", _HISTOGRAM, "s", _TIER,
     "What a task of a decoding step took in full, hidden or not.", "task", buckets=STEP_SECONDS,

@@ -23,11 +23,11 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, start_http_server
 
 from albireo import __version__
-from albireo.histogram import Histogram
-from albireo.process import switch_quickly
-from albireo.settings import ServiceSettings
+from albireo.runtime.process import switch_quickly
+from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry.catalogue import RESOURCE, Metric
 from albireo.telemetry.folded import Folded, FoldedPeriodicReader, FoldedPrometheusReader
+from albireo.telemetry.histogram import Histogram
 from albireo.telemetry.instruments import Telemetry
 
 logger = logging.getLogger(__name__)

@@ -26,11 +26,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.bench_serve.report import machine
+from albireo.local.stack import Stack, StackSettings
 from albireo.models import TINY
-from albireo.stack import Stack, StackSettings
 from albireo.v1 import control_pb2, control_pb2_grpc
 from bench.hostile.ordinary import OrdinaryClients
+from bench.serve.report import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = 'name = "steps-of-20ms"\nsource = "bench.hostile"\n[t3]\nfixed_ms = 19.0\n[t4]\nfixed_ms = 1.0\n'

@@ -24,17 +24,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from albireo.bench_serve.report import machine
 from albireo.client import Client
+from albireo.local.ports import free_port
+from albireo.local.stack import Stack, StackError, StackSettings
 from albireo.models import TINY
-from albireo.ports import free_port
-from albireo.stack import Stack, StackError, StackSettings
 from albireo.telemetry.catalogue import WORKER_STEPS
 from bench.observability import load, picture
 from bench.observability.prometheus import Prometheus
 from bench.observability.report import Found, problems, tables
 from bench.observability.verdicts import Known, asked, judged
 from bench.otlp_receiver import OtlpReceiver, ReceivedSpan
+from bench.serve.report import machine
 
 OBSERVABILITY = Path("deploy/observability")
 SLOTS, CLIENTS, MAX_QUEUE, RANKS = 16, 28, 20, 2

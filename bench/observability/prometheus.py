@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import yaml
 
-from albireo.ports import free_port
-from albireo.process import end
+from albireo.local.ports import free_port
+from albireo.runtime.process import end
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 20.0

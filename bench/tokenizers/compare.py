@@ -9,9 +9,9 @@ from typing import Any
 
 from albireo.v1 import inference_pb2 as api
 from bench.tokenizers import corpus
-from gateway.checkpoint import Checkpoint
-from gateway.detokenizer import Detokenizer, Vocabulary
-from gateway.refusal import Refusal
+from gateway.calls.refusal import Refusal
+from gateway.text.checkpoint import Checkpoint
+from gateway.text.detokenizer import Detokenizer, Vocabulary
 
 REPLACEMENT = "\ufffd"
 

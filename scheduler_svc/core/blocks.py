@@ -7,7 +7,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from albireo.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE
 
 _pack_tokens = struct.Struct(f"<{BLOCK_SIZE}I").pack
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from albireo.plan import (
+from albireo.contract.plan import (
     MAX_BRANCHES,
     Ended,
     Finish,
@@ -47,10 +47,11 @@ class SchedulerCore:
     stands before the ``ended`` in the log, so the reader takes it and ignores the ``ended``; here it is
     a late row.
 
-    **Digest.** ``Plan.digest`` is :func:`albireo.plan.table_digest` over all slots that are occupied once
-    the plan is applied: (slot, incarnation, tokens whose KV exists once this plan's step has run, blocks
-    in its table, the last of them or -1). The third grows by one with each row a slot runs in the decode
-    set, wasted ones too, and by the count of each chunk; it starts at the admission's ``num_cached``.
+    **Digest.** ``Plan.digest`` is :func:`albireo.contract.plan.table_digest` over all slots that are
+    occupied once the plan is applied: (slot, incarnation, tokens whose KV exists once this plan's step has
+    run, blocks in its table, the last of them or -1). The third grows by one with each row a slot runs in
+    the decode set, wasted ones too, and by the count of each chunk; it starts at the admission's
+    ``num_cached``.
     """
 
     def __init__(self, shape: GroupShape, limits: Limits, *, epoch: int, salt: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from albireo.plan import (
+from albireo.contract.plan import (
     BLOCK_SIZE,
     Admission,
     Chunk,

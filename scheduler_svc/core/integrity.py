@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from albireo.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE
 from scheduler_svc.core.blocks import block_key
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from albireo.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from scheduler_svc.core.blocks import BlockPool
 from scheduler_svc.core.held import Held
 from scheduler_svc.core.queue import KeyedQueue

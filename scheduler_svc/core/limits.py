@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from albireo.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import BLOCK_SIZE, GroupShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from albireo.plan import BLOCK_SIZE, Finish, Submission
+from albireo.contract.plan import BLOCK_SIZE, Finish, Submission
 from scheduler_svc.core.blocks import block_key
 
 Order = tuple[float, int]

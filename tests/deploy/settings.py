@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
-from albireo.settings import ServiceSettings, variable
+from albireo.runtime.settings import ServiceSettings, variable
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
 from worker_svc.settings import WorkerSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from albireo.process import HealthServer
+from albireo.runtime.process import HealthServer
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 

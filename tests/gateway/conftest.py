@@ -13,12 +13,12 @@ import pytest
 import pytest_asyncio
 import redis
 
-from albireo import codec
-from albireo.fingerprint import fingerprint
-from albireo.keys import Keys
-from albireo.logs import FIELD
+from albireo.checkpoint.fingerprint import fingerprint
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
-from albireo.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
+from albireo.store.logs import FIELD
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from albireo.bench_serve.gpus import SAMPLE_SECONDS, watched_gpus
 from albireo.v1 import control_pb2 as control
+from bench.serve.gpus import SAMPLE_SECONDS, watched_gpus
 from tests.gateway.conftest import Served, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -9,10 +9,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from albireo.contract.plan import Finish, Submission, branch_seed, public_name
 from albireo.models import TINY
-from albireo.plan import Finish, Submission, branch_seed, public_name
 from albireo.v1 import inference_pb2 as api
-from gateway.checkpoint import Checkpoint
+from gateway.text.checkpoint import Checkpoint
 from tests.gateway.conftest import Backend, Served, code_of, eventually, request, rest_of, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.

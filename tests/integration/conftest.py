@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from albireo.logs import EntryId, last_id
+from albireo.local.stack import Stack, StackSettings
 from albireo.models import TINY
-from albireo.stack import Stack, StackSettings
+from albireo.store.logs import EntryId, last_id
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.streams import rest
 

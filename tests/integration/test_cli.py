@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from albireo.contract.plan import branch_seed
 from albireo.models import TINY
-from albireo.plan import branch_seed
 from tests.integration.conftest import Running, ask, request
 
 STORY = "Tell me a story about a fox."

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from albireo.contract.plan import branch_seed
 from albireo.models import TINY
-from albireo.plan import branch_seed
 from albireo.v1 import inference_pb2 as api
 from tests.integration.conftest import Answer, Running, ask, request
 

@@ -15,8 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from albireo.local.ports import free_port
 from albireo.models import TINY
-from albireo.ports import free_port
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
 from tests.integration.conftest import request, wait_for
 

@@ -19,9 +19,9 @@ from typing import Any
 import grpc
 import pytest
 
-from albireo.top.collector import Collector, View
+from albireo.tools.top.collector import Collector, View
 from albireo.v1 import control_pb2 as control
-from gateway.steps import MAX_WATCHERS
+from gateway.telemetry.step_feed import MAX_WATCHERS
 from tests.integration.conftest import Running, request, running_stack, wait_for
 
 COMMAND = [sys.executable, "-m", "albireo.cli", "top"]

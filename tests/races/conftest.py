@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from albireo.plan import GroupShape
+from albireo.contract.plan import GroupShape
 from tests.races.scene import Scene
 
 MakeScene = Callable[..., Scene]

@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from albireo import codec
-from albireo.keys import Keys
-from albireo.logs import EntryId, Lease, StepLog, connect, last_id, open_epoch
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
-from albireo.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
+from albireo.store.logs import EntryId, Lease, StepLog, connect, last_id, open_epoch
 from albireo.v1 import log_pb2 as log
 from tests.races.fake_worker import POLL_SECONDS, entries_after
-from worker_svc.random_numbers import random_bits
+from worker_svc.sampling.random_numbers import random_bits
 
 VOCAB = 384
 LEASE = b"scripted"

@@ -1,8 +1,8 @@
 """A worker group that speaks only the logs and does what the test's script says.
 
-It keeps the table of :mod:`tests.scheduler.worker_model`, so every plan is held to its contract: KV of the
-right tokens in the right blocks, whatever is reused when. What it samples, when it answers, and whether it
-answers at all is up to the test.
+It keeps the table of :mod:`tests.scheduler_svc.core.worker_model`, so every plan is held to its contract: KV
+of the right tokens in the right blocks, whatever is reused when. What it samples, when it answers, and
+whether it answers at all is up to the test.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import cast
 import redis
 from redis.exceptions import ResponseError
 
-from albireo import codec
-from albireo.fingerprint import fingerprint
-from albireo.keys import Keys
-from albireo.logs import FIELD, Entry, EntryId, Lease, connect, last_id
+from albireo.checkpoint.fingerprint import fingerprint
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
-from albireo.plan import GroupShape, Plan, StepResult, public_name
+from albireo.store.logs import FIELD, Entry, EntryId, Lease, connect, last_id
 from albireo.v1 import log_pb2 as log
-from tests.scheduler.worker_model import EOS_IDS, VOCAB, Row, Worker
+from tests.scheduler_svc.core.worker_model import EOS_IDS, VOCAB, Row, Worker
 
 """The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from albireo import codec
-from albireo.keys import Keys
-from albireo.logs import FIELD, Fenced, connect, last_id
-from albireo.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
-from albireo.process import HealthServer
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
+from albireo.runtime.process import HealthServer
+from albireo.store.logs import FIELD, Fenced, connect, last_id
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from tests.races.fake_worker import FakeGroup, entries_after
-from tests.scheduler.worker_model import solo
+from tests.scheduler_svc.core.worker_model import solo
 
 MODEL = "tiny"
 

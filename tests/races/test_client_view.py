@@ -15,13 +15,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from albireo.contract.plan import Finish, GroupShape, Plan, public_name
+from albireo.local.ports import free_port
+from albireo.local.redis_server import LocalRedis
 from albireo.models import TINY
-from albireo.plan import Finish, GroupShape, Plan, public_name
-from albireo.ports import free_port
-from albireo.redis_server import LocalRedis
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-from gateway.checkpoint import Checkpoint
+from gateway.text.checkpoint import Checkpoint
 from tests.races.scene import MODEL, Scene, Story, wait_for
 from tests.streams import rest as rest_of
 

@@ -1,4 +1,4 @@
-"""Which rows end a request, found by arrays: the same as the one decision of `albireo.plan`, row by row."""
+"""Which rows end a request, found by arrays: the same as the one decision of the contract, row by row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from albireo.plan import Admission, Finish, SamplingParams, finish_of
-from worker_svc.ends import EndFinder
+from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from worker_svc.sampling.tensors import FAILED
-from worker_svc.step import HostOutput
+from worker_svc.stages.finish import EndFinder
+from worker_svc.stages.step import HostOutput
 
 SLOTS = 4
 MAX_MODEL_LEN = 24

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from albireo.logs import EntryId, Fenced, StepLog
-from albireo.plan import Chunk, Ended, Finish, branch_names
+from albireo.contract.plan import Chunk, Ended, Finish, branch_names
+from albireo.store.logs import EntryId, Fenced, StepLog
 from tests.races.conftest import MakeScene
 from tests.races.fake_worker import result_bytes
 from tests.races.scene import Story
-from tests.scheduler.world import prompt
+from tests.scheduler_svc.core.world import prompt
 
 look_aheads = pytest.mark.parametrize("look_ahead", [1, 2, 4])
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from albireo.plan import Admission, Chunk, Ended, Finish, Grant, SamplingParams
-from albireo.redis_server import LocalRedis
+from albireo.contract.plan import Admission, Chunk, Ended, Finish, Grant, SamplingParams
+from albireo.local.redis_server import LocalRedis
 from albireo.v1 import log_pb2 as log
 from tests.races.fake_scheduler import FakeScheduler, Rank, admit, rows_of, scripted_rank, tokens
 

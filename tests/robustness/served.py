@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from albireo.plan import SamplingParams
-from tests.worker.checkpoints import VOCAB, Reference
-from tests.worker.oracle import Ask, Scenario, make_runner, run
-from worker_svc.model.parallel import TPGroup
+from albireo.contract.plan import SamplingParams
+from tests.worker_svc.checkpoints import VOCAB, Reference
+from tests.worker_svc.oracle import Ask, Scenario, make_runner, run
+from worker_svc.collectives.tp_group import TPGroup
 
 
 def edit(path: Path, *drop: str, **fields: Any) -> None:

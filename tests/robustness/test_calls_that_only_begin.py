@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from albireo.v1 import inference_pb2 as api
 from bench.hostile.http2 import Connection, message
-from gateway.calls import MAX_REFLECTION_CALLS
+from gateway.calls.interceptor import MAX_REFLECTION_CALLS
 from gateway.service import MORE_CALLS
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from albireo.plan import Submission, public_name
+from albireo.contract.plan import Submission, public_name
 from bench.hostile.http2 import Connection, message
 from tests.gateway.conftest import Backend, eventually, request, serving
 

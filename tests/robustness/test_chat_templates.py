@@ -11,9 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from albireo.v1 import inference_pb2 as api
-from gateway.checkpoint import Checkpoint
-from gateway.pretrained import one_line
-from gateway.refusal import Refusal
+from gateway.calls.refusal import Refusal
+from gateway.text.checkpoint import Checkpoint
+from gateway.text.pretrained import one_line
 from tests.gateway.conftest import Backend, serving
 from tests.robustness.checkpoints_made import OPTIONS, chat, checkpoint
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Qwen3Config
 
 from tests.robustness.served import check_same, edit
-from tests.worker.checkpoints import FAMILIES, MAX_POSITIONS, Family, write
+from tests.worker_svc.checkpoints import FAMILIES, MAX_POSITIONS, Family, write
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.weight_files import INDEX, SINGLE
 

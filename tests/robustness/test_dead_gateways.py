@@ -15,12 +15,12 @@ from typing import Any
 import grpc
 import pytest
 
-from albireo.plan import GroupShape, SamplingParams
-from albireo.redis_server import LocalRedis
+from albireo.contract.plan import GroupShape, SamplingParams
+from albireo.local.redis_server import LocalRedis
 from albireo.v1 import inference_pb2 as api
 from tests.races.scene import Scene, wait_for
 from tests.races.test_client_view import Client
-from tests.scheduler.worker_model import solo
+from tests.scheduler_svc.core.worker_model import solo
 
 PROMPT = (5, 6, 7)
 TOKENS = 40

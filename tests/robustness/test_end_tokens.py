@@ -10,12 +10,12 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
-from albireo.plan import SamplingParams
+from albireo.contract.plan import SamplingParams
 from tests.robustness.served import edit, prompt_of
-from tests.worker.checkpoints import FAMILIES, VOCAB, write
-from tests.worker.oracle import Ask, Scenario, make_runner, run
+from tests.worker_svc.checkpoints import FAMILIES, VOCAB, write
+from tests.worker_svc.oracle import Ask, Scenario, make_runner, run
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.parallel import TPGroup
 
 WORDS = {"a": 0, "b": 1, "<unk>": 2, "</s>": 3, "<|im_end|>": 4}
 

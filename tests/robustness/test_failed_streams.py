@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from albireo.client import Client
-from albireo.plan import Finish
+from albireo.contract.plan import Finish
 from albireo.v1 import control_pb2
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 

@@ -13,7 +13,7 @@ from threading import Timer
 import grpc
 import pytest
 
-from albireo.fingerprint import fingerprint
+from albireo.checkpoint.fingerprint import fingerprint
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from tests.gateway.conftest import Backend

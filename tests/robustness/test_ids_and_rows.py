@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from albireo.plan import Admission, Chunk, Finish, Grant, GroupShape, Plan, SamplingParams
+from albireo.contract.plan import Admission, Chunk, Finish, Grant, GroupShape, Plan, SamplingParams
 from tests.robustness.served import prompt_of
-from tests.worker.checkpoints import FAMILIES, VOCAB, Reference, write
-from tests.worker.oracle import Scenario, make_runner
-from tests.worker.ranks import run_group
-from worker_svc.ends import EndFinder
-from worker_svc.model.parallel import TPGroup
-from worker_svc.runner import ModelRunner
+from tests.worker_svc.checkpoints import FAMILIES, VOCAB, Reference, write
+from tests.worker_svc.oracle import Scenario, make_runner
+from tests.worker_svc.ranks import run_group
+from worker_svc.batch.slot_table import SlotTable
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.sampling.layout import SamplingMode
 from worker_svc.sampling.tensors import FAILED
-from worker_svc.slot_table import SlotTable
+from worker_svc.stages.finish import EndFinder
 
 STEPS = 5
 PROMPT = prompt_of(20)

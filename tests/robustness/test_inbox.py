@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import pytest
 
-from albireo.logs import FIELD
-from albireo.plan import Finish, GroupShape
+from albireo.contract.plan import Finish, GroupShape
+from albireo.store.logs import FIELD
 from albireo.v1 import log_pb2 as log
 from tests.races.scene import Reader, Scene, Story, wait_for
-from tests.scheduler.worker_model import VOCAB
-from tests.scheduler.world import prompt
+from tests.scheduler_svc.core.worker_model import VOCAB
+from tests.scheduler_svc.core.world import prompt
 
 MAX_LEN = 256
 Spoil = Callable[[log.Submission], Any]

@@ -10,19 +10,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from albireo.checkpoint_files import CheckpointError
-from albireo.memory import KvMemory, available_memory, cgroup_memory
+from albireo.checkpoint.files import CheckpointError
+from albireo.contract.plan import Plan
 from albireo.models import TINY
-from albireo.plan import Plan
-from tests.worker.oracle import CPU
-from worker_svc import runner as runner_module
-from worker_svc.kv_sizing import CPU_SHARE, Sizing
+from albireo.runtime.memory import KvMemory, available_memory, cgroup_memory
+from tests.worker_svc.oracle import CPU
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
-from worker_svc.model.parallel import TPGroup
-from worker_svc.profile_steps import STEP_TOKENS, profile_plans
-from worker_svc.runner import ModelRunner
+from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.runner.model_runner import ModelRunner
+from worker_svc.runner.model_runner import model_runner as runner_module
+from worker_svc.runner.profile_steps import STEP_TOKENS, profile_plans
 from worker_svc.settings import WorkerSettings
 
 BLOCK = 16 << 10  # 4 layers, keys and values, 16 tokens, 4 heads of 16 numbers, 2 bytes

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from albireo.models import TINY
-from gateway.checkpoint import FIRST_CHARACTERS, Checkpoint
-from gateway.refusal import Refusal
+from gateway.calls.refusal import Refusal
+from gateway.text.checkpoint import FIRST_CHARACTERS, Checkpoint
 
 TEXTS = {"digits": "1", "spaces": " ", "words": "a fox ", "no words": "\u00e9\u4e16\U0001f98a"}
 CHECKPOINT = Checkpoint(TINY)

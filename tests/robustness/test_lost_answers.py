@@ -11,7 +11,7 @@ import grpc
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from albireo.plan import Submission, public_name
+from albireo.contract.plan import Submission, public_name
 from tests.gateway.conftest import Served, code_of, eventually, request
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.

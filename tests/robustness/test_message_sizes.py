@@ -11,14 +11,14 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
+from albireo.contract.plan import Finish, SamplingParams
 from albireo.models import TINY
-from albireo.plan import Finish, SamplingParams
 from albireo.v1 import inference_pb2 as api
-from gateway.checkpoint import Checkpoint
-from gateway.detokenizer import Vocabulary
-from gateway.refusal import Refusal
-from gateway.stream import TokenStream
-from gateway.validation import ValidRequest
+from gateway.calls.refusal import Refusal
+from gateway.requests.validation import ValidRequest
+from gateway.streams.stream import TokenStream
+from gateway.text.checkpoint import Checkpoint
+from gateway.text.detokenizer import Vocabulary
 from tests.gateway.conftest import Backend, Served, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.

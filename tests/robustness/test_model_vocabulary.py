@@ -10,9 +10,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from albireo.v1 import inference_pb2 as api
-from gateway.checkpoint import Checkpoint
-from gateway.refusal import Refusal
-from gateway.validation import Validator
+from gateway.calls.refusal import Refusal
+from gateway.requests.validation import Validator
+from gateway.text.checkpoint import Checkpoint
 from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, chat, checkpoint
 
 ADDED = {"<tool>": 384, "<far>": 100_000}

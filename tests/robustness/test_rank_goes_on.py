@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from albireo.plan import Finish
-from albireo.redis_server import LocalRedis
+from albireo.contract.plan import Finish
+from albireo.local.redis_server import LocalRedis
 from tests.races.fake_scheduler import VOCAB, admit, rows_of, scripted_rank
 
 BAD: list[dict[str, Any]] = [

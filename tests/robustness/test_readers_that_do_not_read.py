@@ -9,7 +9,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from albireo.plan import Finish
+from albireo.contract.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from bench.hostile.http2 import Connection, message
 from tests.gateway.conftest import Backend, Served, eventually, request, rest_of, serving

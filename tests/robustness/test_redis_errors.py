@@ -19,9 +19,18 @@ import pytest
 import redis
 from redis.exceptions import RedisError
 
-from albireo.keys import Keys
-from albireo.logs import RECONNECT_SECONDS, EntryId, Fenced, Lease, StepLog, connect, last_id, open_epoch
-from albireo.redis_server import LocalRedis
+from albireo.contract.keys import Keys
+from albireo.local.redis_server import LocalRedis
+from albireo.store.logs import (
+    RECONNECT_SECONDS,
+    EntryId,
+    Fenced,
+    Lease,
+    StepLog,
+    connect,
+    last_id,
+    open_epoch,
+)
 from tests.races.scene import wait_for
 
 KEYS = Keys("m")

@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from albireo.checkpoint_files import CheckpointError
+from albireo.checkpoint.files import CheckpointError
 from tests.robustness.served import edit
-from tests.worker.checkpoints import FAMILIES, write
-from tests.worker.oracle import CPU
+from tests.worker_svc.checkpoints import FAMILIES, write
+from tests.worker_svc.oracle import CPU
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
-from worker_svc.model.parallel import TPGroup
 from worker_svc.model.weight_files import INDEX, SINGLE
 
 EMBEDDING = "model.embed_tokens.weight"

@@ -8,8 +8,8 @@ from typing import cast
 import grpc
 import pytest
 
-from albireo.logs import FIELD
-from albireo.plan import Finish
+from albireo.contract.plan import Finish
+from albireo.store.logs import FIELD
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
@@ -68,7 +68,7 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others took it for dead, and ended its requests: that is not the answer to them."""
-    monkeypatch.setattr("gateway.heartbeat.TTL_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.store.heartbeat.TTL_SECONDS", 1.0)
     async with serving(backend) as served:
         call = served.inference.Generate(request(), timeout=30)
         await call.read()

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tests.robustness.served import check_same, edit
-from tests.worker.checkpoints import FAMILIES, MAX_POSITIONS, write
+from tests.worker_svc.checkpoints import FAMILIES, MAX_POSITIONS, write
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.rope import inverse_frequencies
 

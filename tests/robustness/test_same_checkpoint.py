@@ -15,20 +15,20 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from albireo.checkpoint_files import CheckpointError
-from albireo.fingerprint import fingerprint
-from albireo.memory import KvMemory
+from albireo.checkpoint.files import CheckpointError
+from albireo.checkpoint.fingerprint import fingerprint
+from albireo.contract.plan import Finish
+from albireo.local.stack import legal_name
 from albireo.models import TINY
-from albireo.plan import Finish
-from albireo.stack import legal_name
+from albireo.runtime.memory import KvMemory
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 from tests.integration.conftest import ask, running_stack
 from tests.integration.conftest import request as asked
-from tests.worker.oracle import CPU
-from tests.worker.ranks import run_group
-from worker_svc.agreement import agree_on_checkpoint
-from worker_svc.model.parallel import TPGroup
-from worker_svc.runner import ModelRunner
+from tests.worker_svc.oracle import CPU
+from tests.worker_svc.ranks import run_group
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.runner.agreement import agree_on_checkpoint
+from worker_svc.runner.model_runner import ModelRunner
 
 OTHER = "0123456789abcdef"
 

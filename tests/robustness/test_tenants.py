@@ -10,11 +10,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from albireo import codec
-from albireo.logs import FIELD
-from albireo.plan import GroupShape, SamplingParams, Submission, branch_names, branches
+from albireo.contract import codec
+from albireo.contract.plan import GroupShape, SamplingParams, Submission, branch_names, branches
+from albireo.store.logs import FIELD
 from tests.races.scene import Scene
-from tests.scheduler.world import prompt
+from tests.scheduler_svc.core.world import prompt
 
 SECRET = prompt(50)
 MakeScene = Callable[..., Scene]

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from albireo.plan import Finish, SamplingParams
+from albireo.contract.plan import Finish, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from bench.tokenizers.compare import compare
-from gateway.detokenizer import Vocabulary
-from gateway.stream import TokenStream
-from gateway.validation import ValidRequest
+from gateway.requests.validation import ValidRequest
+from gateway.streams.stream import TokenStream
+from gateway.text.detokenizer import Vocabulary
 from tests.gateway.tokenizers_made import MAKERS, SPECIAL, id_of
 from tests.robustness.checkpoints_made import OPTIONS, checkpoint
 

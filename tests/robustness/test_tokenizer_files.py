@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from gateway.checkpoint import Checkpoint
+from gateway.text.checkpoint import Checkpoint
 from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, checkpoint
 
 TEXT = "Tell me<extra> a story<other>, please.<|end|> <third>"

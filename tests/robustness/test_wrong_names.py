@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from albireo.keys import Keys
+from albireo.contract.keys import Keys
 from albireo.v1 import control_pb2
 from tests.gateway.conftest import Backend, request, serving
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from albireo.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.kv_cache import LayerCache
 
 

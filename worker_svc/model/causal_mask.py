@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from albireo.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE
 
 
 class CausalMasks:

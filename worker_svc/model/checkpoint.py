@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from albireo.checkpoint_files import CheckpointError
+from albireo.checkpoint.files import CheckpointError
 from worker_svc.model.weight_files import weight_files
 
 FLOATS = ("BF16", "F16", "F32", "F64")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from albireo.checkpoint_files import CONFIG, CheckpointError, check_directory, read_json
+from albireo.checkpoint.files import CONFIG, CheckpointError, check_directory, read_json
 from worker_svc.model.end_ids import end_ids
 from worker_svc.model.families import Family, family_of
 from worker_svc.model.fields import Fields

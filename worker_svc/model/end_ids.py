@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from albireo.checkpoint_files import (
+from albireo.checkpoint.files import (
     ADDED_TOKENS,
     CONFIG,
     GENERATION,

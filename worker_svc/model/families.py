@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from albireo.vocabulary import DEFAULTS
+from albireo.checkpoint.vocabulary import DEFAULTS
 from worker_svc.model.fields import Fields
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from albireo.checkpoint_files import CheckpointError
+from albireo.checkpoint.files import CheckpointError
 
 LARGEST = 2**53
 """From here on, floats are not exact; no field of a config comes near."""

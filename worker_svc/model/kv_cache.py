@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from albireo.checkpoint_files import CheckpointError
-from albireo.plan import BLOCK_SIZE
+from albireo.checkpoint.files import CheckpointError
+from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worker_svc.model.parallel import TPGroup
+from worker_svc.collectives.tp_group import TPGroup
 
 
 class Linear:

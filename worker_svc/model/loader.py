@@ -7,12 +7,12 @@ import logging
 import torch
 from torch import Tensor
 
-from albireo.checkpoint_files import CheckpointError
+from albireo.checkpoint.files import CheckpointError
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import SdpaAttention
 from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
-from worker_svc.model.parallel import TPGroup
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, RMSNorm, Transformer
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from albireo.checkpoint_files import CheckpointError
+from albireo.checkpoint.files import CheckpointError
 from worker_svc.model.fields import Fields
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")

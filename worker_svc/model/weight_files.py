@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from albireo.checkpoint_files import CheckpointError, read_json
+from albireo.checkpoint.files import CheckpointError, read_json
 from worker_svc.model.fields import Fields
 
 SINGLE = "model.safetensors"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from worker_svc.arrays import Ints
+from worker_svc.buffers.arrays import Ints
 
 BLOCK = 128
 

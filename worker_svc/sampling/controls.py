@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from albireo.plan import Admission, SamplingParams
-from worker_svc.arrays import Floats, Ints
+from albireo.contract.plan import Admission, SamplingParams
+from worker_svc.buffers.arrays import Floats, Ints
 
 NO_IDS: Ints = np.zeros(0, dtype=np.int64)
 SMALLEST_TEMPERATURE = 1e-20

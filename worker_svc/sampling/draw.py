@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worker_svc.room import Room
+from worker_svc.buffers.scratch import Room
 from worker_svc.sampling.blocks import (
     BLOCK,
     LOWEST,

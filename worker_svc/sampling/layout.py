@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from worker_svc.arrays import Ints
+from worker_svc.buffers.arrays import Ints
 
 SamplingMode = Literal["auto", "parallel", "driver"]
 

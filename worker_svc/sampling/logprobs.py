@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from albireo.v1 import inference_pb2 as api
-from worker_svc.arrays import Ints
-from worker_svc.room import Room
+from worker_svc.buffers.arrays import Ints
+from worker_svc.buffers.scratch import Room
 from worker_svc.sampling.blocks import block_maxima, chunk_rows, largest, rows_in_chunks
 
 

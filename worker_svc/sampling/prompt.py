@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from albireo.v1 import inference_pb2 as api
-from worker_svc.arrays import Ints
-from worker_svc.model.parallel import TPGroup
+from worker_svc.batch.slot_table import PromptRows
+from worker_svc.buffers.arrays import Ints
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.blocks import block_maxima, largest
 from worker_svc.sampling.logprobs import as_words, to_messages
-from worker_svc.slot_table import PromptRows
 
 SLICE = 1 << 24
 """Logits of prompt rows, over all ranks, that exist at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker_svc.room import Room
+from worker_svc.buffers.scratch import Room
 from worker_svc.sampling.blocks import block_maxima, largest_ids
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
 from worker_svc.sampling.logprobs import ModelLogprobs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker_svc.model.parallel import TPGroup
-from worker_svc.room import Room
+from worker_svc.buffers.scratch import Room
+from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.layout import SampleLayout
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import sample

@@ -1,0 +1,222 @@
+"""Plain data to and from the protobuf entries of the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from albireo.contract.plan import (
+    Admission,
+    Chunk,
+    Ended,
+    Finish,
+    Grant,
+    Plan,
+    SamplingParams,
+    StepResult,
+    Submission,
+)
+from albireo.v1 import control_pb2 as control
+from albireo.v1 import log_pb2 as log
+
+Parsed = TypeVar("Parsed", bound=Message)
+
+
+def sampling_to_proto(params: SamplingParams) -> log.Sampling:
+    return log.Sampling(
+        max_tokens=params.max_tokens,
+        min_tokens=params.min_tokens,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        seed=params.seed,
+        stop_ids=params.stop_ids,
+        ignore_eos=params.ignore_eos,
+        logprobs=params.logprobs,
+        prompt_logprobs=params.prompt_logprobs,
+        typical_p=params.typical_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        bias_ids=[token for token, _ in params.logit_bias],
+        biases=[bias for _, bias in params.logit_bias],
+        allowed_ids=params.allowed_ids,
+        bad_ids=params.bad_ids,
+    )
+
+
+def sampling_from_proto(message: log.Sampling) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=message.max_tokens,
+        seed=message.seed,
+        min_tokens=message.min_tokens,
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p,
+        min_p=message.min_p,
+        stop_ids=tuple(message.stop_ids),
+        ignore_eos=message.ignore_eos,
+        logprobs=message.logprobs,
+        prompt_logprobs=message.prompt_logprobs,
+        typical_p=message.typical_p,
+        repetition_penalty=message.repetition_penalty,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(zip(message.bias_ids, message.biases, strict=True)),
+        allowed_ids=tuple(message.allowed_ids),
+        bad_ids=tuple(message.bad_ids),
+    )
+
+
+def submission_to_bytes(submission: Submission) -> bytes:
+    """The inbox entry of a request; a timeout is rounded up to a millisecond, 0 stands for none."""
+    timeout_ms = 0 if submission.timeout_s is None else max(1, round(submission.timeout_s * 1000))
+    return log.InboxEntry(
+        submission=log.Submission(
+            request_id=submission.request_id,
+            prompt=submission.prompt,
+            sampling=sampling_to_proto(submission.sampling),
+            priority=submission.priority,
+            timeout_ms=timeout_ms,
+            n=submission.n,
+            tenant=submission.tenant,
+            traceparent=submission.traceparent,
+            gateway=submission.gateway,
+        )
+    ).SerializeToString()
+
+
+def cancellation_to_bytes(name: str) -> bytes:
+    """``name``: a request's, which ends all its branches, or one branch's."""
+    return log.InboxEntry(cancellation=log.Cancellation(request_id=name)).SerializeToString()
+
+
+def inbox_from_bytes(data: bytes) -> Submission | str:
+    """A submission, or the name of the request or branch to cancel. Raises ValueError for anything else."""
+    entry = _parsed(log.InboxEntry, data)
+    kind = entry.WhichOneof("entry")
+    if kind is None:
+        raise ValueError("neither a submission nor a cancellation")
+    if kind == "cancellation":
+        return entry.cancellation.request_id
+    message = entry.submission
+    return Submission(
+        request_id=message.request_id,
+        prompt=tuple(message.prompt),
+        sampling=sampling_from_proto(message.sampling),
+        priority=message.priority,
+        timeout_s=message.timeout_ms / 1000 if message.timeout_ms else None,
+        n=message.n or 1,
+        tenant=message.tenant,
+        traceparent=message.traceparent,
+        gateway=message.gateway,
+    )
+
+
+def finish_name(finish: Finish) -> str:
+    """Name of the reason in ``albireo.v1.FinishReason``, which messages take for its value."""
+    return f"FINISH_REASON_{finish.name}"
+
+
+def ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
+    return [log.Ended(request_id=e.request_id, reason=finish_name(e.reason)) for e in ended]
+
+
+def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes:
+    """The plan log's entry; epoch and step travel in the entry's id."""
+    return log.PlanEntry(
+        plan=log.Plan(
+            released=plan.released,
+            paused=plan.paused,
+            resumed=plan.resumed,
+            admissions=[
+                log.Admission(
+                    slot=a.slot,
+                    incarnation=a.incarnation,
+                    request_id=a.request_id,
+                    tokens=a.tokens,
+                    num_outputs=a.num_outputs,
+                    num_cached=a.num_cached,
+                    sampling=sampling_to_proto(a.sampling),
+                    traceparent=a.traceparent,
+                )
+                for a in plan.admissions
+            ],
+            grants=[log.Grant(slot=g.slot, blocks=g.blocks) for g in plan.grants],
+            chunks=[log.Chunk(slot=c.slot, start=c.start, count=c.count) for c in plan.chunks],
+            ended=ended_to_proto(plan.ended),
+            num_decodes=plan.num_decodes,
+            digest=plan.digest,
+            timing=timing,
+        )
+    ).SerializeToString()
+
+
+def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
+    return Plan(
+        epoch=epoch,
+        step=step,
+        released=tuple(message.released),
+        paused=tuple(message.paused),
+        resumed=tuple(message.resumed),
+        admissions=tuple(
+            Admission(
+                slot=a.slot,
+                incarnation=a.incarnation,
+                request_id=a.request_id,
+                tokens=tuple(a.tokens),
+                num_outputs=a.num_outputs,
+                num_cached=a.num_cached,
+                sampling=sampling_from_proto(a.sampling),
+                traceparent=a.traceparent,
+            )
+            for a in message.admissions
+        ),
+        grants=tuple(Grant(g.slot, tuple(g.blocks)) for g in message.grants),
+        chunks=tuple(Chunk(c.slot, c.start, c.count) for c in message.chunks),
+        ended=tuple(Ended(e.request_id, Finish(e.reason)) for e in message.ended),
+        num_decodes=message.num_decodes,
+        digest=message.digest if message.HasField("digest") else None,
+    )
+
+
+def result_from_bytes(data: bytes) -> log.ResultEntry:
+    """An entry of the results log whose parts fit together. Raises ValueError for any other."""
+    entry = _parsed(log.ResultEntry, data)
+    kind = entry.WhichOneof("entry")
+    if kind is None:
+        raise ValueError("neither a result nor an opening")
+    result = entry.result
+    rows = len(result.incarnations)
+    if not rows == len(result.ids) == len(result.finishes):
+        raise ValueError(f"{rows} rows with {len(result.ids)} ids and {len(result.finishes)} finishes")
+    for finish in (*result.finishes, *(ended.reason for ended in result.ended)):
+        Finish(finish)
+    return entry
+
+
+def group_from_bytes(data: bytes) -> log.GroupInfo:
+    """What a group announces. Raises ValueError where that cannot be read."""
+    return _parsed(log.GroupInfo, data)
+
+
+def _parsed(kind: type[Parsed], data: bytes) -> Parsed:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"no valid message: {error}") from error
+
+
+def result_from_proto(epoch: int, step: int, message: log.StepResult) -> StepResult:
+    """What the scheduler needs of a result; a gateway reads the message itself."""
+    return StepResult(
+        epoch=epoch,
+        step=step,
+        slots=tuple(message.slots),
+        incarnations=tuple(message.incarnations),
+        ids=tuple(message.ids),
+        finishes=tuple(message.finishes),
+    )

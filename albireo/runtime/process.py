@@ -1,0 +1,102 @@
+"""What every service process needs: a stop signal, a quiet heap, and a health endpoint."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from albireo.runtime.health_service import HealthServicer, Statuses
+
+LIVE = "live"
+"""Health service that says whether a process answers at all, whatever the others do: for liveness probes."""
+MAX_WATCHERS = 4
+SWITCH_SECONDS = 50e-6
+"""Python lets a thread keep the interpreter for 5 ms by default, which is longer than a small step."""
+
+
+def end(process: subprocess.Popen[bytes], *, seconds: float = 10.0) -> None:
+    """SIGTERM, and SIGKILL where it is still there after ``seconds``."""
+    process.terminate()
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=5)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM, SIGINT or a closed terminal sets. Call from the main thread."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def freeze_heap() -> None:
+    """Call once everything is loaded: what is there now is never looked at by the garbage collector again.
+
+    A full collection otherwise walks all modules, torch's among them, in the middle of some step.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def give_memory_back() -> None:
+    """Returns free memory to the system: what only cycles keep, and what the C library's allocator has
+    (glibc's can be told). A few milliseconds."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def switch_quickly() -> None:
+    """Threads that share this interpreter wait little for one another: those that serve, that export."""
+    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+
+
+class HealthServer:
+    """``grpc.health.v1`` (Check and Watch) and reflection on a port of their own; not serving at first."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises OSError when the address cannot be bound. Port 0 takes a free one."""
+        self._statuses = Statuses(watchers=MAX_WATCHERS)
+        # One process an address: without this, a second one would share the port in silence.
+        self._server = grpc.server(
+            # Watchers keep their threads; as many are left for those that ask once.
+            ThreadPoolExecutor(max_workers=2 * MAX_WATCHERS),
+            maximum_concurrent_rpcs=64,
+            options=[("grpc.so_reuseport", 0)],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._statuses), self._server)
+        names = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
+        self.set(serving=False)
+        self._statuses.set(LIVE, serving=True)
+        self._server.start()
+
+    def set(self, *, serving: bool) -> None:
+        """Waits for nobody."""
+        self._statuses.set("", serving=serving)
+
+    def stop(self) -> None:
+        self._statuses.stop()
+        self._server.stop(grace=0.5).wait(timeout=2)

@@ -1,0 +1,1 @@
+"""The logs, leases and keys in Redis, as the tiers use them."""

@@ -1,0 +1,1 @@
+"""``albireo trace``: recorded steps as a trace file and as a picture."""

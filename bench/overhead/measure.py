@@ -1,0 +1,122 @@
+"""Runs one stack at one load and collects its steps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from albireo.client import Client
+from albireo.local.stack import Stack, StackError, StackSettings
+from albireo.telemetry.step_times import StepTimes, step_times
+from albireo.v1 import control_pb2 as control
+from albireo.v1 import control_pb2_grpc
+from bench.serve.load import Record, make_requests, run_load
+
+CLIENT_NICENESS = 10
+SETTLE_STEPS = 16
+"""Steps left out after the last prefill and before the first end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``batch`` requests that decode side by side, all of one length."""
+
+    batch: int
+    prompt: int
+    outputs: int
+    sink: bool  # the gateway detokenizes and sends nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How much of Albireo is on."""
+
+    synchronous: bool
+    sampling: str  # the worker's setting
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One mode at one load."""
+
+    steps: list[StepTimes]  # with all rows decoding
+    tpot: list[float]  # seconds, as clients saw it; empty with a sink
+    seconds: float  # of the whole run, prefill and all
+    simulated: bool
+
+
+def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
+    """``options``: fields of StackSettings. Raises StackError, and RuntimeError if a request failed."""
+    environment = {
+        "ALBIREO_WORKER_MAX_SEQS": str(load.batch),
+        "ALBIREO_WORKER_SAMPLING": mode.sampling,
+        "ALBIREO_SCHEDULER_MAX_NUM_SEQS": str(load.batch),
+        "ALBIREO_GATEWAY_SINK": str(load.sink),
+    }
+    with tempfile.TemporaryDirectory() as data:
+        settings = StackSettings.model_validate(
+            {**options, "synchronous": mode.synchronous, "port": 0, "data_dir": data}
+        )
+        with Stack(settings, environment) as stack:
+            if not stack.wait_ready(threading.Event()):
+                raise StackError("interrupted")
+            return measure_at(stack.target, load)
+
+
+def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
+    """One that runs already, and has nothing else to do. ``seed``: of the prompts. Raises RuntimeError."""
+    with Client(target) as client:
+        info = client.model_info()
+    requests = make_requests(
+        load.batch,
+        lambda draw: load.prompt,
+        lambda draw: load.outputs,
+        vocab_size=info.vocab_size,
+        max_model_len=info.max_model_len,
+        seed=seed,
+        temperature=0.0,
+    )
+    with ThreadPoolExecutor(1, initializer=_give_way) as clients:
+        watched = clients.submit(asyncio.run, _watch(target, run_load(target, requests)))
+        records, steps = watched.result()
+    failed = [record.error for record in records if record.error]
+    if failed:
+        raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
+    steady = [step for step in step_times(steps) if step.rows == load.batch][SETTLE_STEPS:-SETTLE_STEPS]
+    if not steady:
+        raise RuntimeError(f"no step had all {load.batch} rows decoding: more outputs are needed")
+    tpot = [record.tpot for record in records if record.tpot is not None]
+    seconds = max(record.ended for record in records) - min(record.sent for record in records)
+    return Measured(steady, tpot, seconds, any(step.simulated for step in steps))
+
+
+def _give_way() -> None:
+    """Clients have machines of their own; here they must not keep the tiers from their turn."""
+    if sys.platform == "linux":  # where a priority is a thread's, not the process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CLIENT_NICENESS)
+
+
+async def _watch(target: str, load: Any) -> tuple[list[Record], list[control.StepRecord]]:
+    """Runs ``load``, a coroutine, while every step is collected."""
+    steps: list[control.StepRecord] = []
+    async with grpc.aio.insecure_channel(target) as channel:
+        call = control_pb2_grpc.ControlStub(channel).WatchSteps(control.WatchStepsRequest())
+
+        async def collect() -> None:
+            async for record in call:
+                steps.append(record)  # noqa: PERF401  (what has come must be kept when the call ends)
+
+        watching = asyncio.create_task(collect())
+        records = await load
+        call.cancel()
+        await asyncio.wait([watching], timeout=5)
+    return records, steps

@@ -1,0 +1,1 @@
+"""Which scheduler, worker group and other models are there."""

@@ -1,0 +1,1 @@
+"""A request: validated, completed with defaults, and put into the inbox."""

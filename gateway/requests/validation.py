@@ -1,0 +1,179 @@
+"""A ``GenerateRequest`` becomes a submission, or a refusal that names the field."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from albireo.contract.bounds import IDENTIFIER, MAX_PRIORITY
+from albireo.contract.plan import DEFAULT_TENANT, SamplingParams
+from albireo.v1 import inference_pb2 as api
+from gateway.calls.refusal import Refusal, cut, invalid, unsupported
+from gateway.requests.sampling import SamplingValidator, branches_of, stops_of
+from gateway.text.checkpoint import MAX_IDS, Checkpoint
+
+MAX_CHAT_MESSAGES = 4_096
+MAX_ANSWER_BYTES = (1 << 20) - 1
+"""Of an answer with ids or text: messages stay below 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidRequest:
+    """What the gateway runs: nothing optional, everything in range."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    stops: tuple[str, ...]
+    priority: int
+    n: int
+    tenant: str
+    include_stop: bool = False
+
+
+class Validator:
+    """Checks requests against one model."""
+
+    def __init__(
+        self, model_name: str, checkpoint: Checkpoint, defaults: api.SamplingOptions | None = None
+    ) -> None:
+        """``defaults``: sampling that a client leaves open."""
+        self._model_name = model_name
+        self._checkpoint = checkpoint
+        self._sampling = SamplingValidator(checkpoint.vocab_size, defaults)
+
+    @property
+    def sampling_defaults(self) -> api.SamplingOptions:
+        return self._sampling.defaults
+
+    def check_model(self, model: str) -> None:
+        """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
+        if model not in ("", self._model_name):
+            raise Refusal(
+                grpc.StatusCode.NOT_FOUND, f"model: {cut(model)!r} is not served, {self._model_name!r} is"
+            )
+
+    def generate(
+        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int]
+    ) -> ValidRequest:
+        """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
+        self._check_size(request, max_model_len)
+        _refuse_unknown(request, "")
+        self.check_model(request.model)
+        for field, text in (("request_id", request.request_id), ("tenant", request.tenant)):
+            if text and not IDENTIFIER.fullmatch(text):
+                raise invalid(field, "must be 1 to 64 characters of [A-Za-z0-9._-]")
+        if not -MAX_PRIORITY <= request.priority <= MAX_PRIORITY:
+            raise invalid("priority", f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        prompt = self._prompt(request, max_model_len)
+        return ValidRequest(
+            request_id=request.request_id or f"gen-{secrets.token_hex(12)}",
+            prompt=prompt,
+            sampling=self._sampling.params(request.sampling, max_model_len - len(prompt), eos_ids),
+            stops=stops_of(request.sampling),
+            priority=request.priority,
+            n=branches_of(request.sampling),
+            tenant=request.tenant or DEFAULT_TENANT,
+            include_stop=request.sampling.include_stop,
+        )
+
+    def tokenize(self, request: api.TokenizeRequest, max_model_len: int | None) -> api.TokenizeResponse:
+        """Raises Refusal. ``max_model_len`` bounds texts as it does for ``generate``; None: not known."""
+        self._check_size(request, max_model_len)
+        _refuse_unknown(request, "")
+        self.check_model(request.model)
+        if request.WhichOneof("input") == "chat":
+            ids = self._checkpoint.encode_chat(request.chat.messages, "chat")
+        else:
+            special = request.add_special_tokens if request.HasField("add_special_tokens") else True
+            ids = self._checkpoint.encode(request.text, special=special)
+        return _small_enough(api.TokenizeResponse(ids=ids), request.WhichOneof("input") or "text")
+
+    def detokenize(self, request: api.DetokenizeRequest) -> api.DetokenizeResponse:
+        """Raises Refusal."""
+        if len(request.ids) > MAX_IDS:
+            raise invalid("ids", f"{len(request.ids)}; at most {MAX_IDS}")
+        _refuse_unknown(request, "")
+        self.check_model(request.model)
+        self._sampling.check_ids("ids", request.ids)
+        skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
+        text = self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
+        return _small_enough(api.DetokenizeResponse(text=text), "ids")
+
+    def _check_size(
+        self, request: api.GenerateRequest | api.TokenizeRequest, max_model_len: int | None
+    ) -> None:
+        """Refuses what must be too long before anything is done with it."""
+        kind = request.WhichOneof("input")
+        if kind == "text":
+            self._check_bytes("text", [request.text], max_model_len)
+        elif kind == "chat":
+            messages = request.chat.messages
+            if len(messages) > MAX_CHAT_MESSAGES:
+                raise invalid("chat.messages", f"{len(messages)}; at most {MAX_CHAT_MESSAGES}")
+            self._check_bytes("chat.messages", [message.content for message in messages], max_model_len)
+        elif isinstance(request, api.GenerateRequest) and max_model_len is not None:
+            _check_length("token_ids", len(request.token_ids.ids), max_model_len)
+
+    def _check_bytes(self, field: str, texts: Sequence[str], max_model_len: int | None) -> None:
+        longest = self._checkpoint.longest_token_bytes
+        if longest is None or max_model_len is None:
+            return
+        most = max_model_len * longest
+        size = sum(len(text.encode()) for text in texts)
+        if size > most:
+            raise invalid(
+                field, f"{size} bytes; the context of {max_model_len} tokens takes at most {most} bytes"
+            )
+
+    def _prompt(self, request: api.GenerateRequest, max_model_len: int) -> tuple[int, ...]:
+        kind = request.WhichOneof("input")
+        if kind is None:
+            raise invalid("input", "one of text, token_ids, chat is needed")
+        if kind == "text":
+            prompt = self._checkpoint.encode(request.text, most=max_model_len) if request.text else []
+        elif kind == "chat":
+            prompt = self._checkpoint.encode_chat(request.chat.messages, "chat", most=max_model_len)
+        else:
+            self._sampling.check_ids("token_ids.ids", request.token_ids.ids)
+            prompt = list(request.token_ids.ids)
+        if not prompt:
+            raise invalid(kind, "the prompt is empty")
+        _check_length(kind, len(prompt), max_model_len)
+        return tuple(prompt)
+
+
+def _check_length(field: str, tokens: int, max_model_len: int) -> None:
+    if tokens >= max_model_len:
+        raise invalid(
+            field, f"{tokens} tokens; the context of {max_model_len} takes {max_model_len - 1} at most"
+        )
+
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+def _small_enough(answer: Answer, field: str) -> Answer:
+    size = answer.ByteSize()
+    if size > MAX_ANSWER_BYTES:
+        raise invalid(field, f"the answer has {size} bytes; at most {MAX_ANSWER_BYTES}: ask in parts")
+    return answer
+
+
+def _refuse_unknown(message: Message, path: str) -> None:
+    """A newer client's field that this server does not know must not be ignored."""
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        raise unsupported(f"{path}field number {unknown[0].field_number}", "not known to this server")
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        values = [value] if isinstance(value, Message) else list(value)
+        for part in values:
+            _refuse_unknown(part, f"{path}{field.name}.")

@@ -1,0 +1,1 @@
+"""Redis on an event loop: retries, and this gateway's heartbeat."""

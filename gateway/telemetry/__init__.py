@@ -1,0 +1,1 @@
+"""What a gateway measures: calls and steps."""

@@ -1,0 +1,108 @@
+"""How long traced requests wait for a slot, as spans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opentelemetry.trace import SpanKind, Tracer
+
+from albireo.contract.codec import finish_name
+from albireo.contract.plan import Plan, StepResult, Submission, branches
+from albireo.telemetry.context import from_traceparent, request_attributes
+
+
+@dataclass(slots=True, eq=False)
+class _Traced:
+    """A branch of a request whose trace is recorded."""
+
+    submission: Submission
+    since: int  # ns of the Unix clock: from when it waited, or when its plan released its slot
+    incarnation: int = 0  # of its last stay; 0: it has had none
+    slot: int = -1
+    stays: int = 0
+
+
+class QueueSpans:
+    """A span ``queue`` from when a submission was read until the plan that admits it was published; after a
+    preemption another, from the plan that took its slot away.
+
+    Told after the fact, so that no span is made while a plan is due. Holds nothing of requests that are not
+    traced, and of those that are no more than the core does.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._by_name: dict[str, _Traced] = {}
+        self._by_slot: dict[int, _Traced] = {}
+        self._by_incarnation: dict[int, _Traced] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def submitted(self, submission: Submission, at: int) -> None:
+        """It was read from the inbox, at ``at`` ns of the Unix clock."""
+        if submission.traceparent:
+            for branch in branches(submission):
+                self._by_name.setdefault(branch.request_id, _Traced(branch, at))
+
+    def published(self, plan: Plan, at: int) -> None:
+        """A plan is in the log since ``at``."""
+        if not self._by_name:
+            return
+        for ended in plan.ended:  # before their slots count as released
+            traced = self._by_name.get(ended.request_id)
+            if traced is not None:
+                if self._by_slot.get(traced.slot) is not traced:
+                    self._tell(traced, at, ended=finish_name(ended.reason))
+                self._forget(traced)
+        for slot in plan.released:
+            # Preempted, or over: then it is forgotten when its end is told, or was already.
+            if (traced := self._by_slot.pop(slot, None)) is not None:
+                traced.since = at
+        for admission in plan.admissions:
+            traced = self._by_name.get(admission.request_id)
+            if traced is not None:
+                self._tell(traced, at)
+                self._by_incarnation.pop(traced.incarnation, None)
+                traced.incarnation, traced.slot = admission.incarnation, admission.slot
+                traced.stays += 1
+                self._by_slot[traced.slot] = self._by_incarnation[traced.incarnation] = traced
+
+    def settled(self, result: StepResult) -> None:
+        """Requests that finished are forgotten."""
+        if self._by_name and any(result.finishes):
+            for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
+                if finish and (traced := self._by_incarnation.get(incarnation)) is not None:
+                    self._forget(traced)
+
+    def close(self, at: int) -> None:
+        """The epoch is over, and with it all that waited in it."""
+        for traced in list(self._by_name.values()):
+            if self._by_slot.get(traced.slot) is not traced:
+                self._tell(traced, at, ended="EPOCH_CLOSED")
+            self._forget(traced)
+
+    def _forget(self, traced: _Traced) -> None:
+        del self._by_name[traced.submission.request_id]
+        self._by_incarnation.pop(traced.incarnation, None)
+        if self._by_slot.get(traced.slot) is traced:
+            del self._by_slot[traced.slot]
+
+    def _tell(self, traced: _Traced, at: int, ended: str = "") -> None:
+        submission = traced.submission
+        attributes: dict[str, str | int | bool] = {
+            **request_attributes(submission.request_id),
+            "albireo.tenant": submission.tenant,
+            "albireo.priority": submission.priority,
+            "albireo.preempted": traced.stays > 0,
+        }
+        if ended:
+            attributes["albireo.ended"] = ended
+        span = self._tracer.start_span(
+            "queue",
+            from_traceparent(submission.traceparent),
+            SpanKind.INTERNAL,
+            attributes,
+            start_time=traced.since,
+        )
+        span.end(max(at, traced.since))

@@ -1,0 +1,168 @@
+"""Frames, drawn from views that are made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import xml.etree.ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from albireo.cli.top import drawn
+from albireo.tools.top.collector import View
+from albireo.tools.top.recent import RecentSteps
+from albireo.tools.top.screen import Screen, sparkline
+from albireo.v1 import control_pb2 as control
+from tests.step_records import overlapped
+
+
+def view(*, device: str = "cpu", problem: str = "") -> View:
+    recent = RecentSteps(0.0)
+    for index, step in enumerate(overlapped(range(1, 201))):
+        step.wasted_rows = 1 if step.step % 100 == 0 else 0
+        recent.push(step, index / 100)
+        if index % 20 == 19:
+            recent.sample(index / 100 + 0.01)
+    load = control.Load(
+        epoch=7,
+        step=4321,
+        group_alive=True,
+        waiting=5,
+        steps_in_flight=2,
+        slots_total=64,
+        slots_free=48,
+        blocks_total=1000,
+        blocks_free=750,
+        blocks_cached=333,
+        preemptions=9,
+        prefix_hit_tokens=30,
+        prompt_tokens=120,
+        wasted_rows=11,
+    )
+    model = control.ModelInfo(
+        model="tiny", architecture="LlamaForCausalLM", tp=2, device=device, dtype="float32"
+    )
+    server = control.ServerInfo(version="1.2.3", max_queue=1024)
+    return View("gw:50051", server, model, load, recent.figures(2.0), problem)
+
+
+def printed(found: View, width: int, encoding: str = "utf-8") -> list[str]:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    Console(file=file, width=width, legacy_windows=False).print(Screen(found))
+    file.flush()
+    return raw.getvalue().decode(encoding).splitlines()
+
+
+def words(lines: list[str]) -> str:
+    return " ".join(" ".join(lines).replace("│", " ").replace("|", " ").split())
+
+
+@pytest.mark.parametrize("width", [120, 80])
+def test_a_frame_shows_everything(width: int) -> None:
+    lines = printed(view(), width)
+    text = words(lines)
+    for part in (
+        "albireo 1.2.3 at gw:50051",
+        "tiny LlamaForCausalLM, tp 2, cpu, float32",
+        "epoch 7, step 4321, group alive",
+        "5 / 1024",
+        "16 / 64",
+        "250 / 1000",
+        "333 / 1000",
+        "2 steps in flight",
+        "prefix hits 25%",
+        "9 preemptions",
+        "11 wasted rows",
+        "100.0 steps/s, batch 8, look-ahead 1, 2 wasted rows",
+        "T1 schedule 0.80 / 0.80 0.00 / 0.00",
+        "T2 input 1.00 / 1.00 0.10 / 0.10",
+        "T3 forward 8.00 / 8.00 8.00 / 8.00",
+        "T4 sampling 1.90 / 1.90 1.90 / 1.90",
+        "T5 output 0.60 / 0.60 0.00 / 0.00",
+        "T1 + T2 + T5 0.10 / 0.10",
+        "period 10.00 / 10.00",
+        "plan age 0.20 / 0.20",
+        "output 800 ██████████",
+    ):
+        assert all(word in text for word in part.split(" ")), part
+        if width == 80:  # panels beside each other share lines
+            assert part in text
+    assert "SIMULATED" not in text
+    assert "unavailable" not in text
+
+
+@pytest.mark.parametrize("width", [40, 56, 80, 99, 100, 200])
+def test_a_frame_fits_its_terminal(width: int) -> None:
+    lines = printed(view(device="sim"), width)
+    assert max(map(len, lines)) == width
+    assert not any("…" in line for line in lines)  # what rich writes where it cuts
+    assert ("p99" in words(lines)) == (width >= 56)
+
+
+def test_a_simulated_device_is_labelled() -> None:
+    assert "SIMULATED" in words(printed(view(device="sim"), 80))
+
+
+def test_a_problem_is_told_beside_what_is_known() -> None:
+    known = view(problem="UNAVAILABLE: no scheduler is alive")
+    text = words(printed(dataclasses.replace(known, load=None), 80))
+    assert "unavailable: UNAVAILABLE: no scheduler is alive" in text
+    assert "tiny LlamaForCausalLM" in text
+    assert "5 / 1024" not in text
+
+
+def test_nothing_known_yet_is_a_frame_too() -> None:
+    empty = View("gw:1", None, None, None, RecentSteps(0.0).figures(0.0), "")
+    assert "connecting" in words(printed(empty, 80))
+
+
+def test_a_lost_group_and_a_broken_ledger_are_seen() -> None:
+    found = view()
+    assert found.load is not None
+    found.load.group_alive = False
+    found.load.integrity_violations.append("slot 3 is owned twice")
+    text = words(printed(found, 120))
+    assert "no group" in text
+    assert "1 integrity violations: slot 3 is owned twice" in text
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    text = "\n".join(printed(view(), 80, "ascii"))
+    assert "#" in text
+    assert "output      800 ##########" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([], ""), ([0, 0], "▁▁"), ([0, 50, 100], "▁▅█"), ([1, 99.9, 100], "▁██")]
+)
+def test_a_sparkline_is_relative_to_its_largest_value(values: list[float], expected: str) -> None:
+    assert sparkline(values) == expected
+
+
+def test_bars_are_full_and_empty_only_where_they_are() -> None:
+    found = view()
+    assert found.load is not None
+    found.load.slots_free, found.load.blocks_free, found.load.waiting = 1, 0, 1024
+    bars = {line.split()[1]: line for line in printed(found, 80) if "░" in line or "██" in line}
+    assert "░█" not in bars["running"]
+    assert bars["running"].count("░") == 1
+    assert "░" not in bars["waiting"]
+
+
+def test_a_picture_is_an_svg_that_loads_nothing() -> None:
+    svg = drawn(view())
+    ET.fromstring(svg)
+    assert "@font-face" not in svg
+    assert "url(http" not in svg
+    assert "T1" in svg
+
+
+def test_those_who_wait_most_are_named_where_there_are_several() -> None:
+    found = view()
+    assert found.load is not None
+    found.load.waiting_by_tenant.update({"default": 5})
+    assert "waiting most" not in words(printed(found, 120))
+    found.load.waiting_by_tenant.update({"a": 1, "b": 9, "c": 2, "d": 3})
+    assert "waiting most: b 9, default 5, d 3, c 2 " in words(printed(found, 120))

@@ -1,0 +1,46 @@
+"""The Chrome trace of steps, and its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from albireo.tools.trace.picture import draw
+from albireo.tools.trace.trace import LANES, chrome_trace
+from tests.step_records import overlapped
+
+
+def test_every_stage_of_a_step_is_in_its_lane() -> None:
+    trace = chrome_trace(overlapped(range(1, 5)))
+    spans = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert min(e["ts"] for e in spans) == 0
+    of_two = {e["cat"]: e for e in spans if e["args"]["step"] == 2}
+    assert set(of_two) == {"plan", "publish", "input", "forward", "sampling", "output", "hand out"}
+    assert of_two["forward"]["dur"] == 8000
+    assert of_two["sampling"]["ts"] == of_two["forward"]["ts"] + 8000
+    lanes = {(e["pid"], e["tid"]) for e in spans}
+    assert lanes == {(process, thread) for process, _, thread, _ in LANES}
+
+
+def test_simulated_steps_say_so() -> None:
+    records = overlapped(range(1, 4))
+    for record in records:
+        record.simulated = True
+    names = {e["cat"] for e in chrome_trace(records)["traceEvents"] if e["ph"] == "X"}
+    assert {"simulated forward", "simulated sampling"} <= names
+
+
+def test_nothing_unknown_is_drawn() -> None:
+    """The last step cannot tell when it was appended; no span may reach back to the year 1970."""
+    trace = chrome_trace(overlapped([7]))
+    assert {e["cat"] for e in trace["traceEvents"] if e["ph"] == "X"} == {
+        "plan",
+        "input",
+        "forward",
+        "sampling",
+        "hand out",
+    }
+
+
+def test_a_picture_is_drawn(tmp_path: Path) -> None:
+    draw(chrome_trace(overlapped(range(1, 9))), tmp_path / "trace.png", first=3, steps=3)
+    assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,249 @@
+"""One request's stream: what the follower puts in, what the client gets out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from albireo.contract.plan import Finish, SamplingParams
+from albireo.models import TINY
+from albireo.v1 import inference_pb2 as api
+from gateway.requests.validation import ValidRequest
+from gateway.streams.branch import Branch, Failure
+from gateway.streams.stream import TokenStream
+from gateway.text.checkpoint import Checkpoint
+from gateway.text.detokenizer import Vocabulary
+from tests.gateway.tokenizers_made import id_of
+
+CHECKPOINT = Checkpoint(TINY)
+VOCABULARY = Vocabulary(CHECKPOINT.tokenizer)
+GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", retryable=True)
+END = 1
+
+
+class Scene(TokenStream):
+    """A stream, the names of its branches that stop strings ended, and the first branch's end of it."""
+
+    def __init__(
+        self,
+        *stops: str,
+        min_tokens: int = 0,
+        n: int = 1,
+        stop_ids: tuple[int, ...] = (),
+        include_stop: bool = False,
+    ) -> None:
+        self.stopped: list[str] = []
+        sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens, stop_ids=stop_ids)
+        request = ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default", include_stop)
+        super().__init__(request, VOCABULARY, self.stopped.append)
+
+    def __getitem__(self, index: int) -> Branch:
+        return list(self.branches.values())[index]
+
+    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: Finish) -> None:
+        self[0].push(token, logprobs, finish)
+
+    def push_all(self, ids: list[int], finish: Finish = Finish.NONE, *, index: int = 0) -> None:
+        for token in ids[:-1]:
+            self[index].push(token, None, Finish.NONE)
+        self[index].push(ids[-1], None, finish)
+
+
+async def rest(stream: Scene) -> list[api.GenerateEvent]:
+    return [event async for event in stream.events()]
+
+
+def text_of(events: list[api.GenerateEvent]) -> str:
+    return "".join(event.tokens.text for event in events)
+
+
+async def test_a_reader_that_keeps_up_gets_every_token_at_once() -> None:
+    stream, ids = Scene(), CHECKPOINT.encode("Tell me a story.")
+    events = stream.events()
+    for offset, token in enumerate(ids):
+        stream.push(token, None, Finish.NONE)
+        tokens = (await anext(events)).tokens
+        assert (tokens.offset, list(tokens.ids)) == (offset, [token])
+    stream.end(Finish.CANCELLED)
+    assert (await anext(events)).finished.reason == api.FINISH_REASON_CANCELLED
+
+
+async def test_a_slow_reader_gets_several_tokens_a_message_with_offsets_that_go_on() -> None:
+    stream, ids = Scene(), CHECKPOINT.encode("Tell me a story about a fox.")
+    assert len(ids) > 9
+    events = stream.events()
+    stream.push_all(ids[:4])
+    first = (await anext(events)).tokens
+    stream.push_all(ids[4:], Finish.LENGTH)
+    second = (await anext(events)).tokens
+    last = (await anext(events)).finished
+    assert (first.offset, list(first.ids)) == (0, ids[:4])
+    assert (second.offset, list(second.ids)) == (4, ids[4:])
+    assert first.text + second.text == "Tell me a story about a fox."
+    assert last.reason == api.FINISH_REASON_LENGTH
+    assert last.usage == api.Usage(prompt_tokens=3, completion_tokens=len(ids))
+
+
+async def test_a_reader_waits_until_there_is_something() -> None:
+    stream = Scene()
+    reading = asyncio.ensure_future(anext(stream.events()))
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    stream.push_all(CHECKPOINT.encode("x"))
+    assert (await reading).tokens.text == "x"
+
+
+async def test_an_end_token_is_told_and_has_no_text() -> None:
+    stream, ids = Scene(), CHECKPOINT.encode("yes")
+    stream.push_all([*ids, END], Finish.STOP)
+    events = await rest(stream)
+    assert list(events[0].tokens.ids) == [*ids, END]
+    assert text_of(events) == "yes"
+    assert events[-1].finished.stop_token_id == END
+    assert events[-1].finished.WhichOneof("matched") == "stop_token_id"
+
+
+@pytest.mark.parametrize("stops", [(), ("never",)])
+@pytest.mark.parametrize("include_stop", [False, True])
+async def test_the_token_that_ends_a_stream_has_no_text(stops: tuple[str, ...], include_stop: bool) -> None:
+    """Not the model's end, though it be an ordinary token; not a stop token's, unless it is asked for."""
+    *ids, last = CHECKPOINT.encode("yes!")
+    end = Scene(*stops, include_stop=include_stop)
+    end.push_all([*ids, last], Finish.STOP)
+    stop = Scene(*stops, include_stop=include_stop, stop_ids=(last,))
+    stop.push_all([*ids, last], Finish.STOP)
+    for stream, text in ((end, "yes"), (stop, "yes!" if include_stop else "yes")):
+        events = await rest(stream)
+        assert list(events[0].tokens.ids) == [*ids, last]
+        assert text_of(events) == text
+        assert events[-1].finished.stop_token_id == last
+
+
+@pytest.mark.parametrize(("include_stop", "text"), [(False, "1234"), (True, "1234st")])
+async def test_the_text_ends_before_or_after_the_stop_string(include_stop: bool, text: str) -> None:
+    stream = Scene("st", include_stop=include_stop)
+    stream.push_all(CHECKPOINT.encode("1234st5678"))
+    assert text_of(await rest(stream)) == text
+
+
+async def test_the_text_of_a_special_token_is_a_stop_string() -> None:
+    """It is compared before special tokens are dropped, and dropped all the same."""
+    user = id_of(CHECKPOINT.tokenizer, "<|user|>")
+    stream, ids = Scene("!<|user|>"), CHECKPOINT.encode("no! yes!")
+    stream.push_all([user, *ids, user, *ids])
+    events = await rest(stream)
+    assert [token for event in events for token in event.tokens.ids] == [user, *ids, user]
+    assert (text_of(events), events[-1].finished.stop) == ("no! yes", "!<|user|>")
+
+
+async def test_a_stop_string_may_begin_within_min_tokens() -> None:
+    """It ends with the first token after them, as in vLLM's detokenizer."""
+    ids = CHECKPOINT.encode("1234")
+    assert len(ids) == 4
+    stream = Scene("234", "12", min_tokens=3)
+    stream.push_all([*ids, *ids])
+    events = await rest(stream)
+    assert (text_of(events), events[-1].finished.stop) == ("1", "234")
+    assert [token for event in events for token in event.tokens.ids] == ids
+
+
+async def test_logprobs_come_one_an_id() -> None:
+    stream, ids = Scene("c"), CHECKPOINT.encode("abcd")
+    for token in ids:
+        stream.push(token, api.TokenLogprobs(logprob=-token), Finish.NONE)
+    [event, _] = await rest(stream)
+    assert [entry.logprob for entry in event.tokens.logprobs] == [-token for token in event.tokens.ids]
+
+
+@pytest.mark.parametrize("finish", [Finish.NONE, Finish.LENGTH])
+async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None:
+    """Whether or not the worker ended the request for another reason meanwhile."""
+    stream, ids = Scene("st"), CHECKPOINT.encode("1234st5678")
+    stream.push_all(ids, finish)
+    events = await rest(stream)
+    sent = [token for event in events for token in event.tokens.ids]
+    assert text_of(events) == "1234"
+    assert sent == ids[: len(sent)]
+    assert "st" in CHECKPOINT.tokenizer.decode(sent)
+    assert "st" not in CHECKPOINT.tokenizer.decode(sent[:-1])
+    assert events[-1].finished.reason == api.FINISH_REASON_STOP
+    assert events[-1].finished.stop == "st"
+    assert events[-1].finished.usage.completion_tokens == len(sent)
+    assert stream.stopped == (["r"] if finish is Finish.NONE else [])  # only then must the scheduler know
+
+
+async def test_the_beginning_of_a_stop_string_that_does_not_come_is_given_out() -> None:
+    stream = Scene("foxes")
+    stream.push_all(CHECKPOINT.encode("a fox"), Finish.LENGTH)
+    events = await rest(stream)
+    assert text_of(events) == "a fox"
+    assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
+
+
+async def test_a_stop_string_in_an_unfinished_end_is_found() -> None:
+    stream = Scene("\ufffd")
+    stream.push_all(CHECKPOINT.encode("a🦩")[:-1], Finish.LENGTH)
+    events = await rest(stream)
+    assert text_of(events) == "a"
+    assert events[-1].finished.stop == "\ufffd"
+
+
+async def test_a_stop_string_within_min_tokens_is_just_text() -> None:
+    ids = CHECKPOINT.encode("1212")
+    assert len(ids) == 4
+    stream = Scene("2", min_tokens=2)
+    stream.push_all(ids)
+    events = await rest(stream)
+    assert text_of(events) == "121"
+    assert events[-1].finished.usage.completion_tokens == 4
+
+
+async def test_min_tokens_count_over_all_messages() -> None:
+    stream, ids = Scene("2", min_tokens=3), CHECKPOINT.encode("121312")
+    events = stream.events()
+    stream.push_all(ids[:2])
+    assert (await anext(events)).tokens.text == "12"
+    stream.push_all(ids[2:])
+    assert (await anext(events)).tokens.text == "131"
+    assert (await anext(events)).finished.stop == "2"
+
+
+async def test_a_failure_comes_after_the_tokens_before_it() -> None:
+    stream = Scene()
+    stream.push_all(CHECKPOINT.encode("half"))
+    stream.fail(GONE)
+    events = await rest(stream)
+    assert text_of(events) == "half"
+    assert events[-1].error == api.Error(code=14, message="gone", retryable=True)
+
+
+async def test_the_first_final_word_stands() -> None:
+    stream = Scene()
+    stream.push_all(CHECKPOINT.encode("whole"), Finish.LENGTH)
+    stream.fail(GONE)
+    stream.end(Finish.CANCELLED)
+    stream.push_all(CHECKPOINT.encode("more"))
+    events = await rest(stream)
+    assert stream.over
+    assert text_of(events) == "whole"
+    assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
+
+
+async def test_logits_that_are_no_numbers_end_the_request_alone_with_an_error() -> None:
+    stream = Scene()
+    stream.push_all(CHECKPOINT.encode("half"))
+    stream.push(0, None, Finish.ERROR)
+    events = await rest(stream)
+    assert text_of(events) == "half"
+    assert events[-1].error.code == grpc.StatusCode.INTERNAL.value[0]
+    assert not events[-1].error.retryable
+
+
+async def test_cached_prompt_tokens_are_those_of_the_first_admission() -> None:
+    stream = Scene()
+    stream[0].admit(2)
+    stream[0].admit(64)  # after a preemption
+    stream.push_all(CHECKPOINT.encode("x"), Finish.LENGTH)
+    assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 2

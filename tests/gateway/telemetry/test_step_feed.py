@@ -1,0 +1,66 @@
+"""Steps as a gateway sees them pass."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from albireo.v1 import control_pb2 as control
+from gateway.telemetry.step_feed import MAX_PENDING, MAX_WATCHERS, StepFeed
+from tests.step_records import overlapped
+
+
+def test_histograms_hold_every_step_that_can_be_compared() -> None:
+    feed = StepFeed()
+    for record in overlapped(range(1, 12)):
+        record.wasted_rows = 2
+        feed.put(record)
+    message = feed.stats.message(simulated=True)
+    found = {histogram.name: histogram for histogram in message.histograms}
+    assert {"t1", "t2", "t3", "t4", "t5", "visible", "visible_t1", "plan_age", "period"} <= set(found)
+    assert all(sum(histogram.counts) == 9 for histogram in found.values())
+    forward = found["t3"]
+    assert forward.sum == pytest.approx(9 * 8e-3)
+    bucket = list(forward.counts).index(9)
+    assert forward.bounds[bucket - 1] < 8e-3 <= forward.bounds[bucket]
+    assert message.wasted_rows == 22
+    assert message.look_ahead == 1
+    assert message.simulated
+
+
+async def test_a_watcher_sees_steps_and_a_slow_one_holds_up_nobody() -> None:
+    feed = StepFeed()
+    seen: list[control.StepRecord] = []
+
+    async def watch() -> None:
+        async for record in feed.watch():
+            seen.append(record)  # noqa: PERF401  (until cancelled)
+
+    task = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    for record in overlapped(range(1, MAX_PENDING + 50)):  # without giving the watcher a turn
+        feed.put(record)
+    await asyncio.sleep(0.05)
+    assert [record.step for record in seen] == list(range(1, MAX_PENDING + 1))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_watchers_are_bounded_and_leave_no_trace() -> None:
+    feed = StepFeed()
+    watches = [feed.watch() for _ in range(MAX_WATCHERS)]
+    tasks = [asyncio.ensure_future(anext(watch)) for watch in watches]
+    await asyncio.sleep(0)
+    with pytest.raises(OverflowError):
+        await anext(feed.watch())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for watch in watches:
+        await watch.aclose()
+    feed.put(overlapped([1])[0])
+    free = asyncio.ensure_future(anext(feed.watch()))
+    await asyncio.sleep(0)
+    feed.put(overlapped([2])[0])
+    assert (await free).step == 2

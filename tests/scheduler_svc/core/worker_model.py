@@ -1,0 +1,197 @@
+"""A worker written from the text of the contract's plan alone, with a KV store that shows every mistake.
+
+A cell of the store holds a hash of the whole token prefix up to its position. A row recomputes the hashes
+of all that it attends to and compares: a block with two owners, one that is used again too early, a wrong
+prefix hit or a wrong recompute cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from albireo.contract.plan import (
+    BLOCK_SIZE,
+    Finish,
+    GroupShape,
+    Plan,
+    SamplingParams,
+    StepResult,
+    finish_of,
+    table_digest,
+)
+
+EOS_IDS = frozenset({0})
+VOCAB = 24
+
+
+def cell(before: int, token: int) -> int:
+    """What the store holds for ``token`` after a prefix whose last cell is ``before``."""
+    return hash((before, token, 0x5EED))
+
+
+def sample(last_cell: int, seed: int) -> int:
+    """The next token: a pure function of the prefix and the request's seed."""
+    return hash((last_cell, seed, 0xF00D)) % VOCAB
+
+
+def solo(prompt: tuple[int, ...], sampling: SamplingParams, max_model_len: int) -> tuple[list[int], Finish]:
+    """What a request brings when it runs alone."""
+    state = 0
+    for token in prompt:
+        state = cell(state, token)
+    outputs: list[int] = []
+    finish = Finish.NONE
+    while not finish:
+        outputs.append(sample(state, sampling.seed))
+        state = cell(state, outputs[-1])
+        finish = finish_of(
+            sampling,
+            outputs[-1],
+            len(outputs),
+            len(prompt) + len(outputs),
+            eos_ids=EOS_IDS,
+            max_model_len=max_model_len,
+        )
+    return outputs, finish
+
+
+@dataclass
+class Row:
+    """A slot's state."""
+
+    incarnation: int
+    request_id: str
+    sampling: SamplingParams
+    tokens: list[int]
+    num_prompt: int
+    computed: int
+    blocks: list[int] = field(default_factory=list)
+    decoding: bool = False
+    joins: bool = False
+    paused: bool = False
+    finish: Finish = Finish.NONE
+
+
+class Worker:
+    """Applies plans in order; each call runs one step at once."""
+
+    def __init__(self, shape: GroupShape) -> None:
+        self.shape = shape
+        self.slots: dict[int, Row] = {}
+        self.store: list[list[int | None]] = [[None] * BLOCK_SIZE for _ in range(shape.num_blocks)]
+        self.step = 0
+        self.wasted_rows = 0
+        self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
+        self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
+        self.writers: dict[int, str] = {}  # block -> the request that wrote it last
+
+    def run(self, plan: Plan) -> StepResult:
+        """Runs one step; raises AssertionError where the plan breaks its contract."""
+        assert plan.step == self.step + 1
+        self.step = plan.step
+        for row in self.slots.values():
+            row.decoding, row.joins = row.decoding or row.joins, False
+        self._apply(plan)
+        decoding = [slot for slot in sorted(self.slots) if self.slots[slot].decoding]
+        assert plan.num_decodes == len(decoding)
+        self.reached[plan.step], self.written[plan.step] = set(), set()
+        sampled = []
+        for slot in decoding:
+            row = self.slots[slot]
+            assert row.computed == len(row.tokens) - 1
+            assert self._compute(row, 1)
+            sampled.append(slot)
+        for chunk in plan.chunks:
+            row = self.slots[chunk.slot]
+            assert not row.decoding
+            assert not row.paused
+            assert chunk.start == row.computed
+            assert 0 < chunk.count <= len(row.tokens) - row.computed
+            if self._compute(row, chunk.count):
+                row.joins = True
+                sampled.append(chunk.slot)
+        assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks)
+        if plan.digest is not None:
+            assert plan.digest == self.digest()
+        return self._results(plan, sampled)
+
+    def sample(self, row: Row, state: int) -> int:
+        """The next token of a row whose newest cell is ``state``; a scripted worker has its own."""
+        return sample(state, row.sampling.seed)
+
+    def digest(self) -> int:
+        """Of the table as it stands after a step's rows."""
+        return table_digest(
+            (slot, row.incarnation, row.computed, len(row.blocks), row.blocks[-1] if row.blocks else -1)
+            for slot, row in sorted(self.slots.items())
+        )
+
+    def _apply(self, plan: Plan) -> None:
+        for slot in plan.released:
+            del self.slots[slot]
+        for slot in plan.paused:
+            assert self.slots[slot].decoding
+            self.slots[slot].decoding, self.slots[slot].paused = False, True
+        for slot in plan.resumed:
+            assert self.slots[slot].paused
+            self.slots[slot].decoding, self.slots[slot].paused = True, False
+        for admission in plan.admissions:
+            assert admission.slot not in self.slots
+            assert 0 <= admission.slot < self.shape.max_seqs
+            assert admission.num_cached % BLOCK_SIZE == 0
+            assert admission.num_cached < len(admission.tokens)
+            self.slots[admission.slot] = Row(
+                incarnation=admission.incarnation,
+                request_id=admission.request_id,
+                sampling=admission.sampling,
+                tokens=list(admission.tokens),
+                num_prompt=len(admission.tokens) - admission.num_outputs,
+                computed=admission.num_cached,
+            )
+        for grant in plan.grants:
+            assert grant.blocks
+            self.slots[grant.slot].blocks += grant.blocks
+
+    def _compute(self, row: Row, count: int) -> bool:
+        """Computes the KV of the next ``count`` tokens, after checking all that they attend to.
+
+        True if that reached the last token, so that the row has sampled another one.
+        """
+        assert row.computed + count <= len(row.blocks) * BLOCK_SIZE, "KV beyond the block table"
+        state = 0
+        for position in range(row.computed + count):
+            block, offset = row.blocks[position // BLOCK_SIZE], position % BLOCK_SIZE
+            state = cell(state, row.tokens[position])
+            self.reached[self.step].add(block)
+            if position < row.computed:
+                assert self.store[block][offset] == state, f"foreign KV at {position} of {row.request_id}"
+            else:
+                self.store[block][offset] = state
+                self.written[self.step].add(block)
+                self.writers[block] = row.request_id
+        row.computed += count
+        if row.computed < len(row.tokens):
+            return False
+        row.tokens.append(self.sample(row, state))
+        if row.finish:
+            assert row.finish is Finish.STOP, "a row beyond a predictable end"
+            self.wasted_rows += 1
+        return True
+
+    def _results(self, plan: Plan, sampled: list[int]) -> StepResult:
+        rows = []
+        for slot in sampled:
+            row = self.slots[slot]
+            if row.finish:
+                continue
+            row.finish = finish_of(
+                row.sampling,
+                row.tokens[-1],
+                len(row.tokens) - row.num_prompt,
+                len(row.tokens),
+                eos_ids=EOS_IDS,
+                max_model_len=self.shape.max_model_len,
+            )
+            rows.append((slot, row.incarnation, row.tokens[-1], int(row.finish)))
+        slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)

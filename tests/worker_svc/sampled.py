@@ -1,0 +1,226 @@
+"""The sampler's input by the way that it takes in a worker, and transformers' controls as the measure.
+
+Imported by every rank: transformers, whose import takes seconds, is loaded where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
+from worker_svc.batch.slot_table import SlotTable
+from worker_svc.batch.staging import Staging
+from worker_svc.buffers.scratch import Room
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.sampling.blocks import block_maxima
+from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
+from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
+from worker_svc.sampling.penalties import PenaltyState
+from worker_svc.sampling.sampler import _edit
+from worker_svc.sampling.step_sampler import StepSampler
+from worker_svc.sampling.tensors import Draws, SamplingTensors
+
+CPU = torch.device("cpu")
+MAX_LEN = 64
+DRAWN = SamplingParams(max_tokens=100, seed=0)
+GREEDY = replace(DRAWN, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request that samples: what it asks for, its prompt, and its outputs before a preemption."""
+
+    sampling: SamplingParams
+    prompt: tuple[int, ...] = (1,)
+    outputs: tuple[int, ...] = ()
+
+
+class Bench:
+    """Requests in their slots, a step at a time, without a model: one rank of a group."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        slots: int = 16,
+        eos_ids: frozenset[int] = frozenset(),
+        group: TPGroup | None = None,
+        mode: SamplingMode = "auto",
+        on_cpu: bool = True,
+    ) -> None:
+        """Without ``on_cpu`` rows are drawn as on CUDA: by all of their logits."""
+        group = group or TPGroup()
+        policy = SamplingPolicy(mode, group.rank, group.size)
+        self._group = group
+        self._blocks = blocks_for(MAX_LEN)
+        self._table = SlotTable(
+            GroupShape(slots * self._blocks, slots, MAX_LEN), vocabulary, eos_ids, group.size
+        )
+        self._staging = Staging(CPU, torch.float32, MAX_LEN, policy)
+        if not on_cpu:
+            self._staging._sampling._narrow = False
+        self.state = PenaltyState(policy.state_rows(slots), MAX_LEN, CPU)
+        self.sampler = StepSampler(group, vocabulary, self.state)
+        self._step = 0
+
+    def admit(self, rows: dict[int, Row], released: Sequence[int] = (), decodes: int = 0) -> Staged:
+        """A step that admits and prefills some, beside ``decodes`` others."""
+        self._step += 1
+        plan = Plan(
+            1,
+            self._step,
+            released=tuple(released),
+            admissions=tuple(
+                Admission(
+                    slot,
+                    self._step,
+                    f"{slot}",
+                    (*row.prompt, *row.outputs),
+                    len(row.outputs),
+                    0,
+                    row.sampling,
+                )
+                for slot, row in rows.items()
+            ),
+            grants=tuple(
+                Grant(slot, tuple(range(slot * self._blocks, (slot + 1) * self._blocks))) for slot in rows
+            ),
+            chunks=tuple(Chunk(slot, 0, len(row.prompt) + len(row.outputs)) for slot, row in rows.items()),
+            num_decodes=decodes,
+        )
+        return self._stage(plan)
+
+    def decode(self, count: int) -> Staged:
+        """A step in which everyone decodes."""
+        self._step += 1
+        return self._stage(Plan(1, self._step, num_decodes=count))
+
+    def _stage(self, plan: Plan) -> Staged:
+        batch = self._staging.stage(self._table.apply(plan))
+        self.sampler.begin(batch.sampling)
+        return Staged(self, batch.sampling, batch.layout, batch.host.samples.slots.tolist())
+
+    def local(self, logits: Tensor) -> Tensor:
+        """This rank's columns, padded as a model's are."""
+        width = -(-logits.shape[1] // self._group.size)
+        padded = torch.nn.functional.pad(logits, (0, width * self._group.size - logits.shape[1]), value=9e9)
+        return padded[:, self._group.rank * width :][:, :width].clone()
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A step about to sample."""
+
+    bench: Bench
+    params: SamplingTensors
+    layout: SampleLayout
+    slots: list[int]  # of the rows, in their order
+
+    def words(self, logits: dict[int, Tensor] | Tensor) -> Tensor:
+        """``logits``: a row for each slot, or one for all."""
+        rows = [logits if isinstance(logits, Tensor) else logits[slot] for slot in self.slots]
+        return self.bench.sampler(self.bench.local(torch.stack(rows)), self.params, self.layout)
+
+    def ids(self, logits: dict[int, Tensor] | Tensor) -> dict[int, int]:
+        """By slot."""
+        return dict(zip(self.slots, self.words(logits)[:, 0].tolist(), strict=True))
+
+
+def logits_of(rows: int, vocabulary: int, seed: int = 0, scale: float = 2.0) -> Tensor:
+    return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def staged(
+    requests: Sequence[SamplingParams], vocabulary: int, eos_ids: frozenset[int] = frozenset()
+) -> Staged:
+    """One first token of each request."""
+    bench = Bench(vocabulary, slots=len(requests), eos_ids=eos_ids)
+    return bench.admit({slot: Row(sampling) for slot, sampling in enumerate(requests)})
+
+
+def draw(logits: Tensor, requests: Sequence[SamplingParams]) -> list[int]:
+    """The first token of each request."""
+    step = staged(requests, logits.shape[1])
+    return step.bench.sampler(logits.clone(), step.params, step.layout)[:, 0].tolist()
+
+
+def weights(
+    logits: Tensor, row: Row, *, on_cpu: bool = True, eos_ids: frozenset[int] = frozenset()
+) -> Tensor:
+    """What the controls leave of one row of logits, as probabilities by id (fp64)."""
+    bench = Bench(len(logits), slots=1, eos_ids=eos_ids, on_cpu=on_cpu)
+    params = bench.admit({0: row}).params
+    edited = logits[None].clone()
+    _edit(edited, params, bench.state)
+    if len(params.plain):
+        [(_, _, chances)] = _softmax(edited, params.plain, Room())
+        return chances[0].double() / chances.double().sum()
+    mass = _mass(edited, params.narrow) if len(params.narrow) else None
+    if mass is None:
+        mass = _whole_mass(edited, params.narrow if len(params.narrow) else params.wide)
+    return mass[0].double() / mass.sum()
+
+
+def _mass(logits: Tensor, draws: Draws) -> Tensor | None:
+    """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
+    few = narrow(logits, block_maxima(logits), draws, Room())
+    if not bool(few.enough.all()):
+        return None
+    mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)
+    assert torch.equal(mass, _whole_mass(logits, draws))
+    return mass
+
+
+def _whole_mass(logits: Tensor, draws: Draws) -> Tensor:
+    mass = whole(logits, logits.amax(-1, keepdim=True), draws)
+    assert mass.max() <= UNIT
+    return mass
+
+
+def expected(
+    logits: Tensor, row: Row, *, shift: float = 0.0, eos_ids: frozenset[int] = frozenset()
+) -> Tensor:
+    """The distribution that transformers would draw from, in fp64; its processors in its own order.
+
+    It has no presence and frequency penalties: those are vLLM's and OpenAI's. ``shift`` moves the controls
+    that cut, to find out whether rounding may decide.
+    """
+    from transformers.generation import logits_process as theirs
+
+    sampling = row.sampling
+    scores: Any = logits[None].double()
+    ids: Any = torch.tensor([[*row.prompt, *row.outputs]])
+    if sampling.logit_bias:
+        bias: list[list[list[int] | float]] = [[[token], amount] for token, amount in sampling.logit_bias]
+        scores = theirs.SequenceBiasLogitsProcessor(bias)(ids, scores)
+    if sampling.repetition_penalty != 1:
+        scores = theirs.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)(ids, scores)
+    counts = torch.bincount(torch.tensor(row.outputs, dtype=torch.int64), minlength=len(logits))
+    scores = scores - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
+    if sampling.bad_ids:
+        scores = theirs.NoBadWordsLogitsProcessor([[token] for token in sampling.bad_ids])(ids, scores)
+    if len(row.outputs) < sampling.min_tokens:
+        ends = sorted({*sampling.stop_ids, *(() if sampling.ignore_eos else eos_ids)})
+        if ends:
+            scores = theirs.MinNewTokensLengthLogitsProcessor(len(row.prompt), sampling.min_tokens, ends)(
+                ids, scores
+            )
+    if sampling.allowed_ids:
+        allow = theirs.PrefixConstrainedLogitsProcessor(lambda batch, sent: list(sampling.allowed_ids), 1)
+        scores = allow(ids, scores)
+    scores = theirs.TemperatureLogitsWarper(sampling.temperature)(ids, scores)
+    if sampling.top_k:
+        scores = theirs.TopKLogitsWarper(sampling.top_k)(ids, scores)
+    if sampling.top_p < 1:
+        scores = theirs.TopPLogitsWarper(sampling.top_p * (1 + shift))(ids, scores)
+    if sampling.min_p:
+        scores = theirs.MinPLogitsWarper(min(sampling.min_p * (1 + shift), 1.0))(ids, scores)
+    if sampling.typical_p < 1:
+        scores = theirs.TypicalLogitsWarper(sampling.typical_p * (1 + shift))(ids, scores)
+    found: Tensor = scores[0].softmax(-1)
+    return found

@@ -1,0 +1,251 @@
+"""The slot table as a rank holds it on the host: applies plans, yields the arrays of each step.
+
+It runs ahead of the device: it never knows the ids of sampled tokens, and never needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
+from worker_svc.batch.row_check import fault_of, stand_in
+from worker_svc.buffers.arrays import Ints
+from worker_svc.sampling.controls import NO_IDS, PenaltyStart, SampleRows, SlotControls
+
+logger = logging.getLogger(__name__)
+
+
+class TableMismatch(RuntimeError):
+    """This rank's table is not the scheduler's: it must not run another step."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRows:
+    """Decoding rows of similar context length, from row ``first`` of the step."""
+
+    first: int
+    contexts: Ints  # [rows], this step's token included
+    blocks: Ints  # [rows, blocks of the longest], padded with the scratch block
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRows:
+    """The rows of one prefill chunk, from row ``first`` of the step."""
+
+    first: int
+    count: int
+    start: int  # position of the first row
+    blocks: Ints  # [blocks of the context]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRows:
+    """Rows of a chunk that tell how likely the prompt's next token was."""
+
+    incarnation: int
+    start: int  # index of the first token told of among the prompt's
+    rows: Ints  # among the rows of the step
+    targets: Ints  # the tokens told of
+    most: int  # how many of the most likely tokens to tell beside each
+
+
+@dataclass(frozen=True, slots=True)
+class HostBatch:
+    """One step: decoding rows first, in groups, then the rows of chunks in the plan's order."""
+
+    decode_slots: Ints  # [d], where the decoding rows find their token
+    chunk_ids: Ints  # [n - d], tokens of the chunks' rows
+    positions: Ints  # [n]
+    kv_rows: Ints  # [n], block * 16 + offset of each row's own key and value
+    decodes: tuple[DecodeRows, ...]
+    chunks: tuple[ChunkRows, ...]
+    fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
+    samples: SampleRows
+    penalties: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
+    prompts: tuple[PromptRows, ...]
+
+
+class SlotTable:
+    """State by slot. One thread applies plans, in the order of the log."""
+
+    def __init__(
+        self, shape: GroupShape, vocab_size: int, eos_ids: frozenset[int] = frozenset(), owners: int = 1
+    ) -> None:
+        """The cache must have one block beyond ``shape.num_blocks``: it pads block tables.
+
+        ``vocab_size``: rows of the embedding; a request with an id beyond them fails. ``owners``: ranks that
+        share the sampling; the rows that sample come owner by owner, ``slot mod owners``.
+        """
+        slots = shape.max_seqs
+        self._owners = owners
+        self._vocab_size = vocab_size
+        self._scratch = shape.num_blocks
+        self._occupied = np.zeros(slots, dtype=bool)
+        self._decoding = np.zeros(slots, dtype=bool)
+        self._incarnations = np.zeros(slots, dtype=np.int64)
+        self._computed = np.zeros(slots, dtype=np.int64)  # tokens whose KV exists once all applied steps ran
+        self._outputs = np.zeros(slots, dtype=np.int64)  # tokens sampled once all applied steps ran
+        self._blocks = np.full((slots, blocks_for(shape.max_model_len)), self._scratch, dtype=np.int64)
+        self._num_blocks = np.zeros(slots, dtype=np.int64)
+        self._tokens: list[Ints] = [np.zeros(0, dtype=np.int64)] * slots
+        self._controls = SlotControls(slots, eos_ids)
+        self._prompt_logprobs: dict[int, tuple[int, int]] = {}  # by slot: length of the prompt, how many
+
+    def reset(self) -> None:
+        """Forgets everything: a new epoch begins."""
+        self._occupied[:] = False
+        self._decoding[:] = False
+
+    def apply(self, plan: Plan) -> HostBatch:
+        """Applies one plan and advances the table as if its step had run.
+
+        Raises TableMismatch when the plan's checks fail.
+        """
+        released = list(plan.released)
+        self._occupied[released] = False
+        self._decoding[released] = False
+        self._decoding[list(plan.paused)] = False
+        self._decoding[list(plan.resumed)] = True
+        starts = [start for admission in plan.admissions if (start := self._admit(admission)) is not None]
+        fresh: list[int] = []
+        for grant in plan.grants:
+            count = int(self._num_blocks[grant.slot])
+            cached = int(self._computed[grant.slot]) // BLOCK_SIZE
+            fresh += grant.blocks[max(0, cached - count) :]
+            self._blocks[grant.slot, count : count + len(grant.blocks)] = grant.blocks
+            self._num_blocks[grant.slot] = count + len(grant.blocks)
+        slots = np.flatnonzero(self._decoding)
+        if len(slots) != plan.num_decodes:
+            raise TableMismatch(
+                f"step {plan.step}: {len(slots)} rows decode, the plan says {plan.num_decodes}"
+            )
+        batch = self._build(slots, plan, np.array(fresh, dtype=np.int64), tuple(starts))
+        if plan.digest is not None and self.digest() != plan.digest:
+            raise TableMismatch(f"step {plan.step}: the digest of the table differs")
+        return batch
+
+    def digest(self) -> int:
+        """See :func:`albireo.contract.plan.table_digest`."""
+        return table_digest(
+            (
+                int(slot),
+                int(self._incarnations[slot]),
+                int(self._computed[slot]),
+                count := int(self._num_blocks[slot]),
+                int(self._blocks[slot, count - 1]) if count else -1,
+            )
+            for slot in np.flatnonzero(self._occupied)
+        )
+
+    def _admit(self, admission: Admission) -> PenaltyStart | None:
+        if fault := fault_of(admission, self._vocab_size):
+            logger.error("request %s cannot be run and ends with an error: %s", admission.request_id, fault)
+            admission = stand_in(admission, self._vocab_size)
+        slot, sampling = admission.slot, admission.sampling
+        if self._occupied[slot]:
+            raise TableMismatch(f"slot {slot} is admitted twice")
+        self._occupied[slot] = True
+        self._incarnations[slot] = admission.incarnation
+        self._computed[slot] = admission.num_cached
+        self._outputs[slot] = admission.num_outputs
+        self._blocks[slot] = self._scratch
+        self._num_blocks[slot] = 0
+        self._tokens[slot] = np.array(admission.tokens, dtype=np.int64)
+        self._prompt_logprobs.pop(slot, None)
+        # A request that has outputs has told of its prompt: it was preempted after.
+        if sampling.prompt_logprobs >= 0 and not admission.num_outputs:
+            self._prompt_logprobs[slot] = len(admission.tokens), sampling.prompt_logprobs
+        return self._controls.admit(admission)
+
+    def _build(self, slots: Ints, plan: Plan, fresh: Ints, starts: tuple[PenaltyStart, ...]) -> HostBatch:
+        slots, decodes = self._decode_groups(slots)
+        positions = self._computed[slots]
+        all_positions, all_kv_rows = [positions], [self._kv_rows(slots, positions)]
+        self._computed[slots] += 1
+        first = len(slots)
+        chunks, prompts, ids, sampling_rows, joining = [], [], [], [np.arange(first)], []
+        for chunk in plan.chunks:
+            chunks.append(self._chunk(chunk, first))
+            end = chunk.start + chunk.count
+            span = np.arange(chunk.start, end)
+            all_positions.append(span)
+            all_kv_rows.append(self._kv_rows(chunk.slot, span))
+            tokens = self._tokens[chunk.slot]
+            ids.append(tokens[chunk.start : end])
+            if chunk.slot in self._prompt_logprobs:
+                prompts.append(self._prompt_rows(chunk, first))
+            first += chunk.count
+            if end == len(tokens):
+                sampling_rows.append(np.array([first - 1]))
+                joining.append(chunk.slot)
+        self._decoding[joining] = True
+        return HostBatch(
+            decode_slots=slots,
+            chunk_ids=np.concatenate(ids) if ids else NO_IDS,
+            positions=np.concatenate(all_positions),
+            kv_rows=np.concatenate(all_kv_rows),
+            decodes=decodes,
+            chunks=tuple(chunks),
+            fresh=fresh,
+            samples=self._samples(
+                np.concatenate(sampling_rows), np.concatenate([slots, np.array(joining, dtype=np.int64)])
+            ),
+            penalties=starts,
+            prompts=tuple(prompt for prompt in prompts if len(prompt.targets)),
+        )
+
+    def _prompt_rows(self, chunk: Chunk, first: int) -> PromptRows:
+        length, most = self._prompt_logprobs[chunk.slot]
+        targets = self._tokens[chunk.slot][chunk.start + 1 : min(chunk.start + chunk.count + 1, length)]
+        return PromptRows(
+            incarnation=int(self._incarnations[chunk.slot]),
+            start=chunk.start + 1,
+            rows=np.arange(first, first + len(targets)),
+            targets=targets,
+            most=most,
+        )
+
+    def _decode_groups(self, slots: Ints) -> tuple[Ints, tuple[DecodeRows, ...]]:
+        """Orders rows by the power of two of their context's blocks, so padding at most doubles a row."""
+        if not len(slots):
+            return slots, ()
+        lengths = -(-(self._computed[slots] + 1) // BLOCK_SIZE)
+        buckets = np.ceil(np.log2(lengths)).astype(np.int64)
+        order = np.lexsort((slots, buckets))
+        slots, buckets, lengths = slots[order], buckets[order], lengths[order]
+        groups = []
+        for bucket in np.unique(buckets):
+            members = np.flatnonzero(buckets == bucket)
+            chosen = slots[members]
+            groups.append(
+                DecodeRows(
+                    first=int(members[0]),
+                    contexts=self._computed[chosen] + 1,
+                    blocks=self._blocks[chosen, : int(lengths[members].max())],
+                )
+            )
+        return slots, tuple(groups)
+
+    def _chunk(self, chunk: Chunk, first: int) -> ChunkRows:
+        if chunk.start != self._computed[chunk.slot]:
+            raise TableMismatch(
+                f"slot {chunk.slot}: a chunk at {chunk.start}, {self._computed[chunk.slot]} computed"
+            )
+        end = chunk.start + chunk.count
+        self._computed[chunk.slot] = end
+        return ChunkRows(first, chunk.count, chunk.start, self._blocks[chunk.slot, : blocks_for(end)].copy())
+
+    def _kv_rows(self, slots: Ints | int, positions: Ints) -> Ints:
+        rows: Ints = self._blocks[slots, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
+        return rows
+
+    def _samples(self, rows: Ints, slots: Ints) -> SampleRows:
+        if self._owners > 1:
+            order = np.argsort(slots % self._owners, kind="stable")
+            rows, slots = rows[order], slots[order]
+        positions = self._outputs[slots]
+        self._outputs[slots] += 1
+        return self._controls.rows(rows, slots, self._incarnations[slots], positions)

@@ -1,0 +1,1 @@
+"""Memory that arrays and tensors lie in."""

@@ -1,0 +1,1 @@
+"""Communication among the ranks of a group."""

@@ -1,0 +1,1 @@
+"""What runs a step: a model on a device, or the simulated device."""

@@ -1,0 +1,45 @@
+"""What the ranks of a group must have in common: the checkpoint, and the number of KV blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from albireo.checkpoint.files import CheckpointError, check_directory
+from albireo.checkpoint.fingerprint import fingerprint
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.model.weight_files import weights_fingerprint
+
+
+def agree_on_checkpoint(directory: Path, group: TPGroup, device: torch.device, *, weights: bool) -> str:
+    """The fingerprint of every rank's checkpoint. Called by all ranks, before they load.
+
+    ``weights``: they are read as well, not only config and tokenizer. Raises CheckpointError on every rank if
+    one reads others, and on a rank that lacks a file.
+    """
+    check_directory(directory)
+    own = fingerprint(directory)
+    digests = [own, weights_fingerprint(directory) if weights else own]
+    # int64, which any group can send.
+    words = [int.from_bytes(bytes.fromhex(digest), "big", signed=True) for digest in digests]
+    for rank, theirs in enumerate(_of_all_ranks(words, group, device)):
+        if theirs != words:
+            files = "config or tokenizer" if theirs[0] != words[0] else "weights"
+            raise CheckpointError(
+                f"{directory}: rank {group.rank} and rank {rank} have different {files} files: all ranks "
+                f"of a group must read the same checkpoint (here fingerprint {own})"
+            )
+    return own
+
+
+def agree_on_blocks(num_blocks: int, group: TPGroup, device: torch.device) -> int:
+    """KV blocks that every rank has room for. Called by all ranks."""
+    return min(blocks for [blocks] in _of_all_ranks([num_blocks], group, device))
+
+
+def _of_all_ranks(words: list[int], group: TPGroup, device: torch.device) -> list[list[int]]:
+    found: list[list[int]] = group.gather_rows(
+        torch.tensor([words], device=device), [1] * group.size
+    ).tolist()
+    return found

@@ -1,0 +1,252 @@
+"""A model on one rank, step by step: prepare (input stage), execute (compute stage), to_host (output)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.runtime.memory import KvMemory, available_memory
+from worker_svc.batch.buckets import DecodeBuckets
+from worker_svc.batch.slot_table import HostBatch, SlotTable
+from worker_svc.batch.staging import Staging, StepBatch
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.model.checkpoint import Checkpoint
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import allocate
+from worker_svc.model.loader import Loader
+from worker_svc.runner.agreement import agree_on_blocks
+from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.runner.profile_steps import profile_plans
+from worker_svc.runner.timestamps import CudaClock, HostMarks, Marks
+from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+from worker_svc.sampling.logprobs import to_messages
+from worker_svc.sampling.penalties import PenaltyState
+from worker_svc.sampling.prompt import prompt_messages, prompt_words
+from worker_svc.sampling.step_sampler import StepSampler
+from worker_svc.stages.step import HostOutput
+
+if TYPE_CHECKING:
+    from worker_svc.runner.graphs import DecodeGraphs
+
+UNKNOWN_MEMORY = 1 << 30
+"""Taken for free where the operating system does not say."""
+
+
+class DeviceOutput:
+    """What a step sampled, on its way to the host. Holds what the copies read until they are done."""
+
+    def __init__(self, host: HostBatch, words: Tensor, prompt_words: Tensor | None, marks: Marks) -> None:
+        """``words``: see :class:`StepSampler`; ``prompt_words``: see :func:`prompt_words`."""
+        self._host = host
+        self._marks = marks
+        self._found = [words] if prompt_words is None else [words, prompt_words]
+        self._on_host = self._found
+        self._done: torch.cuda.Event | None = None
+        if words.is_cuda:
+            # All in the step's own order, so that fetching them does not wait for the steps behind it.
+            self._on_host = [_start_copy(tensor) for tensor in self._found]
+            self._done = torch.cuda.Event()
+            self._done.record(torch.cuda.current_stream(words.device))
+
+    def to_host(self) -> HostOutput:
+        """Waits for the step, where it runs on its own. Called once."""
+        if self._done is not None:
+            self._done.synchronize()
+        samples = self._host.samples
+        words, *prompts = (tensor.numpy() for tensor in self._on_host)
+        entries = np.flatnonzero(samples.logprobs >= 0) if words.shape[1] > 1 else np.zeros(0, dtype=np.int64)
+        messages = to_messages(words[entries, 1:], samples.logprobs[entries].tolist()) if len(entries) else []
+        return HostOutput(
+            slots=samples.slots,
+            incarnations=samples.incarnations,
+            ids=words[:, 0],
+            logprobs=dict(zip(entries.tolist(), messages, strict=True)),
+            prompt_logprobs=prompt_messages(self._host.prompts, prompts[0]) if prompts else {},
+        )
+
+    def moments(self) -> list[int]:
+        return self._marks.nanoseconds()
+
+
+class ModelRunner:
+    """One rank's model, KV cache and slot table; see :class:`worker_svc.stages.step.Runner`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        group: TPGroup,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        kv_memory: KvMemory,
+        max_seqs: int,
+        max_model_len: int,
+        gpu_memory_share: float = 0.9,
+        local_ranks: int = 1,
+        synchronous: bool = False,
+        cuda_graphs: bool = True,
+        sampling: SamplingMode = "auto",
+    ) -> None:
+        """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
+
+        ``kv_memory``: for these blocks on this rank; a share and auto are of what is free beside the weights,
+        on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
+        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it.
+        """
+        self.config = ModelConfig.from_dir(directory)
+        self.config.check_tp(group.size)
+        self.device = device
+        self._group = group
+        self._dtype = dtype
+        self._synchronous = synchronous
+        self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
+        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
+        self._clock = CudaClock(device) if device.type == "cuda" else None
+        longest = min(max_model_len, self.config.max_positions)
+        self._model = Loader(self.config, Checkpoint(directory, dtype), group, device, dtype, longest).load()
+        sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
+        num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
+        longest = min(longest, num_blocks * BLOCK_SIZE)
+        self._arrange(GroupShape(num_blocks, max_seqs, longest), cuda_graphs)
+        self.kv_bytes = sizing.bytes_of(num_blocks)
+
+    def _num_blocks(
+        self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
+    ) -> int:
+        """The same on every rank; none allocates before all have looked at what is free."""
+        if self.device.type == "cpu":
+            self._group.barrier()  # all have loaded
+            free = (available_memory() or UNKNOWN_MEMORY) // local_ranks
+            own = sizing.blocks(kv_memory, free, CPU_SHARE)
+        elif kv_memory.size is None:
+            free, total = self._free_on_gpu(sizing)
+            own = sizing.blocks(kv_memory, free, 1.0, kept=int((1 - gpu_memory_share) * total))
+        else:
+            own = sizing.blocks(kv_memory, kv_memory.size, 1.0)  # what there is tells the allocation
+        return agree_on_blocks(own, self._group, self.device)
+
+    @torch.inference_mode()
+    def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
+        """Bytes that are free beside the weights and what the largest steps take meanwhile; the GPU's all."""
+        shape = GroupShape(1, sizing.max_seqs, sizing.max_model_len)
+        self._arrange(shape, cuda_graphs=False)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        for plan in profile_plans(sizing.max_seqs, sizing.max_model_len):
+            self.execute(self.prepare(plan)).to_host()
+        steps = torch.cuda.max_memory_allocated(self.device) - before
+        self._arrange(shape, cuda_graphs=False)  # forgets what the steps have kept
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info(self.device)
+        return max(0, free - steps), total
+
+    def _arrange(self, shape: GroupShape, cuda_graphs: bool) -> None:
+        """All that has the group's shape: cache, tables, buffers, graphs."""
+        self.shape = shape
+        slots, longest, device, dtype = shape.max_seqs, shape.max_model_len, self.device, self._dtype
+        # Two blocks beyond the last: one pads block tables and is never written, one takes what the padding
+        # rows of a graph write and is never read. The slot beyond the last is where those find a token.
+        self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, dtype, device)
+        self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
+        self._table = SlotTable(shape, self.config.vocab_size, self.config.eos_ids, self._group.size)
+        self._staging = Staging(device, dtype, longest, self._policy)
+        # One column more: the rows of a request that has reached its length may run once again.
+        state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
+        self._sampler = StepSampler(self._group, self.config.vocab_size, state)
+        self._buckets: DecodeBuckets | None = None
+        self._graphs: DecodeGraphs | None = None
+        if device.type == "cuda" and cuda_graphs:
+            from worker_svc.runner.graphs import DecodeGraphs  # no business of a machine without CUDA
+
+            self._buckets = DecodeBuckets(shape)
+            self._graphs = DecodeGraphs(
+                self._model,
+                self._cache,
+                self._last_token,
+                max_words=self._buckets.max_words,
+                max_model_len=longest,
+                dtype=dtype,
+            )
+
+    @property
+    def staging_wait(self) -> float:
+        return self._staging.waited
+
+    def reset(self) -> None:
+        self._table.reset()
+
+    @torch.inference_mode()
+    def prepare(self, plan: Plan) -> StepBatch:
+        batch, bucket = self._table.apply(plan), None
+        if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
+            batch = self._buckets.pad(batch, bucket)
+        if self._host_last_token is None:
+            return self._staging.stage(batch, bucket=bucket)
+        return self._staging.stage(batch, self._host_last_token[batch.decode_slots], bucket)
+
+    def feed_back(self, output: HostOutput) -> None:
+        if self._host_last_token is None:
+            raise RuntimeError("ids come from the device: this runner is not synchronous")
+        self._host_last_token[output.slots] = np.maximum(output.ids, 0)
+
+    @torch.inference_mode()
+    def execute(self, batch: StepBatch) -> DeviceOutput:
+        marks = HostMarks() if self._clock is None else self._clock.marks()
+        words, prompts = self._no_words, None
+        batch.await_copies()
+        marks.mark()
+        if len(batch.fresh):
+            self._cache.clear(batch.fresh)
+        logits = None
+        if len(batch.host.positions):
+            logits, prompts = self._forward(batch)
+        marks.mark()
+        self._sampler.begin(batch.sampling)
+        if logits is not None and len(batch.sample_slots):
+            words = self._sampler(logits, batch.sampling, batch.layout)
+            self._last_token.index_copy_(0, batch.sample_slots, words[:, 0].clamp(min=0))
+        marks.mark()
+        batch.lease.release()
+        return DeviceOutput(batch.host, words, prompts, marks)
+
+    def _forward(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
+        """Logits of the rows that sample, and what the step tells of prompts.
+
+        Decoding rows take the token that the last step left on the device; synchronous ones brought it.
+        """
+        if batch.decode_ids is not None:
+            self._last_token.index_copy_(0, batch.decode_slots, batch.decode_ids)
+        if self._graphs is not None and batch.bucket is not None:
+            words = batch.lease.words[: batch.bucket.words]
+            logits = self._graphs.run(batch.bucket, words, len(batch.sample_slots))
+            # A graph's rows come in the order of the step; those of a group must come owner by owner.
+            return logits if self._group.size == 1 else logits.index_select(0, batch.sample_rows), None
+        hidden = self._model.hidden(
+            torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids]),
+            batch.positions,
+            batch.kv_rows,
+            batch.attention,
+            self._cache.layers,
+        )
+        prompts = None
+        if batch.prompts is not None:
+            prompts = prompt_words(
+                lambda rows: self._model.logits(hidden, rows),
+                batch.prompts,
+                self.config.vocab_size,
+                self._group,
+            )
+        return self._model.logits(hidden, batch.sample_rows), prompts
+
+
+def _start_copy(tensor: Tensor) -> Tensor:
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)

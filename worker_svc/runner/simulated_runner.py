@@ -1,0 +1,129 @@
+"""The simulated device: forward and sampling are timed waits, everything around them is the real system.
+
+Tokens are a hash of (seed, position), so every stream can be checked, and mean nothing: whatever leaves
+this rank is labelled as simulated. Each rank waits by its own clock; ranks do not wait for one another.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from worker_svc.batch.slot_table import SlotTable
+from worker_svc.batch.staging import Staging, StepBatch
+from worker_svc.buffers.arrays import Ints
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import block_bytes, blocks_in
+from worker_svc.runner.cost_model import CostModel
+from worker_svc.runner.timestamps import HostMarks
+from worker_svc.sampling.controls import SampleRows
+from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+from worker_svc.sampling.random_numbers import random_bits
+from worker_svc.sampling.tensors import FAILED
+from worker_svc.stages.step import HostOutput
+
+SPIN_SECONDS = 150e-6
+"""A sleep ends late by up to this; the rest of a wait is spun, so that its end is sharp."""
+
+
+def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
+    """The token of each row: a hash of its seed and position, moved on past ids that must not be drawn.
+
+    FAILED where nothing is left. Of all other controls a device that has no logits can make nothing.
+    """
+    bits = random_bits(samples.seeds, samples.positions)
+    ids: Ints = (bits % np.uint64(vocab_size)).astype(np.int64)
+    for row in {*samples.masked.rows.tolist(), *samples.allowed.rows.tolist()}:
+        masked = samples.masked.ids[samples.masked.rows == row]
+        allowed = samples.allowed.ids[samples.allowed.rows == row]
+        free = np.setdiff1d(allowed if len(allowed) else np.arange(vocab_size), masked)
+        if len(free):
+            ids[row] = free[np.searchsorted(free, ids[row]) % len(free)]
+        else:
+            ids[row] = FAILED
+    return ids
+
+
+class SimulatedOutput:
+    """A step that has been waited for."""
+
+    def __init__(self, samples: SampleRows, vocab_size: int, marks: HostMarks) -> None:
+        self._samples = samples
+        self._vocab_size = vocab_size
+        self._marks = marks
+
+    def to_host(self) -> HostOutput:
+        return HostOutput(
+            slots=self._samples.slots,
+            incarnations=self._samples.incarnations,
+            ids=token_ids(self._samples, self._vocab_size),
+            logprobs={},
+        )
+
+    def moments(self) -> list[int]:
+        return self._marks.nanoseconds()
+
+
+class SimulatedRunner:
+    """One rank of a device that exists as a cost model; see :class:`worker_svc.stages.step.Runner`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        cost: CostModel,
+        *,
+        rank: int,
+        tp: int,
+        kv_memory: int,
+        max_seqs: int,
+        max_model_len: int,
+        sampling: SamplingMode = "auto",
+    ) -> None:
+        """Reads the checkpoint's config, no weights; ``kv_memory`` is counted and not taken."""
+        self.config = ModelConfig.from_dir(directory)
+        num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
+        self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
+        self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
+        self._cost = cost
+        self._tp = tp
+        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, tp)
+        policy = SamplingPolicy(sampling, rank, tp)
+        self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
+
+    @property
+    def staging_wait(self) -> float:
+        return self._staging.waited
+
+    def reset(self) -> None:
+        self._table.reset()
+
+    def prepare(self, plan: Plan) -> StepBatch:
+        return self._staging.stage(self._table.apply(plan))
+
+    def execute(self, batch: StepBatch) -> SimulatedOutput:
+        marks, samples = HostMarks(), batch.host.samples
+        marks.mark()
+        if len(batch.host.positions):
+            decodes, prefill = len(batch.host.decode_slots), len(batch.host.chunk_ids)
+            _wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
+        marks.mark()
+        if len(samples.slots):
+            rows, parallel = len(samples.slots), batch.layout.parallel
+            _wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
+        marks.mark()
+        return SimulatedOutput(samples, self.config.vocab_size, marks)
+
+    def feed_back(self, output: HostOutput) -> None:
+        """The next tokens do not depend on the last ones."""
+
+
+def _wait(seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    if seconds > SPIN_SECONDS:
+        time.sleep(seconds - SPIN_SECONDS)
+    while time.perf_counter() < deadline:
+        time.sleep(0)  # lets the other stages have the interpreter

@@ -1,0 +1,1 @@
+"""The three stages of a rank (input, compute, output) and what joins them."""

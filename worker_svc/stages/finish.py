@@ -1,0 +1,95 @@
+"""Which rows of a step end their request, and which came after the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
+from albireo.v1 import inference_pb2 as api
+from albireo.v1 import log_pb2 as log
+from worker_svc.buffers.arrays import Ints
+from worker_svc.sampling.tensors import FAILED
+from worker_svc.stages.step import HostOutput
+
+
+def not_numbers(logprobs: Iterable[api.TokenLogprobs]) -> bool:
+    """Whether the model made of any of a prompt's tokens what is not a number."""
+    return any(math.isnan(told.logprob) for told in logprobs)
+
+
+class EndFinder:
+    """The finish decision of every row, slot by slot. Belongs to the output stage of rank 0.
+
+    Nearly all rows go on. They are told apart at once, by arrays; only those that may end (their length is
+    reached, or they drew an id that ends some request) are looked at one by one.
+    """
+
+    def __init__(self, max_seqs: int, *, eos_ids: frozenset[int], max_model_len: int) -> None:
+        self._eos_ids = eos_ids
+        self._max_model_len = max_model_len
+        self._incarnations = np.full(max_seqs, -1, dtype=np.int64)  # -1: none, or finished
+        self.outputs = np.zeros(max_seqs, dtype=np.int64)  # tokens of each slot's request so far
+        self._prompts = np.zeros(max_seqs, dtype=np.int64)
+        self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
+        self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
+        self._spoiled = np.zeros(max_seqs, dtype=bool)  # log-probabilities of the prompt were no numbers
+
+    def admit(self, admission: Admission) -> log.Admitted:
+        """A request takes a slot; whatever was there before is over."""
+        slot, sampling = admission.slot, admission.sampling
+        prompt = len(admission.tokens) - admission.num_outputs
+        self._incarnations[slot] = admission.incarnation
+        self.outputs[slot] = admission.num_outputs
+        self._prompts[slot] = prompt
+        self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
+        self._sampling[slot] = sampling
+        self._spoiled[slot] = False
+        return log.Admitted(
+            request_id=admission.request_id,
+            incarnation=admission.incarnation,
+            num_outputs=admission.num_outputs,
+            num_cached=admission.num_cached,
+        )
+
+    def advance(self, output: HostOutput) -> tuple[Ints, list[int]]:
+        """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
+        for incarnation, (_, logprobs) in output.prompt_logprobs.items():
+            if not_numbers(logprobs):
+                self._spoiled[self._incarnations == incarnation] = True
+        counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
+        slots = output.slots[counted]
+        ids = np.where(self._spoiled[slots], FAILED, output.ids[counted])
+        self.outputs[slots] += 1
+        finishes = [int(Finish.NONE)] * len(counted)
+        for row in np.flatnonzero((self.outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):
+            slot = int(slots[row])
+            finishes[row] = finish = self._finish(slot, int(ids[row]))
+            if finish:
+                self._incarnations[slot] = -1
+        return counted, finishes
+
+    def _may_end(self, slots: Ints, ids: Ints) -> npt.NDArray[np.bool_]:
+        ends = set(self._eos_ids)
+        for slot in slots.tolist():
+            ends.update(self._sampling[slot].stop_ids)
+        found: npt.NDArray[np.bool_] = (ids < 0) | np.isin(ids, list(ends))
+        return found
+
+    def _finish(self, slot: int, token: int) -> int:
+        if token == FAILED:
+            return int(Finish.ERROR)
+        outputs = int(self.outputs[slot])
+        return int(
+            finish_of(
+                self._sampling[slot],
+                token,
+                outputs,
+                int(self._prompts[slot]) + outputs,
+                eos_ids=self._eos_ids,
+                max_model_len=self._max_model_len,
+            )
+        )

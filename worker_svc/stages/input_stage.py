@@ -1,0 +1,80 @@
+"""Input stage: reads the plan log by exact id and turns each plan into a staged step (T2)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.store.logs import EntryId, Fenced, connect, read_streams
+from albireo.v1 import log_pb2 as log
+from worker_svc.stages.step import Runner, StagedStep
+
+logger = logging.getLogger(__name__)
+
+BLOCK_MS = 500
+
+
+class PlanGap(RuntimeError):
+    """The plan log skipped a step: the ranks' tables would part."""
+
+
+class InputStage:
+    """Follows the plan log from ``after`` on; takes part in epochs that name this group's incarnation."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        keys: Keys,
+        *,
+        incarnation: str,
+        after: str,
+        runner: Runner,
+        on_epoch: Callable[[], None],
+        stop: threading.Event,
+    ) -> None:
+        """``on_epoch`` is called whenever an epoch begins for this group."""
+        self._redis = connect(redis_url)
+        self._plans = keys.plans
+        self._incarnation = incarnation
+        self._after = after
+        self._runner = runner
+        self._on_epoch = on_epoch
+        self._stop = stop
+        self._next: EntryId | None = None  # exact id of the next plan; None before our first epoch
+
+    def steps(self) -> Iterator[StagedStep]:
+        """Staged steps in the order of the log, each as soon as its plan is there; ends with the rank."""
+        while not self._stop.is_set():
+            replies = read_streams(self._redis, {self._plans: self._after}, block_ms=BLOCK_MS)
+            fetched = time.time_ns()
+            for raw_id, data in replies.get(self._plans, ()):
+                self._after = raw_id.decode()
+                entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
+                if entry.WhichOneof("entry") == "open":
+                    self._open(entry.open)
+                elif self._next is not None:
+                    yield self._stage(entry_id, entry.plan, fetched)
+
+    def _stage(self, entry_id: EntryId, message: log.Plan, fetched: int) -> StagedStep:
+        if entry_id != self._next:
+            raise PlanGap(f"plan {entry_id} came where {self._next} was due")
+        self._next = EntryId(entry_id.epoch, entry_id.step + 1)
+        plan = codec.plan_from_proto(entry_id.epoch, entry_id.step, message)
+        batch = self._runner.prepare(plan)
+        timing = message.timing
+        timing.fetched, timing.staged = fetched, time.time_ns()
+        return StagedStep(plan, batch, timing)
+
+    def _open(self, opening: log.EpochOpen) -> None:
+        if opening.group_incarnation == self._incarnation:
+            # Steps of the last epoch that are staged already still run, in order, before any new one.
+            self._runner.reset()
+            self._next = EntryId(opening.epoch, 1)
+            logger.info("epoch %d", opening.epoch)
+            self._on_epoch()
+        elif self._next is not None:
+            raise Fenced(f"epoch {opening.epoch} was opened without this group")

@@ -1,0 +1,1 @@
+"""What a rank measures: steps, its GPU, spans of traced requests."""
