@@ -19,9 +19,9 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
+from worker_svc.runner import model_runner
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.model_runner import ModelRunner
-from worker_svc.runner.model_runner import model_runner as runner_module
 from worker_svc.runner.profile_steps import STEP_TOKENS, profile_plans
 from worker_svc.settings import WorkerSettings
 
@@ -74,7 +74,7 @@ def test_auto_takes_a_share_of_what_is_free_and_no_more_than_is_useful(
 ) -> None:
     assert tiny(KvMemory()).shape.num_blocks == USEFUL
     free = 40 << 20
-    monkeypatch.setattr(runner_module, "available_memory", lambda: free)
+    monkeypatch.setattr(model_runner, "available_memory", lambda: free)
     expected = int(free * CPU_SHARE / COPIES) // BLOCK
     found = tiny(KvMemory())
     assert found.shape.num_blocks == expected < USEFUL
