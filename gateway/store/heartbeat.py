@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from albireo.contract.keys import Keys
-from albireo.store.logs import RECONNECT_SECONDS
+from albireo.store.connection import RECONNECT_SECONDS
 from albireo.store.scripts import RELEASE, TAKE
 
 TTL_SECONDS = RECONNECT_SECONDS + 2

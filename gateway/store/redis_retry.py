@@ -1,4 +1,4 @@
-"""Retries of calls to Redis on an event loop, by the same rules as :func:`albireo.store.logs.ride_out`."""
+"""Retries of calls to Redis on an event loop, by the rules of :func:`albireo.store.connection.retried`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from albireo.store.logs import RECONNECT_SECONDS
+from albireo.store.connection import RECONNECT_SECONDS
 from albireo.store.redis_errors import moved, passes
 
 RETRY_SECONDS = 0.1

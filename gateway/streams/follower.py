@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish
-from albireo.store.logs import FIELD, EntryId
+from albireo.store.interface import EntryId
 from albireo.store.redis_errors import describe
+from albireo.store.redis_store import FIELD
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import STREAMS
 from albireo.v1 import control_pb2 as control
