@@ -1,11 +1,12 @@
 """What a gateway needs of the store that all tiers share: the inbox, the results, who is alive.
 
-All calls are made on the gateway's event loop. Two implementations: :class:`gateway.store.redis_store.RedisStore`,
-and the in-memory one of :mod:`albireo.virtual`, in virtual time; ``tests/gateway/store`` holds both to the same
-contract. Scheduler and workers use the same keys by :mod:`albireo.store.interface`.
+All calls are made on the gateway's event loop. Two implementations:
+:class:`gateway.store.redis_store.RedisGatewayStore`, and the in-memory one of :mod:`albireo.virtual`, in virtual
+time; ``tests/gateway/store`` holds both to the same contract. Scheduler and workers use the same keys by
+:mod:`albireo.store.interface`.
 
-Errors of a store that cannot answer are redis-py's ``RedisError``. No operation is retried by the store itself:
-one whose answer was lost may have been carried out. Callers retry by :mod:`gateway.store.retry`.
+Errors of a store that cannot answer are redis-py's ``RedisError``. The store itself retries nothing: an
+operation whose answer was lost may have been carried out. Callers retry by :mod:`gateway.store.retry`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from albireo.store.interface import EntryId, LogEntry
 Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
 """What became of a submission; all but the first leave nothing behind.
 
-``conflict``: the id belongs to a request with another digest. ``duplicate``: to the same one, accepted before
-in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat has expired.
-``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
+``conflict``: the id belongs to a request with another digest. ``duplicate``: to one with the same digest,
+accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat has
+expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
 """
 CancelVerdict = Literal["cancelled", "unknown", "no_scheduler"]
 
@@ -84,11 +85,12 @@ class GatewayStore(Protocol):
         ...
 
     async def withdraw(self, request_id: str, cancellation: bytes) -> None:
-        """Cancels as ``cancel`` does, and frees the id if that request was accepted with this cancellation."""
+        """Cancels as ``cancel`` does, and frees the id if it was accepted with this cancellation."""
         ...
 
     async def note_end(self, request_id: str, cancellation: bytes) -> None:
-        """Records that the request accepted with this cancellation has ended. The id stays taken. Idempotent."""
+        """Records that the request accepted with this cancellation has ended. Idempotent. The id stays
+        taken."""
         ...
 
     async def start_heartbeat(self, ttl: float) -> None:
@@ -98,7 +100,8 @@ class GatewayStore(Protocol):
     async def check(self, ttl: float) -> Liveness:
         """Renews the heartbeat, then reads who is alive, in one round trip.
 
-        Raises the error of the heartbeat first: where nothing can be written, leases expire for no other reason.
+        An error of the heartbeat is raised before all others. Then nothing of the rest counts: where nothing
+        can be written, a lease expires although its owner is alive.
         """
         ...
 
