@@ -34,8 +34,8 @@ class Heartbeat:
         self._confirmed_at = sent_at
 
     def confirm(self, kept: bool, sent_at: float) -> bool:
-        """The one of ``sent_at`` (by the clock) was answered; ``kept`` as in ``Liveness``. Returns False where
-        it had expired before."""
+        """Records that the one sent at ``sent_at`` (by the clock) was answered; ``kept`` as in ``Liveness``.
+        Returns False if it had expired before."""
         kept = kept and not self.lapsed
         self._confirmed_at = sent_at
         return kept

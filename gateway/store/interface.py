@@ -1,9 +1,9 @@
 """What a gateway needs of the store that all tiers share: the inbox, the results, who is alive.
 
 All calls are made on the gateway's event loop. Two implementations:
-:class:`gateway.store.redis_store.RedisGatewayStore`, and the in-memory one of :mod:`albireo.virtual`, in virtual
-time; ``tests/gateway/store`` holds both to the same contract. Scheduler and workers use the same keys by
-:mod:`albireo.store.interface`.
+:class:`gateway.store.redis_store.RedisGatewayStore`, and the in-memory one of :mod:`albireo.virtual`, in
+virtual time; ``tests/gateway/store`` holds both to the same contract. Scheduler and workers use the same keys
+by :mod:`albireo.store.interface`.
 
 Errors of a store that cannot answer are redis-py's ``RedisError``. The store itself retries nothing: an
 operation whose answer was lost may have been carried out. Callers retry by :mod:`gateway.store.retry`.
@@ -22,8 +22,8 @@ Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no
 """What became of a submission; all but the first leave nothing behind.
 
 ``conflict``: the id belongs to a request with another digest. ``duplicate``: to one with the same digest,
-accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat has
-expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
+accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat
+has expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
 """
 CancelVerdict = Literal["cancelled", "unknown", "no_scheduler"]
 

@@ -1,4 +1,4 @@
-"""Retries of calls to the store on an event loop, by the same rules as :func:`albireo.store.logs.ride_out`."""
+"""Retries of calls to the store on an event loop, by the same rules as in :mod:`albireo.store.connection`."""
 
 from __future__ import annotations
 
