@@ -20,7 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.store.interface import GatewayStore
 from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
@@ -29,7 +29,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     def __init__(
         self,
         settings: GatewaySettings,
-        checkpoint: Checkpoint,
+        text_codec: TextCodec,
         validator: Validator,
         group: WorkerGroup,
         steps: StepFeed,
@@ -38,7 +38,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         store: GatewayStore,
     ) -> None:
         self._settings = settings
-        self._checkpoint = checkpoint
+        self._text_codec = text_codec
         self._validator = validator
         self._group = group
         self._steps = steps
@@ -74,7 +74,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             vocab_size=group.vocab_size,
             max_model_len=group.max_model_len,
             eos_token_ids=group.eos_token_ids,
-            chat=self._checkpoint.chats,
+            chat=self._text_codec.has_chat_template,
             dtype=group.dtype,
             tp=group.tp,
             device=group.device,

@@ -49,9 +49,9 @@ from gateway.streams.router import Router
 from gateway.telemetry.observation import Observer
 from gateway.telemetry.step_feed import StepFeed
 from gateway.telemetry.step_records import step_record
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
 from gateway.text.pretrained import without_torch
+from gateway.text.text_codec import TextCodec
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,12 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, told: Telemetry = OFF) -> None:
         """Raises CheckpointError for a checkpoint that lacks what is needed."""
-        checkpoint = Checkpoint(settings.model)
+        text_codec = TextCodec(settings.model)
         self._settings = settings
         keys = Keys(settings.model_name, settings.group)
         self.store = store = RedisGatewayStore(settings.redis_address, keys, secrets.token_hex(8))
         self._clock = clock = SYSTEM_CLOCK
-        validator = _validator(settings, checkpoint)
+        validator = _validator(settings, text_codec)
         self._heartbeat = Heartbeat(store, clock)
         submitter = Submitter(
             store, clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
@@ -107,7 +107,7 @@ class Gateway:
             submitter,
             self.router,
             self.group,
-            Vocabulary(checkpoint.tokenizer),
+            Vocabulary(text_codec.tokenizer),
             _observer(settings, told),
             places,
             self._work,
@@ -117,7 +117,7 @@ class Gateway:
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.group, steps, places, self._other_models, store
+            settings, text_codec, validator, self.group, steps, places, self._other_models, store
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -200,10 +200,10 @@ class Gateway:
             self._health.set(name, serving=serving)
 
 
-def _validator(settings: GatewaySettings, checkpoint: Checkpoint) -> Validator:
+def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:
     """Raises CheckpointError for a generation_config.json that cannot be read."""
     defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-    return Validator(settings.model_name, checkpoint, defaults)
+    return Validator(settings.model_name, text_codec, defaults)
 
 
 def _observer(settings: GatewaySettings, told: Telemetry) -> Observer:

@@ -14,7 +14,7 @@ from gateway.requests.validation import ValidRequest
 from gateway.streams.failures import Failure
 from gateway.streams.messages import parsed, tokens_that_fit
 from gateway.text.detokenizer import Detokenizer, Vocabulary
-from gateway.text.stop import StopFinder
+from gateway.text.stop_strings import StopStringMatcher
 
 
 class Branch:
@@ -40,7 +40,7 @@ class Branch:
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were taken; 0: none were
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary, request.prompt)
-        self._stop = StopFinder(request.stops, include=request.include_stop)
+        self._stop = StopStringMatcher(request.stops, include=request.include_stop)
         self._end_token: int | None = None  # the end or stop token that was drawn
         self.done = False  # its last event has been taken
         self.stopped_early = False  # a stop string was found: the scheduler does not know yet
