@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from albireo.local.stack import Stack, StackSettings
+from albireo.local.settings import StackSettings
+from albireo.local.stack import Stack
 from albireo.models import TINY
 from albireo.store.logs import EntryId, last_id
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
