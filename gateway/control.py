@@ -14,7 +14,7 @@ from albireo.contract.keys import Keys
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.calls.limits import Places
+from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
@@ -35,7 +35,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         validator: Validator,
         group: WorkerGroup,
         steps: StepFeed,
-        places: Places,
+        limit: AdmissionLimit,
         other_models: OtherModels,
         redis: Redis,
     ) -> None:
@@ -44,7 +44,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._validator = validator
         self._group = group
         self._steps = steps
-        self._places = places
+        self._limit = limit
         self._other_models = other_models
         self._redis = redis
         self._keys = Keys(settings.model_name, settings.group)
@@ -116,7 +116,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> AsyncIterator[control.StepRecord]:
         try:
             self._validator.check_model(request.model)
-            with self._places.one():
+            with self._limit.admit():
                 async for record in self._steps.watch():
                     yield record
             raise STOPPING.refusal()
