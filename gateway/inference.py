@@ -23,7 +23,7 @@ from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsuppo
 from gateway.calls.work import WorkThreads
 from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
-from gateway.requests.submission import Submitter, digest_of, name_of
+from gateway.requests.submission import Submitter, digest_of
 from gateway.requests.validation import Validator, ValidRequest
 from gateway.streams.failures import STOPPING
 from gateway.streams.router import Router
@@ -167,7 +167,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             for name in ("logprobs", "prompt_logprobs"):
                 if getattr(valid.sampling, name) >= 0:
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
-        stream = TokenStream(valid, self._vocabulary, self._cancel_soon, name_of(valid.request_id))
+        name = self._submitter.new_name(valid.request_id)
+        stream = TokenStream(valid, self._vocabulary, self._cancel_soon, name)
         try:
             self._router.register(stream)
         except KeyError:
