@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from albireo.local.stack import Stack, StackSettings
+from albireo.local.settings import StackSettings
+from albireo.local.stack import Stack
 from albireo.models import TINY
 from albireo.store.interface import EntryId
 from albireo.store.redis_store import RedisLog
