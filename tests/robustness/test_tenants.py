@@ -14,7 +14,7 @@ from albireo.contract import codec
 from albireo.contract.plan import GroupShape, SamplingParams, Submission, branch_names, branches
 from albireo.store.redis_store import FIELD
 from tests.races.scene import Scene
-from tests.scheduler_svc.core.world import prompt
+from tests.scheduler_svc.core.samples import prompt
 
 SECRET = prompt(50)
 MakeScene = Callable[..., Scene]
