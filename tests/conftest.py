@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 import redis
 
+from albireo.local import ports
 from albireo.local.redis_server import LocalRedis
+from tests.own_ports import OwnPorts
+
+ports.free_port = OwnPorts().free_port  # before the modules that import it
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A module's tests run in one process, and in one with all others that share its stack."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shared = "tp2" if "tp2" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")
