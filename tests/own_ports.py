@@ -14,9 +14,9 @@ FIRST, LAST, COUNT = 12_000, 32_000, 500
 class OwnPorts:
     """A range of ports for this process alone.
 
-    Many tests choose a port and start a process, which binds it seconds later. Until then no other process may
-    bind it. So each process of tests has a range of its own, below the ports that Linux gives to connections
-    and to sockets that bind port 0.
+    Many tests choose a port and start a process, which binds it seconds later. Until then no other process
+    may bind it. So each process of tests has a range of its own, below the ports that Linux gives to
+    connections and to sockets that bind port 0.
     """
 
     def __init__(self) -> None:
