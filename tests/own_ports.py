@@ -20,7 +20,7 @@ class OwnPorts:
     """
 
     def __init__(self) -> None:
-        # A name in Linux' abstract namespace is taken until this process ends.
+        # A name in Linux' abstract namespace is taken until its socket is closed.
         self._name = socket.socket(socket.AF_UNIX)
         for first in range(FIRST, LAST, COUNT):
             with contextlib.suppress(OSError):
@@ -31,9 +31,15 @@ class OwnPorts:
         # Every second one: a group's second rank serves its metrics one port above the first rank's.
         self._ports = itertools.cycle(range(first, first + COUNT, 2))
 
-    def free_port(self, host: str) -> int:
-        """As :func:`albireo.local.ports.free_port`."""
-        for port in itertools.islice(self._ports, COUNT):
+    def close(self) -> None:
+        """Another process may have the range."""
+        self._name.close()
+
+    def bind_once(self, host: str, port: int) -> int:
+        """As :func:`albireo.local.ports.bind_once`, which binds port 0 where any port will do."""
+        if port:
+            return bind_once(host, port)
+        for own in itertools.islice(self._ports, COUNT):
             with contextlib.suppress(OSError):
-                return bind_once(host, port)
+                return bind_once(host, own)
         raise OSError(f"no port of {host} is free")

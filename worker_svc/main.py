@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from albireo import telemetry
 from albireo.contract.plan import BLOCK_SIZE
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.process import HealthServer, stop_on_signals
 from albireo.store.logs import Fenced
 from albireo.store.redis_errors import describe

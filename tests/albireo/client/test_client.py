@@ -17,7 +17,7 @@ from albireo.client import Client, client, request_for
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.service import MIN_PING_MS
-from tests.integration.conftest import wait_for
+from tests.stack import wait_for
 
 
 def test_each_kind_of_prompt_goes_into_its_field() -> None:

@@ -9,10 +9,10 @@ from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
 from gateway.requests.validation import Validator, ValidRequest
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
-CHECKPOINT = Checkpoint(TINY)
-VALIDATOR = Validator("tiny", CHECKPOINT)
+CODEC = TextCodec(TINY)
+VALIDATOR = Validator("tiny", CODEC)
 CONTEXT = 64
 EOS = (1,)
 

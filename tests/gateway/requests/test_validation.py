@@ -12,9 +12,9 @@ from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
 from gateway.requests.validation import Validator
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from tests.gateway.requests.checked import (
-    CHECKPOINT,
+    CODEC,
     CONTEXT,
     EOS,
     INVALID,
@@ -98,7 +98,7 @@ def test_every_field_that_is_set_arrives() -> None:
         ("text", lambda r: setattr(r, "text", "")),
         ("text", lambda r: setattr(r, "text", "x1" * CONTEXT)),
         ("token_ids", lambda r: r.token_ids.ClearField("ids")),
-        ("token_ids.ids", lambda r: r.token_ids.ids.append(CHECKPOINT.vocab_size)),
+        ("token_ids.ids", lambda r: r.token_ids.ids.append(CODEC.vocab_size)),
         ("token_ids.ids", lambda r: r.token_ids.ids.append(2**32 - 1)),
         ("token_ids", lambda r: r.token_ids.ids.extend([7] * CONTEXT)),
         ("chat.messages", lambda r: r.chat.SetInParent()),
@@ -147,7 +147,7 @@ def test_a_newer_field_inside_a_repeated_message_is_seen() -> None:
 def test_chat_without_a_template_is_not_supported(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((TINY / name).read_text())
-    bare = Validator("tiny", Checkpoint(tmp_path))
+    bare = Validator("tiny", TextCodec(tmp_path))
     request = api.GenerateRequest(chat=chat(("user", "hi")))
     with pytest.raises(Refusal) as raised:
         bare.generate(request, CONTEXT, EOS)
@@ -171,7 +171,7 @@ def test_chat_text_and_ids_of_one_prompt_agree() -> None:
 
 def test_detokenize_refuses_ids_out_of_the_vocabulary() -> None:
     with pytest.raises(Refusal, match="ids: ") as raised:
-        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[CHECKPOINT.vocab_size]))
+        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[CODEC.vocab_size]))
     assert raised.value.code is INVALID
 
 
