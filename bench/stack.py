@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from albireo.local.stack import Stack, StackSettings
+from albireo.local.settings import StackSettings
+from albireo.local.stack import Stack
 
 
 @contextmanager

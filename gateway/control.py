@@ -11,7 +11,7 @@ from albireo import __version__
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.calls.limits import Places
+from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
@@ -33,7 +33,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         validator: Validator,
         group: WorkerGroup,
         steps: StepFeed,
-        places: Places,
+        limit: AdmissionLimit,
         other_models: OtherModels,
         store: GatewayStore,
     ) -> None:
@@ -42,7 +42,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._validator = validator
         self._group = group
         self._steps = steps
-        self._places = places
+        self._limit = limit
         self._other_models = other_models
         self._store = store
 
@@ -111,7 +111,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> AsyncIterator[control.StepRecord]:
         try:
             self._validator.check_model(request.model)
-            with self._places.one():
+            with self._limit.admit():
                 async for record in self._steps.watch():
                     yield record
             raise STOPPING.refusal()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from albireo.cli.answers import Answer, Stream, StreamFailed
 from albireo.cli.sampling_options import given_controls, sampling_options
-from albireo.cli.terminal import TARGET, Answer, Model, Stream, StreamFailed, Target, fail
+from albireo.cli.terminal import TARGET, Model, Target, fail
 
 if TYPE_CHECKING:
     from albireo.v1 import inference_pb2 as api

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from bench.machine import machine
 from bench.throughput.static_batch import run
 from worker_svc.collectives.tp_group import TPGroup, compute_threads

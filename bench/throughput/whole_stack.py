@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from bench.machine import machine
 from bench.serve.load import make_requests, run_load
 from bench.serve.report import summarize
