@@ -13,8 +13,11 @@ demo: $(VENV)/.run
 up: $(VENV)/.run
 	$(BIN)/albireo up --tp 2 $(ARGS)
 
+# Processes that run tests side by side: one more than the cores, since tests of real processes mostly wait.
+WORKERS ?= 3
+
 test: lint check-stubs
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
