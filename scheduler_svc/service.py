@@ -36,7 +36,7 @@ from scheduler_svc.gateway_watch import Gateways
 from scheduler_svc.group_watch import GroupWatch
 from scheduler_svc.inbox_check import BadEntry, inbox_entry
 from scheduler_svc.settings import SchedulerSettings
-from scheduler_svc.telemetry.load import Audit, load_message
+from scheduler_svc.telemetry.load import IntegrityCheck, load_message
 from scheduler_svc.telemetry.meters import SchedulerMeters
 from scheduler_svc.telemetry.queue_spans import QueueSpans
 
@@ -83,7 +83,7 @@ class SchedulerService:
         self._results_after = "0-0"
         self._next_housekeeping = 0.0
         self._window = settings.window()
-        self._audit = Audit()
+        self._integrity = IntegrityCheck()
         self._published_ns = 0  # when Redis had acknowledged the last plan
         self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
         self._meters = SchedulerMeters(telemetry)
@@ -230,12 +230,12 @@ class SchedulerService:
         if self._core is not None:
             self._gateways.look(self._core, time.monotonic())
         stats = self._core.stats() if self._core else None
-        message = load_message(self._core, stats, self._epoch, self._audit)
+        message = load_message(self._core, stats, self._epoch, self._integrity)
         data = message.SerializeToString()
         ride_out(self._redis, lambda: announce(self._redis, self._keys.load, data, ttl=LOAD_SECONDS))
         kept = ride_out(self._redis, self._trim_inbox)
         read = self._inbox_after != "0-0"  # then the last entry that was is still there
-        self._meters.look(
+        self._meters.update(
             stats, epoch=self._epoch, look_ahead=self._window.size - 1, backlog=max(0, kept - read)
         )
 
@@ -269,7 +269,7 @@ class SchedulerService:
         self._group = group
         self._window = self._settings.window()
         self._published_ns = self._sampled_ns = 0
-        self._audit = Audit()
+        self._integrity = IntegrityCheck()
         self._core = None if group is None else self._new_core(group)
         self._health.set(serving=group is not None)
         logger.info("epoch %d: %s", self._epoch, f"group {group.incarnation}" if group else "no group")

@@ -1,4 +1,4 @@
-"""The scheduler's state as the public ``Load`` message."""
+"""The scheduler's state as the public ``Load`` message; made by the scheduler's thread."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import CoreStats, SchedulerCore
 
 
-class Audit:
-    """The last full check of a core's ledger. It costs what the whole ledger costs, so it is made once each
-    time that the group has gone idle."""
+class IntegrityCheck:
+    """The last full check of a core's ledger. Its time grows with the ledger, so it runs once each time that
+    the group has become idle."""
 
     def __init__(self) -> None:
         self.step = 0
         self.violations: list[str] = []
 
-    def look(self, core: SchedulerCore, step: int) -> None:
+    def run(self, core: SchedulerCore, step: int) -> None:
         """``core`` is idle after ``step``."""
         if step != self.step:
             self.step, self.violations = step, core.check_integrity()
 
 
 def load_message(
-    core: SchedulerCore | None, stats: CoreStats | None, epoch: int, audit: Audit
+    core: SchedulerCore | None, stats: CoreStats | None, epoch: int, integrity: IntegrityCheck
 ) -> control.Load:
     """``stats``: those of ``core``; both are None without a group."""
     if core is None or stats is None:
@@ -45,7 +45,7 @@ def load_message(
         waiting_by_tenant=stats.waiting_by_tenant,
     )
     if not (stats.waiting or stats.running or stats.steps_in_flight):
-        audit.look(core, stats.step)
-    message.integrity_violations.extend(audit.violations)
-    message.integrity_checked_step = audit.step
+        integrity.run(core, stats.step)
+    message.integrity_violations.extend(integrity.violations)
+    message.integrity_checked_step = integrity.step
     return message
