@@ -27,7 +27,7 @@ from albireo.local.ports import bind_once, free_port
 from albireo.local.redis_server import LocalRedis
 from albireo.local.settings import StackSettings
 from albireo.local.supervisor import Supervisor, Unit
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.v1 import log_pb2 as log
 
 HEALTH_POLL_SECONDS = 0.1
