@@ -14,8 +14,8 @@ from tests.races.fake_scheduler import VOCAB, tokens
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.runner.cost_model import PRESETS, Cost, CostModel
 from worker_svc.runner.simulated_runner import token_ids
-from worker_svc.sampling.controls import SampleRows
-from worker_svc.sampling.tensors import FAILED
+from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.rows import SampleRows
 
 GOOD = 'name = "n"\nsource = "s"\n[t3]\nfixed_ms = 1.5\n[t4]\nrow_us = 20\n'
 

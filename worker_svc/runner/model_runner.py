@@ -189,8 +189,9 @@ class ModelRunner:
         if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
             batch = self._buckets.pad(batch, bucket)
         if self._host_last_token is None:
-            return self._staging.stage(batch, bucket=bucket)
-        return self._staging.stage(batch, self._host_last_token[batch.decode_slots], bucket)
+            return self._staging.to_device(batch, bucket=bucket)
+        ids = self._host_last_token[batch.forward.decode_slots]
+        return self._staging.to_device(batch, ids, bucket)
 
     def feed_back(self, output: HostOutput) -> None:
         if self._host_last_token is None:
@@ -200,51 +201,51 @@ class ModelRunner:
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> DeviceOutput:
         marks = HostMarks() if self._clock is None else self._clock.marks()
-        words, prompts = self._no_words, None
+        words, prompts, step = self._no_words, None, batch.input
         batch.await_copies()
         marks.mark()
-        if len(batch.fresh):
-            self._cache.clear(batch.fresh)
+        if len(step.fresh):
+            self._cache.clear(step.fresh)
         logits = None
-        if len(batch.host.positions):
+        if len(step.forward.positions):
             logits, prompts = self._forward(batch)
         marks.mark()
-        self._sampler.begin(batch.sampling)
-        if logits is not None and len(batch.sample_slots):
-            words = self._sampler(logits, batch.sampling, batch.layout)
-            self._last_token.index_copy_(0, batch.sample_slots, words[:, 0].clamp(min=0))
+        self._sampler.begin(step.sampling)
+        if logits is not None and len(step.sample_slots):
+            words = self._sampler(logits, step.sampling, batch.layout)
+            self._last_token.index_copy_(0, step.sample_slots, words[:, 0].clamp(min=0))
         marks.mark()
         batch.lease.release()
         return DeviceOutput(batch.host, words, prompts, marks)
 
     def _forward(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
-        """Logits of the rows that sample, and what the step tells of prompts.
+        """Logits of the rows that sample, and the log-probabilities of prompts as ``prompt_words`` has them.
 
         Decoding rows take the token that the last step left on the device; synchronous ones brought it.
         """
-        if batch.decode_ids is not None:
-            self._last_token.index_copy_(0, batch.decode_slots, batch.decode_ids)
+        step, forward = batch.input, batch.input.forward
+        if step.decode_ids is not None:
+            self._last_token.index_copy_(0, forward.decode_slots, step.decode_ids)
         if self._graphs is not None and batch.bucket is not None:
-            words = batch.lease.words[: batch.bucket.words]
-            logits = self._graphs.run(batch.bucket, words, len(batch.sample_slots))
+            logits = self._graphs.run(batch.bucket, batch.lease.words, len(step.sample_slots))
             # A graph's rows come in the order of the step; those of a group must come owner by owner.
-            return logits if self._group.size == 1 else logits.index_select(0, batch.sample_rows), None
+            return logits if self._group.size == 1 else logits.index_select(0, step.sample_rows), None
         hidden = self._model.hidden(
-            torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids]),
-            batch.positions,
-            batch.kv_rows,
+            torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids]),
+            forward.positions,
+            forward.kv_rows,
             batch.attention,
             self._cache.layers,
         )
         prompts = None
-        if batch.prompts is not None:
+        if step.prompts is not None:
             prompts = prompt_words(
                 lambda rows: self._model.logits(hidden, rows),
-                batch.prompts,
+                step.prompts,
                 self.config.vocab_size,
                 self._group,
             )
-        return self._model.logits(hidden, batch.sample_rows), prompts
+        return self._model.logits(hidden, step.sample_rows), prompts
 
 
 def _start_copy(tensor: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.timestamps import HostMarks
-from worker_svc.sampling.controls import SampleRows
+from worker_svc.sampling.inputs import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.random_numbers import random_bits
-from worker_svc.sampling.tensors import FAILED
+from worker_svc.sampling.rows import SampleRows
 from worker_svc.stages.step import HostOutput
 
 SPIN_SECONDS = 150e-6
@@ -102,13 +102,13 @@ class SimulatedRunner:
         self._table.reset()
 
     def prepare(self, plan: Plan) -> StepBatch:
-        return self._staging.stage(self._table.apply(plan))
+        return self._staging.to_device(self._table.apply(plan))
 
     def execute(self, batch: StepBatch) -> SimulatedOutput:
-        marks, samples = HostMarks(), batch.host.samples
+        marks, samples, forward = HostMarks(), batch.host.samples, batch.host.forward
         marks.mark()
-        if len(batch.host.positions):
-            decodes, prefill = len(batch.host.decode_slots), len(batch.host.chunk_ids)
+        if len(forward.positions):
+            decodes, prefill = len(forward.decode_slots), len(forward.chunk_ids)
             _wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
         marks.mark()
         if len(samples.slots):

@@ -30,7 +30,7 @@ from worker_svc.sampling.blocks import (
     rows_in_chunks,
     select_rows,
 )
-from worker_svc.sampling.tensors import FAILED, Draws
+from worker_svc.sampling.inputs import FAILED, Draws, select_draws
 
 UNIT = 2.0**44
 """Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
@@ -54,7 +54,7 @@ class Few(NamedTuple):
     enough: Tensor  # [rows]: nothing else is left of the row
 
 
-def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Tensor:
+def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], room: Room) -> Tensor:
     """Ids of rows of ``logits`` that no control restricts: by one softmax, and sums of its blocks."""
     ids = []
     for _, part, chances in _softmax(logits, draws, room):
@@ -67,7 +67,7 @@ def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Tens
     return torch.cat(ids).masked_fill_(~highest.isfinite(), FAILED)
 
 
-def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> tuple[Tensor, Tensor]:
+def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], room: Room) -> tuple[Tensor, Tensor]:
     """Ids of rows of ``logits`` by their largest numbers, and whether those were enough to know.
 
     ``maxima``: of the logits' blocks. CPU only.
@@ -77,7 +77,7 @@ def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> tup
     return ids.masked_fill_(~_drawable(few.mass, few.highest), FAILED), few.enough
 
 
-def narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Few:
+def narrow(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], room: Room) -> Few:
     """What the controls leave of rows of ``logits``, as far as few numbers tell."""
     counts = draws.top_k.masked_fill(draws.top_k == 0, NUCLEUS)
     most = max(draws.max_top_k, NUCLEUS if draws.any_unbounded else 0)
@@ -92,7 +92,7 @@ def narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Few:
     return Few(listed.ids, mass, highest, enough.squeeze(1))
 
 
-def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
+def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws[Tensor]) -> Tensor:
     """Ids of rows of ``logits``, by all of their numbers."""
     highest = select_rows(maxima, draws.rows).amax(-1, keepdim=True)
     parts = rows_in_chunks(logits, draws.rows)
@@ -103,7 +103,7 @@ def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
     return torch.cat(ids)
 
 
-def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     """What the controls leave of ``logits`` ``[rows, n]``, one row for each of ``draws``: int64, likewise."""
     total = None
     if draws.any_top_p and draws.any_unbounded:  # as few numbers tell it, so that both cut at the same place
@@ -111,7 +111,7 @@ def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
     return _restrict(logits, _relative(logits, highest, draws), highest, draws, total)[0]
 
 
-def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     mass = whole(logits, highest, draws)
     sums = block_sums(mass)
     block, rest, _ = _find_block(sums, draws.uniforms)
@@ -134,7 +134,7 @@ def _ids(block: Tensor, within: Tensor, logits: Tensor) -> Tensor:
 
 
 def _restrict(
-    logits: Tensor, relative: Tensor, highest: Tensor, draws: Draws, total: Tensor | None = None
+    logits: Tensor, relative: Tensor, highest: Tensor, draws: Draws[Tensor], total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
 
@@ -239,7 +239,7 @@ def _share(part: Tensor, total: Tensor) -> Tensor:
     return torch.minimum((part.unsqueeze(1) * total.double()).ceil_().long(), total).clamp_(min=1)
 
 
-def _relative(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def _relative(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     return (logits - highest).div_(draws.temperature.unsqueeze(1))
 
 
@@ -248,11 +248,11 @@ def _weights(relative: Tensor) -> Tensor:
     return relative.exp().mul_(UNIT).to(torch.int64)
 
 
-def _totals(logits: Tensor, draws: Draws, room: Room) -> Tensor:
+def _totals(logits: Tensor, draws: Draws[Tensor], room: Room) -> Tensor:
     """Mass ``[rows, 1]`` of whole rows, where they have no top_k."""
     totals = torch.zeros(len(draws), 1, dtype=torch.int64, device=logits.device)
     unbounded = (draws.top_k == 0).nonzero().squeeze(1)
-    for some, _, chances in _softmax(logits, draws.select(unbounded), room):
+    for some, _, chances in _softmax(logits, select_draws(draws, unbounded), room):
         totals.index_copy_(0, unbounded.index_select(0, some), _total(chances))
     return totals
 
@@ -262,7 +262,9 @@ def _total(chances: Tensor) -> Tensor:
     return (UNIT / chances.amax(-1, keepdim=True).double()).long()
 
 
-def _softmax(logits: Tensor, draws: Draws, room: Room) -> Iterator[tuple[Tensor, Draws, Tensor]]:
+def _softmax(
+    logits: Tensor, draws: Draws[Tensor], room: Room
+) -> Iterator[tuple[Tensor, Draws[Tensor], Tensor]]:
     """As :func:`_chunks`, and with each the chances of all ids, before any control; good until the next."""
     few = min(len(draws), chunk_rows(logits))
     scaled, chances = room.take((2, few, logits.shape[1]), logits)
@@ -272,11 +274,11 @@ def _softmax(logits: Tensor, draws: Draws, room: Room) -> Iterator[tuple[Tensor,
         yield entries, draw, torch.softmax(scaled[: len(part)], -1, out=chances[: len(part)])
 
 
-def _chunks(draws: Draws, logits: Tensor) -> Iterator[tuple[Tensor, Draws]]:
+def _chunks(draws: Draws[Tensor], logits: Tensor) -> Iterator[tuple[Tensor, Draws[Tensor]]]:
     """A few rows at a time: their entries, and what belongs to them."""
     entries = torch.arange(len(draws), device=logits.device)
     for some in entries.split(chunk_rows(logits)):
-        yield some, draws.select(some)
+        yield some, select_draws(draws, some)
 
 
 def _drawable(mass: Tensor, highest: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worker_svc.sampling.tensors import Penalties, PenaltyStarts
+from worker_svc.sampling.inputs import Penalties, PenaltyStarts
 
 
 class Change(NamedTuple):
@@ -32,7 +32,7 @@ class PenaltyState:
         self._ids = torch.empty(0, dtype=torch.int64, device=device)  # [rows, columns]
         self._counts = torch.empty(0, dtype=torch.int32, device=device)  # [rows, columns]
 
-    def begin(self, starts: PenaltyStarts) -> None:
+    def begin(self, starts: PenaltyStarts[Tensor]) -> None:
         """Requests take slots: their lists begin anew."""
         if not len(self._ids):
             self._ids = torch.zeros(self._shape, dtype=torch.int64, device=self._device)
@@ -41,7 +41,7 @@ class PenaltyState:
         self._ids.index_put_(at, starts.ids)
         self._counts.index_put_(at, starts.counts.to(torch.int32))
 
-    def apply(self, logits: Tensor, penalties: Penalties) -> Change:
+    def apply(self, logits: Tensor, penalties: Penalties[Tensor]) -> Change:
         """Changes ``logits`` ``[rows, vocabulary]`` of the rows with penalties."""
         ids, counts = self._lists(penalties.rows, penalties.columns, penalties.most)
         at = (penalties.entries.unsqueeze(1), ids)
@@ -53,7 +53,7 @@ class PenaltyState:
         logits.index_put_(at, found)  # an id that is listed twice gets the same number twice
         return Change(at, before)
 
-    def update(self, ids: Tensor, penalties: Penalties) -> None:
+    def update(self, ids: Tensor, penalties: Penalties[Tensor]) -> None:
         """Notes what a step sampled: ``ids`` of all its rows. What a failed row notes is never read."""
         rows, columns = penalties.kept_rows, penalties.kept_columns
         tokens = ids.index_select(0, penalties.kept_entries).clamp_(min=0)

@@ -8,12 +8,12 @@ from torch import Tensor
 from worker_svc.buffers.scratch import Room
 from worker_svc.sampling.blocks import block_maxima, largest_ids
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
+from worker_svc.sampling.inputs import FAILED, SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
-from worker_svc.sampling.tensors import FAILED, SamplingTensors
 
 
-def sample(logits: Tensor, params: SamplingTensors, state: PenaltyState, room: Room) -> Tensor:
+def sample(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState, room: Room) -> Tensor:
     """``[rows, params.words]`` int64 for ``logits`` ``[rows, vocabulary]`` (fp32, overwritten).
 
     First the id of each row, or FAILED; then, where any row of the step wants them, log-probabilities as
@@ -40,29 +40,29 @@ def sample(logits: Tensor, params: SamplingTensors, state: PenaltyState, room: R
     return words
 
 
-def _edit(logits: Tensor, params: SamplingTensors, state: PenaltyState) -> list[Change]:
+def _edit(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState) -> list[Change]:
     """All that changes single logits; see the package's text for the order. Returns what changed of ids that
     may be chosen: cheaper to put back than whole rows are to keep."""
     changes = []
-    if len(params.biased_ids):
-        at = (params.biased_rows, params.biased_ids)
+    if len(params.biased):
+        at = (params.biased.rows, params.biased.ids)
         changes.append(Change(at, logits[at]))
         logits.index_put_(at, changes[-1].before + params.biases)
     if params.penalties is not None and len(params.penalties.entries):
         changes.append(state.apply(logits, params.penalties))
     # A Python number would be copied to the device, and waited for.
     never = logits.new_full((), -torch.inf)
-    if len(params.allowed_ids):
-        at = (params.allowed_entries, params.allowed_ids)
+    if len(params.allowed):
+        at = (params.allowed.rows, params.allowed.ids)
         kept = logits[at]
         logits.index_fill_(0, params.allowed_rows, -torch.inf)
         logits.index_put_(at, kept)
-    if len(params.masked_ids):
-        logits.index_put_((params.masked_rows, params.masked_ids), never)
+    if len(params.masked):
+        logits.index_put_((params.masked.rows, params.masked.ids), never)
     return changes
 
 
-def _choose(logits: Tensor, params: SamplingTensors, room: Room) -> Tensor:
+def _choose(logits: Tensor, params: SamplingInput[Tensor], room: Room) -> Tensor:
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
@@ -76,7 +76,7 @@ def _choose(logits: Tensor, params: SamplingTensors, room: Room) -> Tensor:
         chosen, enough = draw_narrow(logits, maxima, params.narrow, room)
         if not bool(enough.all()):
             entries = torch.nonzero(~enough).squeeze(1)
-            chosen.index_copy_(0, entries, draw_wide(logits, maxima, params.narrow.select(entries)))
+            chosen.index_copy_(0, entries, draw_wide(logits, maxima, select_draws(params.narrow, entries)))
         ids.index_copy_(0, params.narrow.rows, chosen)
     if len(params.wide):
         ids.index_copy_(0, params.wide.rows, draw_wide(logits, maxima, params.wide))

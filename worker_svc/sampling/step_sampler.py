@@ -7,10 +7,10 @@ from torch import Tensor
 
 from worker_svc.buffers.scratch import Room
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.layout import SampleLayout
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import sample
-from worker_svc.sampling.tensors import SamplingTensors
 
 
 class StepSampler:
@@ -22,12 +22,12 @@ class StepSampler:
         self._state = state
         self._room = Room()
 
-    def begin(self, params: SamplingTensors) -> None:
+    def begin(self, params: SamplingInput[Tensor]) -> None:
         """Requests that take a slot in this step, whether or not any row samples."""
         if params.starts is not None:
             self._state.begin(params.starts)
 
-    def __call__(self, logits: Tensor, params: SamplingTensors, layout: SampleLayout) -> Tensor:
+    def __call__(self, logits: Tensor, params: SamplingInput[Tensor], layout: SampleLayout) -> Tensor:
         """Words of all rows that sample, ``[s, words]`` int64, on every rank; the first of each is its id.
 
         ``logits``: this rank's columns ``[s, padded vocabulary / ranks]`` in the model's type; in fp32 they

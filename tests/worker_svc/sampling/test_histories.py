@@ -60,8 +60,8 @@ def test_the_table_follows_the_scheduler(
 
 def _result(plan: Plan, batch: HostBatch, left: dict[int, int], done: set[int], random: Random) -> StepResult:
     """Any tokens, any stops; ends by length where the request says so."""
-    assert len(np.unique(batch.kv_rows)) == len(batch.kv_rows), "two rows write one place"
-    assert batch.kv_rows.max(initial=0) < SHAPE.num_blocks * 16, "a row writes the scratch block"
+    assert len(np.unique(batch.forward.kv_rows)) == len(batch.forward.kv_rows), "two rows write one place"
+    assert batch.forward.kv_rows.max(initial=0) < SHAPE.num_blocks * 16, "a row writes the scratch block"
     rows = []
     for slot, incarnation in zip(
         batch.samples.slots.tolist(), batch.samples.incarnations.tolist(), strict=True
