@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
+from worker_svc.runner.interface import HostOutput
 from worker_svc.sampling.inputs import FAILED
 from worker_svc.stages.finish import EndFinder
-from worker_svc.stages.step import HostOutput
 
 SLOTS = 4
 MAX_MODEL_LEN = 24

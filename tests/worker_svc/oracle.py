@@ -22,9 +22,9 @@ from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.sampling.layout import SamplingMode
-from worker_svc.stages.step import HostOutput
 
 CPU = torch.device("cpu")
 

@@ -20,6 +20,7 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.runner.agreement import agree_on_blocks
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.timestamps import CudaClock, HostMarks, Marks
@@ -28,7 +29,6 @@ from worker_svc.sampling.logprobs import to_messages
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.prompt import prompt_messages, prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
-from worker_svc.stages.step import HostOutput
 
 if TYPE_CHECKING:
     from worker_svc.runner.graphs import DecodeGraphs
@@ -74,7 +74,7 @@ class DeviceOutput:
 
 
 class ModelRunner:
-    """One rank's model, KV cache and slot table; see :class:`worker_svc.stages.step.Runner`."""
+    """One rank's model, KV cache and slot table; see :class:`worker_svc.runner.interface.Runner`."""
 
     def __init__(
         self,

@@ -19,12 +19,12 @@ from worker_svc.buffers.arrays import Ints
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.cost_model import CostModel
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.timestamps import HostMarks
 from worker_svc.sampling.inputs import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.random_numbers import random_bits
 from worker_svc.sampling.rows import SampleRows
-from worker_svc.stages.step import HostOutput
 
 SPIN_SECONDS = 150e-6
 """A sleep ends late by up to this; the rest of a wait is spun, so that its end is sharp."""
@@ -69,7 +69,7 @@ class SimulatedOutput:
 
 
 class SimulatedRunner:
-    """One rank of a device that exists as a cost model; see :class:`worker_svc.stages.step.Runner`."""
+    """One rank of a device that exists as a cost model; see :class:`worker_svc.runner.interface.Runner`."""
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
+from worker_svc.runner.interface import HostOutput
 from worker_svc.sampling.inputs import FAILED
-from worker_svc.stages.step import HostOutput
 
 
 def not_numbers(logprobs: Iterable[api.TokenLogprobs]) -> bool:

@@ -11,7 +11,8 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.store.logs import EntryId, Fenced, connect, read_streams
 from albireo.v1 import log_pb2 as log
-from worker_svc.stages.step import Runner, StagedStep
+from worker_svc.runner.interface import Runner
+from worker_svc.stages.step import StagedStep
 
 logger = logging.getLogger(__name__)
 

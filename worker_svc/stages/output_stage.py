@@ -14,8 +14,9 @@ from albireo.contract.plan import Finish, Plan
 from albireo.store.logs import EntryId, Fenced, StepLog, connect, last_id
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
+from worker_svc.runner.interface import HostOutput
 from worker_svc.stages.finish import EndFinder, not_numbers
-from worker_svc.stages.step import ComputedStep, HostOutput
+from worker_svc.stages.step import ComputedStep
 from worker_svc.telemetry.token_spans import TokenSpans
 
 logger = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import redis
 from redis.exceptions import RedisError
@@ -12,11 +13,20 @@ from albireo.store.logs import announce
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
-from worker_svc.stages.renewal import StepWatch
-from worker_svc.stages.step import Runner
+from worker_svc.runner.interface import Runner
 from worker_svc.telemetry.gpu import GpuReader
 
 GPU_TTL_MS = 5_000
+
+
+class Steps(Protocol):
+    """Progress of the steps that the stages run."""
+
+    ended: int  # in all
+
+    def seconds(self) -> float:
+        """Age of the oldest step that runs, 0 where none does."""
+        ...
 
 
 class WorkerMeters:
@@ -26,7 +36,7 @@ class WorkerMeters:
         self,
         telemetry: Telemetry,
         runner: Runner,
-        watch: StepWatch,
+        steps: Steps,
         client: redis.Redis,
         keys: Keys,
         gpu: GpuReader | None,
@@ -40,8 +50,8 @@ class WorkerMeters:
         self._rank = rank
         self._reading = control.Gpu()
         self._round_trip = telemetry.folded(metrics.REDIS_ROUND_TRIP)
-        telemetry.observe(metrics.WORKER_STEPS, lambda: watch.ended)
-        telemetry.observe(metrics.STEP_AGE, watch.seconds)
+        telemetry.observe(metrics.WORKER_STEPS, lambda: steps.ended)
+        telemetry.observe(metrics.STEP_AGE, steps.seconds)
         telemetry.observe(metrics.WORKER_KV_BLOCKS, lambda: runner.shape.num_blocks)
         telemetry.observe(metrics.WORKER_KV_MEMORY, lambda: runner.kv_bytes)
         if gpu is not None:
