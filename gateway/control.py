@@ -16,13 +16,13 @@ from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.calls.limits import Places
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
-from gateway.inference import STOPS
+from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
 from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
-from gateway.streams.follower import Follower
+from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
@@ -31,18 +31,18 @@ class ControlService(control_pb2_grpc.ControlServicer):
     def __init__(
         self,
         settings: GatewaySettings,
-        checkpoint: Checkpoint,
+        text_codec: TextCodec,
         validator: Validator,
-        follower: Follower,
+        group: WorkerGroup,
         steps: StepFeed,
         places: Places,
         other_models: OtherModels,
         redis: Redis,
     ) -> None:
         self._settings = settings
-        self._checkpoint = checkpoint
+        self._text_codec = text_codec
         self._validator = validator
-        self._follower = follower
+        self._group = group
         self._steps = steps
         self._places = places
         self._other_models = other_models
@@ -56,7 +56,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             version=__version__,
             api="albireo.v1",
             models=[self._settings.model_name],
-            other_models=[] if self._follower.group is not None else await self._other_models.names(),
+            other_models=[] if self._group.info is not None else await self._other_models.names(),
             max_message_bytes=self._settings.max_message_mib << 20,
             max_deadline_seconds=self._settings.max_deadline_seconds,
             max_queue=self._settings.max_queue,
@@ -67,7 +67,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._validator.check_model(request.model)
         except Refusal as refusal:
             await refuse(context, refusal)
-        group = self._follower.group
+        group = self._group.info
         if group is None:
             hint = await self._other_models.hint()
             await refuse(context, unavailable(f"no worker group is alive{hint}"))
@@ -77,7 +77,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             vocab_size=group.vocab_size,
             max_model_len=group.max_model_len,
             eos_token_ids=group.eos_token_ids,
-            chat=self._checkpoint.chats,
+            chat=self._text_codec.has_chat_template,
             dtype=group.dtype,
             tp=group.tp,
             device=group.device,
@@ -87,7 +87,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             self._validator.check_model(request.model)
-            group = self._follower.group
+            group = self._group.info
             ranks = range(group.tp if group is not None else 0)
             keys = [self._keys.load, *map(self._keys.gpu, ranks)]
             data, *gpus = cast("list[bytes | None]", await self._redis.mget(keys))
@@ -109,7 +109,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._validator.check_model(request.model)
         except Refusal as refusal:
             await refuse(context, refusal)
-        return self._steps.stats.message(simulated=self._follower.simulated)
+        return self._steps.stats.message(simulated=self._group.simulated)
 
     async def WatchSteps(
         self, request: control.WatchStepsRequest, context: Context
@@ -119,7 +119,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             with self._places.one():
                 async for record in self._steps.watch():
                     yield record
-            raise STOPS.refusal()
+            raise STOPPING.refusal()
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:

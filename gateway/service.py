@@ -23,17 +23,20 @@ from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.keys import Keys
 from albireo.runtime.health_service import AsyncHealthServicer, Statuses
 from albireo.runtime.process import LIVE, freeze_heap, give_memory_back
+from albireo.store.logs import EntryId
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import BOUND_HITS
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from albireo.v1 import log_pb2 as log
 from gateway.calls.interceptor import CallBounds, CallInterceptor
 from gateway.calls.limits import BOUNDS, Places
 from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
+from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
 from gateway.liveness.watch import Watch
 from gateway.requests.sampling_defaults import sampling_defaults
@@ -41,12 +44,14 @@ from gateway.requests.submission import Submitter
 from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
 from gateway.store.heartbeat import Heartbeat
-from gateway.streams.follower import Follower
+from gateway.streams.results_reader import ResultsReader
+from gateway.streams.router import Router
 from gateway.telemetry.observation import Observer
 from gateway.telemetry.step_feed import StepFeed
-from gateway.text.checkpoint import Checkpoint
+from gateway.telemetry.step_records import step_record
 from gateway.text.detokenizer import Vocabulary
 from gateway.text.pretrained import without_torch
+from gateway.text.text_codec import TextCodec
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +80,13 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, told: Telemetry = OFF) -> None:
         """Raises CheckpointError for a checkpoint that lacks what is needed."""
-        checkpoint = Checkpoint(settings.model)
+        text_codec = TextCodec(settings.model)
         self._settings = settings
         self._redis = _client(settings.redis_address, connections=MAX_CONNECTIONS)
         # Connections of its own: many submissions at once must not keep it from the log.
         self._log_redis = _client(settings.redis_address, connections=2)
         keys = Keys(settings.model_name, settings.group)
-        validator = _validator(settings, checkpoint)
+        validator = _validator(settings, text_codec)
         self._heartbeat = Heartbeat(self._log_redis, keys)
         submitter = Submitter(
             self._redis,
@@ -97,15 +102,18 @@ class Gateway:
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
         places = Places(settings.max_streams, "max_streams", "streams", hits)
         self._other_models = OtherModels(self._redis, settings.model_name)
-        self.follower = Follower(
-            self._log_redis, keys, steps, self._heartbeat, told, fingerprint=fingerprint(settings.model)
+        self.group = WorkerGroup(fingerprint(settings.model))
+        self.router = Router(told)
+        self.reader = ResultsReader(self._log_redis, keys, self.router, self._heartbeat, self._on_step)
+        self._watch = Watch(
+            self._log_redis, keys, self.router, self.reader, self.group, self._heartbeat, self._on_alive, told
         )
-        self._watch = Watch(self._log_redis, keys, self.follower, self._heartbeat, self._on_alive, told)
         self._inference = InferenceService(
             validator,
             submitter,
-            self.follower,
-            Vocabulary(checkpoint.tokenizer),
+            self.router,
+            self.group,
+            Vocabulary(text_codec.tokenizer),
             _observer(settings, told),
             places,
             self._work,
@@ -115,7 +123,7 @@ class Gateway:
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.follower, steps, places, self._other_models, self._redis
+            settings, text_codec, validator, self.group, steps, places, self._other_models, self._redis
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -125,7 +133,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
-        await self.follower.start()
+        await self.reader.start()
         await self._heartbeat.start()
         track_parents(asyncio.get_running_loop())
         await self._other_models.names()  # for the log
@@ -147,7 +155,7 @@ class Gateway:
             raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         await self._server.start()
         self._tasks = [
-            asyncio.create_task(self.follower.follow()),
+            asyncio.create_task(self.reader.run()),
             asyncio.create_task(self._watch.run()),
         ]
 
@@ -169,7 +177,7 @@ class Gateway:
             await stopped
         await self._inference.close()
         self._work.close()
-        self.follower.stop()
+        self.reader.stop()
         self._watch.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
         for task in self._tasks[:1]:
@@ -180,6 +188,9 @@ class Gateway:
         await self._redis.aclose()
         await self._log_redis.aclose()
 
+    def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+        self._steps.put(step_record(entry_id, result, received, simulated=self.group.simulated))
+
     def _on_alive(self, alive: bool) -> None:
         logger.info("serving" if alive else "not serving: no scheduler, or no group of this checkpoint")
         self._set_health(serving=alive)
@@ -189,10 +200,10 @@ class Gateway:
             self._health.set(name, serving=serving)
 
 
-def _validator(settings: GatewaySettings, checkpoint: Checkpoint) -> Validator:
+def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:
     """Raises CheckpointError for a generation_config.json that cannot be read."""
     defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-    return Validator(settings.model_name, checkpoint, defaults)
+    return Validator(settings.model_name, text_codec, defaults)
 
 
 def _observer(settings: GatewaySettings, told: Telemetry) -> Observer:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+import grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -17,10 +18,12 @@ from albireo.contract.keys import Keys
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP
+from gateway.liveness.group import WorkerGroup
 from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_retry import RedisRetry
-from gateway.streams.failures import LAPSED, NO_SCHEDULER, unavailable
-from gateway.streams.follower import Follower
+from gateway.streams.failures import LAPSED, NO_SCHEDULER, Failure, unavailable
+from gateway.streams.results_reader import ResultsReader
+from gateway.streams.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +33,15 @@ MISSES = 2
 
 
 class Watch:
-    """Looks twice a second, and ends the follower's streams when what they need is gone."""
+    """Looks twice a second, and fails the streams when what they need is gone."""
 
     def __init__(
         self,
         redis: Redis,
         keys: Keys,
-        follower: Follower,
+        router: Router,
+        reader: ResultsReader,
+        group: WorkerGroup,
         heartbeat: Heartbeat,
         on_alive: Callable[[bool], None],
         telemetry: Telemetry = OFF,
@@ -44,7 +49,9 @@ class Watch:
         """``on_alive`` is told when a scheduler with a group comes or goes."""
         self._redis = redis
         self._keys = keys
-        self._follower = follower
+        self._router = router
+        self._reader = reader
+        self._group = group
         self._heartbeat = heartbeat
         self._on_alive = on_alive
         self._alive = False
@@ -64,13 +71,13 @@ class Watch:
             except RedisError as error:
                 logger.warning("%s", describe(error))
                 if await retry.gives_up(error):
-                    self._follower.fail_all(unavailable(describe(error)))
+                    self._router.fail_all(unavailable(describe(error)))
                 serving = False
             else:
                 retry.succeeded()
                 missed = 0 if leased else missed + 1
                 if missed == MISSES:
-                    self._follower.fail_all(NO_SCHEDULER)
+                    self._router.fail_all(NO_SCHEDULER)
             if serving != self._alive:
                 self._alive = serving
                 self._on_alive(serving)
@@ -96,11 +103,11 @@ class Watch:
         present, leased, group, serving, epoch = cast(
             "tuple[int, int, bytes | None, bytes | None, bytes | None]", answers
         )
-        if int(epoch or 0) < self._follower.epoch:
+        if int(epoch or 0) < self._router.epoch:
             logger.warning("the logs are gone, or begin anew: epoch %s", epoch and epoch.decode())
-            await self._follower.begin_anew()
+            await self._reader.restart()
         if not self._heartbeat.confirm(present, sent_at):
-            self._follower.fail_all(LAPSED)
+            self._router.fail_all(LAPSED)
         return bool(leased), self._read_group(group) and bool(leased) and serving == b"1"
 
     def _read_group(self, data: bytes | None) -> bool:
@@ -108,8 +115,13 @@ class Watch:
         if data is None:
             return False
         try:
-            self._follower.take_group(codec.group_from_bytes(data))
+            self._group.update(codec.group_from_bytes(data))
         except ValueError as error:
             logger.warning("what the worker group announces cannot be read: %s", error)
             return False
-        return not self._follower.mismatch
+        if self._group.mismatch:
+            # The group may have accepted requests already; its tokens would become text without meaning.
+            self._router.fail_all(
+                Failure(grpc.StatusCode.FAILED_PRECONDITION, self._group.mismatch, retryable=False)
+            )
+        return not self._group.mismatch

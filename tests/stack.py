@@ -1,4 +1,7 @@
-"""The real stack: real processes, a real Redis, the bundled model, sockets on loopback."""
+"""The real stack: real processes, a real Redis, the bundled model, sockets on loopback.
+
+Used by every test that needs a whole stack. The stack that most of them share is the fixture ``tp2``.
+"""
 
 from __future__ import annotations
 
@@ -83,23 +86,6 @@ def running_stack(
             running.channel.close()
             stop.set()
             watcher.join(timeout=20)
-
-
-@pytest.fixture(scope="session")
-def tp2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One TP=2 stack in fp32 that the tests of a session share."""
-    with running_stack(tmp_path_factory.mktemp("tp2"), tp=2) as running:
-        yield running
-
-
-@pytest.fixture
-def unharmed(tp2: Running) -> Iterator[Running]:
-    """That stack; whatever the test did to it, every slot and block is free afterwards."""
-    yield tp2
-    load = tp2.wait_idle()
-    assert load.slots_free == load.slots_total > 0
-    assert load.blocks_free == load.blocks_total > 0
-    assert list(load.integrity_violations) == []
 
 
 def request(

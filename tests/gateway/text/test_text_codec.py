@@ -12,7 +12,7 @@ import pytest
 from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m['content'] | trim }}{{ eos_token }}{% endfor %}"
@@ -20,46 +20,46 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Callable[..., Checkpoint]:
-    """Makes a checkpoint with these tokenizer options, and a template file where one is given."""
+def make_codec(tmp_path: Path) -> Callable[..., TextCodec]:
+    """Makes the codec of a checkpoint with these tokenizer options and perhaps a template file."""
 
-    def make(*, template_file: str | None = None, **options: Any) -> Checkpoint:
+    def make(*, template_file: str | None = None, **options: Any) -> TextCodec:
         for name in ("config.json", "tokenizer.json"):
             (tmp_path / name).write_text((TINY / name).read_text())
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
         if template_file is not None:
             (tmp_path / "chat_template.jinja").write_text(template_file)
-        return Checkpoint(tmp_path)
+        return TextCodec(tmp_path)
 
     return make
 
 
-def rendered(checkpoint: Checkpoint, content: str = "hi", role: str = "user") -> str:
-    ids = checkpoint.encode_chat([api.ChatMessage(role=role, content=content)], "chat")
-    text: str = checkpoint.tokenizer.decode(ids, skip_special_tokens=False)
+def rendered(codec: TextCodec, content: str = "hi", role: str = "user") -> str:
+    ids = codec.encode_chat([api.ChatMessage(role=role, content=content)], "chat")
+    text: str = codec.tokenizer.decode(ids, skip_special_tokens=False)
     return text
 
 
-def test_special_tokens_come_by_text_or_as_a_record(checkpoint: Callable[..., Checkpoint]) -> None:
+def test_special_tokens_come_by_text_or_as_a_record(make_codec: Callable[..., TextCodec]) -> None:
     record = {"__type": "AddedToken", "content": "<|bos|>", "special": True}
     options = {"bos_token": record, "eos_token": "<|end|>", "chat_template": TEMPLATE}
-    assert rendered(checkpoint(**options)) == "<|bos|>user:hi<|end|>"
-    assert rendered(checkpoint(chat_template=TEMPLATE)) == "user:hi"
+    assert rendered(make_codec(**options)) == "<|bos|>user:hi<|end|>"
+    assert rendered(make_codec(chat_template=TEMPLATE)) == "user:hi"
 
 
-def test_of_several_templates_the_default_is_taken(checkpoint: Callable[..., Checkpoint]) -> None:
+def test_of_several_templates_the_default_is_taken(make_codec: Callable[..., TextCodec]) -> None:
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": TEMPLATE}]
-    assert rendered(checkpoint(chat_template=named)) == "user:hi"
-    assert not checkpoint(chat_template=named[:1]).chats
+    assert rendered(make_codec(chat_template=named)) == "user:hi"
+    assert not make_codec(chat_template=named[:1]).has_chat_template
 
 
-def test_a_template_file_goes_first(checkpoint: Callable[..., Checkpoint]) -> None:
-    assert rendered(checkpoint(chat_template="old", template_file="new")) == "new"
+def test_a_template_file_goes_first(make_codec: Callable[..., TextCodec]) -> None:
+    assert rendered(make_codec(chat_template="old", template_file="new")) == "new"
 
 
-def test_a_template_may_ask_for_the_date_and_for_json(checkpoint: Callable[..., Checkpoint]) -> None:
+def test_a_template_may_ask_for_the_date_and_for_json(make_codec: Callable[..., TextCodec]) -> None:
     template = "{{ strftime_now('%Y') | length }}{{ messages | tojson }}"
-    made = checkpoint(chat_template=template)
+    made = make_codec(chat_template=template)
     assert rendered(made, "ä") == '4[{"role": "user", "content": "ä"}]'
 
 
@@ -73,26 +73,26 @@ def test_a_template_may_ask_for_the_date_and_for_json(checkpoint: Callable[..., 
     ],
 )
 def test_what_a_template_refuses_or_may_not_do_is_a_refusal(
-    checkpoint: Callable[..., Checkpoint], template: str
+    make_codec: Callable[..., TextCodec], template: str
 ) -> None:
     with pytest.raises(Refusal, match=r"chat\.messages: the chat template refuses them"):
-        rendered(checkpoint(chat_template=template))
+        rendered(make_codec(chat_template=template))
 
 
-def test_what_a_template_repeats_of_a_message_is_cut(checkpoint: Callable[..., Checkpoint]) -> None:
+def test_what_a_template_repeats_of_a_message_is_cut(make_codec: Callable[..., TextCodec]) -> None:
     template = "{{ raise_exception('no ' + messages[0].content) }}"
     with pytest.raises(Refusal, match="no xxx") as raised:
-        rendered(checkpoint(chat_template=template), "x" * 1_000_000)
+        rendered(make_codec(chat_template=template), "x" * 1_000_000)
     assert len(raised.value.message) < 400
 
 
 def test_a_checkpoint_without_what_is_needed_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
-        Checkpoint(tmp_path)
+        TextCodec(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="not a JSON object"):
-        Checkpoint(tmp_path)
+        TextCodec(tmp_path)
     (tmp_path / "config.json").write_text('{"vocab_size": 5}')
     (tmp_path / "tokenizer.json").write_text('{"version": 3}')
     with pytest.raises(ValueError, match=r"tokenizer\.json"):
-        Checkpoint(tmp_path)
+        TextCodec(tmp_path)

@@ -9,7 +9,7 @@ from itertools import compress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.text.stop import StopFinder
+from gateway.text.stop_strings import StopStringMatcher
 
 # Few letters, so that stop strings are found, overlap, and repeat themselves.
 TEXTS = st.text("abé🦊", max_size=40)
@@ -36,33 +36,33 @@ def pieces_of(text: str, cuts: list[int]) -> list[str]:
 def test_the_text_ends_before_the_first_complete_stop_string(
     text: str, stops: list[str], cuts: list[int]
 ) -> None:
-    finder, out = StopFinder(stops), ""
+    matcher, out = StopStringMatcher(stops), ""
     expected = first_stop(text, stops)
     for piece in pieces_of(text, cuts):
-        out += finder.push(piece)
-        if finder.found is not None:
+        out += matcher.push(piece)
+        if matcher.found is not None:
             break
     if expected is None:
-        assert finder.found is None
-        assert out + finder.flush() == text
+        assert matcher.found is None
+        assert out + matcher.flush() == text
     else:
         at, stop = expected
-        assert finder.found == stop
+        assert matcher.found == stop
         assert out == text[:at]
-        assert finder.flush() == ""
+        assert matcher.flush() == ""
 
 
 @given(text=TEXTS, stops=STOPS, cuts=st.lists(st.integers(0, 40), max_size=12))
-def test_only_what_may_begin_a_stop_string_is_held_back(text: str, stops: list[str], cuts: list[int]) -> None:
-    finder, seen, out = StopFinder(stops), "", ""
+def test_only_what_may_begin_a_stop_string_is_withheld(text: str, stops: list[str], cuts: list[int]) -> None:
+    matcher, seen, out = StopStringMatcher(stops), "", ""
     for piece in pieces_of(text, cuts):
         seen += piece
-        out += finder.push(piece)
-        if finder.found is not None:
+        out += matcher.push(piece)
+        if matcher.found is not None:
             return
-        held = seen[len(out) :]
+        withheld = seen[len(out) :]
         assert seen.startswith(out)
-        assert not held or any(stop.startswith(held) for stop in stops)
+        assert not withheld or any(stop.startswith(withheld) for stop in stops)
 
 
 @given(
@@ -77,17 +77,17 @@ def test_pieces_that_do_not_count_and_hidden_ones(
     pieces: list[tuple[str, bool]], stops: list[str], uncounted: int, include: bool
 ) -> None:
     """A stop string ends in a piece that counts, begins anywhere, and shows nothing that is hidden."""
-    finder, out = StopFinder(stops, include=include), ""
+    matcher, out = StopStringMatcher(stops, include=include), ""
     for index, (text, hidden) in enumerate(pieces):
-        out += finder.push(text, counts=index >= uncounted, hidden=hidden)
-        if finder.found is not None:
+        out += matcher.push(text, counts=index >= uncounted, hidden=hidden)
+        if matcher.found is not None:
             break
-    out += finder.flush()
+    out += matcher.flush()
     whole = "".join(text for text, _ in pieces)
     shown = [not hidden for text, hidden in pieces for _ in text]
     expected = first_stop(whole, stops, after=sum(len(text) for text, _ in pieces[:uncounted]))
     at, stop = expected or (len(whole), None)
-    assert finder.found == stop
+    assert matcher.found == stop
     assert out == "".join(compress(whole[:at], shown)) + (stop if stop and include else "")
 
 
@@ -96,10 +96,10 @@ def test_long_stop_strings_cost_the_same_for_each_character() -> None:
     stops = ["ab" * 511 + end for end in "cdefghijklmnopqr"]
 
     def seconds(tokens: int) -> float:
-        finder = StopFinder(stops)
+        matcher = StopStringMatcher(stops)
         began = time.process_time()
         for _ in range(tokens):
-            finder.push("abab")
+            matcher.push("abab")
         return time.process_time() - began
 
     seconds(1_000)
