@@ -107,7 +107,7 @@ def _measure(case: Case, group: TPGroup, rounds: int) -> Measured:
     runs = {mode: _Run(case, group, mode, WARMUP + rounds) for mode in modes}
     times: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(WARMUP + rounds):
-        for mode, run in runs.items():  # in turn: whatever else the machine does meets both
+        for mode, run in runs.items():  # in turn, so that other load on the machine meets both
             times[mode].append(run.step(local))
     read, by_sort = list[float](), list[float]()
     if group.rank == 0:

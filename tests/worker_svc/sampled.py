@@ -15,7 +15,7 @@ from torch import Tensor
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.blocks import block_maxima
 from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
@@ -69,7 +69,7 @@ class Bench:
         self._step = 0
 
     def admit(self, rows: dict[int, Row], released: Sequence[int] = (), decodes: int = 0) -> Staged:
-        """A step that admits and prefills some, beside ``decodes`` others."""
+        """A step that admits and prefills some, in addition to ``decodes`` others."""
         self._step += 1
         plan = Plan(
             1,
@@ -158,7 +158,7 @@ def weights(
     edited = logits[None].clone()
     _edit(edited, params, bench.state)
     if len(params.plain):
-        [(_, _, chances)] = _softmax(edited, params.plain, Room())
+        [(_, _, chances)] = _softmax(edited, params.plain, ScratchBuffer())
         return chances[0].double() / chances.double().sum()
     mass = _mass(edited, params.narrow) if len(params.narrow) else None
     if mass is None:
@@ -168,7 +168,7 @@ def weights(
 
 def _mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor | None:
     """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
-    few = narrow(logits, block_maxima(logits), draws, Room())
+    few = narrow(logits, block_maxima(logits), draws, ScratchBuffer())
     if not bool(few.enough.all()):
         return None
     mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)

@@ -1,4 +1,7 @@
-"""Shapes that decode steps are padded to, so that few CUDA graphs serve all of them."""
+"""Buckets: shapes that decode steps are padded to, so that few CUDA graphs serve all of them.
+
+The input stage chooses the bucket of a step and pads it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from worker_svc.buffers.structs import Layout
 MAX_GRAPHS = 128
 """Shapes that become graphs, first come first served; each costs memory and a pause at its first step."""
 
-WASTE = 4
+MAX_PADDING = 4
 """Most blocks that a padded step gathers for each one that it needs. Rounding up both sides stays below;
 one long context among many short ones does not, and runs without a graph."""
 
-SMALL_CHANGE = 256
+CHEAP_BLOCKS = 256
 """Blocks whose gathering costs less than launching kernels one by one, whatever they are padding for."""
 
 
@@ -53,7 +56,7 @@ class DecodeBuckets:
         """
         self._shape = shape
         self._known: set[Bucket] = set()
-        self._most_blocks = max(SMALL_CHANGE, 2 * shape.num_blocks)
+        self._most_blocks = max(CHEAP_BLOCKS, 2 * shape.num_blocks)
 
     @property
     def max_words(self) -> int:
@@ -72,7 +75,7 @@ class DecodeBuckets:
             rows=min(_round_rows(len(forward.decode_slots)), self._shape.max_seqs),
             blocks=min(_power_of_two(longest), blocks_for(self._shape.max_model_len)),
         )
-        if bucket.rows * bucket.blocks > min(max(SMALL_CHANGE, WASTE * needed), self._most_blocks):
+        if bucket.rows * bucket.blocks > min(max(CHEAP_BLOCKS, MAX_PADDING * needed), self._most_blocks):
             return None
         if bucket not in self._known:
             if len(self._known) == MAX_GRAPHS:

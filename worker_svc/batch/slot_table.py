@@ -1,6 +1,6 @@
 """The slot table as a rank holds it on the host: applies plans, yields the arrays of each step.
 
-It runs ahead of the device: it never knows the ids of sampled tokens, and never needs them.
+The input stage calls it, ahead of the device: the ids of sampled tokens are not known here, nor needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the host's arrays to tensors on the device: all of a step's input but the ids of decoding rows.
+"""Staging: copies a step's input to the device, all but the ids of decoding rows. The input stage calls it.
 
 On CUDA the copies run on a stream of their own, out of pinned memory; the compute stage waits for them
 with an event, on the device. On the CPU the same buffers are filled, and nothing needs copying.
@@ -15,7 +15,7 @@ from worker_svc.batch.buckets import Bucket
 from worker_svc.batch.inputs import StepInput, attention_plan
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import Ints
-from worker_svc.buffers.staging_ring import Lease, StagingRing
+from worker_svc.buffers.staging_ring import StagingBuffer, StagingRing
 from worker_svc.buffers.structs import Layout
 from worker_svc.model.attention import AttentionPlan
 from worker_svc.model.causal_mask import CausalMasks
@@ -28,13 +28,13 @@ from worker_svc.sampling.prompt import prompt_input
 class StepBatch:
     """One step on the device. ``host`` names its rows.
 
-    All tensors of ``input`` are views of ``lease.words``: they hold the step until it is executed, and
+    All tensors of ``input`` are views of ``buffer.words``: they hold the step until it is executed, and
     another one later. With a ``bucket`` the step runs as a graph, whose input is ``input.forward``, the first
-    of ``lease.words``; ``attention`` is empty then.
+    of ``buffer.words``; ``attention`` is empty then.
     """
 
     host: HostBatch
-    lease: Lease
+    buffer: StagingBuffer
     bucket: Bucket | None
     input: StepInput[Tensor]
     attention: AttentionPlan
@@ -42,7 +42,7 @@ class StepBatch:
 
     def await_copies(self) -> None:
         """Compute stage: its current stream waits, on the device, for what the copy stream does."""
-        self.lease.wait()
+        self.buffer.wait()
         masks = [group.mask for group in self.attention.decodes]
         for mask in masks + [chunk.mask for chunk in self.attention.chunks]:
             if mask.is_cuda:
@@ -102,12 +102,12 @@ class Staging:
                 prompts=prompt_input(batch.prompts),
             )
         )
-        lease = self._ring.take(layout.size)
-        layout.fill(lease.host)
-        lease.upload()
-        step = layout.views(StepInput[Tensor], lease.words)
+        buffer = self._ring.take(layout.size)
+        layout.fill(buffer.host)
+        buffer.upload()
+        step = layout.views(StepInput[Tensor], buffer.words)
         # A graph makes its own plan for attention, of its own copy of the forward's input.
         attention = attention_plan(step.forward, self._masks) if bucket is None else AttentionPlan((), ())
-        staged = StepBatch(batch, lease, bucket, step, attention, shares)
-        lease.seal()
+        staged = StepBatch(batch, buffer, bucket, step, attention, shares)
+        buffer.seal()
         return staged

@@ -31,7 +31,7 @@ class StepOutput(Protocol):
         """Waits until the step is done. Called once."""
         ...
 
-    def moments(self) -> list[int]:
+    def timestamps(self) -> list[int]:
         """Begin of the forward, begin and end of sampling: ns of the Unix clock. After ``to_host``."""
         ...
 

@@ -1,4 +1,7 @@
-"""What penalties need to know of each request's tokens, on the device of the rank that samples it."""
+"""The penalty state: how often each request has had which token, on the device of the rank that samples it.
+
+The sampler reads and updates it, in the compute stage.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from worker_svc.sampling.inputs import Penalties, PenaltyStarts
 
 
 class Change(NamedTuple):
-    """Numbers that were overwritten; those of the same place are equal."""
+    """Numbers that were overwritten; those of the same position are equal."""
 
     at: tuple[Tensor, Tensor]
     before: Tensor
 
 
 class PenaltyState:
-    """Per slot: the ids that its request has, as a list, and beside each how often it is among the outputs.
+    """Per slot: the ids that its request has, as a list, each with how often it is among the outputs.
 
     An id may be listed more than once, always with the same count. So a step's penalties touch the listed
     ids alone, and the state takes memory for contexts, not for vocabularies. Nothing is allocated before
@@ -54,7 +57,7 @@ class PenaltyState:
         return Change(at, before)
 
     def update(self, ids: Tensor, penalties: Penalties[Tensor]) -> None:
-        """Notes what a step sampled: ``ids`` of all its rows. What a failed row notes is never read."""
+        """Counts what a step sampled: ``ids`` of all its rows. What a failed row adds is never read."""
         rows, columns = penalties.kept_rows, penalties.kept_columns
         tokens = ids.index_select(0, penalties.kept_entries).clamp_(min=0)
         listed, counts = self._lists(rows, columns, penalties.most)

@@ -1,11 +1,14 @@
-"""One rank's share of a step: from whole rows of logits to ids, and the log-probabilities asked for."""
+"""The sampler of one rank: from whole rows of logits to ids, and the log-probabilities that are wanted.
+
+:class:`worker_svc.sampling.step_sampler.StepSampler` calls it, in the compute stage.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.sampling.blocks import block_maxima, largest_ids
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
 from worker_svc.sampling.inputs import FAILED, SamplingInput, select_draws
@@ -13,30 +16,32 @@ from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
 
 
-def sample(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState, room: Room) -> Tensor:
+def sample(
+    logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState, scratch: ScratchBuffer
+) -> Tensor:
     """``[rows, params.words]`` int64 for ``logits`` ``[rows, vocabulary]`` (fp32, overwritten).
 
     First the id of each row, or FAILED; then, where any row of the step wants them, log-probabilities as
     :meth:`ModelLogprobs.words` lays them out.
 
-    ``room``: for a few rows at a time.
+    ``scratch``: for a few rows at a time.
 
     torch alone, on CUDA as well: FlashInfer's samplers take one seed for a batch, so that what a row draws
-    follows its place in it, and a request's own seed would promise nothing.
+    depends on its index in the batch, and not on the request's own seed alone.
     """
     wanted = params.logprob_rows
-    model = ModelLogprobs(logits, wanted, params.max_logprobs, room) if len(wanted) else None
+    model = ModelLogprobs(logits, wanted, params.max_logprobs, scratch) if len(wanted) else None
     changes = _edit(logits, params, state)
-    ids = _choose(logits, params, room)
+    ids = _choose(logits, params, scratch)
     words = ids.new_zeros(len(ids), params.words)
     words[:, 0] = ids
     if model is not None:
         for change in reversed(changes):
             logits.index_put_(change.at, change.before)
         words[:, 1:].index_copy_(0, wanted, model.words(logits, ids))
-        # Numbers that are none may stand where a row's controls look at none of them.
-        told = ids.index_select(0, wanted).masked_fill_(~model.known, FAILED)
-        words[:, 0].index_copy_(0, wanted, told)
+        # A logit may be NaN where the row's controls never look: it spoils the log-probabilities too.
+        known = ids.index_select(0, wanted).masked_fill_(~model.known, FAILED)
+        words[:, 0].index_copy_(0, wanted, known)
     return words
 
 
@@ -62,7 +67,7 @@ def _edit(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState) ->
     return changes
 
 
-def _choose(logits: Tensor, params: SamplingInput[Tensor], room: Room) -> Tensor:
+def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffer) -> Tensor:
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
@@ -71,9 +76,9 @@ def _choose(logits: Tensor, params: SamplingInput[Tensor], room: Room) -> Tensor
         best, chosen = largest_ids(logits, maxima, params.greedy)
         ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))
     if len(params.plain):
-        ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, room))
+        ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, scratch))
     if len(params.narrow):
-        chosen, enough = draw_narrow(logits, maxima, params.narrow, room)
+        chosen, enough = draw_narrow(logits, maxima, params.narrow, scratch)
         if not bool(enough.all()):
             entries = torch.nonzero(~enough).squeeze(1)
             chosen.index_copy_(0, entries, draw_wide(logits, maxima, select_draws(params.narrow, entries)))

@@ -1,11 +1,14 @@
-"""Sampling of one step by a group of ranks: each its own rows, or rank 0 all of them."""
+"""Sampling of one step by a group of ranks: each samples its own rows, or rank 0 all of them.
+
+Runners call it in the compute stage, and on every rank for the same steps.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.layout import SampleLayout
@@ -20,7 +23,7 @@ class StepSampler:
         self._group = group
         self._vocab_size = vocab_size
         self._state = state
-        self._room = Room()
+        self._scratch = ScratchBuffer()
 
     def begin(self, params: SamplingInput[Tensor]) -> None:
         """Requests that take a slot in this step, whether or not any row samples."""
@@ -35,7 +38,7 @@ class StepSampler:
         these bring goes to everyone.
         """
         whole = self._group.exchange_columns(logits, layout.counts, torch.float32)
-        words = sample(whole[:, : self._vocab_size], params, self._state, self._room)
+        words = sample(whole[:, : self._vocab_size], params, self._state, self._scratch)
         words = self._group.gather_rows(words, layout.counts)
         if params.penalties is not None:
             self._state.update(words[:, 0], params.penalties)

@@ -50,7 +50,7 @@ class OutputStage:
         result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
         timing.CopyFrom(step.timing)
-        timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.moments()
+        timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.timestamps()
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
         self._appended = time.time_ns()

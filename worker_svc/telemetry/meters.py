@@ -1,4 +1,7 @@
-"""What a rank tells of itself, as metrics, and of its GPU to the gateways."""
+"""Metrics of a rank, and the readings of its GPU for the gateways.
+
+The thread that renews the group's lease calls :meth:`WorkerMeters.beat`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Steps(Protocol):
 
 
 class WorkerMeters:
-    """``beat`` is called by the keeper, about twice a second; the step itself is not touched."""
+    """``beat`` is called about twice a second; no step waits for it."""
 
     def __init__(
         self,
@@ -57,14 +60,14 @@ class WorkerMeters:
         if gpu is not None:
             self._reading = gpu.read()
             telemetry.observe(metrics.STAGING_WAIT, lambda: runner.staging_wait)
-            telemetry.observe(metrics.GPU_UTILIZATION, lambda: self._told("utilization"))
-            telemetry.observe(metrics.GPU_POWER, lambda: self._told("watts"))
-            telemetry.observe(metrics.GPU_ENERGY, lambda: self._told("joules"))
+            telemetry.observe(metrics.GPU_UTILIZATION, lambda: self._reported("utilization"))
+            telemetry.observe(metrics.GPU_POWER, lambda: self._reported("watts"))
+            telemetry.observe(metrics.GPU_ENERGY, lambda: self._reported("joules"))
 
     def beat(self) -> None:
-        """Reads the GPU and tells what it reads; without one, sees how far away Redis is, if that is wanted.
+        """Reads the GPU and publishes the reading; without a GPU and with metrics on, times a call to Redis.
 
-        A Redis that does not answer is for the stages to notice.
+        Ignores errors of Redis: the stages notice them.
         """
         if self._gpu is not None:
             self._reading = self._gpu.read()
@@ -78,13 +81,13 @@ class WorkerMeters:
                 self._announce()
             self._round_trip.add(time.perf_counter() - began)
         except RedisError:
-            pass  # a figure less; whoever needs Redis says that it is gone
+            pass  # one reading is missing; the stages report that Redis is gone
 
     def _announce(self) -> None:
         reading = self._reading.SerializeToString()
         announce(self._redis, self._keys.gpu(self._rank), reading, ttl=GPU_TTL_MS / 1000)
 
-    def _told(self, name: str) -> float | None:
+    def _reported(self, name: str) -> float | None:
         reading = self._reading
         value: float | None = getattr(reading, name) if reading.HasField(name) else None
         return value

@@ -72,7 +72,7 @@ def test_padding_changes_no_id() -> None:
             assert bucket.words <= known.max_words
         staged = runner._staging.to_device(batch)
         if bucket is not None:
-            words = staged.lease.words[: bucket.words].tolist()
+            words = staged.buffer.words[: bucket.words].tolist()
             forward = batch.forward
             rows = [
                 forward.decode_slots,
