@@ -1,4 +1,4 @@
-"""The largest steps there can be. A runner on a GPU runs them at its start, to measure the memory they take."""
+"""The largest steps there can be. A runner on a GPU runs them when it starts, to measure their memory."""
 
 from __future__ import annotations
 
