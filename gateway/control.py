@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo import __version__
-from albireo.contract.keys import Keys
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.calls.limits import Places
+from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
 from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
+from gateway.store.interface import GatewayStore
 from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
 from gateway.text.text_codec import TextCodec
@@ -35,19 +33,18 @@ class ControlService(control_pb2_grpc.ControlServicer):
         validator: Validator,
         group: WorkerGroup,
         steps: StepFeed,
-        places: Places,
+        limit: AdmissionLimit,
         other_models: OtherModels,
-        redis: Redis,
+        store: GatewayStore,
     ) -> None:
         self._settings = settings
         self._text_codec = text_codec
         self._validator = validator
         self._group = group
         self._steps = steps
-        self._places = places
+        self._limit = limit
         self._other_models = other_models
-        self._redis = redis
-        self._keys = Keys(settings.model_name, settings.group)
+        self._store = store
 
     async def GetServerInfo(
         self, request: control.GetServerInfoRequest, context: Context
@@ -88,9 +85,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         try:
             self._validator.check_model(request.model)
             group = self._group.info
-            ranks = range(group.tp if group is not None else 0)
-            keys = [self._keys.load, *map(self._keys.gpu, ranks)]
-            data, *gpus = cast("list[bytes | None]", await self._redis.mget(keys))
+            data, gpus = await self._store.load(group.tp if group is not None else 0)
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -99,7 +94,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             await refuse(context, unavailable(f"no scheduler is alive{await self._other_models.hint()}"))
         try:
             load = control.Load.FromString(data)
-            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
+            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus)
         except DecodeError as error:
             await refuse(context, unavailable(f"what is told of the load cannot be read: {error}"))
         return load
@@ -116,7 +111,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> AsyncIterator[control.StepRecord]:
         try:
             self._validator.check_model(request.model)
-            with self._places.one():
+            with self._limit.admit():
                 async for record in self._steps.watch():
                     yield record
             raise STOPPING.refusal()

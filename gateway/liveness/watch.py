@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
-from typing import cast
 
 import grpc
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo.contract import codec
-from albireo.contract.keys import Keys
+from albireo.runtime.clock import Clock
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP
 from gateway.liveness.group import WorkerGroup
-from gateway.store.heartbeat import Heartbeat
-from gateway.store.redis_retry import RedisRetry
+from gateway.store.heartbeat import TTL_SECONDS, Heartbeat
+from gateway.store.interface import GatewayStore
+from gateway.store.retry import StoreRetry
 from gateway.streams.failures import LAPSED, NO_SCHEDULER, Failure, unavailable
 from gateway.streams.results_reader import ResultsReader
 from gateway.streams.router import Router
@@ -37,8 +35,8 @@ class Watch:
 
     def __init__(
         self,
-        redis: Redis,
-        keys: Keys,
+        store: GatewayStore,
+        clock: Clock,
         router: Router,
         reader: ResultsReader,
         group: WorkerGroup,
@@ -47,8 +45,8 @@ class Watch:
         telemetry: Telemetry = OFF,
     ) -> None:
         """``on_alive`` is told when a scheduler with a group comes or goes."""
-        self._redis = redis
-        self._keys = keys
+        self._store = store
+        self._clock = clock
         self._router = router
         self._reader = reader
         self._group = group
@@ -64,7 +62,7 @@ class Watch:
 
     async def run(self) -> None:
         """Looks until stopped."""
-        retry, missed = RedisRetry(self._redis), 0
+        retry, missed = StoreRetry(self._store, self._clock), 0
         while not self._stopping.is_set():
             try:
                 leased, serving = await self._look()
@@ -87,28 +85,15 @@ class Watch:
 
     async def _look(self) -> tuple[bool, bool]:
         """Whether a scheduler holds its lease, and whether it serves with a group. Raises RedisError."""
-        sent_at = time.monotonic()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            # First, and raised first: where nothing can be written, a lease that ran out says nothing.
-            self._heartbeat.send(pipe)
-            pipe.exists(self._keys.lease)
-            pipe.get(self._keys.group)
-            pipe.get(self._keys.serving)
-            pipe.get(self._keys.epoch)
-            answers = await pipe.execute(raise_on_error=False)
-        self._round_trip.add(time.monotonic() - sent_at)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        present, leased, group, serving, epoch = cast(
-            "tuple[int, int, bytes | None, bytes | None, bytes | None]", answers
-        )
-        if int(epoch or 0) < self._router.epoch:
-            logger.warning("the logs are gone, or begin anew: epoch %s", epoch and epoch.decode())
+        sent_at = self._clock.now()
+        found = await self._store.check(TTL_SECONDS)
+        self._round_trip.add(self._clock.now() - sent_at)
+        if found.epoch < self._router.epoch:
+            logger.warning("the logs are gone, or begin anew: epoch %d", found.epoch)
             await self._reader.restart()
-        if not self._heartbeat.confirm(present, sent_at):
+        if not self._heartbeat.confirm(found.heartbeat_kept, sent_at):
             self._router.fail_all(LAPSED)
-        return bool(leased), self._read_group(group) and bool(leased) and serving == b"1"
+        return found.leased, self._read_group(found.group) and found.leased and found.serving
 
     def _read_group(self, data: bytes | None) -> bool:
         """Takes in what the group announces; False where none serves that this gateway can be in front of."""

@@ -1,49 +1,46 @@
 """Reads the results log, entry by entry, and passes every result to the router.
 
 One task of the event loop runs it (``ResultsReader.run``, started by the gateway). It is the only part of the
-streams that calls Redis.
+streams that calls the store.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from typing import cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo.contract import codec
-from albireo.contract.keys import Keys
-from albireo.store.logs import FIELD, EntryId
+from albireo.runtime.clock import Clock
+from albireo.store.interface import EntryId
 from albireo.store.redis_errors import describe
 from albireo.v1 import log_pb2 as log
 from gateway.store.heartbeat import Heartbeat
-from gateway.store.redis_retry import RETRY_SECONDS, RedisRetry
+from gateway.store.interface import GatewayStore
+from gateway.store.retry import RETRY_SECONDS, StoreRetry
 from gateway.streams.failures import BEHIND, CLOSED, LAPSED, UNREADABLE, unavailable
 from gateway.streams.router import Router
 
 logger = logging.getLogger(__name__)
 
-RedisEntry = tuple[bytes, dict[bytes, bytes]]
-"""An entry as Redis returns it: its id and its fields."""
 OnStep = Callable[[EntryId, log.StepResult, int], None]
 
-BLOCK_MS = 1000
+READ_SECONDS = 1.0
+"""Longest wait of one read for new entries."""
 
 
 class ResultsReader:
     """The position of one gateway in the results log."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, router: Router, heartbeat: Heartbeat, on_step: OnStep
+        self, store: GatewayStore, clock: Clock, router: Router, heartbeat: Heartbeat, on_step: OnStep
     ) -> None:
         """``heartbeat``: this gateway's. ``on_step`` is called with every step's entry id, its result and the
         time at which it was received (nanoseconds since the Unix epoch), after its rows have been routed."""
-        self._redis = redis
-        self._keys = keys
+        self._store = store
+        self._clock = clock
         self._router = router
         self._heartbeat = heartbeat
         self._on_step = on_step
@@ -57,8 +54,7 @@ class ResultsReader:
 
     async def start(self) -> None:
         """Moves to the end of the log. Raises RedisError."""
-        newest = cast("list[RedisEntry]", await self._redis.xrevrange(self._keys.results, count=1))
-        self._move_to(EntryId.parse(newest[0][0]) if newest else EntryId(0, 0))
+        self._move_to(await self._store.last_result())
 
     async def restart(self) -> None:
         """Continues at the end of a log that was deleted or replaced; all streams fail. Raises RedisError."""
@@ -67,28 +63,24 @@ class ResultsReader:
 
     async def run(self) -> None:
         """Reads until stopped. Retries failed calls; after RECONNECT_SECONDS of failures all streams fail."""
-        retry = RedisRetry(self._redis)
+        retry = StoreRetry(self._store, self._clock)
         while not self._stopping.is_set():
             try:
                 if retry.failing and not len(self._router):
                     await self.start()
-                replies = cast(
-                    "list[tuple[bytes, list[RedisEntry]]]",
-                    await self._redis.xread({self._keys.results: str(self._position)}, block=BLOCK_MS),
-                )
+                entries = await self._store.read_results(self._position, READ_SECONDS)
             except RedisError as error:
                 if await retry.gives_up(error):
                     self._router.fail_all(unavailable(describe(error)))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             retry.succeeded()
-            received = time.time_ns()
-            if replies and self._heartbeat.lapsed:
+            received = self._clock.time_ns()
+            if entries and self._heartbeat.lapsed:
                 # First: their cancellations by the scheduler must not reach clients as answers.
                 self._router.fail_all(LAPSED)
-            for _, entries in replies:
-                for raw_id, fields in entries:
-                    self._read(EntryId.parse(raw_id), fields.get(FIELD, b""), received)
+            for raw_id, data in entries:
+                self._read(EntryId.parse(raw_id), data, received)
 
     def stop(self) -> None:
         """Ends ``run``, at the latest when its blocking read returns."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
-from albireo.store.logs import EntryId
+from albireo.store.interface import EntryId
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 
 
 def step_record(
-    entry_id: EntryId, result: log.StepResult, received: int, *, simulated: bool
+    entry_id: EntryId, result: log.StepResult, *, received: int, handed_out: int, simulated: bool
 ) -> control.StepRecord:
-    """Called after the result's rows have been routed. ``received``: when the entry arrived, in nanoseconds
-    since the Unix epoch."""
+    """``received``: when the entry arrived; ``handed_out``: when its rows had been routed. Both by
+    this host, in nanoseconds since the Unix epoch."""
     return control.StepRecord(
         epoch=entry_id.epoch,
         step=entry_id.step,
@@ -24,5 +22,5 @@ def step_record(
         wasted_rows=result.wasted_rows,
         simulated=simulated,
         received=received,
-        handed_out=time.time_ns(),
+        handed_out=handed_out,
     )

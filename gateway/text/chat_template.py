@@ -50,7 +50,7 @@ class ChatTemplate:
         return self.exists and not self._fault
 
     def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
-        """The text of a conversation, with the beginning of the answer. Raises Refusal that names ``field``."""
+        """The text of a conversation and of the answer's beginning. Raises Refusal that names ``field``."""
         if not self.exists:
             raise unsupported(field, "this checkpoint has no chat template")
         if self._fault:

@@ -20,7 +20,7 @@ from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.plan import Finish
 from albireo.local.stack import legal_name
 from albireo.models import TINY
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 from tests.stack import ask, running_stack
 from tests.stack import request as asked

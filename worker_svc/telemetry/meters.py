@@ -1,6 +1,6 @@
 """Metrics of a rank, and the readings of its GPU for the gateways.
 
-The thread that renews the group's lease calls :meth:`WorkerMeters.beat`.
+The thread that renews the group's lease calls :meth:`WorkerMeters.report`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-import redis
 from redis.exceptions import RedisError
 
 from albireo.contract.keys import Keys
-from albireo.store.logs import announce
+from albireo.store.interface import Store
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
 from worker_svc.runner.interface import Runner
 from worker_svc.telemetry.gpu import GpuReader
 
-GPU_TTL_MS = 5_000
+GPU_TTL_SECONDS = 5.0
 
 
 class Steps(Protocol):
@@ -33,21 +32,21 @@ class Steps(Protocol):
 
 
 class WorkerMeters:
-    """``beat`` is called about twice a second; no step waits for it."""
+    """The lease renewal thread calls ``report`` about twice a second; no step waits for it."""
 
     def __init__(
         self,
         telemetry: Telemetry,
         runner: Runner,
         steps: Steps,
-        client: redis.Redis,
+        store: Store,
         keys: Keys,
         gpu: GpuReader | None,
         rank: int,
     ) -> None:
         """``gpu``: None where the rank computes without one."""
         self._wanted = telemetry.metered
-        self._redis = client
+        self._store = store
         self._keys = keys
         self._gpu = gpu
         self._rank = rank
@@ -64,7 +63,7 @@ class WorkerMeters:
             telemetry.observe(metrics.GPU_POWER, lambda: self._reported("watts"))
             telemetry.observe(metrics.GPU_ENERGY, lambda: self._reported("joules"))
 
-    def beat(self) -> None:
+    def report(self) -> None:
         """Reads the GPU and publishes the reading; without a GPU and with metrics on, times a call to Redis.
 
         Ignores errors of Redis: the stages notice them.
@@ -76,7 +75,7 @@ class WorkerMeters:
         try:
             began = time.perf_counter()
             if self._gpu is None:
-                self._redis.ping()
+                self._store.ping()
             else:
                 self._announce()
             self._round_trip.add(time.perf_counter() - began)
@@ -85,7 +84,7 @@ class WorkerMeters:
 
     def _announce(self) -> None:
         reading = self._reading.SerializeToString()
-        announce(self._redis, self._keys.gpu(self._rank), reading, ttl=GPU_TTL_MS / 1000)
+        self._store.announce(self._keys.gpu(self._rank), reading, ttl=GPU_TTL_SECONDS, retry=False)
 
     def _reported(self, name: str) -> float | None:
         reading = self._reading

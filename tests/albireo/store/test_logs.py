@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import cast
 
 import pytest
 import redis
@@ -12,17 +13,9 @@ import redis
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import SamplingParams, Submission
-from albireo.store.logs import (
-    EntryId,
-    Fenced,
-    Lease,
-    StepLog,
-    connect,
-    depart,
-    last_id,
-    open_epoch,
-    read_streams,
-)
+from albireo.store.connection import connect
+from albireo.store.interface import EntryId, Fenced
+from albireo.store.redis_store import RawEntry, RedisLog, RedisStore, read_streams
 from albireo.store.scripts import END, SUBMIT
 from albireo.v1 import log_pb2 as log
 
@@ -31,9 +24,11 @@ KEYS = Keys("m")
 # Appends `<epoch>-<step>` for steps 1..n with its own payload; prints how many were accepted.
 WRITER = """
 import sys
-from albireo.store.logs import EntryId, Fenced, StepLog, connect
+from albireo.store.connection import connect
+from albireo.store.interface import EntryId, Fenced
+from albireo.store.redis_store import RedisLog
 url, key, name, steps = sys.argv[1:]
-log = StepLog(connect(url), key, keep=100000)
+log = RedisLog(connect(url), key, keep=100000)
 accepted = 0
 for step in range(1, int(steps) + 1):
     try:
@@ -62,30 +57,29 @@ def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: r
         for name in "ab"
     ]
     accepted = [int(writer.communicate(timeout=60)[0]) for writer in writers]
-    entries = read_streams(client, {key: "0-0"}, block_ms=1, count=10 * steps)[key]
-    ids = [EntryId.parse(entry_id) for entry_id, _ in entries]
+    ids = [EntryId.parse(entry_id) for entry_id, _ in cast("list[RawEntry]", client.xrange(key))]
     assert len(ids) == sum(accepted)
     assert ids == sorted(set(ids))
     assert ids[-1] == EntryId(1, steps)
 
 
 def test_a_writer_of_a_closed_epoch_is_refused(client: redis.Redis) -> None:
-    plans = StepLog(client, KEYS.plans, keep=100)
-    lease = Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch)
+    plans = RedisLog(client, KEYS.plans, keep=100)
+    lease = RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=10)
     assert lease.acquire()
-    first, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    first, _ = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     plans.append(EntryId(first, 1), b"p")
-    second, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    second, _ = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     assert second == first + 1
     with pytest.raises(Fenced):
         plans.append(EntryId(first, 2), b"p")
     for key in (KEYS.plans, KEYS.results):
-        assert EntryId.parse(last_id(client, key)) == EntryId(second, 0)
+        assert EntryId.parse(RedisLog(client, key).last()) == EntryId(second, 0)
 
 
 def test_the_same_entry_again_is_not_a_second_writer(client: redis.Redis) -> None:
     """A retry after a lost answer finds its own entry."""
-    results = StepLog(client, KEYS.results, keep=100)
+    results = RedisLog(client, KEYS.results, keep=100)
     results.append(EntryId(1, 1), b"same")
     results.append(EntryId(1, 1), b"same")
     with pytest.raises(Fenced):
@@ -94,7 +88,7 @@ def test_the_same_entry_again_is_not_a_second_writer(client: redis.Redis) -> Non
 
 
 def test_an_append_rides_out_a_server_that_drops_connections(client: redis.Redis) -> None:
-    results = StepLog(client, KEYS.results, keep=10000)
+    results = RedisLog(client, KEYS.results, keep=10000)
     for step in range(1, 51):
         client.client_kill_filter(_type="normal", skipme=True)
         results.append(EntryId(1, step), b"x")
@@ -102,7 +96,7 @@ def test_an_append_rides_out_a_server_that_drops_connections(client: redis.Redis
 
 
 def test_streams_are_trimmed(client: redis.Redis) -> None:
-    plans = StepLog(client, KEYS.plans, keep=100)
+    plans = RedisLog(client, KEYS.plans, keep=100)
     for step in range(1, 2001):
         plans.append(EntryId(1, step), b"p" * 100)
     assert client.xlen(KEYS.plans) <= 300  # Redis trims whole nodes of about 100 entries
@@ -110,24 +104,24 @@ def test_streams_are_trimmed(client: redis.Redis) -> None:
 
 def test_opening_an_epoch_needs_the_lease(client: redis.Redis) -> None:
     with pytest.raises(Fenced):
-        open_epoch(client, KEYS, lease_value=b"me", group_incarnation="")
+        RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="")
     assert client.get(KEYS.epoch) is None
 
 
 def test_an_epoch_begins_after_what_lies_in_the_inbox(client: redis.Redis) -> None:
-    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
+    assert RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=10).acquire()
     old = client.xadd(KEYS.inbox, {b"e": codec.cancellation_to_bytes("a")})
     client.set(KEYS.waiting, 7)
-    _, begin = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    _, begin = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     assert begin.encode() == old
     assert client.get(KEYS.waiting) == b"0"
-    entry = log.PlanEntry.FromString(read_streams(client, {KEYS.plans: "0-0"}, block_ms=1)[KEYS.plans][0][1])
+    entry = log.PlanEntry.FromString(read_streams(client, {KEYS.plans: "0-0"}, 0.001)[KEYS.plans][0][1])
     assert entry.open.group_incarnation == "x"
 
 
 def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
-    first = Lease(client, KEYS.lease, b"1", ttl=0.2, epoch_key=KEYS.epoch)
-    second = Lease(client, KEYS.lease, b"2", ttl=5, epoch_key=KEYS.epoch)
+    first = RedisStore(client, KEYS).lease(KEYS.lease, b"1", ttl=0.2)
+    second = RedisStore(client, KEYS).lease(KEYS.lease, b"2", ttl=5)
     assert first.acquire()
     assert not second.acquire()
     first.renew()
@@ -140,7 +134,7 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(client: redis.Redis) -> None:
 
 
 def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(client: redis.Redis) -> None:
-    lease = Lease(client, KEYS.lease, b"1", ttl=10, epoch_key=KEYS.epoch)
+    lease = RedisStore(client, KEYS).lease(KEYS.lease, b"1", ttl=10)
     assert lease.acquire()
     client.set(KEYS.epoch, 7)
     lease.renew()
@@ -157,9 +151,9 @@ def test_departures_count_once_however_often_they_are_told(client: redis.Redis) 
     client.set(KEYS.epoch, 3)
     client.set(KEYS.waiting, 5)
     for total in (2, 2, 3, 1):
-        depart(client, KEYS, epoch=3, total=total)
+        RedisStore(client, KEYS).count_departures(epoch=3, total=total)
     assert client.get(KEYS.waiting) == b"2"
-    depart(client, KEYS, epoch=2, total=5)  # of an epoch that is over
+    RedisStore(client, KEYS).count_departures(epoch=2, total=5)  # of an epoch that is over
     assert client.get(KEYS.waiting) == b"2"
 
 
@@ -188,19 +182,19 @@ def test_submission_needs_scheduler_and_group_dedupes_and_bounds(client: redis.R
     assert submit(client, "a") == "no_gateway"
     client.set(KEYS.gateway("g"), b"")
     assert submit(client, "a") == "no_scheduler"
-    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
+    assert RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=10).acquire()
     assert submit(client, "a") == "no_group"
     client.set(KEYS.group, b"g")
-    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="")
+    RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="")
     assert submit(client, "a") == "no_group"  # announced, but not served yet
-    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"
     assert submit(client, "a") == "duplicate"
     assert submit(client, "a", digest="other") == "conflict"
     assert submit(client, "b") == "accepted"
     assert submit(client, "c") == "full"
     assert client.xlen(KEYS.inbox) == 2
-    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     assert submit(client, "a") == "accepted"  # the last epoch gave it up
     assert submit(client, "a") == "duplicate"
     assert submit(client, "b", n=3, bound=3) == "full"
@@ -242,19 +236,19 @@ def test_entries_survive_the_wire() -> None:
 
 def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(client: redis.Redis) -> None:
     """A Redis that lost its data, and a rank that goes on appending under the epoch it knows."""
-    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
-    StepLog(client, KEYS.results, keep=10).append(EntryId(500, 7), b"late")
-    epoch, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    assert RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=10).acquire()
+    RedisLog(client, KEYS.results, keep=10).append(EntryId(500, 7), b"late")
+    epoch, _ = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     assert epoch == 501
-    assert [last_id(client, key) for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
+    assert [RedisLog(client, key).last() for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
     assert client.get(KEYS.epoch) == b"501"
-    assert open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")[0] == 502
+    assert RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")[0] == 502
 
 
 def test_an_id_is_free_again_where_its_gateway_died_before_the_end(client: redis.Redis) -> None:
-    assert Lease(client, KEYS.lease, b"me", ttl=10, epoch_key=KEYS.epoch).acquire()
+    assert RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=10).acquire()
     client.set(KEYS.group, b"g")
-    open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+    RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
     client.mset({KEYS.gateway("dead"): b"", KEYS.gateway("g"): b""})
     assert submit(client, "over", gateway="dead") == "accepted"
     client.eval(END, 1, KEYS.request("over"), codec.cancellation_to_bytes("over"))
@@ -263,7 +257,7 @@ def test_an_id_is_free_again_where_its_gateway_died_before_the_end(client: redis
     client.delete(KEYS.gateway("dead"))
     assert submit(client, "over", bound=9) == "duplicate"
     assert submit(client, "cut", digest="other", bound=9) == "accepted"
-    entries = read_streams(client, {KEYS.inbox: "0-0"}, block_ms=1)[KEYS.inbox]
+    entries = read_streams(client, {KEYS.inbox: "0-0"}, 0.001)[KEYS.inbox]
     # The one that lost its gateway is cancelled before the new one comes.
     assert codec.inbox_from_bytes(entries[-2][1]) == "cut"
     assert submit(client, "cut", digest="other", bound=9) == "duplicate"

@@ -67,7 +67,7 @@ async def test_a_reader_that_keeps_up_gets_every_token_at_once() -> None:
         stream.push(token, None, Finish.NONE)
         tokens = (await anext(events)).tokens
         assert (tokens.offset, list(tokens.ids)) == (offset, [token])
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     assert (await anext(events)).finished.reason == api.FINISH_REASON_CANCELLED
 
 
@@ -224,10 +224,10 @@ async def test_the_first_final_word_stands() -> None:
     stream = Scene()
     stream.push_all(CODEC.encode("whole"), Finish.LENGTH)
     stream.fail(GONE)
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     stream.push_all(CODEC.encode("more"))
     events = await rest(stream)
-    assert stream.over
+    assert stream.ended
     assert text_of(events) == "whole"
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
 

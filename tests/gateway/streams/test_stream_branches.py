@@ -48,10 +48,10 @@ async def test_the_stream_goes_on_until_the_last_branch_has_ended() -> None:
     stream.push_all(CODEC.encode("x"), Finish.LENGTH, index=1)
     assert (await anext(events)).tokens.index == 1
     assert (await anext(events)).finished.index == 1
-    assert not stream.over
+    assert not stream.ended
     stream.push_all(CODEC.encode("yz"), index=0)
     assert (await anext(events)).tokens.index == 0
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     last = (await anext(events)).finished
     assert (last.index, last.reason) == (0, api.FINISH_REASON_CANCELLED)
     assert [event async for event in events] == []
@@ -85,10 +85,10 @@ async def test_a_failure_of_the_whole_is_told_once_after_what_came_before() -> N
     stream.push_all(CODEC.encode("y"), index=0)
     stream.fail(GONE)
     stream.push_all(CODEC.encode("z"), index=1)
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     stream.fail(Failure(grpc.StatusCode.INTERNAL, "later", retryable=False))
     events = await rest(stream)
-    assert stream.over
+    assert stream.ended
     assert [event.WhichOneof("event") for event in events] == ["tokens", "tokens", "finished", "error"]
     assert events[-1].error.message == "gone"
     assert not events[-1].error.HasField("index")
@@ -122,7 +122,7 @@ async def test_no_token_goes_before_a_part_of_the_prompt_that_came_while_another
 async def test_a_long_prompt_comes_in_several_messages() -> None:
     stream = Scene()
     stream.push_prompt(1, entries(*range(1, 2 * PROMPT_PART + 2)))
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     events = await rest(stream)
     counts = [len(event.prompt_logprobs.logprobs) for event in events[:-1]]
     assert counts == [PROMPT_PART, PROMPT_PART, 1]

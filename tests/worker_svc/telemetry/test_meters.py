@@ -7,7 +7,9 @@ import torch
 
 from albireo.contract.keys import Keys
 from albireo.models import TINY
-from albireo.store.logs import connect
+from albireo.runtime.clock import SYSTEM_CLOCK
+from albireo.store.connection import connect
+from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry, catalogue
 from albireo.v1 import control_pb2 as control
 from tests.albireo.telemetry.kept import KeptTelemetry
@@ -15,7 +17,7 @@ from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.stages.renewal import StepWatch
 from worker_svc.telemetry.gpu import GpuReader
-from worker_svc.telemetry.meters import GPU_TTL_MS, WorkerMeters
+from worker_svc.telemetry.meters import GPU_TTL_SECONDS, WorkerMeters
 
 KEYS = Keys("tiny")
 KV_MEMORY = 4 << 20
@@ -31,15 +33,15 @@ def meters(telemetry: Telemetry, url: str, watch: StepWatch, gpu: GpuReader | No
         max_seqs=4,
         max_model_len=256,
     )
-    return WorkerMeters(telemetry, runner, watch, connect(url), KEYS, gpu, rank=3)
+    return WorkerMeters(telemetry, runner, watch, RedisStore.open(url, KEYS), KEYS, gpu, rank=3)
 
 
 def test_a_rank_without_a_gpu(redis_url: str) -> None:
     assert GpuReader.of(torch.device("cpu"), 0) is None
-    telemetry, watch = KeptTelemetry(), StepWatch()
+    telemetry, watch = KeptTelemetry(), StepWatch(SYSTEM_CLOCK)
     found = meters(telemetry, redis_url, watch)
     for _ in range(2):
-        found.beat()
+        found.report()
     watch.begin()
     watch.end()
     watch.begin()
@@ -55,28 +57,28 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
 
 
 def test_a_gpu_that_cannot_be_read_is_reported_by_its_rank(redis_url: str) -> None:
-    telemetry = KeptTelemetry()
-    meters(telemetry, redis_url, StepWatch(), GpuReader(None, 3)).beat()  # no NVML: every call is an error
+    telemetry, unreadable = KeptTelemetry(), GpuReader(None, 3)  # no NVML: every call is an error
+    meters(telemetry, redis_url, StepWatch(SYSTEM_CLOCK), unreadable).report()
     client = connect(redis_url)
     assert client.get(KEYS.gpu(3)) == control.Gpu(rank=3).SerializeToString()
-    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_MS
+    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_SECONDS * 1000
     assert telemetry.values(catalogue.GPU_ENERGY) == {}
     assert telemetry.values(catalogue.STAGING_WAIT) == {(): 0}
 
 
 def test_without_metrics_redis_is_not_asked() -> None:
-    meters(OFF, "redis://127.0.0.1:1", StepWatch()).beat()
+    meters(OFF, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
 
 
 def test_a_redis_that_is_gone_raises_nothing_here() -> None:
     telemetry = KeptTelemetry()
-    meters(telemetry, "redis://127.0.0.1:1", StepWatch()).beat()
+    meters(telemetry, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
     assert telemetry.counted(catalogue.REDIS_ROUND_TRIP) == 0
 
 
 @pytest.mark.parametrize("reads", [1, 3])
 def test_steps_are_counted_where_they_end(reads: int) -> None:
-    watch = StepWatch()
+    watch = StepWatch(SYSTEM_CLOCK)
     for _ in range(reads):
         watch.begin()
         watch.end()

@@ -1,4 +1,4 @@
-"""``albireo bench overhead``: what a step costs beside the model, in each mode in turn."""
+"""``albireo bench overhead``: what a step costs in addition to the model, in each mode in turn."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
 from albireo.local.supervisor import GaveUp
 from albireo.models import TINY
+from bench.machine import machine
 from bench.overhead.measure import Load, Mode, measure
 from bench.overhead.report import chart, summarize, table
-from bench.serve.report import machine
 
 MODES = {
     "synchronous": Mode(synchronous=True, sampling="driver"),

@@ -62,7 +62,7 @@ async def test_a_finished_call(observed: Observed, caplog: pytest.LogCaptureFixt
     served = observed.served
     message = request("Hi", temperature=0.5, top_k=5, max_tokens=9, stop=["zz"])
     message.tenant = "them"
-    with caplog.at_level(logging.INFO, "gateway.telemetry.observation"):
+    with caplog.at_level(logging.INFO, "gateway.telemetry.call_record"):
         call = served.inference.Generate(message, timeout=30, metadata=METADATA)
         await call.read()
         [submission] = served.backend.inbox()
@@ -95,7 +95,7 @@ async def test_a_finished_call(observed: Observed, caplog: pytest.LogCaptureFixt
     assert told.values(catalogue.TOKENS) == {("input",): 2, ("output",): 2}
     assert told.counted(catalogue.RESULTS_LAG) == 2
     assert told.values(catalogue.STREAMS) == {(): 0}
-    [record] = [record for record in caplog.records if record.name == "gateway.telemetry.observation"]
+    [record] = [record for record in caplog.records if record.name == "gateway.telemetry.call_record"]
     line = json.loads(JsonFormatter("gateway").format(record))
     assert (line["request_id"], line["trace_id"], line["status"]) == ("r", TRACE_ID, "OK")
     assert (line["prompt_tokens"], line["output_tokens"], line["finish"]) == (2, 2, ["length"])
@@ -129,13 +129,13 @@ LONG = "x" * 1_000_000
 async def test_what_a_client_writes_at_length_is_told_nowhere(
     observed: Observed, message: api.GenerateRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "gateway.telemetry.observation"):
+    with caplog.at_level(logging.INFO, "gateway.telemetry.call_record"):
         call = observed.served.inference.Generate(message, timeout=30, metadata=METADATA)
         assert await code_of(call) in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
         span = await observed.span()
     assert len(await call.details() or "") < 300
     assert len(str(attributes(span))) < 2000
-    [record] = [record for record in caplog.records if record.name == "gateway.telemetry.observation"]
+    [record] = [record for record in caplog.records if record.name == "gateway.telemetry.call_record"]
     assert len(JsonFormatter("gateway").format(record)) < 2000
 
 

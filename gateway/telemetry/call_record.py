@@ -1,4 +1,7 @@
-"""What one call of Generate leaves behind: a span, metrics, a log line. All at its end, nothing per token."""
+"""A span, metrics and a log line for each call of ``Generate``, written at its end and not per token.
+
+The ``Inference`` service uses it, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,15 @@ logger = logging.getLogger(__name__)
 METHOD = "albireo.v1.Inference/Generate"
 PROVIDER = "albireo"
 SERVER_FAULTS = frozenset("UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS".split())
-"""What makes a server's span an error; of the rest the client is the cause."""
-ENDS = {Finish.CANCELLED: grpc.StatusCode.CANCELLED, Finish.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED}
+"""Statuses that mark a server's span as an error; the others are caused by the client."""
+STATUS_OF = {Finish.CANCELLED: grpc.StatusCode.CANCELLED, Finish.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-class Observer:
-    """Observes all calls of one gateway. About twenty microseconds a request that is not traced."""
+class CallRecorder:
+    """Records all calls of one gateway. About twenty microseconds for a request that is not traced."""
 
     def __init__(self, telemetry: Telemetry, model: str, *, log_level: int) -> None:
-        """``log_level``: of the line that tells a request's end."""
+        """``log_level``: of the line that is logged at a request's end."""
         self.model = model
         self.tracer = telemetry.tracer
         self.log_level = log_level
@@ -46,35 +49,36 @@ class Observer:
         self.tokens = {"input": 0, "output": 0}
         self._telemetry = telemetry
         self._histograms: dict[tuple[str, ...], Histogram] = {}
-        # Copies: the thread that reads them must not meet a status that is new.
+        # Copies: an exporting thread iterates over them, while a new status may be added here.
         telemetry.observe(catalogue.REQUESTS, lambda: dict(self.ended))
         telemetry.observe(catalogue.TOKENS, lambda: dict(self.tokens))
 
     def histogram(self, metric: Metric, attributes: dict[str, str]) -> Histogram:
-        """That of the metric with these attributes, of which there are few."""
+        """The metric's histogram for these attributes, of which there are few combinations."""
         key = (metric.name, *attributes.values())
         found = self._histograms.get(key)
         if found is None:
             found = self._histograms[key] = self._telemetry.folded(metric, attributes)
         return found
 
-    def call(self, request: api.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Observation:
-        return Observation(self, request, context)
+    def call(self, request: api.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> CallRecord:
+        """The record of a call that has just begun, to be entered as a context manager."""
+        return CallRecord(self, request, context)
 
 
-class Observation:
-    """One call, from its arrival to its end: a context manager around all of it."""
+class CallRecord:
+    """One call: a context manager around all of it, which writes the record when it is left."""
 
     def __init__(
         self,
-        observer: Observer,
+        recorder: CallRecorder,
         request: api.GenerateRequest,
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
-        self._observer = observer
+        self._recorder = recorder
         self._context = context
         self._began = time.monotonic()
-        # Before validation a client's text may be anything, and megabytes of it.
+        # Before validation a client's text may be anything, even megabytes.
         self._request_id = request.request_id if IDENTIFIER.fullmatch(request.request_id) else ""
         self._stream: TokenStream | None = None
         self._refusal: Refusal | None = None
@@ -82,11 +86,11 @@ class Observation:
         self._attributes = {
             gen_ai.GEN_AI_OPERATION_NAME: operation,
             gen_ai.GEN_AI_PROVIDER_NAME: PROVIDER,
-            gen_ai.GEN_AI_REQUEST_MODEL: observer.model,
-            gen_ai.GEN_AI_RESPONSE_MODEL: observer.model,
+            gen_ai.GEN_AI_REQUEST_MODEL: recorder.model,
+            gen_ai.GEN_AI_RESPONSE_MODEL: recorder.model,
         }
-        self._span = observer.tracer.start_span(
-            f"{operation} {observer.model}",
+        self._span = recorder.tracer.start_span(
+            f"{operation} {recorder.model}",
             from_metadata(context.invocation_metadata()),
             SpanKind.SERVER,
             self._attributes,
@@ -96,15 +100,15 @@ class Observation:
 
     @property
     def traceparent(self) -> str:
-        """For the other tiers; empty where the request is not traced."""
+        """W3C trace context for the other tiers; empty if the request is not traced."""
         return traceparent_of(self._span)
 
     def refused(self, refusal: Refusal) -> None:
-        """It was not accepted."""
+        """The request was not accepted."""
         self._refusal = refusal
 
     def accepted(self, stream: TokenStream) -> None:
-        """It runs."""
+        """The request runs."""
         self._stream = stream
         self._request_id = stream.request.request_id
         bind(self._request_id, trace_id_of(self._span))
@@ -117,35 +121,35 @@ class Observation:
     ) -> None:
         status = self._status(kind).name
         seconds = time.monotonic() - self._began
-        observer, stream, attributes = self._observer, self._stream, self._attributes
-        observer.ended[status] = observer.ended.get(status, 0) + 1
+        recorder, stream, attributes = self._recorder, self._stream, self._attributes
+        recorder.ended[status] = recorder.ended.get(status, 0) + 1
         failed = {} if status == "OK" else {ERROR_TYPE: status}
-        observer.histogram(catalogue.REQUEST_DURATION, {**attributes, **failed}).add(seconds)
+        recorder.histogram(catalogue.REQUEST_DURATION, {**attributes, **failed}).add(seconds)
         answer = _Answer(stream, self._began, status) if stream is not None else None
         if answer is not None:
-            observer.tokens["input"] += answer.prompt_tokens
-            observer.tokens["output"] += answer.output_tokens
+            recorder.tokens["input"] += answer.prompt_tokens
+            recorder.tokens["output"] += answer.output_tokens
             if not failed and answer.first_token is not None:
-                observer.histogram(catalogue.TIME_TO_FIRST_TOKEN, attributes).add(answer.first_token)
+                recorder.histogram(catalogue.TIME_TO_FIRST_TOKEN, attributes).add(answer.first_token)
                 if answer.per_token is not None:
-                    observer.histogram(catalogue.TIME_PER_OUTPUT_TOKEN, attributes).add(answer.per_token)
+                    recorder.histogram(catalogue.TIME_PER_OUTPUT_TOKEN, attributes).add(answer.per_token)
         if self._span.is_recording():
             self._finish_span(self._span, status, answer)
         self._span.end()
-        if logger.isEnabledFor(observer.log_level):
+        if logger.isEnabledFor(recorder.log_level):
             self._log(status, seconds, answer)
 
     def _status(self, kind: type[BaseException] | None) -> grpc.StatusCode:
         if self._refusal is not None:
             return self._refusal.code
         if self._stream is not None:
-            if self._stream.ending is not None:
-                return self._stream.ending.code
+            if self._stream.final_failure is not None:
+                return self._stream.final_failure.code
             outcomes = [branch.outcome for branch in self._stream.branches.values()]
             if None not in outcomes:
                 for outcome in outcomes:
-                    if isinstance(outcome, Finish) and outcome in ENDS:
-                        return ENDS[outcome]
+                    if isinstance(outcome, Finish) and outcome in STATUS_OF:
+                        return STATUS_OF[outcome]
                 return grpc.StatusCode.OK
         if kind is not None and issubclass(kind, (asyncio.CancelledError, GeneratorExit)):
             remaining = self._context.time_remaining()
@@ -184,7 +188,7 @@ class Observation:
             if answer.first_token is not None:
                 fields["ttft_s"] = round(answer.first_token, 6)
         logger.log(
-            self._observer.log_level,
+            self._recorder.log_level,
             "request %s: %s after %.3f s",
             self._request_id or "without an id",
             status,
@@ -194,15 +198,15 @@ class Observation:
 
 
 class _Answer:
-    """What a stream brought, all branches together."""
+    """The totals of a stream over all its branches."""
 
     def __init__(self, stream: TokenStream, began: float, status: str) -> None:
         branches = list(stream.branches.values())
         self.prompt_tokens = len(stream.request.prompt)
         self.cached_tokens = branches[0].cached
         self.output_tokens = sum(branch.sent for branch in branches)
-        # Those that no end was told of end as the call did.
-        rest = next((finish for finish, code in ENDS.items() if code.name == status), Finish.ERROR)
+        # A branch without a known end ended as the call did.
+        rest = next((finish for finish, code in STATUS_OF.items() if code.name == status), Finish.ERROR)
         ends = [branch.outcome if isinstance(branch.outcome, Finish) else rest for branch in branches]
         self.finishes = [end.name.lower() for end in ends]
         firsts = [branch.first_at for branch in branches if branch.first_at]
@@ -213,7 +217,8 @@ class _Answer:
 
 
 def _asked(request: api.GenerateRequest) -> dict[str, Any]:
-    """The span's attributes that the request alone tells; of the client's own text, a valid tenant."""
+    """The span's attributes that follow from the request. The client's own text is left out, except a valid
+    tenant."""
     options = request.sampling
     found: dict[str, Any] = {
         rpc.RPC_SYSTEM_NAME: "grpc",
@@ -228,7 +233,7 @@ def _asked(request: api.GenerateRequest) -> dict[str, Any]:
             found[f"gen_ai.request.{name}"] = getattr(options, name)
     if options.HasField("top_k"):
         found[gen_ai.GEN_AI_REQUEST_TOP_K] = float(options.top_k)
-    if options.HasField("seed"):  # attributes have 64 bits with a sign
+    if options.HasField("seed"):  # attributes are signed 64-bit integers
         found[gen_ai.GEN_AI_REQUEST_SEED] = options.seed - (options.seed >> 63 << 64)
     if options.n > 1:
         found[gen_ai.GEN_AI_REQUEST_CHOICE_COUNT] = options.n

@@ -1,4 +1,7 @@
-"""A collector that keeps what it is sent: OTLP over gRPC, for measurements and tests."""
+"""A collector that keeps what it receives: OTLP over gRPC, for measurements and tests.
+
+Services call it from gRPC's threads; the measurement reads it from its own.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ KEPT_REQUESTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSpan:
-    """A span as it came, ids in hexadecimal."""
+    """A span as it was received, ids in hexadecimal."""
 
     service: str
     name: str
@@ -63,15 +66,15 @@ class OtlpReceiver:
 
     @property
     def spans(self) -> list[ReceivedSpan]:
-        """All so far, but for what was sent before the last so many requests."""
+        """All spans of the last ``KEPT_REQUESTS`` requests."""
         with self._lock:
             requests = list(self._requests)
-        # Here and not as they come: that would take time from who is measured.
+        # Parsed here and not on arrival, which would take CPU time from the services that are measured.
         return [span for request in requests for span in _spans(request)]
 
     @property
     def metrics(self) -> dict[tuple[str, str, str], Metric]:
-        """As each was sent last: by service, instance of it, and name."""
+        """Each metric as it was received last, by service, instance of the service, and name."""
         with self._lock:
             return dict(self._metrics)
 
@@ -82,9 +85,9 @@ class OtlpReceiver:
     def take_metrics(self, request: metrics_service.ExportMetricsServiceRequest) -> None:
         with self._lock:
             for resource in request.resource_metrics:
-                told = attributes_of(resource.resource.attributes)
+                process = attributes_of(resource.resource.attributes)
                 for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
-                    key = (told["service.name"], told["service.instance.id"], metric.name)
+                    key = (process["service.name"], process["service.instance.id"], metric.name)
                     self._metrics[key] = metric
 
 

@@ -1,8 +1,9 @@
 """Trains the bundled model from scratch and writes it in Hugging Face layout.
 
-    python -m bench.train_tiny albireo/models/tiny
+    python -m bench.tiny.train albireo/models/tiny
 
-Deterministic for one machine and torch version: fixed seeds, own corpus. Needs `transformers`.
+Deterministic for one machine and torch version: fixed seeds, own corpus. Needs `transformers`. Takes about
+half an hour on one core.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench.tiny_corpus import Example, training_examples
+from bench.tiny.corpus import Example, training_examples
 
 SPECIALS = ("<|bos|>", "<|end|>", "<|user|>", "<|assistant|>")
 BOS, END, USER, ASSISTANT = range(len(SPECIALS))
 VOCABULARY = 384
 IGNORED = -100  # label of a position that is no answer
+WARMUP_STEPS = 200
+REPORT_STEPS = 100
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -98,6 +101,53 @@ def write(model: LlamaForCausalLM, tokenizer: Tokenizer, directory: Path) -> Non
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def new_model() -> LlamaForCausalLM:
+    """Random weights of the bundled model's shape."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=BOS,
+            eos_token_id=END,
+        )
+    )
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """As a share of the highest: rises linearly to 1, then falls along a cosine to 0.02."""
+    if step < WARMUP_STEPS:
+        return (step + 1) / WARMUP_STEPS
+    progress = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def train(
+    model: LlamaForCausalLM, examples: Iterator[tuple[Tensor, Tensor]], *, steps: int, rate: float
+) -> None:
+    """One optimizer step for each of ``steps`` batches, as ``batches`` makes them; prints the loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
+    began = time.monotonic()
+    for step, (ids, labels) in enumerate(itertools.islice(examples, steps), 1):
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % REPORT_STEPS == 0:
+            seconds = time.monotonic() - began
+            speed = step * ids.numel() / seconds
+            line = f"step {step:5d}  loss {loss.item():.4f}  {speed:,.0f} tokens/s  {seconds:.0f} s"
+            print(line, flush=True)
+
+
 def main(
     directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 3000,
@@ -111,44 +161,9 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=BOS,
-        eos_token_id=END,
-    )
-    model = LlamaForCausalLM(config)
+    model = new_model()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
-    warmup = 200
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    began = time.monotonic()
-    for step, (ids, labels) in enumerate(itertools.islice(batches(tokenizer, seed + 1, rows, length), steps)):
-        loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 100 == 99:
-            seconds = time.monotonic() - began
-            speed = (step + 1) * rows * length / seconds
-            print(
-                f"step {step + 1:5d}  loss {loss.item():.4f}  {speed:,.0f} tokens/s  {seconds:.0f} s",
-                flush=True,
-            )
+    train(model, batches(tokenizer, seed + 1, rows, length), steps=steps, rate=rate)
     write(model, tokenizer, directory)
 
 

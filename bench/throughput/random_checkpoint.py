@@ -1,6 +1,6 @@
 """Writes a checkpoint of a known model's shape with random weights: as fast and as large as the real one.
 
-python -m bench.random_checkpoint /tmp/qwen
+python -m bench.throughput.random_checkpoint /tmp/qwen
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from albireo.cli.sampling import chart, table
-from bench.sampling import CONTROLS, Case, measure
+from bench.sampling.measure import CONTROLS, Case, measure
+from bench.sampling.report import chart, table
 
 
 def test_every_case_is_measured_and_shown(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Decode steps of the model alone, against the machine's limits measured in the same run.
 
-    python -m bench.bare_model /tmp/qwen
+    python -m bench.throughput.bare_model /tmp/qwen
 
 The limit of a step is the longer of reading weights and KV once at the memory bandwidth, and the
 multiplications at the matrix-multiply rate.
@@ -20,9 +20,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.runtime.memory import KvMemory
-from bench.serve.report import machine
-from bench.static_batch import run
+from albireo.runtime.kv_memory import KvMemory
+from bench.machine import machine
+from bench.throughput.static_batch import run
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.runner.model_runner import ModelRunner
 
@@ -68,7 +68,9 @@ def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> d
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Argument(help="A bf16 checkpoint; see bench/random_checkpoint.py.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A bf16 checkpoint; bench.throughput.random_checkpoint writes one.")
+    ],
     batch: Annotated[list[int] | None, typer.Option(help="Batch sizes; default 1, 16 and 64.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -1,21 +1,18 @@
 """Throughput through the whole stack, overlapped and synchronous, and of the bare model loop, in turn.
 
-    python -m bench.whole_stack /tmp/qwen
+    python -m bench.throughput.whole_stack /tmp/qwen
 
 All run the same batch to its end: as many requests as there are slots, all at once, prompts of random
-ids, greedy. The bare loop has no scheduler, no Redis, no gateway and no client beside it.
+ids, greedy. The bare loop runs without scheduler, Redis, gateway and client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,11 +20,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.local.stack import Stack, StackSettings
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
+from bench.machine import machine
 from bench.serve.load import make_requests, run_load
-from bench.serve.report import machine, summarize
-from bench.static_batch import run
+from bench.serve.report import summarize
+from bench.stack import running_stack
+from bench.throughput.static_batch import run
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.runner.model_runner import ModelRunner
 
@@ -62,7 +60,9 @@ def stack_tokens_per_second(
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint; see bench/random_checkpoint.py.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint; bench.throughput.random_checkpoint writes one.")
+    ],
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of each prompt.")] = 128,
     outputs: Annotated[int, typer.Option(min=2, help="New tokens of each request.")] = 129,
@@ -82,10 +82,12 @@ def main(
     )
     shape = (runner, concurrency, prompt, outputs)
     bare_tokens_per_second(*shape)
+    options: dict[str, Any] = {"model": checkpoint}
+    slots = {"ALBIREO_WORKER_MAX_SEQS": str(concurrency)}
     rounds_found = []
     with ExitStack() as running:
         targets = {
-            mode: running.enter_context(serving(checkpoint, concurrency, synchronous=synchronous))
+            mode: running.enter_context(running_stack(options | {"synchronous": synchronous}, slots)).target
             for mode, synchronous in MODES.items()
         }
         for target in targets.values():
@@ -107,18 +109,6 @@ def main(
     for number, found in enumerate(rounds_found, 1):
         table.add_row(f"round {number}", *(f"{rate:.1f}" for rate in found.values()))
     Console().print(table, *(f"{name}: {ratio:.3f} (median)" for name, ratio in ratios.items()), sep="\n")
-
-
-@contextmanager
-def serving(checkpoint: Path, concurrency: int, *, synchronous: bool) -> Iterator[str]:
-    """Target of a stack of its own."""
-    with tempfile.TemporaryDirectory() as data:
-        settings = StackSettings.model_validate(
-            {"model": checkpoint, "port": 0, "data_dir": data, "synchronous": synchronous}
-        )
-        with Stack(settings, {"ALBIREO_WORKER_MAX_SEQS": str(concurrency)}) as stack:
-            stack.wait_ready(threading.Event())
-            yield stack.target
 
 
 def _median_ratio(rounds: list[dict[str, float]], above: str, below: str) -> float:

@@ -1,6 +1,6 @@
 """Evaluates the bundled model on tasks with one right answer; sums and differences are held out.
 
-python -m bench.eval_tiny albireo/models/tiny
+python -m bench.tiny.evaluate albireo/models/tiny
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.tiny_corpus import CHECKED, Example
+from bench.tiny.corpus import CHECKED, Example
 
 
 class Student:

@@ -1,0 +1,139 @@
+"""What scheduler and workers need of the store that all tiers share: logs, leases, announcements.
+
+Two implementations: :class:`albireo.store.redis_store.RedisStore`, and the in-memory one of
+:mod:`albireo.virtual`, in virtual time; ``tests/albireo/store`` holds both to the same contract. A gateway
+has an interface of its own to the same keys (``gateway/store``), since it runs on an event loop.
+
+Errors of a store that cannot answer are redis-py's ``RedisError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Fenced(RuntimeError):
+    """Another writer owns this log now; this one must stop."""
+
+
+class EntryId(NamedTuple):
+    """Id of an entry of the plan or results log."""
+
+    epoch: int
+    step: int
+
+    @classmethod
+    def parse(cls, raw: bytes | str) -> EntryId:
+        epoch, _, step = (raw.decode() if isinstance(raw, bytes) else raw).partition("-")
+        return cls(int(epoch), int(step))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.step}"
+
+
+LogEntry = tuple[bytes, bytes]
+"""Id and payload of one entry."""
+
+
+def appended_at(entry_id: bytes) -> float:
+    """When an entry of the inbox was appended: seconds since the Unix epoch, by the clock of the store."""
+    return int(entry_id.partition(b"-")[0]) / 1000
+
+
+class Log(Protocol):
+    """One log. A single thread of a process uses it."""
+
+    def append(self, entry_id: EntryId, data: bytes) -> None:
+        """Appends one entry under the writer's own id, exactly once.
+
+        Raises Fenced when the log has an entry with this id, or a later one, that is not this one.
+        """
+        ...
+
+    def last(self) -> str:
+        """Id of the newest entry; ``0-0`` where there has been none."""
+        ...
+
+    def read(self, after: str, wait: float) -> list[LogEntry]:
+        """Entries behind ``after``, oldest first, waiting up to ``wait`` seconds for the first of them."""
+        ...
+
+    def trim(self, before: str) -> int:
+        """Removes the entries before an id; returns how many are left."""
+        ...
+
+
+class Lease(Protocol):
+    """An expiring key with its owner's value: the scheduler's tenure, or the announcement of a group."""
+
+    def acquire(self) -> bool:
+        """Takes the key where it is free, or is ours already."""
+        ...
+
+    def renew(self) -> None:
+        """Raises Fenced when the key is another's, or when it is gone together with the logs.
+
+        One that has run out is taken again: no lease can be renewed while the store stands still. If another
+        had it in between, that one has left an epoch in the logs, which fences us.
+        """
+        ...
+
+    def release(self) -> None:
+        """Gives the key back, if it is still ours."""
+        ...
+
+
+class Store(Protocol):
+    """The keys of one model and of one worker group. Each thread of a process opens its own."""
+
+    def time(self) -> float:
+        """Seconds since the Unix epoch by the clock that all tiers share: the store's own. Ids of inbox
+        entries are in this time, so deadlines that count from them are too."""
+        ...
+
+    def log(self, key: str, *, keep: int = 0) -> Log:
+        """``keep``: about how many entries an append leaves in the log. Only a writer gives it."""
+        ...
+
+    def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        """Entries of several logs behind the given ids, waiting up to ``wait`` seconds for any; by key."""
+        ...
+
+    def lease(self, key: str, value: bytes, *, ttl: float) -> Lease:
+        """``ttl``: seconds after which an owner that stopped renewing is taken for dead."""
+        ...
+
+    def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Values of keys; None for one that is not there, or has expired."""
+        ...
+
+    def announce(self, key: str, value: bytes, *, ttl: float, retry: bool = True) -> None:
+        """Writes what others read for the next ``ttl`` seconds. ``retry``: False where a caller has no time
+        to wait for a store that does not answer."""
+        ...
+
+    def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
+        """Opens the next epoch in both logs; returns it and the inbox id after which it begins.
+
+        An empty ``group_incarnation`` closes the last epoch where no group is alive. Raises Fenced when the
+        lease is no longer ours. After an attempt whose answer was lost the next one opens one epoch more.
+        """
+        ...
+
+    def count_departures(self, *, epoch: int, total: int) -> None:
+        """Takes requests that left the queue off the count of those that wait. ``total``: since the epoch
+        opened, so the call is idempotent."""
+        ...
+
+    def ping(self) -> None:
+        """Returns once the store has answered."""
+        ...
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        ...
+
+
+OpenStore = Callable[[], Store]
+"""Opens a store for the calling thread."""
