@@ -114,7 +114,7 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     assert (await again.read()).HasField("accepted")
     assert await found()  # the note was the earlier one's
     [earlier, *_] = served.backend.submissions()
-    await served.gateway._inference._submitter.note_end("r", earlier.request_id)  # and this one comes late
+    await served.gateway.submitter.note_end("r", earlier.request_id)  # and this one comes late
     assert await found()
     served.backend.open_epoch()
     assert not await found()

@@ -16,7 +16,7 @@ import pytest
 from albireo.client import Client, client, request_for
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.service import MIN_PING_MS
+from gateway.server import MIN_PING_MS
 
 
 def test_each_kind_of_prompt_goes_into_its_field() -> None:
