@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from bench.hostile.http2 import Connection, message
 from gateway.calls.interceptor import MAX_REFLECTION_CALLS
-from gateway.service import MORE_CALLS
+from gateway.server import MAX_OTHER_CALLS
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -57,7 +57,7 @@ def ended(connection: Connection, streams: list[int]) -> list[int]:
     return [status for status in found if status is not None]
 
 
-async def test_headers_alone_keep_no_other_client_out(served: Served, connection: Connection) -> None:
+async def test_calls_with_headers_alone_block_no_other_client(served: Served, connection: Connection) -> None:
     """More of them than the gateway serves calls at all, against its defaults."""
     begun = []
     for _ in range(CALLS_OF_EACH):
@@ -101,12 +101,12 @@ async def test_a_request_that_is_not_whole_in_time_ends(backend: Backend) -> Non
     assert statuses == [number(grpc.StatusCode.DEADLINE_EXCEEDED)] * 3
 
 
-async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backend: Backend) -> None:
+async def test_reflection_streams_without_requests_block_no_other_call(backend: Backend) -> None:
     """As many as all calls that a gateway answers at once: reflection alone is busy then."""
     async with serving(backend, max_streams=1) as served:
         await eventually(lambda: served.gateway.group.info is not None)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
-        begun = [connection.begin(REFLECTION) for _ in range(1 + MORE_CALLS)]
+        begun = [connection.begin(REFLECTION) for _ in range(1 + MAX_OTHER_CALLS)]
         await eventually(lambda: len(ended(connection, begun)) == len(begun) - MAX_REFLECTION_CALLS, 60)
         assert set(ended(connection, begun)) == {number(grpc.StatusCode.RESOURCE_EXHAUSTED)}
         health = health_pb2_grpc.HealthStub(served.channel)
@@ -117,7 +117,7 @@ async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backe
         await connection.close()
 
 
-async def test_a_reflection_stream_that_asks_nothing_ends(backend: Backend) -> None:
+async def test_a_reflection_stream_without_requests_ends(backend: Backend) -> None:
     async with serving(backend, message_seconds=0.3) as served:
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         stream = connection.begin(REFLECTION)

@@ -64,23 +64,24 @@ async def test_a_load_that_cannot_be_read_is_unavailable(served: Served) -> None
     assert await code_of(call) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
+async def test_a_gateway_that_was_suspended_ends_its_streams_with_an_error(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others took it for dead, and ended its requests: that is not the answer to them."""
-    monkeypatch.setattr("gateway.store.heartbeat.TTL_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.store.heartbeat.TTL_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.liveness.watch.WATCH_SECONDS", 0.05)
     async with serving(backend) as served:
         call = served.inference.Generate(request(), timeout=30)
         await call.read()
         backend.result(ended={"r": Finish.CANCELLED})
-        time.sleep(1.5)
+        time.sleep(0.6)  # the event loop stands still
         last = (await rest_of(call))[-1]
         assert last.error.retryable
         again = served.inference.Generate(request(request_id="r2"), timeout=30)
         assert (await again.read()).HasField("accepted")
 
 
-async def test_a_gateway_that_is_told_to_stop_leaves_no_heartbeat(backend: Backend) -> None:
+async def test_a_gateway_that_stops_leaves_no_heartbeat(backend: Backend) -> None:
     async with serving(backend):
         assert len(list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*"))) == 1
     assert list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*")) == []

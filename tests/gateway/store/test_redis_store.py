@@ -94,7 +94,9 @@ async def test_an_entry_of_another_form_has_an_empty_payload(
     assert await store.read_results(EntryId(0, 0), 0) == [(b"1-1", b"")]
 
 
-async def test_many_calls_do_not_delay_reads_of_the_results(admin: redis.Redis, store: RedisGatewayStore) -> None:
+async def test_many_calls_do_not_delay_reads_of_the_results(
+    admin: redis.Redis, store: RedisGatewayStore
+) -> None:
     """All connections for calls wait for answers that do not come yet."""
     admin.client_pause(10_000, all=False)  # writes
     calls = [asyncio.create_task(store.cancel(b"-r")) for _ in range(CALL_CONNECTIONS + 10)]
