@@ -1,4 +1,4 @@
-"""One request's data ends that request at most: on one rank and on two, and the other requests of its steps go on."""
+"""One request's data ends that request at most, on one rank and on two; the others of its steps go on."""
 
 from __future__ import annotations
 
