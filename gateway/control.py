@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo import __version__
-from albireo.contract.keys import Keys
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from gateway.calls.limits import Places
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
-from gateway.inference import STOPS
+from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
 from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
-from gateway.streams.follower import Follower
+from gateway.store.interface import GatewayStore
+from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
 from gateway.text.checkpoint import Checkpoint
 
@@ -33,21 +31,20 @@ class ControlService(control_pb2_grpc.ControlServicer):
         settings: GatewaySettings,
         checkpoint: Checkpoint,
         validator: Validator,
-        follower: Follower,
+        group: WorkerGroup,
         steps: StepFeed,
         places: Places,
         other_models: OtherModels,
-        redis: Redis,
+        store: GatewayStore,
     ) -> None:
         self._settings = settings
         self._checkpoint = checkpoint
         self._validator = validator
-        self._follower = follower
+        self._group = group
         self._steps = steps
         self._places = places
         self._other_models = other_models
-        self._redis = redis
-        self._keys = Keys(settings.model_name, settings.group)
+        self._store = store
 
     async def GetServerInfo(
         self, request: control.GetServerInfoRequest, context: Context
@@ -56,7 +53,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             version=__version__,
             api="albireo.v1",
             models=[self._settings.model_name],
-            other_models=[] if self._follower.group is not None else await self._other_models.names(),
+            other_models=[] if self._group.info is not None else await self._other_models.names(),
             max_message_bytes=self._settings.max_message_mib << 20,
             max_deadline_seconds=self._settings.max_deadline_seconds,
             max_queue=self._settings.max_queue,
@@ -67,7 +64,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._validator.check_model(request.model)
         except Refusal as refusal:
             await refuse(context, refusal)
-        group = self._follower.group
+        group = self._group.info
         if group is None:
             hint = await self._other_models.hint()
             await refuse(context, unavailable(f"no worker group is alive{hint}"))
@@ -87,10 +84,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             self._validator.check_model(request.model)
-            group = self._follower.group
-            ranks = range(group.tp if group is not None else 0)
-            keys = [self._keys.load, *map(self._keys.gpu, ranks)]
-            data, *gpus = cast("list[bytes | None]", await self._redis.mget(keys))
+            group = self._group.info
+            data, gpus = await self._store.load(group.tp if group is not None else 0)
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -99,7 +94,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             await refuse(context, unavailable(f"no scheduler is alive{await self._other_models.hint()}"))
         try:
             load = control.Load.FromString(data)
-            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus if gpu is not None)
+            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus)
         except DecodeError as error:
             await refuse(context, unavailable(f"what is told of the load cannot be read: {error}"))
         return load
@@ -109,7 +104,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._validator.check_model(request.model)
         except Refusal as refusal:
             await refuse(context, refusal)
-        return self._steps.stats.message(simulated=self._follower.simulated)
+        return self._steps.stats.message(simulated=self._group.simulated)
 
     async def WatchSteps(
         self, request: control.WatchStepsRequest, context: Context
@@ -119,7 +114,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             with self._places.one():
                 async for record in self._steps.watch():
                     yield record
-            raise STOPS.refusal()
+            raise STOPPING.refusal()
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:

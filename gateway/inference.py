@@ -21,11 +21,12 @@ from albireo.v1 import inference_pb2_grpc
 from gateway.calls.limits import Places, Turns
 from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.calls.work import WorkThreads
+from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
-from gateway.requests.submission import Submitter, digest_of, name_of
+from gateway.requests.submission import Submitter, digest_of
 from gateway.requests.validation import Validator, ValidRequest
-from gateway.streams.branch import Failure
-from gateway.streams.follower import Follower
+from gateway.streams.failures import STOPPING
+from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
 from gateway.telemetry.observation import Observer
 from gateway.text.detokenizer import Vocabulary
@@ -38,8 +39,6 @@ SUBMISSION_SECONDS = 5.0
 """Most that a submission waits for its turn. Until it comes, a call that its client cancels costs nothing."""
 ENDING_SECONDS = 30.0
 """Most that the end of a request waits to be written; where it is not, the request runs to its deadline."""
-STOPS = Failure(grpc.StatusCode.UNAVAILABLE, "the gateway stops", retryable=True)
-"""What ends a stream that its gateway can no longer serve, and, as a refusal, a call of ``WatchSteps``."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -49,7 +48,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self,
         validator: Validator,
         submitter: Submitter,
-        follower: Follower,
+        router: Router,
+        group: WorkerGroup,
         vocabulary: Vocabulary,
         observer: Observer,
         places: Places,
@@ -64,7 +64,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         ``sink``: send no tokens, to measure without."""
         self._validator = validator
         self._submitter = submitter
-        self._follower = follower
+        self._router = router
+        self._group = group
         self._vocabulary = vocabulary
         self._observer = observer
         self._places = places
@@ -106,7 +107,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             finally:
                 timer.cancel()
                 # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
-                self._follower.remove(stream)
+                self._router.remove(stream)
                 self._leave(stream)
 
     async def Cancel(self, request: api.CancelRequest, context: Context) -> api.CancelResponse:
@@ -121,7 +122,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Tokenize(self, request: api.TokenizeRequest, context: Context) -> api.TokenizeResponse:
         try:
-            group = self._follower.group
+            group = self._group.info
             max_model_len = group.max_model_len if group is not None else None
             return await self._work.run(
                 request.ByteSize(), lambda: self._validator.tokenize(request, max_model_len)
@@ -138,7 +139,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     def cut(self) -> None:
         """Ends what still streams, and what is about to, with a retryable error."""
         self._stopping = True
-        for stream in self._follower.unfinished():
+        for stream in self._router.unfinished():
             self._cut_one(stream)
 
     async def close(self) -> None:
@@ -151,24 +152,25 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def _accept(
         self, request: api.GenerateRequest, seconds: float, traceparent: str
     ) -> tuple[TokenStream, api.Accepted]:
-        group = self._follower.group
+        group = self._group.info
         if group is None:
             raise unavailable(f"no worker group is alive{await self._other_models.hint()}")
-        if self._follower.mismatch:  # an operator must act before a retry can help
-            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._follower.mismatch)
+        if self._group.mismatch:  # an operator must act before a retry can help
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._group.mismatch)
         max_model_len, eos_ids = group.max_model_len, group.eos_token_ids
 
         def checked() -> tuple[ValidRequest, str]:
             return self._validator.generate(request, max_model_len, eos_ids), digest_of(request)
 
         valid, digest = await self._work.run(request.ByteSize(), checked)
-        if self._follower.simulated:
+        if self._group.simulated:
             for name in ("logprobs", "prompt_logprobs"):
                 if getattr(valid.sampling, name) >= 0:
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
-        stream = TokenStream(valid, self._vocabulary, self._cancel_soon, name_of(valid.request_id))
+        name = self._submitter.new_name(valid.request_id)
+        stream = TokenStream(valid, self._vocabulary, self._cancel_soon, name)
         try:
-            self._follower.register(stream)
+            self._router.register(stream)
         except KeyError:
             raise Refusal(
                 grpc.StatusCode.ALREADY_EXISTS, f"request_id: {valid.request_id!r} is streaming here"
@@ -176,21 +178,21 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             epoch = await self._submit(stream, digest, seconds, traceparent)
         except BaseException:
-            self._follower.remove(stream)
+            self._router.remove(stream)
             raise
-        self._follower.bind(stream, epoch)
+        self._router.bind(stream, epoch)
         if self._stopping:
             self._cut_one(stream)
         return stream, api.Accepted(
             request_id=valid.request_id,
             prompt_tokens=len(valid.prompt),
             seed=valid.sampling.seed,
-            simulated=self._follower.simulated,
+            simulated=self._group.simulated,
             branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
 
     def _cut_one(self, stream: TokenStream) -> None:
-        stream.fail(STOPS)
+        stream.fail(STOPPING)
         self._cut.append(stream)
 
     async def _submit(self, stream: TokenStream, digest: str, seconds: float, traceparent: str) -> int:
@@ -230,7 +232,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if stream in self._left:
             return
         self._left.add(stream)
-        if not stream.over or (stream.failure is not None and stream.epoch == self._follower.epoch):
+        if not stream.over or (stream.failure is not None and stream.epoch == self._router.epoch):
             self._cancel_soon(stream.name)
         if stream.epoch is not None:
             self._write_soon(self._submitter.note_end(stream.request.request_id, stream.name))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import resource
+import secrets
 import signal
 import sys
 from collections import Counter
@@ -13,27 +14,28 @@ from collections import Counter
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo import telemetry
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.keys import Keys
+from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.health_service import AsyncHealthServicer, Statuses
 from albireo.runtime.process import LIVE, freeze_heap, give_memory_back
+from albireo.store.interface import EntryId
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import BOUND_HITS
 from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+from albireo.v1 import log_pb2 as log
 from gateway.calls.interceptor import CallBounds, CallInterceptor
 from gateway.calls.limits import BOUNDS, Places
 from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
+from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
 from gateway.liveness.watch import Watch
 from gateway.requests.sampling_defaults import sampling_defaults
@@ -41,9 +43,12 @@ from gateway.requests.submission import Submitter
 from gateway.requests.validation import Validator
 from gateway.settings import GatewaySettings
 from gateway.store.heartbeat import Heartbeat
-from gateway.streams.follower import Follower
+from gateway.store.redis_store import RedisGatewayStore
+from gateway.streams.results_reader import ResultsReader
+from gateway.streams.router import Router
 from gateway.telemetry.observation import Observer
 from gateway.telemetry.step_feed import StepFeed
+from gateway.telemetry.step_records import step_record
 from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
 from gateway.text.pretrained import without_torch
@@ -51,7 +56,6 @@ from gateway.text.pretrained import without_torch
 logger = logging.getLogger(__name__)
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
-MAX_CONNECTIONS = 64
 MORE_CALLS = 1024
 """Calls besides the streams, such as those for health and load, that are served at once."""
 LAST_WORD_SECONDS = 2.0
@@ -77,18 +81,13 @@ class Gateway:
         """Raises CheckpointError for a checkpoint that lacks what is needed."""
         checkpoint = Checkpoint(settings.model)
         self._settings = settings
-        self._redis = _client(settings.redis_address, connections=MAX_CONNECTIONS)
-        # Connections of its own: many submissions at once must not keep it from the log.
-        self._log_redis = _client(settings.redis_address, connections=2)
         keys = Keys(settings.model_name, settings.group)
+        self.store = store = RedisGatewayStore(settings.redis_address, keys, secrets.token_hex(8))
+        self._clock = clock = SYSTEM_CLOCK
         validator = _validator(settings, checkpoint)
-        self._heartbeat = Heartbeat(self._log_redis, keys)
+        self._heartbeat = Heartbeat(store, clock)
         submitter = Submitter(
-            self._redis,
-            keys,
-            self._heartbeat,
-            max_queue=settings.max_queue,
-            record_seconds=settings.record_seconds,
+            store, clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
         self._steps = steps = StepFeed(told)
         hits = Counter(dict.fromkeys(BOUNDS, 0))
@@ -96,15 +95,18 @@ class Gateway:
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
         places = Places(settings.max_streams, "max_streams", "streams", hits)
-        self._other_models = OtherModels(self._redis, settings.model_name)
-        self.follower = Follower(
-            self._log_redis, keys, steps, self._heartbeat, told, fingerprint=fingerprint(settings.model)
+        self._other_models = OtherModels(store, clock, settings.model_name)
+        self.group = WorkerGroup(fingerprint(settings.model))
+        self.router = Router(told)
+        self.reader = ResultsReader(store, clock, self.router, self._heartbeat, self._on_step)
+        self._watch = Watch(
+            store, clock, self.router, self.reader, self.group, self._heartbeat, self._on_alive, told
         )
-        self._watch = Watch(self._log_redis, keys, self.follower, self._heartbeat, self._on_alive, told)
         self._inference = InferenceService(
             validator,
             submitter,
-            self.follower,
+            self.router,
+            self.group,
             Vocabulary(checkpoint.tokenizer),
             _observer(settings, told),
             places,
@@ -115,7 +117,7 @@ class Gateway:
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.follower, steps, places, self._other_models, self._redis
+            settings, checkpoint, validator, self.group, steps, places, self._other_models, store
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -125,7 +127,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises OSError when the address is taken, RedisError when Redis does not answer."""
         settings = self._settings
-        await self.follower.start()
+        await self.reader.start()
         await self._heartbeat.start()
         track_parents(asyncio.get_running_loop())
         await self._other_models.names()  # for the log
@@ -147,7 +149,7 @@ class Gateway:
             raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         await self._server.start()
         self._tasks = [
-            asyncio.create_task(self.follower.follow()),
+            asyncio.create_task(self.reader.run()),
             asyncio.create_task(self._watch.run()),
         ]
 
@@ -169,7 +171,7 @@ class Gateway:
             await stopped
         await self._inference.close()
         self._work.close()
-        self.follower.stop()
+        self.reader.stop()
         self._watch.stop()
         # Only the long read is cut short: redis-py now and then swallows a cancellation in mid-command.
         for task in self._tasks[:1]:
@@ -177,8 +179,17 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(RedisError):  # then the key runs out by itself
             await self._heartbeat.stop()
-        await self._redis.aclose()
-        await self._log_redis.aclose()
+        await self.store.close()
+
+    def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+        record = step_record(
+            entry_id,
+            result,
+            received=received,
+            handed_out=self._clock.time_ns(),
+            simulated=self.group.simulated,
+        )
+        self._steps.put(record)
 
     def _on_alive(self, alive: bool) -> None:
         logger.info("serving" if alive else "not serving: no scheduler, or no group of this checkpoint")
@@ -230,21 +241,6 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by itself, keepalive's or not
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
     ]
-
-
-def _client(url: str, *, connections: int) -> Redis:
-    """Calls wait for a free connection, a few seconds at most. What was sent once is not sent again: a
-    submission whose answer was lost may have been accepted."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=5,
-        protocol=2,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
 
 
 async def _tidy() -> None:

@@ -5,19 +5,14 @@ They go into its log and its answers: its ``--model-name`` may be wrong."""
 from __future__ import annotations
 
 import logging
-import time
-from typing import cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, model_of
+from albireo.runtime.clock import Clock
+from gateway.store.interface import GatewayStore
 
 logger = logging.getLogger(__name__)
 
-SCAN_COUNT = 1000
-MAX_SCANS = 100
-"""A look visits so many times ``SCAN_COUNT`` keys at most; names behind that many are not found."""
 KEEP_SECONDS = 5.0
 MAX_NAMES = 16
 
@@ -25,15 +20,16 @@ MAX_NAMES = 16
 class OtherModels:
     """Looks for schedulers of other models, at most once in ``KEEP_SECONDS``."""
 
-    def __init__(self, redis: Redis, model: str) -> None:
-        self._redis = redis
+    def __init__(self, store: GatewayStore, clock: Clock, model: str) -> None:
+        self._store = store
+        self._clock = clock
         self._model = model
         self._names: list[str] = []
         self._looked: float | None = None
 
     async def names(self) -> list[str]:
         """At most 16, sorted; those of the last look where Redis does not answer."""
-        now = time.monotonic()
+        now = self._clock.now()
         if self._looked is None or now - self._looked > KEEP_SECONDS:
             self._looked = now  # before: many may ask at once
             before = self._names
@@ -54,14 +50,5 @@ class OtherModels:
         return f"; in the same Redis there is {names}: is the gateway's --model-name right?"
 
     async def _look(self) -> list[str]:
-        found: set[str] = set()
-        cursor = 0
-        for _ in range(MAX_SCANS):
-            cursor, keys = cast(
-                "tuple[int, list[bytes]]",
-                await self._redis.scan(cursor, match=EVERY_LEASE, count=SCAN_COUNT),
-            )
-            found |= {model_of(key.decode()) for key in keys}
-            if not cursor:
-                break
+        found = await self._store.models()
         return [] if self._model in found else sorted(found)[:MAX_NAMES]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 
 import grpc
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from albireo.contract import codec
-from albireo.contract.keys import Keys
 from albireo.contract.plan import Submission, accepted_name
+from albireo.runtime.clock import Clock
 from albireo.store.redis_errors import Trouble, trouble
-from albireo.store.scripts import CANCEL, DROP, END, SUBMIT, WITHDRAW
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal, exhausted, invalid, unavailable
 from gateway.requests.validation import ValidRequest
-from gateway.store.heartbeat import Heartbeat
-from gateway.store.redis_retry import reconnect, ride_out
+from gateway.store.interface import GatewayStore, NewRequest, Verdict
+from gateway.store.retry import retried
 
 
 def digest_of(request: api.GenerateRequest) -> str:
@@ -29,27 +28,34 @@ def digest_of(request: api.GenerateRequest) -> str:
     return hashlib.blake2b(body.SerializeToString(deterministic=True), digest_size=16).hexdigest()
 
 
-def name_of(request_id: str) -> str:
-    """A name in the logs for one acceptance of a request."""
-    return accepted_name(request_id, secrets.token_hex(4))
+def random_suffix() -> str:
+    """What makes the names of two acceptances of one request id differ."""
+    return secrets.token_hex(4)
 
 
 class Submitter:
     """Writer's end of the inbox."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, heartbeat: Heartbeat, *, max_queue: int, record_seconds: float
+        self,
+        store: GatewayStore,
+        clock: Clock,
+        *,
+        max_queue: int,
+        record_seconds: float,
+        new_suffix: Callable[[], str] = random_suffix,
     ) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._heartbeat = heartbeat
+        """``max_queue``: most branches that wait; ``record_seconds``: how long an accepted id stays taken.
+        ``new_suffix`` gives every name in the logs its end, a different one each time."""
+        self._store = store
+        self._clock = clock
         self._max_queue = max_queue
-        self._record_ms = int(record_seconds * 1000)
-        self._submit = redis.register_script(SUBMIT)
-        self._end = redis.register_script(END)
-        self._cancel = redis.register_script(CANCEL)
-        self._drop = redis.register_script(DROP)
-        self._withdraw = redis.register_script(WITHDRAW)
+        self._record_seconds = record_seconds
+        self._new_suffix = new_suffix
+
+    def new_name(self, request_id: str) -> str:
+        """A name in the logs for one acceptance of a request."""
+        return accepted_name(request_id, self._new_suffix())
 
     async def submit(
         self, request: ValidRequest, name: str, digest: str, timeout_s: float, traceparent: str = ""
@@ -58,7 +64,7 @@ class Submitter:
 
         Raises Refusal, and RedisError where it may have been accepted nevertheless.
         """
-        if request.n > self._max_queue:  # it would be told to try again for ever
+        if request.n > self._max_queue:  # never accepted, so no refusal that suggests a retry
             raise invalid("sampling.n", f"{request.n}; the queue takes {self._max_queue} at most")
         entry = codec.submission_to_bytes(
             Submission(
@@ -70,72 +76,54 @@ class Submitter:
                 n=request.n,
                 tenant=request.tenant,
                 traceparent=traceparent,
-                gateway=self._heartbeat.gateway_id,
+                gateway=self._store.gateway_id,
             )
         )
+        new = NewRequest(
+            request_id=request.request_id,
+            digest=digest,
+            entry=entry,
+            cancellation=codec.cancellation_to_bytes(name),
+            branches=request.n,
+            max_queue=self._max_queue,
+            record_seconds=self._record_seconds,
+        )
         try:
-            verdict, epoch = await self._submit(
-                keys=self._submission_keys(request.request_id),
-                args=[
-                    digest,
-                    entry,
-                    self._max_queue,
-                    self._record_ms,
-                    request.n,
-                    self._heartbeat.gateway_id,
-                    codec.cancellation_to_bytes(name),
-                    self._keys.gateway(""),
-                ],
-            )
+            verdict, epoch = await self._store.submit(new)
         except RedisError as error:
             if trouble(error) is Trouble.FULL:  # nothing was written
                 raise exhausted("Redis is at its memory limit; what runs goes on") from error
-            await reconnect(self._redis, error)
+            await self._store.recover(error)
             raise
-        if verdict != b"accepted":
-            raise _refusal(verdict.decode(), request.request_id)
-        return int(epoch)
+        if verdict != "accepted":
+            raise _refusal(verdict, request.request_id)
+        return epoch
 
     async def cancel_known(self, request_id: str) -> bool:
         """Asks the scheduler to end a request. False where none is known, or it is known to have ended:
         its gateway has noted that, or its epoch is over. Raises RedisError, and Refusal without scheduler."""
-        keys = self._keys
-        found = await self._cancel(keys=[keys.inbox, keys.lease, keys.epoch, keys.request(request_id)])
-        if found < 0:
+        verdict = await self._store.cancel_known(request_id)
+        if verdict == "no_scheduler":
             raise unavailable("no scheduler is alive")
-        return bool(found)
+        return verdict == "cancelled"
 
     async def cancel(self, name: str) -> None:
         """Asks the scheduler to end a request, or one branch of it, by its name there. Raises RedisError."""
-        keys, arguments = [self._keys.inbox, self._keys.lease], [codec.cancellation_to_bytes(name)]
-        await ride_out(self._redis, lambda: self._drop(keys=keys, args=arguments))
+        cancellation = codec.cancellation_to_bytes(name)
+        await retried(self._store, self._clock, lambda: self._store.cancel(cancellation))
 
     async def withdraw(self, request_id: str, name: str) -> None:
-        """Of a submission whose answer was lost nothing shall be left. Raises RedisError."""
-        keys = [self._keys.inbox, self._keys.lease, self._keys.request(request_id)]
-        arguments = [codec.cancellation_to_bytes(name)]
-        await ride_out(self._redis, lambda: self._withdraw(keys=keys, args=arguments))
+        """Cancels a submission whose answer was lost, and frees its id. Raises RedisError."""
+        cancellation = codec.cancellation_to_bytes(name)
+        await retried(self._store, self._clock, lambda: self._store.withdraw(request_id, cancellation))
 
     async def note_end(self, request_id: str, name: str) -> None:
-        """There is nothing more to cancel of what was accepted under ``name``. Raises RedisError."""
-        keys, arguments = [self._keys.request(request_id)], [codec.cancellation_to_bytes(name)]
-        await ride_out(self._redis, lambda: self._end(keys=keys, args=arguments))
-
-    def _submission_keys(self, request_id: str) -> list[str]:
-        keys = self._keys
-        return [
-            keys.request(request_id),
-            keys.inbox,
-            keys.waiting,
-            keys.epoch,
-            keys.lease,
-            keys.group,
-            keys.serving,
-            self._heartbeat.key,
-        ]
+        """Records that what was accepted under ``name`` has ended. Raises RedisError."""
+        cancellation = codec.cancellation_to_bytes(name)
+        await retried(self._store, self._clock, lambda: self._store.note_end(request_id, cancellation))
 
 
-def _refusal(verdict: str, request_id: str) -> Refusal:
+def _refusal(verdict: Verdict, request_id: str) -> Refusal:
     code = grpc.StatusCode
     if verdict == "conflict":
         return Refusal(code.ALREADY_EXISTS, f"request_id: {request_id!r} was used for another request")

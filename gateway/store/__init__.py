@@ -1,1 +1,1 @@
-"""Redis on an event loop: retries, and this gateway's heartbeat."""
+"""The store that all tiers share, as a gateway uses it on its event loop."""

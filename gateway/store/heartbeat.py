@@ -1,55 +1,45 @@
-"""The heartbeat by which the other tiers know that this gateway follows its requests."""
+"""The heartbeat by which the other tiers know that this gateway follows its requests.
+
+The watch renews it twice a second; the reader of the results asks whether it may have expired.
+"""
 
 from __future__ import annotations
 
-import secrets
-import time
-from typing import Any
-
-from redis.asyncio import Redis
-
-from albireo.contract.keys import Keys
+from albireo.runtime.clock import Clock
 from albireo.store.logs import RECONNECT_SECONDS
-from albireo.store.scripts import RELEASE, TAKE
+from gateway.store.interface import GatewayStore
 
 TTL_SECONDS = RECONNECT_SECONDS + 2
 """After so long without a heartbeat a gateway's requests are cancelled and their ids are free. Longer than a
-gateway retries where Redis does not answer: that must not look like a death."""
+gateway retries where the store does not answer: that must not look like a death."""
 
 
 class Heartbeat:
-    """An expiring key of this gateway's own, and whether it may have run out meanwhile."""
+    """Whether this gateway's heartbeat may have expired meanwhile."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self.gateway_id = secrets.token_hex(8)
-        self.key = keys.gateway(self.gateway_id)
-        self._redis = redis
-        self._confirmed_at = 0.0  # monotonic seconds at which the last confirmed one was sent
+    def __init__(self, store: GatewayStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._confirmed_at = 0.0  # by the clock: when the last confirmed one was sent
 
     @property
     def lapsed(self) -> bool:
-        """Whether the key may have run out since: then others take this gateway for dead."""
-        return time.monotonic() - self._confirmed_at > TTL_SECONDS
+        """Whether it may have expired since: then others take this gateway for dead."""
+        return self._clock.now() - self._confirmed_at > TTL_SECONDS
 
     async def start(self) -> None:
         """The first heartbeat. Raises RedisError."""
-        at = time.monotonic()
-        await self._redis.eval(*self._take())
-        self._confirmed_at = at
+        sent_at = self._clock.now()
+        await self._store.start_heartbeat(TTL_SECONDS)
+        self._confirmed_at = sent_at
 
-    def send(self, pipe: Any) -> None:
-        """Adds a heartbeat to a pipeline; its answer goes to ``confirm``."""
-        pipe.eval(*self._take())
-
-    def confirm(self, answer: int, sent_at: float) -> bool:
-        """The heartbeat of ``sent_at`` (monotonic seconds) was answered. False where the key had run out."""
-        kept = answer == 2 and not self.lapsed
+    def confirm(self, kept: bool, sent_at: float) -> bool:
+        """Records that the one sent at ``sent_at`` (by the clock) was answered; ``kept`` as in ``Liveness``.
+        Returns False if it had expired before."""
+        kept = kept and not self.lapsed
         self._confirmed_at = sent_at
         return kept
 
     async def stop(self) -> None:
-        """Deletes the key: nothing is followed any more. Raises RedisError."""
-        await self._redis.eval(RELEASE, 1, self.key, self.gateway_id)
-
-    def _take(self) -> tuple[str, int, str, str, str]:
-        return TAKE, 1, self.key, self.gateway_id, str(int(TTL_SECONDS * 1000))
+        """Removes it: this gateway follows no requests any more. Raises RedisError."""
+        await self._store.stop_heartbeat()

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import grpc
 
 from albireo.contract.codec import finish_name
 from albireo.contract.plan import Finish
 from albireo.v1 import inference_pb2 as api
-from gateway.calls.refusal import RETRY_MS, Refusal
 from gateway.requests.validation import ValidRequest
+from gateway.streams.failures import Failure
 from gateway.streams.messages import parsed, tokens_that_fit
 from gateway.text.detokenizer import Detokenizer, Vocabulary
 from gateway.text.stop import StopFinder
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a stream, or one branch of it, cannot go on."""
-
-    code: grpc.StatusCode
-    message: str
-    retryable: bool
-
-    def refusal(self) -> Refusal:
-        """The same as the status that ends the call."""
-        return Refusal(self.code, self.message, retry_ms=RETRY_MS if self.retryable else None)
-
-    def event(self, index: int | None = None) -> api.GenerateEvent:
-        """``index``: the one branch that it ends."""
-        code: int = self.code.value[0]
-        error = api.Error(code=code, message=self.message, retryable=self.retryable, index=index)
-        return api.GenerateEvent(error=error)
 
 
 class Branch:

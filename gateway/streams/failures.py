@@ -1,10 +1,35 @@
-"""Why whole streams end without an answer."""
+"""Why a stream, or one branch of it, cannot continue."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import grpc
 
-from gateway.streams.branch import Failure
+from albireo.v1 import inference_pb2 as api
+from gateway.calls.refusal import RETRY_MS, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a stream, or one branch of it, cannot continue.
+
+    A :class:`Refusal` ends a call before its request is accepted, a ``Failure`` one that runs.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    retryable: bool
+
+    def refusal(self) -> Refusal:
+        """The same as the status that ends the call."""
+        return Refusal(self.code, self.message, retry_ms=RETRY_MS if self.retryable else None)
+
+    def event(self, index: int | None = None) -> api.GenerateEvent:
+        """``index``: the only branch that it ends; None: it ends the whole stream."""
+        code: int = self.code.value[0]
+        error = api.Error(code=code, message=self.message, retryable=self.retryable, index=index)
+        return api.GenerateEvent(error=error)
 
 
 def unavailable(message: str) -> Failure:
@@ -13,10 +38,11 @@ def unavailable(message: str) -> Failure:
 
 
 CLOSED = unavailable("the scheduler or the worker group was restarted")
-LAPSED = unavailable("this gateway stood still, and its requests were given up")
+LAPSED = unavailable("this gateway did not renew its heartbeat in time, so its requests were cancelled")
 BEHIND = unavailable("this gateway fell behind the results log")
 UNREADABLE = unavailable("the results log cannot be read")
 NO_SCHEDULER = unavailable("the scheduler is gone")
+STOPPING = unavailable("the gateway stops")
 REFUSED = Failure(
     grpc.StatusCode.FAILED_PRECONDITION, "the worker group cannot hold this request", retryable=False
 )

@@ -10,7 +10,8 @@ import grpc
 from albireo.contract.plan import Finish, branch_names
 from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
-from gateway.streams.branch import Branch, Failure
+from gateway.streams.branch import Branch
+from gateway.streams.failures import Failure
 from gateway.text.detokenizer import Vocabulary
 
 PROMPT_PART = 512
@@ -18,7 +19,7 @@ PROMPT_PART = 512
 
 
 class TokenStream:
-    """All that comes for one request, between the follower, who puts in, and one consumer of ``events``."""
+    """All that comes for one request, between the router, which puts in, and one consumer of ``events``."""
 
     def __init__(
         self, request: ValidRequest, vocabulary: Vocabulary, on_stop: Callable[[str], None], name: str = ""
@@ -52,7 +53,7 @@ class TokenStream:
         outcomes = [branch.outcome for branch in self.branches.values()]
         return next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
 
-    def tell_prompt(self, start: int, logprobs: Sequence[api.TokenLogprobs]) -> None:
+    def push_prompt(self, start: int, logprobs: Sequence[api.TokenLogprobs]) -> None:
         """Log-probabilities of prompt tokens from ``start`` on; a preempted prefill tells them again."""
         if start > self._prompt_next:
             gap = "log-probabilities of the prompt are missing"

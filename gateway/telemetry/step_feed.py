@@ -17,7 +17,7 @@ MAX_WATCHERS = 16
 
 
 class StepFeed:
-    """Fed by the follower with every step's record."""
+    """Fed with every step's record."""
 
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.stats = StepStats()

@@ -162,7 +162,7 @@ async def serving(
     async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:
         try:
             if has_group:
-                await eventually(lambda: gateway.follower.group is not None)
+                await eventually(lambda: gateway.group.info is not None)
             yield Served(gateway, backend, channel)
         finally:
             await gateway.stop()

@@ -43,7 +43,7 @@ async def test_events_come_in_order_and_the_submission_is_complete(served: Serve
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is OK
     assert len(served.backend.inbox()) == 1  # nothing to cancel
-    assert len(served.gateway.follower) == 0
+    assert len(served.gateway.router) == 0
 
 
 async def test_a_client_that_goes_away_is_cancelled_and_forgotten(served: Served) -> None:
@@ -51,7 +51,7 @@ async def test_a_client_that_goes_away_is_cancelled_and_forgotten(served: Served
     await call.read()
     call.cancel()
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.follower) == 0
+    assert len(served.gateway.router) == 0
 
 
 async def test_a_stop_string_cancels_what_the_scheduler_still_runs(served: Served) -> None:
@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_cancels_all_branches_at_once(served: Served)
     await call.read()
     call.cancel()
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.follower) == 0
+    assert len(served.gateway.router) == 0
 
 
 async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: Served) -> None:
@@ -179,7 +179,7 @@ async def test_a_clients_deadline_ends_the_call_and_the_request(served: Served) 
     call = served.inference.Generate(request(), timeout=0.4)
     assert await code_of(call) is grpc.StatusCode.DEADLINE_EXCEEDED
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.follower) == 0
+    assert len(served.gateway.router) == 0
 
 
 async def test_a_watcher_sees_health_come_and_go(backend: Backend) -> None:

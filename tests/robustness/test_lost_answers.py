@@ -5,13 +5,12 @@ The client is told UNAVAILABLE, of which gRPC's list of status codes says that a
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from albireo.contract.plan import Submission, public_name
+from gateway.store.interface import NewRequest, Verdict
 from tests.gateway.conftest import Served, code_of, eventually, request
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -21,15 +20,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_submission_whose_answer_was_lost_leaves_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitter = served.gateway._inference._submitter
-    run = submitter._submit
+    store = served.gateway.store
+    submit = store.submit
 
-    async def lost(**arguments: Any) -> None:
-        await run(**arguments)
+    async def lost(request: NewRequest) -> tuple[Verdict, int]:
+        await submit(request)
         raise RedisConnectionError("the connection broke")
 
     with monkeypatch.context() as broken:
-        broken.setattr(submitter, "_submit", lost)
+        broken.setattr(store, "submit", lost)
         assert await code_of(served.inference.Generate(request())) is grpc.StatusCode.UNAVAILABLE
     await eventually(lambda: len(served.backend.inbox()) == 2)
     accepted, cancelled = served.backend.inbox()

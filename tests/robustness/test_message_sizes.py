@@ -90,7 +90,7 @@ async def test_a_stop_string_in_a_later_message_ends_there() -> None:
 
 async def test_the_prompts_log_probabilities_come_in_parts() -> None:
     stream = stream_of()
-    stream.tell_prompt(1, [TOP] * CONTEXT)
+    stream.push_prompt(1, [TOP] * CONTEXT)
     stream.end(Finish.CANCELLED)
     events = [event async for event in stream.events()]
     assert max(event.ByteSize() for event in events) < MIB // 4

@@ -51,7 +51,7 @@ async def test_their_calls_are_cut_and_their_requests_end(backend: Backend, serv
         found = await connection.over(stream, 5)
         assert found.reset is not None or found.status == grpc.StatusCode.CANCELLED.value[0]
         assert len(found.data) <= 2000
-    await eventually(lambda: len(served.gateway.follower) == 0)
+    await eventually(lambda: len(served.gateway.router) == 0)
     cancelled = {entry for entry in backend.inbox() if isinstance(entry, str)}
     assert set(names) <= cancelled
     await connection.close()

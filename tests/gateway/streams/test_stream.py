@@ -1,4 +1,4 @@
-"""One request's stream: what the follower puts in, what the client gets out."""
+"""One request's stream: what the router puts in, what the client gets out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from albireo.contract.plan import Finish, SamplingParams
 from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
-from gateway.streams.branch import Branch, Failure
+from gateway.streams.branch import Branch
+from gateway.streams.failures import Failure
 from gateway.streams.stream import TokenStream
 from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary

@@ -7,7 +7,7 @@ import pytest
 
 from albireo.contract.plan import Finish
 from albireo.v1 import inference_pb2 as api
-from gateway.streams.branch import Failure
+from gateway.streams.failures import Failure
 from gateway.streams.stream import PROMPT_PART
 from tests.gateway.streams.test_stream import CHECKPOINT, GONE, Scene, rest
 
@@ -96,12 +96,12 @@ async def test_a_failure_of_the_whole_is_told_once_after_what_came_before() -> N
 
 async def test_prompt_positions_are_told_once_each_and_before_the_tokens() -> None:
     stream = Scene()
-    stream.tell_prompt(1, entries(1, 2))
-    stream.tell_prompt(1, entries(1, 2))  # the prefill was broken off and began again
-    stream.tell_prompt(3, entries(3))
-    stream.tell_prompt(2, entries(2, 3, 4, 5))
+    stream.push_prompt(1, entries(1, 2))
+    stream.push_prompt(1, entries(1, 2))  # the prefill was broken off and began again
+    stream.push_prompt(3, entries(3))
+    stream.push_prompt(2, entries(2, 3, 4, 5))
     stream.push_all(CHECKPOINT.encode("x"), Finish.LENGTH)
-    stream.tell_prompt(1, entries(1, 2, 3))
+    stream.push_prompt(1, entries(1, 2, 3))
     events = await rest(stream)
     assert [event.WhichOneof("event") for event in events] == ["prompt_logprobs", "tokens", "finished"]
     assert prompt_parts(events) == [(position, position) for position in range(1, 6)]
@@ -109,10 +109,10 @@ async def test_prompt_positions_are_told_once_each_and_before_the_tokens() -> No
 
 async def test_no_token_goes_before_a_part_of_the_prompt_that_came_while_another_was_sent() -> None:
     stream = Scene()
-    stream.tell_prompt(1, entries(1))
+    stream.push_prompt(1, entries(1))
     events = stream.events()
     first = await anext(events)
-    stream.tell_prompt(2, entries(2))
+    stream.push_prompt(2, entries(2))
     stream.push_all(CHECKPOINT.encode("x"), Finish.LENGTH)
     rest_of_it = [event async for event in events]
     assert [e.WhichOneof("event") for e in rest_of_it] == ["prompt_logprobs", "tokens", "finished"]
@@ -121,7 +121,7 @@ async def test_no_token_goes_before_a_part_of_the_prompt_that_came_while_another
 
 async def test_a_long_prompt_comes_in_several_messages() -> None:
     stream = Scene()
-    stream.tell_prompt(1, entries(*range(1, 2 * PROMPT_PART + 2)))
+    stream.push_prompt(1, entries(*range(1, 2 * PROMPT_PART + 2)))
     stream.end(Finish.CANCELLED)
     events = await rest(stream)
     counts = [len(event.prompt_logprobs.logprobs) for event in events[:-1]]
@@ -132,8 +132,8 @@ async def test_a_long_prompt_comes_in_several_messages() -> None:
 @pytest.mark.parametrize("start", [3, 100])
 async def test_a_gap_in_the_prompt_is_an_error_and_not_a_shift(start: int) -> None:
     stream = Scene()
-    stream.tell_prompt(1, entries(1))
-    stream.tell_prompt(start, entries(start))
+    stream.push_prompt(1, entries(1))
+    stream.push_prompt(start, entries(start))
     events = await rest(stream)
     assert prompt_parts(events) == [(1, 1)]
     assert events[-1].error.code == grpc.StatusCode.INTERNAL.value[0]

@@ -25,14 +25,14 @@ def stream_of(request_id: str) -> TokenStream:
 
 
 async def test_what_an_earlier_epoch_had_for_the_same_id_is_not_this_streams(served: Served) -> None:
-    """The follower reads behind: entries of the last epoch come after the new submission."""
-    follower = served.gateway.follower
+    """The gateway reads with a delay: entries of the last epoch come after the new submission."""
+    router, reader = served.gateway.router, served.gateway.reader
     stream = stream_of("r")
-    follower.register(stream)
+    router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.result([(1, 51, Finish.NONE)], ended={"r": Finish.CANCELLED})
-    await eventually(lambda: follower._last.step == 2)
-    follower.bind(stream, 2)
+    await eventually(lambda: reader.position.step == 2)
+    router.bind(stream, 2)
     served.backend.result([(1, 52, Finish.NONE)], admitted={"r": 1}, ended={"r": Finish.DEADLINE})
     served.backend.open_epoch()
     served.backend.result([(1, 60, Finish.NONE)], admitted={"r": 1})
@@ -40,56 +40,56 @@ async def test_what_an_earlier_epoch_had_for_the_same_id_is_not_this_streams(ser
     events = [event async for event in stream.events()]
     assert [token for event in events for token in event.tokens.ids] == [60, 61]
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
-    follower.remove(stream)
+    router.remove(stream)
 
 
 async def test_an_epoch_that_is_over_before_it_was_known_brings_its_tokens_and_an_error(
     served: Served,
 ) -> None:
-    follower = served.gateway.follower
+    router, reader = served.gateway.router, served.gateway.reader
     stream = stream_of("r")
-    follower.register(stream)
+    router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.open_epoch()
     served.backend.result([(1, 60, Finish.NONE)], admitted={"another": 1})
-    await eventually(lambda: follower._last.epoch == 2 and follower._last.step == 1)
-    follower.bind(stream, 1)
+    await eventually(lambda: reader.position.epoch == 2 and reader.position.step == 1)
+    router.bind(stream, 1)
     served.backend.result([(1, 61, Finish.NONE)])
-    await eventually(lambda: follower._last.step == 2)
+    await eventually(lambda: reader.position.step == 2)
     events = [event async for event in stream.events()]
     assert [token for event in events for token in event.tokens.ids] == [50]
     assert events[-1].error.retryable
-    follower.remove(stream)
+    router.remove(stream)
 
 
 async def test_what_came_before_the_epoch_was_known_is_kept(served: Served) -> None:
-    follower = served.gateway.follower
+    router, reader = served.gateway.router, served.gateway.reader
     stream = stream_of("r")
-    follower.register(stream)
+    router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.result([(1, 51, Finish.NONE)])
-    await eventually(lambda: follower._last.step == 2)
-    follower.bind(stream, 1)
+    await eventually(lambda: reader.position.step == 2)
+    router.bind(stream, 1)
     served.backend.result([(1, 52, Finish.LENGTH)])
     events = [event async for event in stream.events()]
     assert [token for event in events for token in event.tokens.ids] == [50, 51, 52]
-    follower.remove(stream)
+    router.remove(stream)
 
 
 async def test_logs_that_begin_anew_are_followed_from_there(served: Served) -> None:
     """Redis lost everything, the count of epochs with it."""
-    follower = served.gateway.follower
+    router = served.gateway.router
     for _ in range(5):
         served.backend.open_epoch()
-    await eventually(lambda: follower.epoch == 6)
+    await eventually(lambda: router.epoch == 6)
     stream = stream_of("old")
-    follower.register(stream)
-    follower.bind(stream, 6)
+    router.register(stream)
+    router.bind(stream, 6)
     served.backend.redis.flushall()
     served.backend.begin()
-    await eventually(lambda: follower.epoch == 1)
+    await eventually(lambda: router.epoch == 1)
     assert [event async for event in stream.events()][-1].error.retryable
-    follower.remove(stream)
+    router.remove(stream)
     call = served.inference.Generate(request(), timeout=30)
     assert (await call.read()).HasField("accepted")
     served.backend.result([(1, 50, Finish.LENGTH)], admitted={"r": 1})

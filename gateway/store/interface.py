@@ -1,0 +1,128 @@
+"""What a gateway needs of the store that all tiers share: the inbox, the results, who is alive.
+
+All calls are made on the gateway's event loop. Two implementations:
+:class:`gateway.store.redis_store.RedisGatewayStore`, and the in-memory one of :mod:`albireo.virtual`, in
+virtual time; ``tests/gateway/store`` holds both to the same contract. Scheduler and workers use the same keys
+by :mod:`albireo.store.interface`.
+
+Errors of a store that cannot answer are redis-py's ``RedisError``. The store itself retries nothing: an
+operation whose answer was lost may have been carried out. Callers retry by :mod:`gateway.store.retry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from redis.exceptions import RedisError
+
+from albireo.store.interface import EntryId, LogEntry
+
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
+"""What became of a submission; all but the first leave nothing behind.
+
+``conflict``: the id belongs to a request with another digest. ``duplicate``: to one with the same digest,
+accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat
+has expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
+"""
+CancelVerdict = Literal["cancelled", "unknown", "no_scheduler"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request for the inbox, with what decides whether it is accepted."""
+
+    request_id: str  # the client's
+    digest: str  # of all that the client sent but the id
+    entry: bytes  # the submission, for the inbox
+    cancellation: bytes  # what is appended to the inbox to cancel it
+    branches: int  # how many places of the queue it takes
+    max_queue: int  # most branches that wait, these included
+    record_seconds: float  # how long the id stays taken
+
+
+class Liveness(NamedTuple):
+    """Who is alive, as of one round trip."""
+
+    heartbeat_kept: bool  # whether this gateway's heartbeat had not expired before it was renewed
+    leased: bool  # whether a scheduler holds its lease
+    group: bytes | None  # the announcement of the worker group, while it is alive
+    serving: bool  # whether the current epoch has a worker group
+    epoch: int  # the last that was opened; 0 where there has been none
+
+
+class GatewayStore(Protocol):
+    """The keys of one model and of one worker group, as the gateway ``gateway_id`` uses them."""
+
+    @property
+    def gateway_id(self) -> str:
+        """Names this gateway's heartbeat, and the requests that it follows."""
+        ...
+
+    async def last_result(self) -> EntryId:
+        """Id of the newest entry of the results log; ``0-0`` where there has been none."""
+        ...
+
+    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
+        """Entries of the results log behind ``after``, oldest first, waiting up to ``wait`` seconds for the
+        first. The payload of an entry that is not of our form is empty."""
+        ...
+
+    async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
+        """Accepts a request into the inbox at most once; returns what became of it and the current epoch.
+
+        The id of one whose gateway is gone before it ended is free; what was left of it is cancelled first.
+        """
+        ...
+
+    async def cancel_known(self, request_id: str) -> CancelVerdict:
+        """Cancels the accepted request of this id. ``unknown``: there is none, or its end has been noted, or
+        its epoch is over."""
+        ...
+
+    async def cancel(self, cancellation: bytes) -> None:
+        """Appends a cancellation to the inbox if there is a scheduler. Idempotent for the scheduler."""
+        ...
+
+    async def withdraw(self, request_id: str, cancellation: bytes) -> None:
+        """Cancels as ``cancel`` does, and frees the id if it was accepted with this cancellation."""
+        ...
+
+    async def note_end(self, request_id: str, cancellation: bytes) -> None:
+        """Records that the request accepted with this cancellation has ended. Idempotent. The id stays
+        taken."""
+        ...
+
+    async def start_heartbeat(self, ttl: float) -> None:
+        """Others take this gateway for dead ``ttl`` seconds after its last heartbeat."""
+        ...
+
+    async def check(self, ttl: float) -> Liveness:
+        """Renews the heartbeat, then reads who is alive, in one round trip.
+
+        An error of the heartbeat is raised before all others. Then nothing of the rest counts: where nothing
+        can be written, a lease expires although its owner is alive.
+        """
+        ...
+
+    async def stop_heartbeat(self) -> None:
+        """Removes the heartbeat: this gateway follows no requests any more."""
+        ...
+
+    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
+        """The scheduler's ``Load``, None where none announces one; and the ``Gpu`` of each of the first
+        ``ranks`` ranks that announces one."""
+        ...
+
+    async def models(self) -> set[str]:
+        """Models that have a scheduler, in the whole store; not all of them where it holds very many keys."""
+        ...
+
+    async def recover(self, error: RedisError) -> None:
+        """Prepares for the next attempt after an error: gives up connections that may lead to another server
+        than the one that takes writes now."""
+        ...
+
+    async def close(self) -> None:
+        """Gives the connections back."""
+        ...

@@ -1,0 +1,167 @@
+"""The store in Redis, for the gateway's event loop; see :class:`gateway.store.interface.GatewayStore`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.store.interface import EntryId, LogEntry
+from albireo.store.logs import FIELD
+from albireo.store.redis_errors import moved
+from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
+from gateway.store.interface import CancelVerdict, Liveness, NewRequest, Verdict
+
+CALL_CONNECTIONS = 64
+FOLLOW_CONNECTIONS = 2
+TIMEOUT_SECONDS = 5
+"""Most that a command, a connection, or a wait for a free connection takes; a blocking read adds its own."""
+SCAN_COUNT = 1000
+MAX_SCANS = 100
+"""``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
+CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
+
+RedisEntry = tuple[bytes, dict[bytes, bytes]]
+"""An entry as Redis returns it: its id and its fields."""
+
+
+class RedisGatewayStore:
+    """The keys of one model and of one worker group in Redis. Not for two event loops."""
+
+    def __init__(self, url: str, keys: Keys, gateway_id: str) -> None:
+        """Connects at the first call. Raises ValueError for what is no Redis URL."""
+        self.gateway_id = gateway_id
+        self._keys = keys
+        self._heartbeat = keys.gateway(gateway_id)
+        self._calls = _client(url, connections=CALL_CONNECTIONS)
+        # Own connections: many submissions at once must not delay the results and the heartbeat.
+        self._follow = _client(url, connections=FOLLOW_CONNECTIONS)
+        self._submit = self._calls.register_script(SUBMIT)
+        self._end = self._calls.register_script(END)
+        self._cancel = self._calls.register_script(CANCEL)
+        self._drop = self._calls.register_script(DROP)
+        self._withdraw = self._calls.register_script(WITHDRAW)
+
+    async def last_result(self) -> EntryId:
+        newest = cast("list[RedisEntry]", await self._follow.xrevrange(self._keys.results, count=1))
+        return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
+
+    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
+        block_ms = max(1, int(wait * 1000))  # 0 would wait without end
+        replies = cast(
+            "list[tuple[bytes, list[RedisEntry]]]",
+            await self._follow.xread({self._keys.results: str(after)}, block=block_ms),
+        )
+        return [(entry_id, fields.get(FIELD, b"")) for _, entries in replies for entry_id, fields in entries]
+
+    async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
+        keys = self._keys
+        verdict, epoch = await self._submit(
+            keys=[
+                keys.request(request.request_id),
+                keys.inbox,
+                keys.waiting,
+                keys.epoch,
+                keys.lease,
+                keys.group,
+                keys.serving,
+                self._heartbeat,
+            ],
+            args=[
+                request.digest,
+                request.entry,
+                request.max_queue,
+                int(request.record_seconds * 1000),
+                request.branches,
+                self.gateway_id,
+                request.cancellation,
+                keys.gateway(""),
+            ],
+        )
+        return cast("Verdict", verdict.decode()), int(epoch)
+
+    async def cancel_known(self, request_id: str) -> CancelVerdict:
+        keys = self._keys
+        found = await self._cancel(keys=[keys.inbox, keys.lease, keys.epoch, keys.request(request_id)])
+        return CANCEL_VERDICTS[found]
+
+    async def cancel(self, cancellation: bytes) -> None:
+        await self._drop(keys=[self._keys.inbox, self._keys.lease], args=[cancellation])
+
+    async def withdraw(self, request_id: str, cancellation: bytes) -> None:
+        keys = self._keys
+        await self._withdraw(keys=[keys.inbox, keys.lease, keys.request(request_id)], args=[cancellation])
+
+    async def note_end(self, request_id: str, cancellation: bytes) -> None:
+        await self._end(keys=[self._keys.request(request_id)], args=[cancellation])
+
+    async def start_heartbeat(self, ttl: float) -> None:
+        await self._follow.eval(*self._take(ttl))
+
+    async def check(self, ttl: float) -> Liveness:
+        async with self._follow.pipeline(transaction=False) as pipe:
+            pipe.eval(*self._take(ttl))  # first, so that its error is raised first
+            pipe.exists(self._keys.lease)
+            pipe.get(self._keys.group)
+            pipe.get(self._keys.serving)
+            pipe.get(self._keys.epoch)
+            answers = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        taken, leased, group, serving, epoch = cast(
+            "tuple[int, int, bytes | None, bytes | None, bytes | None]", answers
+        )
+        return Liveness(taken == 2, bool(leased), group, serving == b"1", int(epoch or 0))
+
+    async def stop_heartbeat(self) -> None:
+        await self._follow.eval(RELEASE, 1, self._heartbeat, self.gateway_id)
+
+    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
+        keys = [self._keys.load, *map(self._keys.gpu, range(ranks))]
+        load, *gpus = cast("list[bytes | None]", await self._calls.mget(keys))
+        return load, [gpu for gpu in gpus if gpu is not None]
+
+    async def models(self) -> set[str]:
+        found: set[str] = set()
+        cursor = 0
+        for _ in range(MAX_SCANS):
+            cursor, keys = cast(
+                "tuple[int, list[bytes]]",
+                await self._calls.scan(cursor, match=EVERY_LEASE, count=SCAN_COUNT),
+            )
+            found |= {model_of(key.decode()) for key in keys}
+            if not cursor:
+                break
+        return found
+
+    async def recover(self, error: RedisError) -> None:
+        if moved(error):
+            for client in (self._calls, self._follow):
+                await client.connection_pool.disconnect(inuse_connections=False)
+
+    async def close(self) -> None:
+        await self._calls.aclose()
+        await self._follow.aclose()
+
+    def _take(self, ttl: float) -> tuple[str, int, str, str, str]:
+        return TAKE, 1, self._heartbeat, self.gateway_id, str(int(ttl * 1000))
+
+
+def _client(url: str, *, connections: int) -> Redis:
+    """Calls wait for a free connection. What was sent once is not sent again: a submission whose answer was
+    lost may have been accepted."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=TIMEOUT_SECONDS,
+        protocol=2,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)

@@ -1,0 +1,132 @@
+"""The open streams of this gateway, and which row of the results log belongs to which of them.
+
+The results reader calls it for every entry, the ``Inference`` service for every request, and the watch when
+streams must fail; all on the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from albireo.contract.plan import Finish
+from albireo.telemetry import OFF, Telemetry
+from albireo.telemetry.catalogue import STREAMS
+from albireo.v1 import log_pb2 as log
+from gateway.streams.branch import Branch
+from gateway.streams.failures import CLOSED, REFUSED, Failure
+from gateway.streams.stream import TokenStream
+
+
+class Target(NamedTuple):
+    """A branch that receives rows, and its stream."""
+
+    stream: TokenStream
+    branch: Branch
+
+
+class Router:
+    """Streams by request id, branches by name, and rows by incarnation.
+
+    Register a stream before its request is submitted, and bind it afterwards: its first rows may arrive, and
+    its epoch may end, before the answer to the submission does. Results that arrive in between are kept. Once
+    the epoch is known, those of that epoch are routed and the others dropped: an earlier epoch may have had a
+    request of the same id.
+    """
+
+    def __init__(self, telemetry: Telemetry = OFF) -> None:
+        self.epoch = 0
+        """The epoch of the last entry that was read. Set by the results reader."""
+        self._streams: dict[str, TokenStream] = {}  # by request id
+        self._unbound: dict[TokenStream, list[tuple[int, log.StepResult]]] = {}  # epochs and results since
+        self._targets: dict[str, Target] = {}  # by branch name; of bound streams
+        self._rows: dict[int, Target] = {}  # by incarnation, in the current epoch
+        telemetry.observe(STREAMS, self.__len__)
+
+    def __len__(self) -> int:
+        """How many streams are registered."""
+        return len(self._streams)
+
+    def register(self, stream: TokenStream) -> None:
+        """Raises KeyError if this gateway already runs a stream of that request id."""
+        request_id = stream.request.request_id
+        if request_id in self._streams:
+            raise KeyError(request_id)
+        self._streams[request_id] = stream
+        self._unbound[stream] = []
+
+    def bind(self, stream: TokenStream, epoch: int) -> None:
+        """The stream's request was accepted in ``epoch``."""
+        stream.epoch = epoch
+        targets = {name: Target(stream, branch) for name, branch in stream.branches.items()}
+        rows: dict[int, Target] = {}
+        for result_epoch, result in self._unbound.pop(stream):
+            if result_epoch == epoch:
+                _hand_out(epoch, result, targets, rows)
+        self._targets |= targets
+        if epoch < self.epoch:
+            stream.fail(CLOSED)
+        else:
+            self._rows |= rows
+
+    def remove(self, stream: TokenStream) -> None:
+        """Idempotent."""
+        self._streams.pop(stream.request.request_id, None)
+        self._unbound.pop(stream, None)
+        for name in stream.branches:
+            self._targets.pop(name, None)
+        self._rows = {row: target for row, target in self._rows.items() if target.stream is not stream}
+
+    def unfinished(self) -> list[TokenStream]:
+        """The streams that have a branch that has neither finished nor failed."""
+        return [stream for stream in self._streams.values() if not stream.over]
+
+    def route(self, result: log.StepResult) -> None:
+        """Gives a result of the current epoch to the branches that it is about."""
+        for results in self._unbound.values():
+            results.append((self.epoch, result))
+        _hand_out(self.epoch, result, self._targets, self._rows)
+
+    def open_epoch(self) -> None:
+        """The current epoch has just begun: streams of earlier epochs fail, and incarnations count anew."""
+        self._rows.clear()
+        for stream in self._streams.values():
+            if stream.epoch is not None and stream.epoch < self.epoch:
+                stream.fail(CLOSED)
+
+    def fail_epoch(self, failure: Failure) -> None:
+        """Entries were lost, an opening of an epoch perhaps among them: all streams fail, and no incarnation
+        that was seen before counts any more."""
+        self._rows.clear()
+        self.fail_all(failure)
+
+    def fail_all(self, failure: Failure) -> None:
+        for stream in self._streams.values():
+            stream.fail(failure)
+
+
+def _hand_out(
+    epoch: int, result: log.StepResult, targets: dict[str, Target], rows: dict[int, Target]
+) -> None:
+    """Gives ``targets`` what a result of ``epoch`` holds for them; admissions in it are added to ``rows``."""
+    for admitted in result.admitted:
+        target = targets.get(admitted.request_id)
+        if target is not None and target.stream.epoch == epoch:
+            rows[admitted.incarnation] = target
+            target.branch.admit(admitted.num_cached)
+    if rows:
+        for prompt in result.prompt_logprobs:
+            if prompt.incarnation in rows:
+                rows[prompt.incarnation].stream.push_prompt(prompt.start, prompt.logprobs)
+        logprobs = {row.row: row.logprobs for row in result.logprobs}
+        for index, incarnation in enumerate(result.incarnations):
+            if incarnation in rows:
+                rows[incarnation].branch.push(result.ids[index], logprobs.get(index), result.finishes[index])
+    for ended in result.ended:
+        target = targets.get(ended.request_id)
+        if target is None or target.stream.epoch != epoch:
+            continue
+        reason = Finish(ended.reason)
+        if reason is Finish.ERROR:
+            target.stream.fail(REFUSED)
+        else:
+            target.branch.end(reason)
