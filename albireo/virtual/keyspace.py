@@ -1,18 +1,21 @@
 """What Redis holds, in memory and in virtual time: values that expire, logs, records of requests.
 
-The one shared state of a simulated cluster. All stores of all tiers (:mod:`albireo.virtual.store`,
-``gateway/store``) are faces of one keyspace; it knows neither models nor tiers.
+The one shared state of a simulated cluster. The stores of all tiers (:mod:`albireo.virtual.store`,
+``gateway/store/memory_store.py``) are faces of one keyspace; it knows neither models nor tiers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from albireo.store.interface import LogEntry
 from albireo.virtual.clock import VirtualClock
+from albireo.virtual.waiting import Wait
 
 READ_COUNT = 1024
 """Most entries of one log that a read returns, as from Redis."""
@@ -157,14 +160,40 @@ class Keyspace:
         found = {key: self.stream(key).after(parse(entry_id), READ_COUNT) for key, entry_id in after.items()}
         return {key: entries for key, entries in found.items() if entries}
 
-    def listen(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
-        """``wake`` is called after every append to one of these logs, until ``unlisten``."""
+    def read_blocking(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        """As ``read``, but waits up to ``wait`` seconds for the first entry; for actors."""
+        found = self.read(after)
+        if found or wait <= 0:
+            return found
+        waiting = Wait(self.clock)
+        with self._listening(after, waiting.end):
+            waiting.wait(wait)
+        return self.read(after)
+
+    async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        """As ``read_blocking``, for tasks of the event loop."""
+        found = self.read(after)
+        if found or wait <= 0:
+            return found
+        appended = asyncio.Event()
+        timer = self.clock.loop.call_later(wait, appended.set)
+        try:
+            with self._listening(after, appended.set):
+                await appended.wait()
+        finally:
+            timer.cancel()
+        return self.read(after)
+
+    @contextmanager
+    def _listening(self, keys: Iterable[str], wake: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile ``wake`` is called after every append to one of these logs."""
         for key in keys:
             self._listeners.setdefault(key, {})[wake] = None
-
-    def unlisten(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
-        for key in keys:
-            self._listeners[key].pop(wake, None)
+        try:
+            yield
+        finally:
+            for key in keys:
+                self._listeners[key].pop(wake, None)
 
 
 def parse(entry_id: str) -> Id:

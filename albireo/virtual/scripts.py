@@ -5,9 +5,13 @@ Each function is the script of its name. Nothing else runs in between, since not
 
 from __future__ import annotations
 
+from typing import Literal
+
 from albireo.contract.keys import Keys
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.keyspace import Keyspace, RequestRecord
+
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
 
 
 def submit(
@@ -22,7 +26,7 @@ def submit(
     branches: int,
     gateway: str,
     cancellation: bytes,
-) -> tuple[str, int]:
+) -> tuple[Verdict, int]:
     """Verdict and current epoch. ``record_ttl``: seconds for which the request's id stays taken."""
     epoch = space.number(keys.epoch)
     key = keys.request(request_id)

@@ -8,7 +8,6 @@ from albireo.contract.keys import Keys
 from albireo.store.interface import EntryId, Fenced, LogEntry
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace, RefusedId, parse
-from albireo.virtual.waiting import Wait
 
 
 class MemoryStore:
@@ -22,19 +21,10 @@ class MemoryStore:
         return self._space.clock.time_ns() / 1e9
 
     def log(self, key: str, *, keep: int = 0) -> MemoryLog:
-        return MemoryLog(self, self._space, key, keep)
+        return MemoryLog(self._space, key, keep)
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
-        found = self._space.read(after)
-        if found or wait <= 0:
-            return found
-        waiting = Wait(self._space.clock)
-        self._space.listen(after, waiting.end)
-        try:
-            waiting.wait(wait)
-        finally:
-            self._space.unlisten(after, waiting.end)
-        return self._space.read(after)
+        return self._space.read_blocking(after, wait)
 
     def lease(self, key: str, value: bytes, *, ttl: float) -> MemoryLease:
         return MemoryLease(self._space, self._keys, key, value, ttl)
@@ -66,8 +56,7 @@ class MemoryStore:
 class MemoryLog:
     """See :class:`albireo.store.interface.Log`."""
 
-    def __init__(self, store: MemoryStore, space: Keyspace, key: str, keep: int) -> None:
-        self._store = store
+    def __init__(self, space: Keyspace, key: str, keep: int) -> None:
         self._space = space
         self._key = key
         self._keep = keep
@@ -85,7 +74,7 @@ class MemoryLog:
         return str(EntryId(*self._space.stream(self._key).newest))
 
     def read(self, after: str, wait: float) -> list[LogEntry]:
-        return self._store.read({self._key: after}, wait).get(self._key, [])
+        return self._space.read_blocking({self._key: after}, wait).get(self._key, [])
 
     def trim(self, before: str) -> int:
         stream = self._space.stream(self._key)
