@@ -1,41 +1,39 @@
-"""Which gateways follow the requests that run."""
+"""Which gateways are alive. The scheduler service's thread looks at them."""
 
 from __future__ import annotations
 
 import logging
-from typing import cast
-
-import redis
 
 from albireo.contract.keys import Keys
-from albireo.store.logs import ride_out
+from albireo.runtime.clock import Clock
+from albireo.store.interface import Store
 from scheduler_svc.core import SchedulerCore
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often it is seen which gateways are there: once for each that has live requests."""
+"""How often the heartbeats of the gateways that have live requests are read."""
 
 
-class Gateways:
+class GatewayWatch:
     """Ends the requests of gateways that are gone: no client gets their answers, and slots are needed."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
+    def __init__(self, store: Store, keys: Keys, clock: Clock) -> None:
+        self._store = store
         self._keys = keys
-        self._next_look = 0.0
+        self._clock = clock
+        self._next_look = 0.0  # by the clock
 
-    def look(self, core: SchedulerCore, now: float) -> None:
-        """Does something every LOOK_SECONDS. Raises RedisError."""
-        if now < self._next_look:
+    def look(self, core: SchedulerCore) -> None:
+        """Looks, if LOOK_SECONDS have passed since the last look. Raises RedisError."""
+        if self._clock.now() < self._next_look:
             return
-        self._next_look = now + LOOK_SECONDS
+        self._next_look = self._clock.now() + LOOK_SECONDS
         names = sorted(core.gateways())
         if not names:
             return
-        keys = [self._keys.gateway(name) for name in names]
-        found = cast("list[bytes | None]", ride_out(self._client, lambda: self._client.mget(keys)))
-        for name, value in zip(names, found, strict=True):
-            if value is None:
+        heartbeats = self._store.get([self._keys.gateway(name) for name in names])
+        for name, heartbeat in zip(names, heartbeats, strict=True):
+            if heartbeat is None:
                 count = core.abandon(name)
                 logger.warning("gateway %s is gone: its %d requests are cancelled", name, count)

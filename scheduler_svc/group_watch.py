@@ -1,14 +1,11 @@
-"""The worker group, as it announces itself."""
+"""The worker group, as it announces itself. The scheduler service's thread looks at it."""
 
 from __future__ import annotations
 
 import logging
-from typing import cast
-
-import redis
 
 from albireo.contract import codec
-from albireo.store.logs import ride_out
+from albireo.store.interface import Store
 from albireo.v1 import log_pb2 as log
 
 logger = logging.getLogger(__name__)
@@ -21,8 +18,8 @@ the scheduler may have taken its own again up to a second before a group on a bu
 class GroupWatch:
     """Looks at the group's key."""
 
-    def __init__(self, client: redis.Redis, key: str) -> None:
-        self._client = client
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
         self._key = key
         self._missed = 0  # looks in a row
 
@@ -31,12 +28,12 @@ class GroupWatch:
 
         An announcement that cannot be read is none. Raises RedisError.
         """
-        data = cast("bytes | None", ride_out(self._client, lambda: self._client.get(self._key)))
+        [data] = self._store.get([self._key])
         found = None
         if data is not None:
             try:
                 found = codec.group_from_bytes(data)
             except ValueError as error:
-                logger.warning("what the worker group announces cannot be read: %s", error)
+                logger.warning("the announcement of the worker group cannot be read: %s", error)
         self._missed = 0 if found is not None else self._missed + 1
         return known if 0 < self._missed < MISSES else found

@@ -7,10 +7,10 @@ import sys
 
 from redis.exceptions import RedisError
 
-from albireo import telemetry
-from albireo.runtime.process import HealthServer, stop_on_signals
-from albireo.store.logs import Fenced
+from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals
+from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
+from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
@@ -24,13 +24,17 @@ def run(settings: SchedulerSettings) -> None:
     setup_logging("scheduler", settings.log_level, settings.log_format)
     stop = stop_on_signals()
     try:
-        told = telemetry.start("scheduler", settings, host=settings.host, metrics_port=settings.metrics_port)
+        telemetry = start_telemetry(
+            "scheduler", settings, host=settings.host, metrics_port=settings.metrics_port
+        )
         health = HealthServer(settings.host, settings.port)
     except OSError as error:
         sys.exit(f"scheduler: {error}")
     logger.info("health on %s:%d", settings.host, health.port)
     try:
-        SchedulerService(settings, health, stop, told).run()
+        service = SchedulerService(settings, health, stop, telemetry)
+        freeze_heap()
+        service.run()
     except Fenced as error:
         sys.exit(f"scheduler: another scheduler took over: {error}")
     except ProtocolError as error:
@@ -41,4 +45,4 @@ def run(settings: SchedulerSettings) -> None:
         sys.exit(f"scheduler: {error}")
     finally:
         health.stop()
-        told.shutdown()
+        telemetry.shutdown()

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from albireo import telemetry
 from albireo.contract.plan import BLOCK_SIZE
 from albireo.runtime.memory import KvMemory
-from albireo.runtime.process import HealthServer, stop_on_signals
-from albireo.store.logs import Fenced
+from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
+from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF
 from albireo.telemetry.logs import setup_logging
@@ -60,7 +60,11 @@ def run(settings: WorkerSettings) -> None:
         _tell_memory(settings, runner)
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
-        WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu).run()
+        service = WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu)
+        freeze_heap()
+        # The stages share an interpreter: one that computes must not wait long for one that has work.
+        switch_quickly()
+        service.run()
     except RedisError as error:
         sys.exit(f"worker-{rank}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:

@@ -10,22 +10,25 @@ to the next by way of the host.
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
+from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 
 from albireo.contract.keys import Keys
-from albireo.runtime.process import HealthServer, freeze_heap, switch_quickly
-from albireo.store.logs import Lease, connect, last_id
+from albireo.runtime.clock import SYSTEM_CLOCK, Clock, Event, Thread
+from albireo.runtime.process import Serving
+from albireo.store.interface import Lease, OpenStore
+from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.settings import WorkerSettings
 from worker_svc.stages.input_stage import InputStage
 from worker_svc.stages.output_stage import OutputStage
-from worker_svc.stages.queue import StageQueue, start_stage
-from worker_svc.stages.renewal import StepWatch, keep
+from worker_svc.stages.queue import StageQueue, exit_process, start_stage
+from worker_svc.stages.renewal import StepWatch, renew_lease
 from worker_svc.stages.step import ComputedStep, HostOutput, Runner, StagedStep
 from worker_svc.telemetry.gpu import GpuReader
 from worker_svc.telemetry.meters import WorkerMeters
@@ -47,13 +50,19 @@ class WorkerService:
         group: TPGroup,
         runner: Runner,
         fingerprint: str,
-        health: HealthServer | None,
-        stop: threading.Event,
+        health: Serving | None,
+        stop: Event,
         telemetry: Telemetry = OFF,
         gpu: GpuReader | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        open_store: OpenStore | None = None,
+        abort: Callable[[], NoReturn] = exit_process,
     ) -> None:
         """``fingerprint``: of the checkpoint, announced to gateways. ``health`` is the endpoint of the first
-        rank on a machine, None on the others; ``gpu`` tells of the rank's GPU, if it has one."""
+        rank on a machine, None on the others; ``gpu`` reads the rank's GPU, if it has one.
+
+        ``open_store``: Redis at the address of ``settings`` by default. ``abort`` ends a rank that failed."""
         self._settings = settings
         self._group = group
         self._runner = runner
@@ -61,29 +70,33 @@ class WorkerService:
         self._health = health
         self._stop = stop
         self._keys = Keys(settings.model_name, settings.group)
-        self._redis = connect(settings.redis_address)
-        self._watch = StepWatch()
+        self._clock = clock
+        self._open_store = open_store or (lambda: RedisStore.open(settings.redis_address, self._keys))
+        self._abort = abort
+        self._store = self._open_store()
+        self._watch = StepWatch(clock)
         self._tracer = telemetry.tracer
-        self._meters = WorkerMeters(telemetry, runner, self._watch, self._redis, self._keys, gpu, group.rank)
-        self._staged: StageQueue[StagedStep] = StageQueue(QUEUE_SIZE, stop)
-        self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop)
+        self._meters = WorkerMeters(telemetry, runner, self._watch, self._store, self._keys, gpu, group.rank)
+        self._staged: StageQueue[StagedStep] = StageQueue(QUEUE_SIZE, stop, clock)
+        self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop, clock)
 
     def run(self) -> None:
         incarnation = self._agree_on_incarnation()
         # Every rank knows its place in the log before the group is announced, so none misses its epoch.
-        after = last_id(self._redis, self._keys.plans)
+        after = self._store.log(self._keys.plans).last()
         self._group.barrier()
         lease = self._announce(incarnation) if self._group.rank == 0 else None
         input_stage = InputStage(
-            self._settings.redis_address,
+            self._open_store,
             self._keys,
+            self._clock,
             incarnation=incarnation,
             after=after,
             runner=self._runner,
             on_epoch=self._on_epoch,
             stop=self._stop,
         )
-        start_stage("keeper", lambda: self._keep(lease), self._stop)
+        self._start("lease renewal", lambda: self._renew(lease))
         output_stage = self._output_stage() if self._group.rank == 0 else None
         try:
             if self._settings.synchronous:
@@ -96,11 +109,8 @@ class WorkerService:
 
     def _run_overlapped(self, input_stage: InputStage, output_stage: OutputStage | None) -> None:
         """This thread is the compute stage; it waits for nothing but staged steps."""
-        freeze_heap()
-        # The stages share an interpreter: one that computes must not wait long for one that has work.
-        switch_quickly()
-        start_stage("input", lambda: self._stage(input_stage), self._stop)
-        output = start_stage("output", lambda: self._put_out(output_stage), self._stop)
+        self._start("input", lambda: self._stage(input_stage))
+        output = self._start("output", lambda: self._put_out(output_stage))
         try:
             while (step := self._staged.get()) is not None:
                 self._computed.put(self._compute(step))
@@ -146,8 +156,9 @@ class WorkerService:
 
     def _output_stage(self) -> OutputStage:
         return OutputStage(
-            self._settings.redis_address,
+            self._open_store,
             self._keys,
+            self._clock,
             keep=self._settings.log_entries,
             max_seqs=self._runner.shape.max_seqs,
             eos_ids=self._runner.config.eos_ids,
@@ -178,12 +189,8 @@ class WorkerService:
             eos_token_ids=sorted(runner.config.eos_ids),
             fingerprint=self._fingerprint,
         )
-        lease = Lease(
-            connect(self._settings.redis_address),
-            self._keys.group,
-            info.SerializeToString(),
-            ttl=self._settings.group_ttl_seconds,
-            epoch_key=self._keys.epoch,
+        lease = self._open_store().lease(
+            self._keys.group, info.SerializeToString(), ttl=self._settings.group_ttl_seconds
         )
         if not lease.acquire():
             logger.info("waits for the group's name: an earlier life has not expired, or another has it")
@@ -196,16 +203,20 @@ class WorkerService:
         if self._health is not None:
             self._health.set(serving=True)
 
-    def _keep(self, lease: Lease | None) -> None:
+    def _renew(self, lease: Lease | None) -> None:
         settings = self._settings
-        keep(
+        renew_lease(
             lease,
             self._watch,
             self._stop,
             step_timeout=settings.step_timeout_seconds,
             every=settings.group_ttl_seconds / 6,
-            on_beat=self._meters.beat,
+            on_renewal=self._meters.report,
+            abort=self._abort,
         )
+
+    def _start(self, name: str, body: Callable[[], None]) -> Thread:
+        return start_stage(name, body, self._stop, self._clock, self._abort)
 
 
 def _compute_alone() -> None:

@@ -28,7 +28,7 @@ from albireo.local.supervisor import Supervisor, Unit
 from albireo.models import TINY
 from albireo.runtime.memory import KvMemory
 from albireo.runtime.settings import ServiceSettings, synchronous_field
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.v1 import log_pb2 as log
 
 HEALTH_POLL_SECONDS = 0.1

@@ -1,7 +1,7 @@
 """A clock, and everything that waits by it.
 
-Every loop of a service takes its clock from outside and waits by nothing else, so that the same loop runs in
-real time (:class:`SystemClock`, threads) and in virtual time (:mod:`albireo.virtual`, one thread, no waiting).
+Every loop of a service gets its clock from outside and waits by nothing else. So the same loop runs in real
+time (:class:`SystemClock`: threads) and in virtual time (:mod:`albireo.virtual`: one thread, no waiting).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
+
+SPIN_SECONDS = 150e-6
+"""The operating system ends a sleep up to this much late; an exact wait spins for the rest."""
 
 
 class Event(Protocol):
@@ -42,6 +45,8 @@ class Queue(Protocol[Item]):
 class Thread(Protocol):
     """Something that runs at the same time; as :class:`threading.Thread`."""
 
+    def is_alive(self) -> bool: ...
+
     def join(self, timeout: float | None = None) -> None:
         """Waits until it has ended, at most ``timeout`` seconds."""
         ...
@@ -61,6 +66,10 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Waits for ``seconds``; lets others run where it is zero."""
+        ...
+
+    def sleep_until(self, moment: float) -> None:
+        """Waits until ``now()`` is ``moment``, to within some microseconds."""
         ...
 
     def event(self) -> Event:
@@ -83,6 +92,13 @@ class SystemClock:
     time_ns = staticmethod(time.time_ns)
     sleep = staticmethod(time.sleep)
     event = staticmethod(threading.Event)
+
+    def sleep_until(self, moment: float) -> None:
+        seconds = moment - time.monotonic()
+        if seconds > SPIN_SECONDS:
+            time.sleep(seconds - SPIN_SECONDS)
+        while time.monotonic() < moment:
+            time.sleep(0)  # lets other threads have the interpreter
 
     def queue(self, size: int) -> queue.Queue[Item]:
         return queue.Queue(size)

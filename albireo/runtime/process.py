@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -67,6 +68,12 @@ def give_memory_back() -> None:
 def switch_quickly() -> None:
     """Threads that share this interpreter wait little for one another: those that serve, that export."""
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+
+
+class Serving(Protocol):
+    """Where a service says whether it serves: its health endpoint."""
+
+    def set(self, *, serving: bool) -> None: ...
 
 
 class HealthServer:

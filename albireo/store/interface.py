@@ -1,8 +1,8 @@
 """What scheduler and workers need of the store that all tiers share: logs, leases, announcements.
 
 Two implementations: :class:`albireo.store.redis_store.RedisStore`, and the in-memory one of
-:mod:`albireo.virtual`, in virtual time. ``tests/albireo/store`` holds both to the same contract. A gateway has
-an interface of its own to the same keys (``gateway/store``), since it runs on an event loop.
+:mod:`albireo.virtual`, in virtual time; ``tests/albireo/store`` holds both to the same contract. A gateway
+has an interface of its own to the same keys (``gateway/store``), since it runs on an event loop.
 
 Errors of a store that cannot answer are redis-py's ``RedisError``.
 """
@@ -65,7 +65,7 @@ class Log(Protocol):
 
 
 class Lease(Protocol):
-    """An expiring key that holds its owner's value: the scheduler's tenure, or the announcement of a group."""
+    """An expiring key with its owner's value: the scheduler's tenure, or the announcement of a group."""
 
     def acquire(self) -> bool:
         """Takes the key where it is free, or is ours already."""
@@ -88,12 +88,12 @@ class Store(Protocol):
     """The keys of one model and of one worker group. Each thread of a process opens its own."""
 
     def time(self) -> float:
-        """Seconds since the Unix epoch by the clock that all tiers share: the store's own. Ids of inbox entries
-        are in this time, so deadlines that count from them are too."""
+        """Seconds since the Unix epoch by the clock that all tiers share: the store's own. Ids of inbox
+        entries are in this time, so deadlines that count from them are too."""
         ...
 
     def log(self, key: str, *, keep: int = 0) -> Log:
-        """``keep``: about how many entries stay when it is appended to; a log that is only read needs none."""
+        """``keep``: about how many entries an append leaves in the log. Only a writer gives it."""
         ...
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
@@ -108,8 +108,9 @@ class Store(Protocol):
         """Values of keys; None for one that is not there, or has expired."""
         ...
 
-    def announce(self, key: str, value: bytes, *, ttl: float) -> None:
-        """Writes what others read for the next ``ttl`` seconds. Not retried."""
+    def announce(self, key: str, value: bytes, *, ttl: float, retry: bool = True) -> None:
+        """Writes what others read for the next ``ttl`` seconds. ``retry``: False where a caller has no time
+        to wait for a store that does not answer."""
         ...
 
     def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ The watch renews it twice a second; the reader of the results asks whether it ma
 from __future__ import annotations
 
 from albireo.runtime.clock import Clock
-from albireo.store.logs import RECONNECT_SECONDS
+from albireo.store.connection import RECONNECT_SECONDS
 from gateway.store.interface import GatewayStore
 
 TTL_SECONDS = RECONNECT_SECONDS + 2

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from redis.exceptions import RedisError
 
 from albireo.runtime.clock import Clock
-from albireo.store.logs import RECONNECT_SECONDS
+from albireo.store.connection import RECONNECT_SECONDS
 from albireo.store.redis_errors import passes
 from gateway.store.interface import GatewayStore
 

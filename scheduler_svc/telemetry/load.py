@@ -1,4 +1,4 @@
-"""The scheduler's state as the public ``Load`` message."""
+"""The scheduler's state as the public ``Load`` message. The service makes it a few times a second."""
 
 from __future__ import annotations
 
@@ -6,46 +6,41 @@ from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import CoreStats, SchedulerCore
 
 
-class Audit:
-    """The last full check of a core's ledger. It costs what the whole ledger costs, so it is made once each
-    time that the group has gone idle."""
+class LoadReport:
+    """Makes the messages of one epoch.
+
+    Each carries the result of the last full check of the core's ledger. That takes time in proportion to the
+    whole ledger, so it is made once each time that the group has become idle.
+    """
 
     def __init__(self) -> None:
-        self.step = 0
-        self.violations: list[str] = []
+        self._checked_step = 0
+        self._violations: list[str] = []
 
-    def look(self, core: SchedulerCore, step: int) -> None:
-        """``core`` is idle after ``step``."""
-        if step != self.step:
-            self.step, self.violations = step, core.check_integrity()
-
-
-def load_message(
-    core: SchedulerCore | None, stats: CoreStats | None, epoch: int, audit: Audit
-) -> control.Load:
-    """``stats``: those of ``core``; both are None without a group."""
-    if core is None or stats is None:
-        return control.Load(epoch=epoch)
-    message = control.Load(
-        epoch=epoch,
-        step=stats.step,
-        group_alive=True,
-        waiting=stats.waiting,
-        running=stats.running,
-        steps_in_flight=stats.steps_in_flight,
-        slots_total=stats.slots_total,
-        slots_free=stats.slots_free,
-        blocks_total=stats.blocks_total,
-        blocks_free=stats.blocks_free,
-        blocks_cached=stats.blocks_cached,
-        preemptions=stats.preemptions,
-        prefix_hit_tokens=stats.prefix_hit_tokens,
-        prompt_tokens=stats.prompt_tokens,
-        wasted_rows=stats.wasted_rows,
-        waiting_by_tenant=stats.waiting_by_tenant,
-    )
-    if not (stats.waiting or stats.running or stats.steps_in_flight):
-        audit.look(core, stats.step)
-    message.integrity_violations.extend(audit.violations)
-    message.integrity_checked_step = audit.step
-    return message
+    def message(self, core: SchedulerCore | None, stats: CoreStats | None, epoch: int) -> control.Load:
+        """``stats``: those of ``core``; both are None without a group."""
+        if core is None or stats is None:
+            return control.Load(epoch=epoch)
+        idle = not (stats.waiting or stats.running or stats.steps_in_flight)
+        if idle and stats.step != self._checked_step:
+            self._checked_step, self._violations = stats.step, core.check_integrity()
+        return control.Load(
+            epoch=epoch,
+            step=stats.step,
+            group_alive=True,
+            waiting=stats.waiting,
+            running=stats.running,
+            steps_in_flight=stats.steps_in_flight,
+            slots_total=stats.slots_total,
+            slots_free=stats.slots_free,
+            blocks_total=stats.blocks_total,
+            blocks_free=stats.blocks_free,
+            blocks_cached=stats.blocks_cached,
+            preemptions=stats.preemptions,
+            prefix_hit_tokens=stats.prefix_hit_tokens,
+            prompt_tokens=stats.prompt_tokens,
+            wasted_rows=stats.wasted_rows,
+            waiting_by_tenant=stats.waiting_by_tenant,
+            integrity_violations=self._violations,
+            integrity_checked_step=self._checked_step,
+        )

@@ -13,7 +13,8 @@ import pytest
 
 from albireo.local.stack import Stack, StackSettings
 from albireo.models import TINY
-from albireo.store.logs import EntryId, last_id
+from albireo.store.interface import EntryId
+from albireo.store.redis_store import RedisLog
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.streams import rest
 
@@ -40,7 +41,7 @@ class Running:
 
         def idle() -> bool:
             nonlocal load
-            newest = EntryId.parse(last_id(redis, self.stack._keys.results))
+            newest = EntryId.parse(RedisLog(redis, self.stack._keys.results).last())
             load = self.load()
             return not (load.waiting or load.running or load.steps_in_flight) and (
                 load.integrity_checked_step == load.step and (load.epoch, load.step) >= newest

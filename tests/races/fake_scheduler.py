@@ -17,7 +17,9 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
-from albireo.store.logs import EntryId, Lease, StepLog, connect, last_id, open_epoch
+from albireo.store.connection import connect
+from albireo.store.interface import EntryId
+from albireo.store.redis_store import RedisStore
 from albireo.v1 import log_pb2 as log
 from tests.races.fake_worker import POLL_SECONDS, entries_after
 from worker_svc.sampling.random_numbers import random_bits
@@ -81,9 +83,10 @@ class FakeScheduler:
     def __init__(self, url: str, keys: Keys) -> None:
         self._redis = connect(url)
         self._keys = keys
-        self._lease = Lease(self._redis, keys.lease, LEASE, ttl=600, epoch_key=keys.epoch)
+        self._store = RedisStore(self._redis, keys)
+        self._lease = self._store.lease(keys.lease, LEASE, ttl=600)
         assert self._lease.acquire(), "another scheduler holds the lease"
-        self._plans = StepLog(self._redis, keys.plans, keep=10_000)
+        self._plans = self._store.log(keys.plans, keep=10_000)
         self.group = log.GroupInfo()
         self.epoch = 0
         self._step = 0
@@ -100,7 +103,7 @@ class FakeScheduler:
     def open_epoch(self, incarnation: str | None = None) -> int:
         """Opens the next epoch, for the group that was found unless another is named."""
         name = self.group.incarnation if incarnation is None else incarnation
-        self.epoch, _ = open_epoch(self._redis, self._keys, lease_value=LEASE, group_incarnation=name)
+        self.epoch, _ = self._store.open_epoch(lease_value=LEASE, group_incarnation=name)
         self._step = 0
         return self.epoch
 
@@ -119,7 +122,7 @@ class FakeScheduler:
     def results(self, seconds: float = 10) -> Results:
         """Results of this epoch up to that of the last plan."""
         deadline, due = time.monotonic() + seconds, EntryId(self.epoch, self._step)
-        while EntryId.parse(last_id(self._redis, self._keys.results)) < due:
+        while EntryId.parse(self._store.log(self._keys.results).last()) < due:
             assert time.monotonic() < deadline, f"no result of {due}"
             time.sleep(POLL_SECONDS)
         return [

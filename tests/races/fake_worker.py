@@ -22,7 +22,9 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
-from albireo.store.logs import FIELD, Entry, EntryId, Lease, connect, last_id
+from albireo.store.connection import connect
+from albireo.store.interface import EntryId, LogEntry
+from albireo.store.redis_store import FIELD, RedisStore
 from albireo.v1 import log_pb2 as log
 from tests.scheduler_svc.core.worker_model import EOS_IDS, VOCAB, Row, Worker
 
@@ -39,7 +41,7 @@ class Closed(Exception):
     """The epoch of this group is over."""
 
 
-def entries_after(client: redis.Redis, key: str, after: str, *, count: int | None = None) -> list[Entry]:
+def entries_after(client: redis.Redis, key: str, after: str, *, count: int | None = None) -> list[LogEntry]:
     """Entries of a stream after an id, without waiting."""
     found = cast(
         "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, min=f"({after}", max="+", count=count)
@@ -80,7 +82,8 @@ class FakeGroup:
         self.table = Table(shape, script or {})
         self._script = script or {}
         self._fetched = 0  # the last step whose plan was read
-        self._after = last_id(self.redis, keys.plans)
+        store = RedisStore(self.redis, keys)
+        self._after = store.log(keys.plans).last()
         info = log.GroupInfo(
             incarnation=self.incarnation,
             num_blocks=shape.num_blocks,
@@ -94,9 +97,7 @@ class FakeGroup:
             eos_token_ids=sorted(EOS_IDS),
             fingerprint=fingerprint(TINY),
         )
-        self.lease = Lease(
-            self.redis, keys.group, info.SerializeToString(), ttl=FOR_EVER, epoch_key=keys.epoch
-        )
+        self.lease = store.lease(keys.group, info.SerializeToString(), ttl=FOR_EVER)
         assert self.lease.acquire(), "another group is announced"
 
     def stop_renewing(self, seconds: float) -> None:

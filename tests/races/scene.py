@@ -12,7 +12,9 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
 from albireo.runtime.process import HealthServer
-from albireo.store.logs import FIELD, Fenced, connect, last_id
+from albireo.store.connection import connect
+from albireo.store.interface import Fenced
+from albireo.store.redis_store import FIELD, RedisLog
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import ProtocolError
@@ -68,7 +70,7 @@ class Reader:
     def __init__(self, url: str, keys: Keys) -> None:
         self._redis = connect(url)
         self._key = keys.results
-        self._after = last_id(self._redis, keys.results)
+        self._after = RedisLog(self._redis, keys.results).last()
         self._names: dict[int, str] = {}  # by incarnation, in the current epoch
         self.stories: dict[str, Story] = {}
         self.opened: list[log.EpochOpen] = []

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from albireo.contract.plan import Chunk, Ended, Finish, branch_names
-from albireo.store.logs import EntryId, Fenced, StepLog
+from albireo.store.interface import EntryId, Fenced
+from albireo.store.redis_store import RedisLog
 from tests.races.conftest import MakeScene
 from tests.races.fake_worker import result_bytes
 from tests.races.scene import Story
@@ -167,7 +168,7 @@ def test_a_result_is_taken_once(make_scene: MakeScene) -> None:
     assert scene.group.refused(first, result)
     assert scene.group.refused(first, other)
     # The writer of rank 0 takes a repetition of its own for done, and anything else for another's.
-    writer = StepLog(scene.redis, scene.keys.results, keep=100)
+    writer = RedisLog(scene.redis, scene.keys.results, keep=100)
     writer.append(EntryId(first.epoch, first.step), result_bytes(first, result))
     with pytest.raises(Fenced):
         writer.append(EntryId(first.epoch, first.step), result_bytes(first, other))

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from albireo.contract.plan import Finish, GroupShape
-from albireo.store.logs import FIELD
+from albireo.store.redis_store import FIELD
 from albireo.v1 import log_pb2 as log
 from tests.races.scene import Reader, Scene, Story, wait_for
 from tests.scheduler_svc.core.worker_model import VOCAB

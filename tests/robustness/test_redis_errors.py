@@ -21,16 +21,9 @@ from redis.exceptions import RedisError
 
 from albireo.contract.keys import Keys
 from albireo.local.redis_server import LocalRedis
-from albireo.store.logs import (
-    RECONNECT_SECONDS,
-    EntryId,
-    Fenced,
-    Lease,
-    StepLog,
-    connect,
-    last_id,
-    open_epoch,
-)
+from albireo.store.connection import RECONNECT_SECONDS, connect
+from albireo.store.interface import EntryId, Fenced
+from albireo.store.redis_store import RedisLog, RedisStore
 from tests.races.scene import wait_for
 
 KEYS = Keys("m")
@@ -141,9 +134,9 @@ PASSING: dict[str, Callable[[redis.Redis], AbstractContextManager[None]]] = {
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_ridden_out(server: str, admin: redis.Redis, name: str) -> None:
     client, leases = connect(server), connect(server)
-    log = StepLog(client, KEYS.results, keep=100)
+    log = RedisLog(client, KEYS.results, keep=100)
     log.append(ID, b"before")
-    lease = Lease(leases, KEYS.lease, b"me", ttl=LASTS / 2, epoch_key=KEYS.epoch)
+    lease = RedisStore(leases, KEYS).lease(KEYS.lease, b"me", ttl=LASTS / 2)
     assert lease.acquire()
     raised: list[Exception] = []
 
@@ -151,7 +144,7 @@ def test_what_passes_is_ridden_out(server: str, admin: redis.Redis, name: str) -
         try:
             log.append(EntryId(1, 2), b"during")
             lease.renew()
-            open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+            RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
         except (RedisError, Fenced) as error:
             raised.append(error)
 
@@ -162,19 +155,19 @@ def test_what_passes_is_ridden_out(server: str, admin: redis.Redis, name: str) -
         assert writer.is_alive()
     writer.join(10)
     assert raised == []
-    assert last_id(client, KEYS.results) == "2-0"
+    assert RedisLog(client, KEYS.results).last() == "2-0"
     assert admin.xlen(KEYS.results) == 3
 
 
 def test_a_full_memory_ends_no_writer_of_the_logs(server: str, admin: redis.Redis) -> None:
     client = connect(server)
-    log = StepLog(client, KEYS.results, keep=100)
-    lease = Lease(client, KEYS.lease, b"me", ttl=5, epoch_key=KEYS.epoch)
+    log = RedisLog(client, KEYS.results, keep=100)
+    lease = RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=5)
     admin.config_set("maxmemory", "100kb")
     try:
         assert lease.acquire()
         lease.renew()
-        epoch, _ = open_epoch(client, KEYS, lease_value=b"me", group_incarnation="x")
+        epoch, _ = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
         for step in range(1, 51):
             log.append(EntryId(epoch, step), b"x" * 100)
         with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -221,7 +214,7 @@ def test_what_does_not_pass_is_told_at_once_and_is_no_fence(
         client = connect(server.replace("unix://", f"unix://{credentials}@" if credentials else "unix://"))
         began = time.monotonic()
         with pytest.raises(RedisError) as raised:
-            StepLog(client, KEYS.results, keep=100).append(ID, b"x")
+            RedisLog(client, KEYS.results, keep=100).append(ID, b"x")
         assert not isinstance(raised.value, Fenced)
         assert time.monotonic() - began < RECONNECT_SECONDS / 2
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from albireo.contract.plan import Finish
-from albireo.store.logs import FIELD
+from albireo.store.redis_store import FIELD
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log

@@ -12,7 +12,7 @@ import pytest
 
 from albireo.contract import codec
 from albireo.contract.plan import GroupShape, SamplingParams, Submission, branch_names, branches
-from albireo.store.logs import FIELD
+from albireo.store.redis_store import FIELD
 from tests.races.scene import Scene
 from tests.scheduler_svc.core.world import prompt
 

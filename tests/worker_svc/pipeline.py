@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from albireo.contract.plan import Plan
+from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
 from worker_svc.runner.model_runner import ModelRunner
@@ -29,8 +30,8 @@ def overlapped(runner: ModelRunner, plans: list[Plan]) -> list[Sampled]:
     """Three threads: a step is prepared while earlier ones run, and fetched while later ones do."""
     runner.reset()
     stop = threading.Event()
-    staged: StageQueue[StagedStep] = StageQueue(2, stop)
-    computed: StageQueue[ComputedStep] = StageQueue(2, stop)
+    staged: StageQueue[StagedStep] = StageQueue(2, stop, SYSTEM_CLOCK)
+    computed: StageQueue[ComputedStep] = StageQueue(2, stop, SYSTEM_CLOCK)
     outputs: list[Sampled] = []
 
     def prepare() -> None:

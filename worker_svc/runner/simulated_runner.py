@@ -6,13 +6,13 @@ this rank is labelled as simulated. Each rank waits by its own clock; ranks do n
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
@@ -25,9 +25,6 @@ from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.random_numbers import random_bits
 from worker_svc.sampling.tensors import FAILED
 from worker_svc.stages.step import HostOutput
-
-SPIN_SECONDS = 150e-6
-"""A sleep ends late by up to this; the rest of a wait is spun, so that its end is sharp."""
 
 
 def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
@@ -82,6 +79,7 @@ class SimulatedRunner:
         max_seqs: int,
         max_model_len: int,
         sampling: SamplingMode = "auto",
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Reads the checkpoint's config, no weights; ``kv_memory`` is counted and not taken."""
         self.config = ModelConfig.from_dir(directory)
@@ -89,6 +87,7 @@ class SimulatedRunner:
         self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
         self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
         self._cost = cost
+        self._clock = clock
         self._tp = tp
         self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, tp)
         policy = SamplingPolicy(sampling, rank, tp)
@@ -105,25 +104,20 @@ class SimulatedRunner:
         return self._staging.stage(self._table.apply(plan))
 
     def execute(self, batch: StepBatch) -> SimulatedOutput:
-        marks, samples = HostMarks(), batch.host.samples
+        marks, samples = HostMarks(self._clock), batch.host.samples
         marks.mark()
         if len(batch.host.positions):
             decodes, prefill = len(batch.host.decode_slots), len(batch.host.chunk_ids)
-            _wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
+            self._wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
         marks.mark()
         if len(samples.slots):
             rows, parallel = len(samples.slots), batch.layout.parallel
-            _wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
+            self._wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
         marks.mark()
         return SimulatedOutput(samples, self.config.vocab_size, marks)
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""
 
-
-def _wait(seconds: float) -> None:
-    deadline = time.perf_counter() + seconds
-    if seconds > SPIN_SECONDS:
-        time.sleep(seconds - SPIN_SECONDS)
-    while time.perf_counter() < deadline:
-        time.sleep(0)  # lets the other stages have the interpreter
+    def _wait(self, seconds: float) -> None:
+        self._clock.sleep_until(self._clock.now() + seconds)

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from albireo.runtime.clock import SYSTEM_CLOCK, Clock
+
 RECALIBRATE_NS = 1_000_000_000
 """CUDA gives the time between two events as a float of milliseconds: kept short, it stays precise."""
 
@@ -27,11 +29,12 @@ class Marks(Protocol):
 class HostMarks:
     """Where the compute stage itself computes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._found: list[int] = []
 
     def mark(self) -> None:
-        self._found.append(time.time_ns())
+        self._found.append(self._clock.time_ns())
 
     def nanoseconds(self) -> list[int]:
         return self._found

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
-from albireo.store.logs import EntryId, Fenced, connect, read_streams
+from albireo.runtime.clock import Clock, Event
+from albireo.store.interface import EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.stages.step import Runner, StagedStep
 
 logger = logging.getLogger(__name__)
 
-BLOCK_MS = 500
+READ_SECONDS = 0.5
+"""How long one read waits for a plan: how late a rank that waits sees that it should stop."""
 
 
 class PlanGap(RuntimeError):
@@ -27,18 +27,19 @@ class InputStage:
 
     def __init__(
         self,
-        redis_url: str,
+        open_store: OpenStore,
         keys: Keys,
+        clock: Clock,
         *,
         incarnation: str,
         after: str,
         runner: Runner,
         on_epoch: Callable[[], None],
-        stop: threading.Event,
+        stop: Event,
     ) -> None:
         """``on_epoch`` is called whenever an epoch begins for this group."""
-        self._redis = connect(redis_url)
-        self._plans = keys.plans
+        self._plans = open_store().log(keys.plans)
+        self._clock = clock
         self._incarnation = incarnation
         self._after = after
         self._runner = runner
@@ -49,9 +50,9 @@ class InputStage:
     def steps(self) -> Iterator[StagedStep]:
         """Staged steps in the order of the log, each as soon as its plan is there; ends with the rank."""
         while not self._stop.is_set():
-            replies = read_streams(self._redis, {self._plans: self._after}, block_ms=BLOCK_MS)
-            fetched = time.time_ns()
-            for raw_id, data in replies.get(self._plans, ()):
+            entries = self._plans.read(self._after, READ_SECONDS)
+            fetched = self._clock.time_ns()
+            for raw_id, data in entries:
                 self._after = raw_id.decode()
                 entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
                 if entry.WhichOneof("entry") == "open":
@@ -66,7 +67,7 @@ class InputStage:
         plan = codec.plan_from_proto(entry_id.epoch, entry_id.step, message)
         batch = self._runner.prepare(plan)
         timing = message.timing
-        timing.fetched, timing.staged = fetched, time.time_ns()
+        timing.fetched, timing.staged = fetched, self._clock.time_ns()
         return StagedStep(plan, batch, timing)
 
     def _open(self, opening: log.EpochOpen) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import numpy as np
 from opentelemetry.trace import Tracer
@@ -11,7 +10,8 @@ from opentelemetry.trace import Tracer
 from albireo.contract.codec import ended_to_proto
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, Plan
-from albireo.store.logs import EntryId, Fenced, StepLog, connect, last_id
+from albireo.runtime.clock import Clock
+from albireo.store.interface import EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.stages.finish import EndFinder, not_numbers
@@ -26,8 +26,9 @@ class OutputStage:
 
     def __init__(
         self,
-        redis_url: str,
+        open_store: OpenStore,
         keys: Keys,
+        clock: Clock,
         *,
         keep: int,
         max_seqs: int,
@@ -35,16 +36,15 @@ class OutputStage:
         max_model_len: int,
         tracer: Tracer,
     ) -> None:
-        self._redis = connect(redis_url)
-        self._key = keys.results
-        self._results = StepLog(self._redis, keys.results, keep=keep)
+        self._results = open_store().log(keys.results, keep=keep)
+        self._clock = clock
         self._ends = EndFinder(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
         self._spans = TokenSpans(tracer)
         self._appended = 0  # ns of the Unix clock at which the last result was in the log
 
     def put(self, step: ComputedStep, output: HostOutput) -> None:
         """Appends the result of a step; ``output`` is what ``step.output`` brought to the host."""
-        began = time.time_ns()
+        began = self._clock.time_ns()
         self._spans.release(step.plan, self._ends.outputs)
         result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
@@ -52,7 +52,7 @@ class OutputStage:
         timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.moments()
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
-        self._appended = time.time_ns()
+        self._appended = self._clock.time_ns()
         self._spans.step(step.plan, timing, slots, finishes, self._ends.outputs)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class OutputStage:
         try:
             self._results.append(EntryId(plan.epoch, plan.step), data)
         except Fenced:
-            if EntryId.parse(last_id(self._redis, self._key)).epoch == plan.epoch:
+            if EntryId.parse(self._results.last()).epoch == plan.epoch:
                 raise
             # The epoch was closed while this step ran; the input stage learns what follows.
             logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from redis.exceptions import RedisError
 
+from albireo.runtime.clock import Clock, Event, Queue, Thread
 from albireo.store.redis_errors import describe
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ Item = TypeVar("Item")
 
 
 class StageQueue(Generic[Item]):
-    """A bounded queue between two stages; both ends let go when the rank stops."""
+    """A bounded queue between two stages; neither end waits on once the rank stops."""
 
-    def __init__(self, size: int, stop: threading.Event) -> None:
-        self._queue: queue.Queue[Item] = queue.Queue(size)
+    def __init__(self, size: int, stop: Event, clock: Clock) -> None:
+        self._queue: Queue[Item] = clock.queue(size)
         self._stop = stop
 
     def put(self, item: Item) -> None:
-        """Waits for room; drops the item when the rank stops."""
+        """Waits for space; drops the item when the rank stops."""
         while not self._stop.is_set():
             try:
                 return self._queue.put(item, timeout=POLL_SECONDS)
@@ -50,25 +50,31 @@ class StageQueue(Generic[Item]):
         return None
 
 
-def start_stage(name: str, body: Callable[[], None], stop: threading.Event) -> threading.Thread:
-    """Runs a stage in a thread of its own. A stage that fails ends the whole process.
+def exit_process() -> NoReturn:
+    """Ends the process at once, with status 1: other threads may be in a collective that never returns. The
+    group's launcher restarts all ranks."""
+    logging.shutdown()
+    os._exit(1)
 
-    The other threads may sit in a collective that never returns, so nothing is waited for: the group's
-    launcher restarts all ranks.
-    """
+
+def start_stage(
+    name: str,
+    body: Callable[[], None],
+    stop: Event,
+    clock: Clock,
+    abort: Callable[[], NoReturn] = exit_process,
+) -> Thread:
+    """Runs a stage in a thread of its own. If it fails while the rank is not to stop, ``abort`` is called."""
 
     def guarded() -> None:
         try:
             body()
-        except BaseException as error:
+        except Exception as error:
             if not stop.is_set():
                 if isinstance(error, RedisError):
                     logger.critical("the %s stage failed: %s", name, describe(error))
                 else:
                     logger.critical("the %s stage failed", name, exc_info=True)
-                logging.shutdown()
-                os._exit(1)
+                abort()
 
-    thread = threading.Thread(target=guarded, name=name, daemon=True)
-    thread.start()
-    return thread
+    return clock.start(name, guarded)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-import redis
 from redis.exceptions import RedisError
 
 from albireo.contract.keys import Keys
-from albireo.store.logs import announce
+from albireo.store.interface import Store
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
@@ -16,25 +15,25 @@ from worker_svc.stages.renewal import StepWatch
 from worker_svc.stages.step import Runner
 from worker_svc.telemetry.gpu import GpuReader
 
-GPU_TTL_MS = 5_000
+GPU_TTL_SECONDS = 5.0
 
 
 class WorkerMeters:
-    """``beat`` is called by the keeper, about twice a second; the step itself is not touched."""
+    """The lease renewal thread calls ``report`` about twice a second; the step itself is not touched."""
 
     def __init__(
         self,
         telemetry: Telemetry,
         runner: Runner,
         watch: StepWatch,
-        client: redis.Redis,
+        store: Store,
         keys: Keys,
         gpu: GpuReader | None,
         rank: int,
     ) -> None:
         """``gpu``: None where the rank computes without one."""
         self._wanted = telemetry.metered
-        self._redis = client
+        self._store = store
         self._keys = keys
         self._gpu = gpu
         self._rank = rank
@@ -51,7 +50,7 @@ class WorkerMeters:
             telemetry.observe(metrics.GPU_POWER, lambda: self._told("watts"))
             telemetry.observe(metrics.GPU_ENERGY, lambda: self._told("joules"))
 
-    def beat(self) -> None:
+    def report(self) -> None:
         """Reads the GPU and tells what it reads; without one, sees how far away Redis is, if that is wanted.
 
         A Redis that does not answer is for the stages to notice.
@@ -63,7 +62,7 @@ class WorkerMeters:
         try:
             began = time.perf_counter()
             if self._gpu is None:
-                self._redis.ping()
+                self._store.ping()
             else:
                 self._announce()
             self._round_trip.add(time.perf_counter() - began)
@@ -72,7 +71,7 @@ class WorkerMeters:
 
     def _announce(self) -> None:
         reading = self._reading.SerializeToString()
-        announce(self._redis, self._keys.gpu(self._rank), reading, ttl=GPU_TTL_MS / 1000)
+        self._store.announce(self._keys.gpu(self._rank), reading, ttl=GPU_TTL_SECONDS, retry=False)
 
     def _told(self, name: str) -> float | None:
         reading = self._reading

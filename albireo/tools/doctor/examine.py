@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from albireo.runtime.settings import ServiceSettings, variable
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.tools.doctor import checkpoint, limits, ports, redis_server
 from albireo.tools.doctor.clock import check_clock
 from albireo.tools.doctor.finding import Finding, failure, note, ok, warning

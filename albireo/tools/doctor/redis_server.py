@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from albireo.local.redis_server import RedisServerError, find_server
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 
 OLDEST = (6, 2)

@@ -19,7 +19,7 @@ from albireo.local.redis_server import find_server
 from albireo.local.stack import StackSettings
 from albireo.models import TINY
 from albireo.runtime.password import MAX_BYTES, read_password, with_password
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.tools.doctor.examine import examine
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings

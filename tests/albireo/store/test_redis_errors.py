@@ -8,7 +8,7 @@ import threading
 import pytest
 import redis
 
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.store.redis_errors import Trouble, describe, trouble
 
 # As they stand on the wire: redis/src/server.c (createSharedObjects), cluster.c, script_lua.c.

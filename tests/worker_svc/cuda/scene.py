@@ -10,6 +10,7 @@ import torch
 
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
+from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.memory import KvMemory
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
@@ -125,8 +126,8 @@ def overlapped(
     """Three threads and the queues of a rank; ``before_step`` is called by the compute stage."""
     runner.reset()
     stop = threading.Event()
-    staged: StageQueue[StepBatch] = StageQueue(2, stop)
-    computed: StageQueue[DeviceOutput] = StageQueue(2, stop)
+    staged: StageQueue[StepBatch] = StageQueue(2, stop, SYSTEM_CLOCK)
+    computed: StageQueue[DeviceOutput] = StageQueue(2, stop, SYSTEM_CLOCK)
     outputs: list[HostOutput] = []
 
     def prepare() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from albireo.runtime.clock import SYSTEM_CLOCK
 from worker_svc.stages.queue import StageQueue, start_stage
 
 WAIT = 10.0  # far more than any of this takes
@@ -21,7 +22,7 @@ def in_thread(body: Callable[[], object]) -> threading.Thread:
 
 
 def test_items_come_in_order_and_the_bound_holds() -> None:
-    queue: StageQueue[int] = StageQueue(2, threading.Event())
+    queue: StageQueue[int] = StageQueue(2, threading.Event(), SYSTEM_CLOCK)
     put: list[int] = []
 
     def fill() -> None:
@@ -38,7 +39,7 @@ def test_items_come_in_order_and_the_bound_holds() -> None:
 
 
 def test_a_full_queue_holds_its_writer() -> None:
-    queue: StageQueue[int] = StageQueue(1, threading.Event())
+    queue: StageQueue[int] = StageQueue(1, threading.Event(), SYSTEM_CLOCK)
     queue.put(1)
     through = threading.Event()
 
@@ -56,7 +57,7 @@ def test_a_full_queue_holds_its_writer() -> None:
 
 def test_a_waiting_reader_is_let_go() -> None:
     stop = threading.Event()
-    queue: StageQueue[int] = StageQueue(1, stop)
+    queue: StageQueue[int] = StageQueue(1, stop, SYSTEM_CLOCK)
     got: list[int | None] = []
     thread = in_thread(lambda: got.append(queue.get()))
     stop.set()
@@ -66,7 +67,7 @@ def test_a_waiting_reader_is_let_go() -> None:
 
 def test_a_waiting_writer_is_let_go_and_its_item_dropped() -> None:
     stop = threading.Event()
-    queue: StageQueue[int] = StageQueue(1, stop)
+    queue: StageQueue[int] = StageQueue(1, stop, SYSTEM_CLOCK)
     queue.put(1)
     thread = in_thread(lambda: queue.put(2))
     stop.set()
@@ -77,7 +78,7 @@ def test_a_waiting_writer_is_let_go_and_its_item_dropped() -> None:
 
 def test_a_stage_ends_with_its_body() -> None:
     done = threading.Event()
-    thread = start_stage("test", done.set, threading.Event())
+    thread = start_stage("test", done.set, threading.Event(), SYSTEM_CLOCK)
     thread.join(WAIT)
     assert done.is_set()
     assert not thread.is_alive()
@@ -85,6 +86,7 @@ def test_a_stage_ends_with_its_body() -> None:
 
 FAILING = """
 import threading, time
+from albireo.runtime.clock import SYSTEM_CLOCK
 from worker_svc.stages.queue import start_stage
 
 stop = threading.Event()
@@ -93,7 +95,7 @@ def fail():
     {before}
     raise ValueError("the stage's own words")
 
-start_stage("input", fail, stop).join()
+start_stage("input", fail, stop, SYSTEM_CLOCK).join()
 print("alive", flush=True)
 """
 

@@ -7,7 +7,9 @@ import torch
 
 from albireo.contract.keys import Keys
 from albireo.models import TINY
-from albireo.store.logs import connect
+from albireo.runtime.clock import SYSTEM_CLOCK
+from albireo.store.connection import connect
+from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry, catalogue
 from albireo.v1 import control_pb2 as control
 from tests.albireo.telemetry.kept import KeptTelemetry
@@ -15,7 +17,7 @@ from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.stages.renewal import StepWatch
 from worker_svc.telemetry.gpu import GpuReader
-from worker_svc.telemetry.meters import GPU_TTL_MS, WorkerMeters
+from worker_svc.telemetry.meters import GPU_TTL_SECONDS, WorkerMeters
 
 KEYS = Keys("tiny")
 KV_MEMORY = 4 << 20
@@ -31,15 +33,15 @@ def meters(telemetry: Telemetry, url: str, watch: StepWatch, gpu: GpuReader | No
         max_seqs=4,
         max_model_len=256,
     )
-    return WorkerMeters(telemetry, runner, watch, connect(url), KEYS, gpu, rank=3)
+    return WorkerMeters(telemetry, runner, watch, RedisStore.open(url, KEYS), KEYS, gpu, rank=3)
 
 
 def test_a_rank_without_a_gpu(redis_url: str) -> None:
     assert GpuReader.of(torch.device("cpu"), 0) is None
-    told, watch = KeptTelemetry(), StepWatch()
+    told, watch = KeptTelemetry(), StepWatch(SYSTEM_CLOCK)
     found = meters(told, redis_url, watch)
     for _ in range(2):
-        found.beat()
+        found.report()
     watch.begin()
     watch.end()
     watch.begin()
@@ -56,27 +58,29 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
 
 def test_a_gpu_that_cannot_be_asked_still_says_which_it_is(redis_url: str) -> None:
     told = KeptTelemetry()
-    meters(told, redis_url, StepWatch(), GpuReader(None, 3)).beat()  # no NVML: every question is an error
+    meters(
+        told, redis_url, StepWatch(SYSTEM_CLOCK), GpuReader(None, 3)
+    ).report()  # no NVML: every question is an error
     client = connect(redis_url)
     assert client.get(KEYS.gpu(3)) == control.Gpu(rank=3).SerializeToString()
-    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_MS
+    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_SECONDS * 1000
     assert told.values(catalogue.GPU_ENERGY) == {}
     assert told.values(catalogue.STAGING_WAIT) == {(): 0}
 
 
 def test_where_nobody_reads_metrics_redis_is_left_alone() -> None:
-    meters(OFF, "redis://127.0.0.1:1", StepWatch()).beat()
+    meters(OFF, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
 
 
 def test_a_redis_that_is_gone_is_for_others_to_notice() -> None:
     told = KeptTelemetry()
-    meters(told, "redis://127.0.0.1:1", StepWatch()).beat()
+    meters(told, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
     assert told.counted(catalogue.REDIS_ROUND_TRIP) == 0
 
 
 @pytest.mark.parametrize("reads", [1, 3])
 def test_steps_are_counted_where_they_end(reads: int) -> None:
-    watch = StepWatch()
+    watch = StepWatch(SYSTEM_CLOCK)
     for _ in range(reads):
         watch.begin()
         watch.end()

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from albireo.local.redis_server import LocalRedis
-from albireo.store.logs import connect
+from albireo.store.connection import connect
 from albireo.tools.doctor.clock import check_clock, skew
 from albireo.tools.doctor.finding import Finding
 from albireo.tools.doctor.redis_server import (
