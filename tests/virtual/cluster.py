@@ -104,7 +104,9 @@ class Clients:
     async def _request(self, request_id: str) -> None:
         draw = self._draw
         sampling = SamplingParams(max_tokens=draw.randint(1, 60), seed=draw.getrandbits(64))
-        prompt = draw.choice([(), *self._prefixes])[: draw.choice([16, 32, 40])] + self._ids(draw.randint(1, 20))
+        prompt = draw.choice([(), *self._prefixes])[: draw.choice([16, 32, 40])] + self._ids(
+            draw.randint(1, 20)
+        )
         request = ValidRequest(
             request_id,
             prompt,

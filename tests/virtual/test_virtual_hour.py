@@ -66,7 +66,9 @@ def test_the_logs_do_not_depend_on_the_order_of_sets() -> None:
     """Python orders sets of strings by a seed of the process."""
     command = [sys.executable, "-m", "tests.virtual.cluster", "3", str(SHORT)]
     runs = [
-        subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True
+        )
         for seed in ("1", "2")
     ]
     first, second = (process.communicate(timeout=100)[0] for process in runs)
