@@ -2,15 +2,13 @@
 
     python -m bench.control_mix
 
-Runs the bundled model in fp32 through the whole stack at TP 1, 2 and 4, synchronous and overlapped. Exits
-with 1 if any stream differs from its solo run. A check that takes minutes, so not a part of the tests.
+Runs the bundled model in fp32 through the whole stack at TP 1, 2 and 4, synchronous and overlapped. The exit
+status is 1 where a stream differs from its solo run. Takes minutes, so it is not a part of the tests.
 """
 
 from __future__ import annotations
 
 import random
-import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -18,8 +16,8 @@ import typer
 from rich.console import Console
 
 from albireo.client import Client
-from albireo.local.stack import Stack, StackSettings
 from albireo.models import TINY
+from bench.stack import running_stack
 
 STREAMS = 64
 
@@ -54,15 +52,16 @@ def ids_of(client: Client, number: int, controls: dict[str, Any]) -> list[int]:
 
 
 def differing(tp: int, *, synchronous: bool) -> int:
-    """How many of the batched streams are not their solo runs."""
+    """How many of the batched streams differ from their solo runs."""
     sets = control_sets(STREAMS)
-    with tempfile.TemporaryDirectory() as data:
-        options = {"model": TINY, "dtype": "float32", "tp": tp, "port": 0, "data_dir": data}
-        with Stack(StackSettings.model_validate({**options, "synchronous": synchronous})) as stack:
-            stack.wait_ready(threading.Event())
-            with Client(stack.target) as client, ThreadPoolExecutor(STREAMS) as pool:
-                batched = list(pool.map(ids_of, [client] * STREAMS, range(STREAMS), sets))
-                solo = [ids_of(client, number, controls) for number, controls in enumerate(sets)]
+    options = {"model": TINY, "dtype": "float32", "tp": tp, "synchronous": synchronous}
+    with (
+        running_stack(options) as stack,
+        Client(stack.target) as client,
+        ThreadPoolExecutor(STREAMS) as pool,
+    ):
+        batched = list(pool.map(ids_of, [client] * STREAMS, range(STREAMS), sets))
+        solo = [ids_of(client, number, controls) for number, controls in enumerate(sets)]
     return sum(one != other for one, other in zip(batched, solo, strict=True))
 
 

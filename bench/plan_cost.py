@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, blocks_for
-from bench.serve.report import machine
+from bench.machine import machine
 from scheduler_svc.core import Limits, SchedulerCore
 
 PROMPT_TOKENS = (64, 448)

@@ -9,8 +9,6 @@ at which all slots together would end requests, were each step as long as T3 + T
 from __future__ import annotations
 
 import asyncio
-import tempfile
-import threading
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,15 +16,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.local.stack import Stack, StackSettings
+from bench.machine import machine
 from bench.serve.load import make_requests, run_load
-from bench.serve.report import machine, summarize
+from bench.serve.report import summarize
+from bench.stack import running_stack
 from worker_svc.runner.cost_model import CostModel
 
 SLOTS, PROMPT, OUTPUTS = 64, 64, 64
 
 
 def step_seconds(cost: CostModel, tp: int) -> float:
+    """T3 + T4 of a step at half load."""
     rows = SLOTS // 2
     return sum(part.seconds(rows=rows, prefill_tokens=0, tp=tp) for part in (cost.t3, cost.t4))
 
@@ -42,12 +42,9 @@ def measure(cost_model: str, tp: int, rate: float, requests: int, *, synchronous
         seed=0,
         temperature=0.0,
     )
-    with tempfile.TemporaryDirectory() as data:
-        options = {"device": "sim", "cost_model": cost_model, "tp": tp, "port": 0, "data_dir": data}
-        settings = StackSettings.model_validate({**options, "synchronous": synchronous})
-        with Stack(settings, {"ALBIREO_WORKER_MAX_SEQS": str(SLOTS)}) as stack:
-            stack.wait_ready(threading.Event())
-            summary = summarize(asyncio.run(run_load(stack.target, load, rate=rate)))
+    options = {"device": "sim", "cost_model": cost_model, "tp": tp, "synchronous": synchronous}
+    with running_stack(options, {"ALBIREO_WORKER_MAX_SEQS": str(SLOTS)}) as stack:
+        summary = summarize(asyncio.run(run_load(stack.target, load, rate=rate)))
     if summary["errors"]:
         raise RuntimeError(f"requests failed: {summary['errors']}")
     return summary

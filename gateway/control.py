@@ -11,7 +11,7 @@ from albireo import __version__
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.calls.limits import Places
+from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.liveness.group import WorkerGroup
 from gateway.liveness.other_models import OtherModels
@@ -20,7 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.store.interface import GatewayStore
 from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
@@ -29,20 +29,20 @@ class ControlService(control_pb2_grpc.ControlServicer):
     def __init__(
         self,
         settings: GatewaySettings,
-        checkpoint: Checkpoint,
+        text_codec: TextCodec,
         validator: Validator,
         group: WorkerGroup,
         steps: StepFeed,
-        places: Places,
+        limit: AdmissionLimit,
         other_models: OtherModels,
         store: GatewayStore,
     ) -> None:
         self._settings = settings
-        self._checkpoint = checkpoint
+        self._text_codec = text_codec
         self._validator = validator
         self._group = group
         self._steps = steps
-        self._places = places
+        self._limit = limit
         self._other_models = other_models
         self._store = store
 
@@ -74,7 +74,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             vocab_size=group.vocab_size,
             max_model_len=group.max_model_len,
             eos_token_ids=group.eos_token_ids,
-            chat=self._checkpoint.chats,
+            chat=self._text_codec.has_chat_template,
             dtype=group.dtype,
             tp=group.tp,
             device=group.device,
@@ -111,7 +111,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> AsyncIterator[control.StepRecord]:
         try:
             self._validator.check_model(request.model)
-            with self._places.one():
+            with self._limit.admit():
                 async for record in self._steps.watch():
                     yield record
             raise STOPPING.refusal()

@@ -18,7 +18,7 @@ from albireo.contract.plan import Finish, branch_seed
 from albireo.store.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-from gateway.calls.limits import Places, Turns
+from gateway.calls.limits import AdmissionLimit, QueuedLimit
 from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.calls.work import WorkThreads
 from gateway.liveness.group import WorkerGroup
@@ -28,7 +28,7 @@ from gateway.requests.validation import Validator, ValidRequest
 from gateway.streams.failures import STOPPING
 from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
-from gateway.telemetry.observation import Observer
+from gateway.telemetry.call_record import CallRecorder
 from gateway.text.detokenizer import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         router: Router,
         group: WorkerGroup,
         vocabulary: Vocabulary,
-        observer: Observer,
-        places: Places,
+        recorder: CallRecorder,
+        limit: AdmissionLimit,
         work: WorkThreads,
         hits: Counter[str],
         other_models: OtherModels,
@@ -67,11 +67,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._router = router
         self._group = group
         self._vocabulary = vocabulary
-        self._observer = observer
-        self._places = places
+        self._recorder = recorder
+        self._limit = limit
         slow = "Redis is slow"
-        self._submissions = Turns(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", slow, hits)
-        self._endings = Turns(MAX_ENDING, ENDING_SECONDS, "ending_seconds", slow, hits)
+        self._submissions = QueuedLimit(MAX_SUBMITTING, SUBMISSION_SECONDS, "submission_seconds", slow, hits)
+        self._endings = QueuedLimit(MAX_ENDING, ENDING_SECONDS, "ending_seconds", slow, hits)
         self._work = work
         self._other_models = other_models
         self._max_deadline = max_deadline
@@ -86,24 +86,24 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[api.GenerateEvent]:
         remaining = context.time_remaining()
         seconds = self._max_deadline if remaining is None else min(remaining, self._max_deadline)
-        with self._observer.call(request, context) as observed, contextlib.ExitStack() as held:
+        with self._recorder.call(request, context) as record, contextlib.ExitStack() as held:
             try:
-                held.enter_context(self._places.one())
-                stream, accepted = await self._accept(request, seconds, observed.traceparent)
+                held.enter_context(self._limit.admit())
+                stream, accepted = await self._accept(request, seconds, record.traceparent)
             except Refusal as refusal:
-                observed.refused(refusal)
+                record.refused(refusal)
                 await refuse(context, refusal)
-            observed.accepted(stream)
+            record.accepted(stream)
             # grpc itself ends the call at the client's deadline; this is for ours. A timer, because a timeout
             # around the loop would also cancel grpc's wait for a slow client, who would never get a status.
-            timer = asyncio.get_running_loop().call_later(self._max_deadline, stream.end, Finish.DEADLINE)
+            timer = asyncio.get_running_loop().call_later(self._max_deadline, stream.finish, Finish.DEADLINE)
             try:
                 yield api.GenerateEvent(accepted=accepted)
                 async for event in stream.events():
                     if not (self._sink and event.HasField("tokens")):
                         yield event
-                if stream.ending is not None:
-                    await refuse(context, stream.ending.refusal())
+                if stream.final_failure is not None:
+                    await refuse(context, stream.final_failure.refusal())
             finally:
                 timer.cancel()
                 # Also when the client goes away: grpc cancels this coroutine, or closes the generator.
@@ -201,7 +201,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         A client that leaves before its turn has cost nothing. After it, the script runs to its end, and what
         it accepted is withdrawn.
         """
-        await self._submissions.take()
+        await self._submissions.acquire()
         script = asyncio.create_task(
             self._submitter.submit(stream.request, stream.name, digest, seconds, traceparent)
         )
@@ -232,7 +232,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if stream in self._left:
             return
         self._left.add(stream)
-        if not stream.over or (stream.failure is not None and stream.epoch == self._router.epoch):
+        if not stream.ended or (stream.failure is not None and stream.epoch == self._router.epoch):
             self._cancel_soon(stream.name)
         if stream.epoch is not None:
             self._write_soon(self._submitter.note_end(stream.request.request_id, stream.name))
@@ -250,7 +250,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def _written(self, write: Coroutine[Any, Any, None]) -> None:
         with contextlib.closing(write):
             try:
-                await self._endings.take()
+                await self._endings.acquire()
                 try:
                     await write
                 finally:

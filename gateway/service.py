@@ -30,7 +30,7 @@ from albireo.telemetry.logs import setup_logging
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from albireo.v1 import log_pb2 as log
 from gateway.calls.interceptor import CallBounds, CallInterceptor
-from gateway.calls.limits import BOUNDS, Places
+from gateway.calls.limits import BOUNDS, AdmissionLimit
 from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
@@ -46,12 +46,12 @@ from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_store import RedisGatewayStore
 from gateway.streams.results_reader import ResultsReader
 from gateway.streams.router import Router
-from gateway.telemetry.observation import Observer
+from gateway.telemetry.call_record import CallRecorder
 from gateway.telemetry.step_feed import StepFeed
 from gateway.telemetry.step_records import step_record
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
 from gateway.text.pretrained import without_torch
+from gateway.text.text_codec import TextCodec
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,12 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, told: Telemetry = OFF) -> None:
         """Raises CheckpointError for a checkpoint that lacks what is needed."""
-        checkpoint = Checkpoint(settings.model)
+        text_codec = TextCodec(settings.model)
         self._settings = settings
         keys = Keys(settings.model_name, settings.group)
         self.store = store = RedisGatewayStore(settings.redis_address, keys, secrets.token_hex(8))
         self._clock = clock = SYSTEM_CLOCK
-        validator = _validator(settings, checkpoint)
+        validator = _validator(settings, text_codec)
         self._heartbeat = Heartbeat(store, clock)
         submitter = Submitter(
             store, clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
@@ -94,7 +94,7 @@ class Gateway:
         told.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
         self._calls = CallInterceptor(_bounds(settings), self._work, hits)
-        places = Places(settings.max_streams, "max_streams", "streams", hits)
+        limit = AdmissionLimit(settings.max_streams, "max_streams", "streams", hits)
         self._other_models = OtherModels(store, clock, settings.model_name)
         self.group = WorkerGroup(fingerprint(settings.model))
         self.router = Router(told)
@@ -107,9 +107,9 @@ class Gateway:
             submitter,
             self.router,
             self.group,
-            Vocabulary(checkpoint.tokenizer),
-            _observer(settings, told),
-            places,
+            Vocabulary(text_codec.tokenizer),
+            _call_recorder(settings, told),
+            limit,
             self._work,
             hits,
             self._other_models,
@@ -117,7 +117,7 @@ class Gateway:
             sink=settings.sink,
         )
         self._control = ControlService(
-            settings, checkpoint, validator, self.group, steps, places, self._other_models, store
+            settings, text_codec, validator, self.group, steps, limit, self._other_models, store
         )
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._server: grpc.aio.Server | None = None
@@ -200,16 +200,16 @@ class Gateway:
             self._health.set(name, serving=serving)
 
 
-def _validator(settings: GatewaySettings, checkpoint: Checkpoint) -> Validator:
+def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:
     """Raises CheckpointError for a generation_config.json that cannot be read."""
     defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-    return Validator(settings.model_name, checkpoint, defaults)
+    return Validator(settings.model_name, text_codec, defaults)
 
 
-def _observer(settings: GatewaySettings, told: Telemetry) -> Observer:
+def _call_recorder(settings: GatewaySettings, told: Telemetry) -> CallRecorder:
     # At a thousand requests a second, text is not what anybody would read them in.
     level = logging.INFO if settings.log_format == "json" else logging.DEBUG
-    return Observer(told, settings.model_name, log_level=level)
+    return CallRecorder(told, settings.model_name, log_level=level)
 
 
 def _bounds(settings: GatewaySettings) -> CallBounds:

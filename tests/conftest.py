@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from albireo.local.redis_server import LocalRedis
+from tests.stack import Running, running_stack
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,20 @@ def redis_url(redis_server: str) -> str:
     client.flushall()
     client.close()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def tp2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One TP=2 stack in fp32 that the tests of a session share."""
+    with running_stack(tmp_path_factory.mktemp("tp2"), tp=2) as running:
+        yield running
+
+
+@pytest.fixture
+def unharmed(tp2: Running) -> Iterator[Running]:
+    """The shared stack; checks after the test that every slot and block is free again."""
+    yield tp2
+    load = tp2.wait_idle()
+    assert load.slots_free == load.slots_total > 0
+    assert load.blocks_free == load.blocks_total > 0
+    assert list(load.integrity_violations) == []

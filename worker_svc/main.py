@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from albireo import telemetry
 from albireo.contract.plan import BLOCK_SIZE
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.settings import ServiceSettings, metrics_port_field, synchronous_field
 
 

@@ -47,7 +47,7 @@ COMMANDS = {
         "Shows groups, queue, KV blocks, tokens/s and T1 to T5 of a running stack, live; Ctrl-C ends it.",
     ),
     "doctor": (
-        "albireo.tools.doctor:doctor",
+        "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
     "bench": ("albireo.cli.bench:app", "Measurements."),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import TARGET, Model, Stream, StreamFailed, Target
+from albireo.cli.answers import Stream, StreamFailed
+from albireo.cli.terminal import TARGET, Model, Target
 
 if TYPE_CHECKING:
     from albireo.client import Client, Message

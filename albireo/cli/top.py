@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from albireo.cli.terminal import TARGET, Model, Target
-
-if TYPE_CHECKING:
-    from albireo.tools.top.collector import View
-
-PICTURE_COLUMNS = 110
 
 
 def top(
@@ -38,6 +33,7 @@ def top(
 
     from albireo.runtime.process import stop_on_signals
     from albireo.tools.top.collector import Collector
+    from albireo.tools.top.picture import svg
     from albireo.tools.top.screen import Screen
 
     console, stop = Console(), stop_on_signals()
@@ -54,21 +50,6 @@ def top(
                     view = collector.view()
                     live.update(Screen(view), refresh=True)
     if picture is not None:
-        picture.write_text(drawn(view), encoding="utf-8")
+        picture.write_text(svg(view), encoding="utf-8")
     if once and view.problem:
         raise typer.Exit(1)
-
-
-def drawn(view: View) -> str:
-    """A frame as an SVG that loads nothing from elsewhere."""
-    import io
-    import re
-
-    from rich.console import Console
-
-    from albireo.tools.top.screen import Screen
-
-    console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, force_terminal=True)
-    console.print(Screen(view))
-    svg = console.export_svg(title="albireo top")
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)

@@ -1,17 +1,14 @@
-"""``albireo trace``: a few seconds of a running stack, to be looked at."""
+"""``albireo trace``: records the steps of a running stack into a trace file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from albireo.cli.terminal import TARGET, Model, Target, fail, needs_matplotlib
-
-if TYPE_CHECKING:
-    from albireo.v1 import control_pb2 as control
 
 
 def trace(
@@ -27,11 +24,18 @@ def trace(
     """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
     if picture is not None:
         needs_matplotlib()
-    records = _recorded(target, model_name, seconds)
-    if not records:
-        fail(f"no step ran in {seconds:g} s: is there any load?")
+    import grpc
+
+    from albireo.client import describe
+    from albireo.tools.trace.recorder import record_steps
     from albireo.tools.trace.trace import chrome_trace
 
+    try:
+        records = record_steps(target, model_name, seconds)
+    except grpc.RpcError as error:
+        fail(describe(error))
+    if not records:
+        fail(f"no step ran in {seconds:g} s: is there any load?")
     found = chrome_trace(records)
     try:
         output.write_text(json.dumps(found), encoding="utf-8")
@@ -42,27 +46,3 @@ def trace(
         from albireo.tools.trace.picture import draw
 
         draw(found, picture, first=records[len(records) // 2].step, steps=picture_steps)
-
-
-def _recorded(target: str, model_name: str, seconds: float) -> list[control.StepRecord]:
-    """All steps from now on for so long."""
-    import threading
-
-    import grpc
-
-    from albireo.client import Client, describe
-
-    records: list[control.StepRecord] = []
-    with Client(target) as client:
-        call = client.watch_steps(model_name)
-        timer = threading.Timer(seconds, call.cancel)
-        timer.start()
-        try:
-            for record in call:
-                records.append(record)  # noqa: PERF402  (kept when the call is cancelled)
-        except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.CANCELLED:
-                fail(describe(error))
-        finally:
-            timer.cancel()
-    return records

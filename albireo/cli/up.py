@@ -16,7 +16,8 @@ from rich.text import Text
 
 from albireo.contract.plan import BLOCK_SIZE
 from albireo.local.redis_server import RedisServerError
-from albireo.local.stack import Stack, StackError, StackSettings
+from albireo.local.settings import StackSettings
+from albireo.local.stack import Stack, StackError
 from albireo.local.supervisor import GaveUp
 from albireo.runtime.process import stop_on_signals
 from albireo.runtime.settings import command

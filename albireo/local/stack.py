@@ -10,12 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Self, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -24,10 +22,8 @@ from albireo.contract.keys import Keys
 from albireo.local.child import Command
 from albireo.local.ports import bind_once, free_port
 from albireo.local.redis_server import LocalRedis
+from albireo.local.settings import StackSettings
 from albireo.local.supervisor import Supervisor, Unit
-from albireo.models import TINY
-from albireo.runtime.memory import KvMemory
-from albireo.runtime.settings import ServiceSettings, synchronous_field
 from albireo.store.connection import connect
 from albireo.v1 import log_pb2 as log
 
@@ -35,56 +31,6 @@ HEALTH_POLL_SECONDS = 0.1
 GATEWAY_NICENESS = 5
 MAX_NAME = 128
 """Most characters of a model's name."""
-
-
-class StackSettings(ServiceSettings):
-    """Options of ``albireo up``. The services' own options are read from their variables as well."""
-
-    model_config = SettingsConfigDict(env_prefix="ALBIREO_UP_")
-
-    redis_url: str = Field(
-        "",
-        validation_alias=ServiceSettings.model_fields["redis_url"].validation_alias,
-        description="Redis to use; empty starts one of our own in the data directory.",
-    )
-    model_name: str = Field(
-        "",
-        validation_alias=ServiceSettings.model_fields["model_name"].validation_alias,
-        pattern=r"^[A-Za-z0-9._/-]{0,128}$",
-        description="Name under which the model is served; empty: the name of its directory.",
-    )
-    model: Path = Field(TINY, description="Directory of the checkpoint; the bundled model if not given.")
-    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
-    device: Literal["cpu", "cuda", "sim"] = Field(
-        "cpu",
-        description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
-    )
-    cost_model: str = Field(
-        "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
-    )
-    synchronous: bool = synchronous_field()
-    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    kv_memory: str = Field(
-        "auto",
-        validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),
-        description="Memory for KV blocks on each rank: 8GiB, 40% of what the weights leave free, or auto.",
-    )
-    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
-    port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
-    data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
-    start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
-
-    @field_validator("kv_memory")
-    @classmethod
-    def _a_size_or_a_share(cls, text: str) -> str:
-        KvMemory.parse(text)
-        return text
-
-    @model_validator(mode="after")
-    def _a_password_has_a_redis(self) -> Self:
-        if self.redis_password_file is not None and not self.redis_url:
-            raise ValueError("redis_password_file: give redis_url too; our own Redis is a private socket")
-        return self
 
 
 class StackError(RuntimeError):

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 TINY = Path(__file__).resolve().parent / "tiny"
-"""The bundled model, trained by ``bench/train_tiny.py``: to check a system with, from any directory."""
+"""Directory of the bundled model, trained by ``bench/tiny/train.py``: small enough to check a system with."""

@@ -16,7 +16,6 @@ import asyncio
 import json
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +25,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.local.stack import Stack, StackSettings
+from albireo.local.stack import Stack
 from albireo.models import TINY
 from albireo.v1 import control_pb2, control_pb2_grpc
 from bench.hostile.ordinary import OrdinaryClients
-from bench.serve.report import machine
+from bench.machine import machine
+from bench.stack import running_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = 'name = "steps-of-20ms"\nsource = "bench.hostile"\n[t3]\nfixed_ms = 19.0\n[t4]\nfixed_ms = 1.0\n'
@@ -149,25 +149,18 @@ def main(
 ) -> None:
     """Attacks a gateway of its own and prints what came of it."""
     counts = {"malformed": malformed, "begins": begins, "readers": readers, "storms": storms}
-    with tempfile.TemporaryDirectory() as data:
-        model = Path(data) / "step.toml"
-        model.write_text(STEP, encoding="utf-8")
-        options = {
-            "device": "sim",
-            "cost_model": str(model),
-            "port": 0,
-            "data_dir": data,
-            "model": TINY,
-        }
-        with Stack(StackSettings.model_validate(options), ENVIRONMENT) as stack:
-            stack.wait_ready(threading.Event())
+    with tempfile.TemporaryDirectory() as scratch:
+        cost_model = Path(scratch) / "step.toml"
+        cost_model.write_text(STEP, encoding="utf-8")
+        options = {"device": "sim", "cost_model": str(cost_model), "model": TINY, "data_dir": scratch}
+        with running_stack(options, ENVIRONMENT) as stack:
             run = measure(stack, counts, clients=clients, quiet_seconds=15, memory_seconds=MEMORY_SECONDS)
-            fine = report(*asyncio.run(run))
-        logs = Path(data).glob("logs/*.log")
-        for log in [log for log in logs if b"Traceback" in log.read_bytes()]:
-            print(f"a traceback in {log.name}:\n{log.read_text(errors='replace')[-2000:]}")
-            fine = False
-    raise typer.Exit(0 if fine else 1)
+            passed = report(*asyncio.run(run))
+        for log in Path(scratch).glob("logs/*.log"):
+            if b"Traceback" in log.read_bytes():
+                print(f"a traceback in {log.name}:\n{log.read_text(errors='replace')[-2000:]}")
+                passed = False
+    raise typer.Exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

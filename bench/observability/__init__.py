@@ -1,1 +1,1 @@
-"""The whole stack under load with a real Prometheus: does all that is told arrive, and make sense?"""
+"""Telemetry of a whole stack: does all of it arrive, and what does it cost?"""

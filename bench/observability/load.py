@@ -34,11 +34,14 @@ STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass(slots=True)
-class Told:
-    """What clients saw."""
+class ClientReport:
+    """What the clients of a run received. Reports of several runs can be added."""
 
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)  # calls, by the status that they ended with
     output_tokens: int = 0
+
+    def __add__(self, other: ClientReport) -> ClientReport:
+        return ClientReport(self.statuses + other.statuses, self.output_tokens + other.output_tokens)
 
 
 def trace_header(number: int) -> tuple[str, str]:
@@ -66,24 +69,24 @@ def make_request(draw: random.Random) -> api.GenerateRequest:
 
 async def run(
     target: str, *, clients: int, seconds: float, traceparents: Sequence[str] = (), seed: int = 1
-) -> Told:
+) -> ClientReport:
     """``clients`` ask one thing after the other for ``seconds``. ``traceparents``: of requests for a picture,
     spread over the time; they are like the others, but never cancelled."""
-    told = Told()
+    report = ClientReport()
     until = time.monotonic() + seconds
     draw = random.Random(seed)
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
         for _ in range(clients):
-            tasks.create_task(_client(stub, random.Random(draw.getrandbits(32)), until, told))
+            tasks.create_task(_client(stub, random.Random(draw.getrandbits(32)), until, report))
         for number, traceparent in enumerate(traceparents, 1):
             after = seconds * number / (len(traceparents) + 1)
-            tasks.create_task(_traced(stub, traceparent, after, told))
-    return told
+            tasks.create_task(_traced(stub, traceparent, after, report))
+    return report
 
 
 async def _client(
-    stub: inference_pb2_grpc.InferenceStub, draw: random.Random, until: float, told: Told
+    stub: inference_pb2_grpc.InferenceStub, draw: random.Random, until: float, report: ClientReport
 ) -> None:
     while time.monotonic() < until:
         request, chance = make_request(draw), draw.random()
@@ -95,21 +98,23 @@ async def _client(
             request.sampling.max_tokens, request.sampling.ignore_eos = 600, True
         elif chance < 0.10:
             request.sampling.top_p = 2.0  # is refused
-        await _call(stub, request, told, timeout=timeout, leave_after=leave_after)
+        await _call(stub, request, report, timeout=timeout, leave_after=leave_after)
 
 
-async def _traced(stub: inference_pb2_grpc.InferenceStub, header: str, after: float, told: Told) -> None:
+async def _traced(
+    stub: inference_pb2_grpc.InferenceStub, header: str, after: float, report: ClientReport
+) -> None:
     await asyncio.sleep(after)
     request = request_for(
         PREFIX + QUESTIONS[4], tenant="alice", max_tokens=64, ignore_eos=True, temperature=0
     )
-    await _call(stub, request, told, timeout=CALL_SECONDS, metadata=(("traceparent", header),))
+    await _call(stub, request, report, timeout=CALL_SECONDS, metadata=(("traceparent", header),))
 
 
 async def _call(
     stub: inference_pb2_grpc.InferenceStub,
     request: api.GenerateRequest,
-    told: Told,
+    report: ClientReport,
     *,
     timeout: float,
     leave_after: int = 0,
@@ -120,7 +125,7 @@ async def _call(
     status, seen = "OK", 0
     try:
         async for event in call:
-            told.output_tokens += len(event.tokens.ids)
+            report.output_tokens += len(event.tokens.ids)
             seen += event.WhichOneof("event") == "tokens"
             if event.WhichOneof("event") == "error":
                 status = STATUS_NAMES[event.error.code]
@@ -130,6 +135,6 @@ async def _call(
         status = "CANCELLED"
     except grpc.RpcError as error:
         status = error.code().name
-    told.statuses[status] += 1
+    report.statuses[status] += 1
     if status in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
         await asyncio.sleep(RETRY_SECONDS)

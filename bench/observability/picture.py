@@ -1,11 +1,20 @@
-"""The spans of one request as a picture: one lane a span, colours by tier."""
+"""The spans of one request as a picture: one lane a span, coloured by tier.
+
+Called by ``python -m bench.observability --picture``, which draws ``docs/request_trace.png``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.otlp_receiver import ReceivedSpan
+from albireo.tools.drawing import drawing
+from bench.observability.otlp_receiver import ReceivedSpan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TIERS = {
     "albireo-gateway": ("gateway", "#4c72b0"),
@@ -13,7 +22,7 @@ TIERS = {
     "albireo-worker": ("worker", "#dd8452"),
 }
 INK, FAINT, GRID = "#333333", "#888888", "#e3e3e3"
-FACTS = {
+NUMBERS = {
     "gen_ai.usage.input_tokens": "{} prompt tokens",
     "gen_ai.usage.cache_read.input_tokens": "{} of them cached",
     "gen_ai.usage.output_tokens": "{} tokens",
@@ -21,51 +30,56 @@ FACTS = {
 
 
 def draw(spans: Sequence[ReceivedSpan], path: Path, *, setup: str) -> None:
-    """``spans``: of one trace. ``setup``: a line below about where they come from."""
-    import matplotlib  # here: slow to import
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.patches import Patch
-
+    """``spans``: those of one trace. ``setup``: a line below that says where they come from."""
     whole = next(span for span in spans if span.service == "albireo-gateway")
     lanes = [whole, *sorted((span for span in spans if span is not whole), key=lambda span: span.start)]
-    total = _milliseconds(whole.end - whole.start)
-    figure, axes = pyplot.subplots(figsize=(11, 1.5 + 0.72 * len(lanes)), layout="constrained")
-    for row, span in enumerate(lanes):
-        color = TIERS[span.service][1]
-        left, width = _milliseconds(span.start - whole.start), _milliseconds(span.end - span.start)
-        axes.barh(row, max(width, total / 500), left=left, height=0.62, color=color)
-        text = "   ".join((f"{width:.1f} ms", *_facts(span)))
-        # In the bar, else on that side of it where there is more room.
-        if width > 0.45 * total:
-            place, align, shift, ink = left + width / 2, "center", 0, "white"
-        elif left > total - left - width:
-            place, align, shift, ink = left, "right", -8, INK
-        else:
-            place, align, shift, ink = left + width, "left", 8, INK
+    with drawing(path, figsize=(11, 1.5 + 0.72 * len(lanes))) as (figure, axes):
+        for row, span in enumerate(lanes):
+            _draw_span(axes, row, span, whole)
+        first_token = min(span.end for span in spans if span.name == "prefill")
+        _draw_first_token(axes, _milliseconds(first_token - whole.start))
+        _format_axes(axes, lanes, _milliseconds(whole.end - whole.start))
         axes.annotate(
-            text,
-            (place, row),
-            xytext=(shift, 0),
-            textcoords="offset points",
-            ha=align,
-            va="center",
-            fontsize=12,
-            color=ink,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5} if shift else None,
-        )
-    first = min(span.end for span in spans if span.name == "prefill")
-    axes.axvline(_milliseconds(first - whole.start), color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+            setup, (1, 0), xycoords="axes fraction", xytext=(0, -26), textcoords="offset points",
+            ha="right", va="top", fontsize=9.5, color=FAINT,
+        )  # fmt: skip
+        _add_titles(figure)
+
+
+def _draw_span(axes: Axes, row: int, span: ReceivedSpan, whole: ReceivedSpan) -> None:
+    """A bar, and its duration and numbers: in the bar, else on that side of it with more free width."""
+    total = _milliseconds(whole.end - whole.start)
+    left, width = _milliseconds(span.start - whole.start), _milliseconds(span.end - span.start)
+    axes.barh(row, max(width, total / 500), left=left, height=0.62, color=TIERS[span.service][1])
+    if width > 0.45 * total:
+        x, align, shift, ink = left + width / 2, "center", 0, "white"
+    elif left > total - left - width:
+        x, align, shift, ink = left, "right", -8, INK
+    else:
+        x, align, shift, ink = left + width, "left", 8, INK
     axes.annotate(
-        "first token",
-        (_milliseconds(first - whole.start), -0.5),
-        xytext=(5, 2),
+        "   ".join((f"{width:.1f} ms", *_numbers(span))),
+        (x, row),
+        xytext=(shift, 0),
         textcoords="offset points",
-        fontsize=11,
-        color=INK,
-        va="bottom",
+        ha=align,
+        va="center",
+        fontsize=12,
+        color=ink,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5} if shift else None,
     )
+
+
+def _draw_first_token(axes: Axes, at: float) -> None:
+    """A dashed line at ``at`` milliseconds."""
+    axes.axvline(at, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.annotate(
+        "first token", (at, -0.5), xytext=(5, 2), textcoords="offset points",
+        fontsize=11, color=INK, va="bottom",
+    )  # fmt: skip
+
+
+def _format_axes(axes: Axes, lanes: Sequence[ReceivedSpan], total: float) -> None:
     axes.set_yticks(range(len(lanes)), [span.name for span in lanes], fontsize=13, color=INK)
     for label, span in zip(axes.get_yticklabels(), lanes, strict=True):
         label.set_color(TIERS[span.service][1])
@@ -75,21 +89,15 @@ def draw(spans: Sequence[ReceivedSpan], path: Path, *, setup: str) -> None:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=11, colors=INK)
     axes.set_xlabel("milliseconds since the gateway had the request", loc="left", fontsize=12, color=INK)
-    axes.annotate(
-        setup,
-        (1, 0),
-        xycoords="axes fraction",
-        xytext=(0, -26),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=9.5,
-        color=FAINT,
-    )
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
+
+
+def _add_titles(figure: Figure) -> None:
+    from matplotlib.patches import Patch
+
     figure.legend(
         [Patch(color=color) for _, color in TIERS.values()], [name for name, _ in TIERS.values()],
         ncols=len(TIERS), loc="outside upper right", frameon=False, fontsize=12,
@@ -98,17 +106,17 @@ def draw(spans: Sequence[ReceivedSpan], path: Path, *, setup: str) -> None:
     figure.suptitle(
         "One request, one trace, three tiers", x=0.013, ha="left", fontsize=15, color=INK, fontweight="bold"
     )
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
 
 
 def _milliseconds(nanoseconds: int) -> float:
     return nanoseconds / 1e6
 
 
-def _facts(span: ReceivedSpan) -> list[str]:
-    """What its attributes say, in words."""
-    told = [text.format(span.attributes[name]) for name, text in FACTS.items() if span.attributes.get(name)]
+def _numbers(span: ReceivedSpan) -> list[str]:
+    """Token counts, and whether the request was preempted."""
+    found = [
+        text.format(span.attributes[name]) for name, text in NUMBERS.items() if span.attributes.get(name)
+    ]
     if span.attributes.get("albireo.preempted"):
-        told.append("after a preemption" if span.name == "queue" else "then preempted")
-    return told
+        found.append("after a preemption" if span.name == "queue" else "then preempted")
+    return found

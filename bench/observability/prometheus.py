@@ -1,4 +1,4 @@
-"""A Prometheus of our own: the program on the PATH, with targets to scrape, and its HTTP API."""
+"""A Prometheus process for one run: the program on the PATH, its targets and rules, and its HTTP API."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ANSWER_SECONDS = 20.0
 
 
 class PrometheusError(RuntimeError):
-    """It is not there, does not start, or refuses a query."""
+    """Prometheus is not installed, does not start, or refuses a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line: its labels, and its values that are numbers."""
+    """One series: its labels, and its finite values."""
 
     labels: Mapping[str, str]
     values: tuple[float, ...]
@@ -91,12 +91,12 @@ class Prometheus:
             return False
 
     def value(self, query: str) -> float | None:
-        """What a query that has one value says now; None where it has none."""
+        """The present value of a query that has one value; None where it has none."""
         found = self._ask("query", query=query)["result"]
         return float(found[0]["value"][1]) if found else None
 
     def series(self, query: str, start: float, end: float) -> list[Series]:
-        """Lines of a query from one moment to another, a value a second."""
+        """Series of a query between two Unix times in seconds, with a resolution of one second."""
         found = self._ask("query_range", query=query, start=start, end=end, step=1)["result"]
         return [
             Series(line["metric"], tuple(v for _, text in line["values"] if math.isfinite(v := float(text))))

@@ -1,4 +1,4 @@
-"""What a run found, as tables, and what of it is wrong."""
+"""What a run of ``bench.observability`` found, as tables, and which checks failed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from rich.table import Table
 
 from albireo.telemetry.catalogue import METRICS, Kind
-from bench.observability.verdicts import Asked, Verdict
-from bench.otlp_receiver import ReceivedSpan
+from bench.observability.otlp_receiver import ReceivedSpan
+from bench.observability.verdicts import PanelQuery, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All of it."""
+    """Everything that one run found."""
 
-    statuses: Counter[str]  # of calls, as clients saw them
+    statuses: Counter[str]  # calls, by the status that clients received
     steps_by_rank: list[float]  # before the group died
     verdicts: list[Verdict]
-    panels: list[Asked]
+    panels: list[PanelQuery]
     rules: list[dict[str, Any]]
     targets: list[dict[str, Any]]
     trace: list[ReceivedSpan]
 
 
 def problems(found: Found, tiers: set[str]) -> list[str]:
-    """A line each."""
+    """The checks that failed, a line each; ``tiers``: service names that a trace must have spans of."""
     wrong = [
         f"{v.metric.name}: {v.value}, not in {v.low:g} to {v.high:g}" for v in found.verdicts if not v.good
     ]
@@ -68,19 +68,19 @@ def _metrics(verdicts: list[Verdict]) -> Table:
         metric = verdict.metric
         value = "none" if verdict.value is None else _number(verdict.value)
         limits = f"{_number(verdict.low)} to {_number(verdict.high)}"
-        table.add_row(metric.name, metric.unit, how[metric.kind], value, limits, _mark(verdict.good))
+        table.add_row(metric.name, metric.unit, how[metric.kind], value, limits, _verdict(verdict.good))
     for metric in METRICS:
         if metric.gpu:
             table.add_row(metric.name, metric.unit, how[metric.kind], "", "", "needs a GPU")
     return table
 
 
-def _panels(panels: list[Asked]) -> Table:
+def _panels(panels: list[PanelQuery]) -> Table:
     table = Table("dashboard", "panel", "query", "lines", "largest", "verdict", title="Queries of dashboards")
     for one in panels:
         empty = one.needs_gpu and not one.series
         largest = "" if one.largest is None else _number(one.largest)
-        verdict = "empty: needs a GPU" if empty else _mark(one.good)
+        verdict = "empty: needs a GPU" if empty else _verdict(one.good)
         table.add_row(one.dashboard, one.panel, one.legend, str(one.series), largest, verdict)
     return table
 
@@ -101,7 +101,7 @@ def _spans(spans: list[ReceivedSpan]) -> Table:
     return table
 
 
-def _mark(good: bool) -> str:
+def _verdict(good: bool) -> str:
     return "[green]good" if good else "[red]WRONG"
 
 

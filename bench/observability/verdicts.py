@@ -1,4 +1,7 @@
-"""What every metric should say after the load, and what it said."""
+"""The plausible range of every metric after the load, and its measured value.
+
+Called by ``bench.observability.observe`` once the load has ended.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from bench.observability.prometheus import Prometheus
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known from elsewhere: clients, settings, the gateway's own API."""
+    """What the clients, the settings and the gateway's API say, to compare metrics with."""
 
     slots: int
     blocks: int  # of the group
     ranks: int
-    clients: int  # and those that ask for a picture
+    clients: int  # those with a trace for the picture included
     calls: int
     output_tokens: int
     max_queue: int
@@ -27,7 +30,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one metric. ``value``: see :func:`measured`; None where Prometheus has none."""
+    """One metric's value, see :func:`measured`, and its range. ``value``: None where Prometheus has none."""
 
     metric: Metric
     value: float | None
@@ -40,19 +43,19 @@ class Verdict:
 
 
 def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
-    """Smallest and largest plausible value; amounts are the largest of the run, histograms' means, totals."""
+    """Smallest and largest plausible value of what :func:`measured` asks for."""
     many = 1e7
     return {
         metrics.REQUEST_DURATION: (0.01, 30),
         metrics.TIME_TO_FIRST_TOKEN: (0.002, 20),
         metrics.TIME_PER_OUTPUT_TOKEN: (0.0002, 1),
-        # Some calls never reach the gateway's code: their deadline was over before.
+        # A call whose deadline is over before it arrives never reaches the gateway's code.
         metrics.REQUESTS: (known.calls * 0.98, known.calls),
         metrics.STREAMS: (known.slots / 2, known.clients),
-        metrics.BOUND_HITS: (0, 0),  # ordinary clients meet none
+        metrics.BOUND_HITS: (0, 0),  # ordinary clients reach no bound
         metrics.TOKENS: (known.output_tokens, many),
         metrics.RESULTS_LAG: (1e-5, 0.5),
-        # Those that were preempted wait too, whatever the bound.
+        # Preempted requests wait too; the bound does not count them.
         metrics.QUEUE_DEPTH: (1, known.max_queue + known.slots),
         metrics.WAITING: (1, known.max_queue + known.slots),
         metrics.RUNNING: (known.slots / 4, known.slots),
@@ -90,8 +93,8 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
     }
 
 
-def judged(prometheus: Prometheus, known: Known, seconds: float) -> list[Verdict]:
-    """All metrics that are told without a GPU, over the last ``seconds``."""
+def verdicts(prometheus: Prometheus, known: Known, seconds: float) -> list[Verdict]:
+    """Of all metrics that are exported without a GPU, over the last ``seconds``."""
     limits = bounds(known)
     return [
         Verdict(metric, prometheus.value(measured(metric, seconds)), *limits[metric])
@@ -103,7 +106,7 @@ def judged(prometheus: Prometheus, known: Known, seconds: float) -> list[Verdict
 def measured(metric: Metric, seconds: float) -> str:
     """The query: mean of a histogram, total of a counter, largest amount of the run.
 
-    Of a process that began anew, counters are taken where they stood highest.
+    Of a process that restarted, a counter's highest value is taken.
     """
     name, window = metric.prometheus, f"{seconds:.0f}s"
     if metric.kind is Kind.HISTOGRAM:
@@ -115,19 +118,19 @@ def measured(metric: Metric, seconds: float) -> str:
     return f"max_over_time({over_processes}({name})[{window}:1s])"
 
 
-PLACES = {"$model": ".*", "$group": ".*", "$__rate_interval": "10s"}
-"""What Grafana puts in place of its variables."""
+GRAFANA_VARIABLES = {"$model": ".*", "$group": ".*", "$__rate_interval": "10s"}
+"""The values that Grafana would insert."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PanelQuery:
     """One query of a panel and what it returned over the run."""
 
     dashboard: str
     panel: str
     query: str
     legend: str
-    series: int  # that have a number
+    series: int  # with at least one finite value
     largest: float | None
     needs_gpu: bool
 
@@ -136,21 +139,21 @@ class Asked:
         return self.needs_gpu or self.series > 0
 
 
-def asked(prometheus: Prometheus, dashboards: Path, start: float, end: float) -> list[Asked]:
-    """Asks every query of every dashboard file, a value a second."""
+def panel_queries(prometheus: Prometheus, dashboards: Path, start: float, end: float) -> list[PanelQuery]:
+    """Runs every query of every dashboard file, with a resolution of one second."""
     gpu = [metric.prometheus for metric in METRICS if metric.gpu]
     found = []
     for path in sorted(dashboards.glob("*.json")):
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
             for target in panel.get("targets", ()):
                 query = target["expr"].replace("$__range", f"{end - start:.0f}s")
-                for name, value in PLACES.items():
+                for name, value in GRAFANA_VARIABLES.items():
                     query = query.replace(name, value)
                 lines = [line.values for line in prometheus.series(query, start, end) if line.values]
                 largest = max((max(values) for values in lines), default=None)
                 needs_gpu = any(name in query for name in gpu)
                 found.append(
-                    Asked(
+                    PanelQuery(
                         path.stem,
                         panel["title"],
                         target["expr"],

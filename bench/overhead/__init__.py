@@ -1,1 +1,1 @@
-"""What a step costs beside the model, synchronous and overlapped: behind ``albireo bench overhead``."""
+"""What a step costs in addition to the model: behind ``albireo bench overhead``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,11 @@ from typing import Any
 import grpc
 
 from albireo.client import Client
-from albireo.local.stack import Stack, StackError, StackSettings
 from albireo.telemetry.step_times import StepTimes, step_times
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 from bench.serve.load import Record, make_requests, run_load
+from bench.stack import running_stack
 
 CLIENT_NICENESS = 10
 SETTLE_STEPS = 16
@@ -55,21 +54,16 @@ class Measured:
 
 
 def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
-    """``options``: fields of StackSettings. Raises StackError, and RuntimeError if a request failed."""
+    """``options``: fields of StackSettings. Raises RuntimeError if a request failed, and what
+    ``running_stack`` raises."""
     environment = {
         "ALBIREO_WORKER_MAX_SEQS": str(load.batch),
         "ALBIREO_WORKER_SAMPLING": mode.sampling,
         "ALBIREO_SCHEDULER_MAX_NUM_SEQS": str(load.batch),
         "ALBIREO_GATEWAY_SINK": str(load.sink),
     }
-    with tempfile.TemporaryDirectory() as data:
-        settings = StackSettings.model_validate(
-            {**options, "synchronous": mode.synchronous, "port": 0, "data_dir": data}
-        )
-        with Stack(settings, environment) as stack:
-            if not stack.wait_ready(threading.Event()):
-                raise StackError("interrupted")
-            return measure_at(stack.target, load)
+    with running_stack({**options, "synchronous": mode.synchronous}, environment) as stack:
+        return measure_at(stack.target, load)
 
 
 def measure_at(target: str, load: Load, seed: int = 0) -> Measured:

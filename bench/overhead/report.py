@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from albireo.telemetry.step_times import TASKS, spread
+from albireo.tools.drawing import drawing
 from bench.overhead.measure import Measured
 
 COLORS = ("#4c72b0", "#55a868", "#d9d9d9", "#dd8452", "#c44e52")
@@ -68,25 +69,18 @@ def _cell(spread: dict[str, float] | None) -> str:
 
 def chart(modes: Mapping[str, dict[str, Any]], title: str, path: Path) -> None:
     """One bar a mode: what a step consists of, visible parts only."""
-    import matplotlib  # here: nothing else needs it, and it is slow to import
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.9 * len(modes)), layout="constrained")
     names = list(modes)
     left = np.zeros(len(names))
-    for (label, _, visible), color in zip(TASKS, COLORS, strict=True):
-        widths = np.array([modes[name][visible]["median"] * 1e3 for name in names])
-        axes.barh(names, widths, left=left, color=color, label=label, edgecolor="white", linewidth=0.5)
-        left += widths
-    for row, total in enumerate(left):
-        axes.text(total, row, f"  {total:.2f} ms", va="center")
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel("median milliseconds of a step: forward, sampling, and what delayed the next forward")
-    axes.set_title(title, fontsize=10)
-    axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.32), frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, figsize=(9, 1.2 + 0.9 * len(names))) as (_, axes):
+        for (label, _, visible), color in zip(TASKS, COLORS, strict=True):
+            widths = np.array([modes[name][visible]["median"] * 1e3 for name in names])
+            axes.barh(names, widths, left=left, color=color, label=label, edgecolor="white", linewidth=0.5)
+            left += widths
+        for row, total in enumerate(left):
+            axes.text(total, row, f"  {total:.2f} ms", va="center")
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel("median milliseconds of a step: forward, sampling, and what delayed the next forward")
+        axes.set_title(title, fontsize=10)
+        axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.32), frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)

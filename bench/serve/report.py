@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from bench.machine import machine
 from bench.serve.load import Record
 
 PERCENTILES = (50, 90, 95, 99)
@@ -20,19 +19,6 @@ GPU_ROWS = {
     "watts": "GPU power, W",
     "joules_per_output_token": "J/output token",
 }
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            model = next(
-                (line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model
-            )
-    except OSError:
-        pass  # not Linux: the platform's own name has to do
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from albireo.v1 import inference_pb2 as api
 from bench.tokenizers import corpus
 from gateway.calls.refusal import Refusal
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Detokenizer, Vocabulary
+from gateway.text.text_codec import TextCodec
 
 REPLACEMENT = "\ufffd"
 
@@ -37,13 +37,13 @@ def compare(directory: Path) -> dict[str, Count]:
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    return Comparison(Checkpoint(directory), theirs).counts()
+    return Comparison(TextCodec(directory), theirs).counts()
 
 
 class Comparison:
     """The gateway's functions and a tokenizer of transformers."""
 
-    def __init__(self, ours: Checkpoint, theirs: Any) -> None:
+    def __init__(self, ours: TextCodec, theirs: Any) -> None:
         self._ours = ours
         self._theirs = theirs
         self._vocabulary = Vocabulary(ours.tokenizer)

@@ -1,4 +1,7 @@
-"""The first phase of a call: its headers are here, its request is not yet."""
+"""The first phase of a call: its headers have arrived, its request has not.
+
+The interceptor reads the requests of all calls here, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +16,42 @@ import grpc
 from gateway.calls.refusal import Context, Refusal, exhausted
 
 STREAM_SECONDS = 300.0
-"""Most that a call may go on sending requests."""
+"""Longest time in which a call may send requests."""
 
 
 class Arrivals:
-    """Reads what clients send. How many calls wait for it, and how long, is bounded.
+    """Reads requests. The number of calls that wait for one, and the time, are bounded.
 
-    Where all places are taken, a new call ends the one that has waited longest: ordinary clients send
-    headers and request together, so it is hardly ever one of theirs.
+    At the limit a new call ends the one that has waited longest. Ordinary clients send headers and request
+    together, so theirs is hardly ever the one.
     """
 
     def __init__(self, most: int, seconds: float, hits: Counter[str]) -> None:
-        """``seconds``: from a call's headers to the end of its request."""
+        """``most``: calls that wait at once. ``seconds``: from a call's headers to its complete request."""
         self._most = most
         self._seconds = seconds
         self._hits = hits
-        self._waiting: dict[asyncio.Timeout, bool] = {}  # the oldest first; True for all that are there
+        self._waiting: dict[asyncio.Timeout, bool] = {}  # an ordered set: oldest first, all True
 
     async def request(self, context: Context) -> bytes:
-        """The one message of a call that has one, as it came.
+        """The encoded message of a call that has exactly one.
 
-        Raises Refusal: UNIMPLEMENTED where the client sent none or several (gRPC's "request cardinality
-        violation"), DEADLINE_EXCEEDED where it took too long, RESOURCE_EXHAUSTED where it had to make room.
+        Raises Refusal: UNIMPLEMENTED if the client sent none or several (gRPC's "request cardinality
+        violation"), DEADLINE_EXCEEDED if it took too long, RESOURCE_EXHAUSTED if a newer call replaced it.
         """
-        self._make_room()
-        made_room = False
+        self._end_oldest_if_full()
+        replaced = False
         try:
             async with asyncio.timeout(self._seconds) as limit:
                 self._waiting[limit] = True
                 try:
                     return await _only_message(context)
                 finally:
-                    made_room = not self._waiting.pop(limit, False)
+                    replaced = not self._waiting.pop(limit, False)
         except TimeoutError:
-            bound = "max_arriving" if made_room else "message_seconds"
+            bound = "max_arriving" if replaced else "message_seconds"
             self._hits[bound] += 1
-            if made_room:
+            if replaced:
                 raise exhausted(f"{self._most} newer calls wait for their requests too ({bound})") from None
             raise Refusal(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -56,8 +59,8 @@ class Arrivals:
             ) from None
 
     async def requests(self, context: Context) -> AsyncIterator[bytes]:
-        """All messages of a call that may have several; one that is late is the end of them, and so is
-        STREAM_SECONDS after its begin."""
+        """The encoded messages of a call that may have several. They end at one that is late, and
+        STREAM_SECONDS after the call began."""
         ends_at = asyncio.get_running_loop().time() + STREAM_SECONDS
         while True:
             try:
@@ -70,12 +73,12 @@ class Arrivals:
                 return
             yield message
 
-    def _make_room(self) -> None:
+    def _end_oldest_if_full(self) -> None:
         if len(self._waiting) >= self._most:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
-            with suppress(RuntimeError):  # it ends already, its time is up
-                oldest.reschedule(0)  # long past: it ends at once
+            with suppress(RuntimeError):  # it has expired already
+                oldest.reschedule(0)  # in the past: it expires at once
 
 
 async def _only_message(context: Context) -> bytes:

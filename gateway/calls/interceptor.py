@@ -1,4 +1,8 @@
-"""Every call of the server goes through here, one phase after the other, each of them bounded."""
+"""Serves every call of the gRPC server in phases, each bounded in time and number.
+
+The phases: its request arrives, it is decoded, the service method runs, its answers are written. On the event
+loop; large requests are decoded on a work thread.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 
 from gateway.calls.arrivals import Arrivals
-from gateway.calls.limits import Places
+from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, invalid, refuse
 from gateway.calls.wire import check_fields
 from gateway.calls.work import SMALL_BYTES, WorkThreads
@@ -26,29 +30,31 @@ MAX_REFLECTION_CALLS = 64
 
 @dataclass(frozen=True, slots=True)
 class CallBounds:
-    """How many calls may be in a phase at once, and for how long."""
+    """How many calls may be in a phase at once, and for how many seconds."""
 
-    arriving: int  # their requests have not come whole
-    arriving_seconds: float
-    answering: int  # all others, but for those of health and reflection
-    write_seconds: float  # a message waits for its client
+    arriving: int  # calls whose requests are incomplete
+    arriving_seconds: float  # from a call's headers to its complete request
+    answering: int  # all other calls, except health and reflection
+    write_seconds: float  # for a client to accept a message
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Reads the requests and writes the answers of all methods.
 
-    grpc.aio itself waits without end for a request that does not come, never answers a call that has
-    none, and counts all of them as served. What the client sees of a method stays the same: on the wire
-    a call with one message looks like a stream of one.
+    grpc.aio itself waits without limit for a request that does not arrive, never answers a call that has
+    none, and counts all of them as served. Clients see no difference: on the wire a call with one message is
+    the same as a stream of one message.
     """
 
     def __init__(self, bounds: CallBounds, work: WorkThreads, hits: Counter[str]) -> None:
-        """``hits`` counts, by bound, the calls that it ended."""
+        """``hits`` counts, by bound, the calls that were refused or ended."""
         self._arrivals = Arrivals(bounds.arriving, bounds.arriving_seconds, hits)
-        self._places = Places(bounds.answering, "calls", "calls", hits)
-        # Apart, so that no other calls can keep a probe out, and these keep no other calls out.
-        self._health = Places(MAX_HEALTH_CALLS, "health_calls", "calls for health", hits)
-        self._asking = Places(MAX_REFLECTION_CALLS, "reflection_calls", "calls for reflection", hits)
+        self._calls = AdmissionLimit(bounds.answering, "calls", "calls", hits)
+        # Separate, so that other calls cannot block a health probe, nor these other calls.
+        self._health = AdmissionLimit(MAX_HEALTH_CALLS, "health_calls", "calls for health", hits)
+        self._reflection = AdmissionLimit(
+            MAX_REFLECTION_CALLS, "reflection_calls", "calls for reflection", hits
+        )
         self._writer = Writer(bounds.write_seconds, hits)
         self._work = work
 
@@ -65,20 +71,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 await self._serve(handler, handler_call_details.method, context)
             except Refusal as refusal:
-                with suppress(grpc.aio.InternalError):  # the transport has ended the call already
+                with suppress(grpc.aio.InternalError):  # the call has ended already
                     await refuse(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
     async def _serve(self, handler: Any, method: str, context: Context) -> None:
-        if handler.request_streaming:  # of reflection alone
-            with self._asking.one():
+        if handler.request_streaming:  # only reflection has such methods
+            with self._reflection.admit():
                 await self._stream(
                     handler, handler.stream_stream(self._decoded(handler, context), context), context
                 )
             return
         data = await self._arrivals.request(context)
-        with (self._health if method.startswith(HEALTH) else self._places).one():
+        with (self._health if method.startswith(HEALTH) else self._calls).admit():
             request = await self._decode(handler.request_deserializer, data)
             if handler.response_streaming:
                 await self._stream(handler, handler.unary_stream(request, context), context)
@@ -87,7 +93,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await self._writer.write(context, handler.response_serializer(answer))
 
     async def _stream(self, handler: Any, answers: Any, context: Context) -> None:
-        async with aclosing(answers):  # now, not when the collector comes by: requests end with their calls
+        async with aclosing(answers):  # now, not at the next garbage collection: a request ends with its call
             async for answer in answers:
                 await self._writer.write(context, handler.response_serializer(answer))
 
@@ -96,7 +102,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             yield await self._decode(handler.request_deserializer, data)
 
     async def _decode(self, decode: Any, data: bytes) -> Any:
-        """Raises Refusal for what is no valid protobuf or has text that is no UTF-8."""
+        """Raises Refusal for invalid protobuf, and for text that is not UTF-8."""
 
         def decoded() -> Any:
             if len(data) >= SMALL_BYTES:
@@ -106,4 +112,4 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             return await self._work.run(len(data), decoded)
         except DecodeError as error:
-            raise invalid("message", f"not a valid one: {error}") from None
+            raise invalid("message", f"not valid protobuf: {error}") from None

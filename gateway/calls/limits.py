@@ -1,4 +1,7 @@
-"""How many calls a gateway lets be in one phase at a time; the rest is refused, or waits its turn."""
+"""Limits on the number of calls in a phase at once. A call over a limit is refused, or waits for its turn.
+
+Only used on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -13,52 +16,59 @@ BOUNDS = (
     *("max_arriving", "message_seconds", "calls", "health_calls", "reflection_calls", "max_streams"),
     *("work", "work_seconds", "submission_seconds", "ending_seconds", "write_seconds"),
 )
-"""Names of the bounds of calls, as metrics and refusals have them."""
+"""Names of the bounds on calls, as in metrics and refusals."""
 
 
-class Places:
-    """A number of places that are free or taken: what finds none is refused at once."""
+class AdmissionLimit:
+    """At most ``most`` calls at once; a further call is refused immediately."""
 
     def __init__(self, most: int, bound: str, calls: str, hits: Counter[str]) -> None:
-        """``bound``: its name in ``hits``, which counts refusals; ``calls``: what has these places."""
+        """``bound``: key of ``hits``, which counts refusals; ``calls``: what is limited, for the message."""
         self._most = most
         self._bound = bound
         self._calls = calls
         self._hits = hits
-        self._taken = 0
+        self._admitted = 0
+
+    @property
+    def admitted(self) -> int:
+        """How many calls are inside now."""
+        return self._admitted
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """A place, until the block's end. Raises Refusal where all are taken."""
-        if self._taken >= self._most:
+    def admit(self) -> Iterator[None]:
+        """Counts a call until the block ends. Raises Refusal if there are ``most`` already."""
+        if self._admitted >= self._most:
             self._hits[self._bound] += 1
             raise exhausted(f"this gateway serves {self._most} {self._calls} at once ({self._bound})")
-        self._taken += 1
+        self._admitted += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._admitted -= 1
 
 
-class Turns:
-    """At most so many at once; the others wait in order, each a bounded time."""
+class QueuedLimit:
+    """At most ``most`` holders at once; others wait in order of arrival, at most ``seconds`` each."""
 
     def __init__(self, most: int, seconds: float, bound: str, late: str, hits: Counter[str]) -> None:
-        """``bound``: its name in ``hits``, which counts refusals; ``late``: why no turn comes in time."""
-        self._turns = asyncio.Semaphore(most)
+        """``bound``: key of ``hits``, which counts refusals; ``late``: why a wait takes too long, for the
+        message."""
+        self._semaphore = asyncio.Semaphore(most)
         self._seconds = seconds
         self._bound = bound
         self._late = late
         self._hits = hits
 
-    async def take(self) -> None:
-        """Waits for a turn, to be given back by ``release``. Raises Refusal where none came in time."""
+    async def acquire(self) -> None:
+        """Waits until there is room; ``release`` must follow. Raises Refusal if the wait takes too long."""
         try:
             async with asyncio.timeout(self._seconds):
-                await self._turns.acquire()
+                await self._semaphore.acquire()
         except TimeoutError:
             self._hits[self._bound] += 1
-            raise exhausted(f"no turn within {self._seconds:g} s: {self._late} ({self._bound})") from None
+            raise exhausted(f"waited {self._seconds:g} s in vain: {self._late} ({self._bound})") from None
 
     def release(self) -> None:
-        self._turns.release()
+        """Lets the next one in."""
+        self._semaphore.release()

@@ -1,4 +1,4 @@
-"""Why a call is refused, as an exception that carries its gRPC status."""
+"""Why a call is refused: an exception with the gRPC status. Raised everywhere below the services."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 RETRY_MS = 250
-"""When a client may try again after something was full."""
-MAX_TOLD = 64
-"""Most characters of a client's own text that a message repeats."""
+"""Milliseconds after which a client may retry if a limit was reached."""
+MAX_QUOTED = 64
+"""Most characters of a client's own text that a message quotes."""
 MAX_MESSAGE = 512
-"""Most characters of a status: percent-encoded, a character has 12 bytes at most, and gRPC takes 8 KiB of
-headers."""
+"""Most characters of a status message: percent-encoded a character has at most 12 bytes, and gRPC accepts
+8 KiB of headers."""
 
 
 class Refusal(Exception):
-    """Ends a call before it is accepted; ``retry_ms`` asks the client to wait so long before a retry."""
+    """Ends a call before its request is accepted. ``retry_ms``: milliseconds to wait before a retry."""
 
     def __init__(self, code: grpc.StatusCode, message: str, *, retry_ms: int | None = None) -> None:
         super().__init__(message)
@@ -27,8 +27,8 @@ class Refusal(Exception):
         self.retry_ms = retry_ms
 
 
-def cut(text: str, most: int = MAX_TOLD) -> str:
-    """``text``, shortened to ``most`` characters where it is longer: clients may send megabytes."""
+def cut(text: str, most: int = MAX_QUOTED) -> str:
+    """``text``, shortened to ``most`` characters: clients may send megabytes."""
     return text if len(text) <= most else f"{text[:most]}..."
 
 
@@ -48,11 +48,12 @@ def exhausted(problem: str) -> Refusal:
 
 
 def unavailable(problem: str) -> Refusal:
+    """UNAVAILABLE: the same call may succeed later."""
     return Refusal(grpc.StatusCode.UNAVAILABLE, problem)
 
 
 async def refuse(context: Context, refusal: Refusal) -> NoReturn:
-    """Ends the call with the refusal's status."""
+    """Ends the call with the refusal's status, by the exception of gRPC's ``abort``."""
     if refusal.retry_ms is not None:
         context.set_trailing_metadata((("grpc-retry-pushback-ms", str(refusal.retry_ms)),))
     await context.abort(refusal.code, cut(refusal.message, MAX_MESSAGE))

@@ -1,7 +1,8 @@
-"""How many fields a message has, counted in its bytes: parsing it could cost a hundred times its size.
+"""Counts the fields of an encoded message before it is parsed: parsing may cost a hundred times its size.
 
-Four megabytes of empty messages are two million objects. The walk over the encoding
-(https://protobuf.dev/programming-guides/encoding/) ends as soon as there are too many.
+Four megabytes of empty messages are two million objects. The scan of the encoding
+(https://protobuf.dev/programming-guides/encoding/) stops as soon as there are too many fields. The
+interceptor calls it, on a work thread.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from google.protobuf.descriptor import Descriptor
 from gateway.calls.refusal import invalid
 
 MAX_FIELDS = 65_536
-"""Most fields of a request, those of all messages in it counted. Packed numbers are one field."""
+"""Most fields of a request, including those of all messages in it. Packed numbers are one field."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 def check_fields(data: bytes, descriptor: Descriptor) -> None:
-    """Raises Refusal for more than MAX_FIELDS. What is no valid encoding is left to the parser."""
-    _left(data, 0, len(data), descriptor, MAX_FIELDS)
+    """Raises Refusal for more than MAX_FIELDS fields. The parser deals with an invalid encoding."""
+    _remaining(data, 0, len(data), descriptor, MAX_FIELDS)
 
 
-def _left(data: bytes, at: int, end: int, descriptor: Descriptor | None, left: int) -> int:
-    """How many more fields there may be behind those from ``at`` to ``end``."""
+def _remaining(data: bytes, at: int, end: int, descriptor: Descriptor | None, remaining: int) -> int:
+    """``remaining`` fields are allowed; returns how many are after those from byte ``at`` to byte ``end``."""
     messages = _messages(descriptor) if descriptor is not None else {}
     while at < end:
-        left -= 1
-        if left < 0:
+        remaining -= 1
+        if remaining < 0:
             raise invalid("message", f"more than {MAX_FIELDS} fields; send numbers packed")
         tag, at = _varint(data, at)
         kind = tag & 7
@@ -37,15 +38,15 @@ def _left(data: bytes, at: int, end: int, descriptor: Descriptor | None, left: i
             length, at = _varint(data, at)
             inner = messages.get(tag >> 3)
             if inner is not None:
-                left = _left(data, at, min(at + length, end), inner, left)
+                remaining = _remaining(data, at, min(at + length, end), inner, remaining)
             at += length
-        else:  # the tags around a group have nothing of their own
+        else:  # the start and end tags of a group have no payload
             at += {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
-    return left
+    return remaining
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; beyond the end of ``data`` all is zero."""
+    """A number and the position after it. Bytes after the end of ``data`` count as zero."""
     value = shift = 0
     while at < len(data):
         byte = data[at]
@@ -59,7 +60,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 @cache
 def _messages(descriptor: Descriptor) -> dict[int, Descriptor]:
-    """The fields that are messages, by number. An entry of a map counts as one field."""
+    """The fields that are messages, by number. An item of a map counts as one field."""
     return {
         field.number: field.message_type
         for field in descriptor.fields

@@ -1,4 +1,7 @@
-"""The last phase of a call: what it sends, and the end of those whose clients take nothing."""
+"""The last phase of a call: sends its answers, and ends calls whose clients do not read them.
+
+The interceptor uses it, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ import grpc
 from gateway.calls.refusal import Context
 
 _parents: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
-"""By task, the one that created it."""
+"""By task, the task that created it."""
 
 
 def track_parents(loop: asyncio.AbstractEventLoop) -> None:
-    """Records from now on which task of the loop created which other: :class:`Writer` needs that."""
+    """Makes the loop record which task creates which, for :class:`Writer`. Called once, at the start."""
 
     def make(
         loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
@@ -32,19 +35,19 @@ def track_parents(loop: asyncio.AbstractEventLoop) -> None:
 class Writer:
     """Sends messages, each in bounded time.
 
-    A client that does not open its flow-control window blocks its call for ever, behind the data even its
-    status, so the call is cut: RST_STREAM, which the client sees as CANCELLED. grpc.aio has no function for
-    that. But the core of gRPC cuts a call that nothing refers to any more, and what refers to a call are the
-    task that serves it and its parent, which waits for the client's end of it.
+    A client that does not open its flow-control window blocks its call without limit; even the status waits
+    behind the data. Such a call is reset (RST_STREAM), which the client sees as CANCELLED. grpc.aio has no
+    function for that, but gRPC's core resets a call without references. Two tasks refer to a call: the one
+    that serves it, and its parent, which waits for the client to end it. Both are cancelled.
     """
 
     def __init__(self, seconds: float, hits: Counter[str]) -> None:
-        """``seconds``: most that a message may take to get past flow control."""
+        """``seconds``: longest wait of a message for flow control. ``hits`` counts the calls that it ends."""
         self._seconds = seconds
         self._hits = hits
 
     async def write(self, context: Context, message: bytes) -> None:
-        """From the task that serves the call. Ends it with CancelledError where the client takes nothing."""
+        """Called by the task that serves the call. Raises CancelledError if the call is over or is reset."""
         try:
             async with asyncio.timeout(self._seconds):
                 await context.write(message)

@@ -16,7 +16,7 @@ from albireo.contract.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal, cut, invalid, unsupported
 from gateway.requests.sampling import SamplingValidator, branches_of, stops_of
-from gateway.text.checkpoint import MAX_IDS, Checkpoint
+from gateway.text.text_codec import MAX_IDS, TextCodec
 
 MAX_CHAT_MESSAGES = 4_096
 MAX_ANSWER_BYTES = (1 << 20) - 1
@@ -41,12 +41,12 @@ class Validator:
     """Checks requests against one model."""
 
     def __init__(
-        self, model_name: str, checkpoint: Checkpoint, defaults: api.SamplingOptions | None = None
+        self, model_name: str, text_codec: TextCodec, defaults: api.SamplingOptions | None = None
     ) -> None:
         """``defaults``: sampling that a client leaves open."""
         self._model_name = model_name
-        self._checkpoint = checkpoint
-        self._sampling = SamplingValidator(checkpoint.vocab_size, defaults)
+        self._text_codec = text_codec
+        self._sampling = SamplingValidator(text_codec.vocab_size, defaults)
 
     @property
     def sampling_defaults(self) -> api.SamplingOptions:
@@ -89,10 +89,10 @@ class Validator:
         _refuse_unknown(request, "")
         self.check_model(request.model)
         if request.WhichOneof("input") == "chat":
-            ids = self._checkpoint.encode_chat(request.chat.messages, "chat")
+            ids = self._text_codec.encode_chat(request.chat.messages, "chat")
         else:
             special = request.add_special_tokens if request.HasField("add_special_tokens") else True
-            ids = self._checkpoint.encode(request.text, special=special)
+            ids = self._text_codec.encode(request.text, special=special)
         return _small_enough(api.TokenizeResponse(ids=ids), request.WhichOneof("input") or "text")
 
     def detokenize(self, request: api.DetokenizeRequest) -> api.DetokenizeResponse:
@@ -103,7 +103,7 @@ class Validator:
         self.check_model(request.model)
         self._sampling.check_ids("ids", request.ids)
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
-        text = self._checkpoint.decode(list(request.ids), skip_special_tokens=skip)
+        text = self._text_codec.decode(list(request.ids), skip_special_tokens=skip)
         return _small_enough(api.DetokenizeResponse(text=text), "ids")
 
     def _check_size(
@@ -122,7 +122,7 @@ class Validator:
             _check_length("token_ids", len(request.token_ids.ids), max_model_len)
 
     def _check_bytes(self, field: str, texts: Sequence[str], max_model_len: int | None) -> None:
-        longest = self._checkpoint.longest_token_bytes
+        longest = self._text_codec.longest_token_bytes
         if longest is None or max_model_len is None:
             return
         most = max_model_len * longest
@@ -137,9 +137,9 @@ class Validator:
         if kind is None:
             raise invalid("input", "one of text, token_ids, chat is needed")
         if kind == "text":
-            prompt = self._checkpoint.encode(request.text, most=max_model_len) if request.text else []
+            prompt = self._text_codec.encode(request.text, max_ids=max_model_len) if request.text else []
         elif kind == "chat":
-            prompt = self._checkpoint.encode_chat(request.chat.messages, "chat", most=max_model_len)
+            prompt = self._text_codec.encode_chat(request.chat.messages, "chat", max_ids=max_model_len)
         else:
             self._sampling.check_ids("token_ids.ids", request.token_ids.ids)
             prompt = list(request.token_ids.ids)

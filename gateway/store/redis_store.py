@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 
 from albireo.contract.keys import EVERY_LEASE, Keys, model_of
 from albireo.store.interface import EntryId, LogEntry
-from albireo.store.redis_store import FIELD
 from albireo.store.redis_errors import moved
+from albireo.store.redis_store import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
 from gateway.store.interface import CancelVerdict, Liveness, NewRequest, Verdict
 

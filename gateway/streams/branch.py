@@ -1,4 +1,7 @@
-"""One answer on its way: rows come in, events go out."""
+"""One of the ``n`` answers to a request: rows of the results log in, events for the client out.
+
+The router puts rows in, the stream takes events out; both on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ from gateway.requests.validation import ValidRequest
 from gateway.streams.failures import Failure
 from gateway.streams.messages import parsed, tokens_that_fit
 from gateway.text.detokenizer import Detokenizer, Vocabulary
-from gateway.text.stop import StopFinder
+from gateway.text.stop_strings import StopStringMatcher
 
 
 class Branch:
-    """What has come for one of the ``n`` answers to a request and has not been sent yet.
+    """What has arrived for one answer and has not been sent yet.
 
-    ``admit``, ``push``, ``end`` and ``close`` put in, and wake the stream; whatever comes after the first
-    final word is ignored. The stream takes out. What is pending goes into one message, so a slow reader
-    gets fewer, larger ones; the request's max_tokens bounds it.
+    ``admit``, ``push``, ``finish`` and ``close`` put in and wake the stream; what follows the first end is
+    ignored. ``pop_events`` takes out. All pending tokens go into one message, so a slow reader gets fewer and
+    larger ones; the request's max_tokens bounds them.
     """
 
     def __init__(
@@ -32,47 +35,47 @@ class Branch:
         self._request = request
         self._wake = wake
         self._ids: list[int] = []
-        self._logprobs: list[bytes] = []  # encoded: as messages, they would keep the whole step's result
+        self._logprobs: list[bytes] = []  # encoded: as messages they would keep the whole result in memory
         self._final: Finish | Failure | None = None
         self._closed = False
         self._cached: int | None = None
         self.sent = 0  # tokens
-        self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were taken; 0: none were
+        self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were sent; 0: none yet
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary, request.prompt)
-        self._stop = StopFinder(request.stops, include=request.include_stop)
+        self._stop = StopStringMatcher(request.stops, include=request.include_stop)
         self._end_token: int | None = None  # the end or stop token that was drawn
-        self.done = False  # its last event has been taken
-        self.stopped_early = False  # a stop string was found: the scheduler does not know yet
+        self.delivered = False  # its last event has been taken out
+        self.stopped_early = False  # by a stop string, while the scheduler still runs it
 
     @property
-    def over(self) -> bool:
-        """Whether the final word has come."""
-        return self._final is not None or self._closed or self.done
+    def ended(self) -> bool:
+        """Whether it is known how it ends; its last events may be pending."""
+        return self._final is not None or self._closed or self.delivered
 
     @property
     def outcome(self) -> Finish | Failure | None:
-        """How it ended; None where it has not, or where the whole stream failed."""
+        """How it ended; None if it has not, or if the whole stream failed."""
         return self._final if self._stop.found is None else Finish.STOP
 
     @property
     def cached(self) -> int:
-        """Tokens of the prompt that it found computed."""
+        """Tokens of the prompt whose keys and values were cached."""
         return self._cached or 0
 
     @property
-    def pending(self) -> bool:
-        """Whether tokens are left to take."""
+    def has_pending(self) -> bool:
+        """Whether there are tokens to take out."""
         return bool(self._ids)
 
     def admit(self, num_cached: int) -> None:
-        """It got a slot; the first time counts for its usage."""
+        """The scheduler gave it a slot. Its usage reports ``num_cached`` of the first time."""
         if self._cached is None:
             self._cached = num_cached
 
     def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
         """One row of the results log."""
-        if self.over:
+        if self.ended:
             return
         if finish == Finish.ERROR:  # such a row carries no token
             self._final = Failure(
@@ -90,27 +93,27 @@ class Branch:
                 self._end_token = token
         self._wake.set()
 
-    def end(self, reason: Finish) -> None:
-        """Somebody ended it."""
-        if not self.over:
+    def finish(self, reason: Finish) -> None:
+        """Ends it for a reason other than a token: a cancellation or a deadline. Idempotent."""
+        if not self.ended:
             self._final = reason
             self._wake.set()
 
     def close(self) -> None:
-        """The whole stream fails: nothing more is taken in, what is pending goes out without a last word."""
+        """The whole stream fails: further rows are ignored, pending tokens are sent without a last event."""
         self._closed = True
 
-    def take(self) -> list[api.GenerateEvent]:
-        """As much of what is pending as one message takes; if that is all, with the last word if it has come.
+    def pop_events(self) -> list[api.GenerateEvent]:
+        """Takes out as many pending tokens as fit into one message, and the last event if none remain.
 
-        Take again as long as there is something ``pending``.
+        To be called again while ``has_pending``.
         """
         count = tokens_that_fit(self._logprobs, self._vocabulary.longest_text)
         ids, self._ids = self._ids[:count], self._ids[count:]
         logprobs, self._logprobs = self._logprobs[:count], self._logprobs[count:]
         final = None if self._ids else self._final
         text = self._text(ids)
-        if self.over and not self._ids and self._stop.found is None:
+        if self.ended and not self._ids and self._stop.found is None:
             text += self._rest(len(ids))
         events = []
         if ids or text:
@@ -123,18 +126,18 @@ class Branch:
             events.append(api.GenerateEvent(tokens=tokens))
         if self._stop.found is not None:
             self.stopped_early = self._final is None
-            self._ids.clear()  # nothing comes after a stop string
+            self._ids.clear()  # no token follows a stop string
             events.append(self._finished(Finish.STOP, stop=self._stop.found))
         elif isinstance(final, Failure):
             events.append(final.event(self.index if self._request.n > 1 else None))
         elif final is not None:
             events.append(self._finished(final))
-        self.done = final is not None or self._stop.found is not None
+        self.delivered = final is not None or self._stop.found is not None
         return events
 
     def _text(self, ids: list[int]) -> str:
-        """Text of new ids; ``ids`` is cut after the one that completes a stop string."""
-        last = ids and not self._ids  # of all that came
+        """Text of new ids. ``ids`` is cut after the one that completes a stop string."""
+        last = ids and not self._ids  # whether the last token of all is among them
         visible = ids[:-1] if last and self._ends_silently() else ids
         if not self._request.stops:
             return self._detokenizer.push(visible)
@@ -152,15 +155,16 @@ class Branch:
         return "".join(parts)
 
     def _ends_silently(self) -> bool:
-        """Whether the last token has no text: the model's end, and stop tokens unless they are asked for."""
+        """Whether the last token has no text: the model's end token, or a stop token not to be included."""
         wanted = self._request.include_stop and self._end_token in self._request.sampling.stop_ids
         return self._end_token is not None and not wanted
 
     def _counts(self, new: int) -> bool:
-        """Whether a stop string may end with the ``new``-th token that has not been sent."""
+        """Whether a stop string may end with the ``new``-th unsent token: not within min_tokens."""
         return self.sent + new > self._request.sampling.min_tokens
 
     def _rest(self, new: int) -> str:
+        """The text that was withheld, at the end, after ``new`` unsent tokens."""
         text = self._stop.push(self._detokenizer.flush(), counts=self._counts(new))
         return text if self._stop.found is not None else text + self._stop.flush()
 

@@ -17,8 +17,8 @@ from gateway.streams.failures import CLOSED, REFUSED, Failure
 from gateway.streams.stream import TokenStream
 
 
-class Target(NamedTuple):
-    """A branch that receives rows, and its stream."""
+class Route(NamedTuple):
+    """The branch that rows are given to, and its stream."""
 
     stream: TokenStream
     branch: Branch
@@ -38,8 +38,8 @@ class Router:
         """The epoch of the last entry that was read. Set by the results reader."""
         self._streams: dict[str, TokenStream] = {}  # by request id
         self._unbound: dict[TokenStream, list[tuple[int, log.StepResult]]] = {}  # epochs and results since
-        self._targets: dict[str, Target] = {}  # by branch name; of bound streams
-        self._rows: dict[int, Target] = {}  # by incarnation, in the current epoch
+        self._routes: dict[str, Route] = {}  # by branch name, of bound streams
+        self._row_routes: dict[int, Route] = {}  # by incarnation, in the current epoch
         telemetry.observe(STREAMS, self.__len__)
 
     def __len__(self) -> int:
@@ -57,38 +57,40 @@ class Router:
     def bind(self, stream: TokenStream, epoch: int) -> None:
         """The stream's request was accepted in ``epoch``."""
         stream.epoch = epoch
-        targets = {name: Target(stream, branch) for name, branch in stream.branches.items()}
-        rows: dict[int, Target] = {}
+        routes = {name: Route(stream, branch) for name, branch in stream.branches.items()}
+        rows: dict[int, Route] = {}
         for result_epoch, result in self._unbound.pop(stream):
             if result_epoch == epoch:
-                _hand_out(epoch, result, targets, rows)
-        self._targets |= targets
+                _hand_out(epoch, result, routes, rows)
+        self._routes |= routes
         if epoch < self.epoch:
             stream.fail(CLOSED)
         else:
-            self._rows |= rows
+            self._row_routes |= rows
 
     def remove(self, stream: TokenStream) -> None:
         """Idempotent."""
         self._streams.pop(stream.request.request_id, None)
         self._unbound.pop(stream, None)
         for name in stream.branches:
-            self._targets.pop(name, None)
-        self._rows = {row: target for row, target in self._rows.items() if target.stream is not stream}
+            self._routes.pop(name, None)
+        self._row_routes = {
+            row: route for row, route in self._row_routes.items() if route.stream is not stream
+        }
 
     def unfinished(self) -> list[TokenStream]:
         """The streams that have a branch that has neither finished nor failed."""
-        return [stream for stream in self._streams.values() if not stream.over]
+        return [stream for stream in self._streams.values() if not stream.ended]
 
     def route(self, result: log.StepResult) -> None:
         """Gives a result of the current epoch to the branches that it is about."""
         for results in self._unbound.values():
             results.append((self.epoch, result))
-        _hand_out(self.epoch, result, self._targets, self._rows)
+        _hand_out(self.epoch, result, self._routes, self._row_routes)
 
     def open_epoch(self) -> None:
         """The current epoch has just begun: streams of earlier epochs fail, and incarnations count anew."""
-        self._rows.clear()
+        self._row_routes.clear()
         for stream in self._streams.values():
             if stream.epoch is not None and stream.epoch < self.epoch:
                 stream.fail(CLOSED)
@@ -96,7 +98,7 @@ class Router:
     def fail_epoch(self, failure: Failure) -> None:
         """Entries were lost, an opening of an epoch perhaps among them: all streams fail, and no incarnation
         that was seen before counts any more."""
-        self._rows.clear()
+        self._row_routes.clear()
         self.fail_all(failure)
 
     def fail_all(self, failure: Failure) -> None:
@@ -104,15 +106,13 @@ class Router:
             stream.fail(failure)
 
 
-def _hand_out(
-    epoch: int, result: log.StepResult, targets: dict[str, Target], rows: dict[int, Target]
-) -> None:
-    """Gives ``targets`` what a result of ``epoch`` holds for them; admissions in it are added to ``rows``."""
+def _hand_out(epoch: int, result: log.StepResult, routes: dict[str, Route], rows: dict[int, Route]) -> None:
+    """Gives ``routes`` what a result of ``epoch`` holds for them; admissions in it are added to ``rows``."""
     for admitted in result.admitted:
-        target = targets.get(admitted.request_id)
-        if target is not None and target.stream.epoch == epoch:
-            rows[admitted.incarnation] = target
-            target.branch.admit(admitted.num_cached)
+        route = routes.get(admitted.request_id)
+        if route is not None and route.stream.epoch == epoch:
+            rows[admitted.incarnation] = route
+            route.branch.admit(admitted.num_cached)
     if rows:
         for prompt in result.prompt_logprobs:
             if prompt.incarnation in rows:
@@ -122,11 +122,11 @@ def _hand_out(
             if incarnation in rows:
                 rows[incarnation].branch.push(result.ids[index], logprobs.get(index), result.finishes[index])
     for ended in result.ended:
-        target = targets.get(ended.request_id)
-        if target is None or target.stream.epoch != epoch:
+        route = routes.get(ended.request_id)
+        if route is None or route.stream.epoch != epoch:
             continue
         reason = Finish(ended.reason)
         if reason is Finish.ERROR:
-            target.stream.fail(REFUSED)
+            route.stream.fail(REFUSED)
         else:
-            target.branch.end(reason)
+            route.branch.finish(reason)

@@ -1,4 +1,7 @@
-"""The steps of the results log, as this gateway sees them pass: counted, and handed to who watches."""
+"""The step records of this gateway: counted in histograms and sent to clients of ``WatchSteps``.
+
+The results reader adds records (through the gateway), the ``Control`` service reads; all on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from albireo.v1 import control_pb2 as control
 from gateway.telemetry.step_stats import StepStats
 
 MAX_PENDING = 1024
-"""Records that wait for a watcher; one that reads too slowly misses the ones after."""
+"""Records that wait for one watcher; a watcher that reads too slowly misses those that follow."""
 MAX_WATCHERS = 16
 
 
 class StepFeed:
-    """Fed with every step's record."""
+    """Gets the record of every step, in order."""
 
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.stats = StepStats()
@@ -26,6 +29,7 @@ class StepFeed:
         self._watchers: set[asyncio.Queue[control.StepRecord | None]] = set()
 
     def put(self, record: control.StepRecord) -> None:
+        """Counts a record and queues it for every watcher."""
         times = self._window.push(record)
         if times is not None:
             self.stats.add(times)
@@ -36,14 +40,14 @@ class StepFeed:
                 queue.put_nowait(record)
 
     def close(self) -> None:
-        """Nothing more comes: ends all that watch."""
+        """Ends all watchers: there are no more records."""
         for queue in self._watchers:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(None)
 
     async def watch(self) -> AsyncGenerator[control.StepRecord, None]:
-        """Records from now on, until the caller leaves or ``close``. Raises OverflowError at too many."""
+        """Records from now until ``close``. Raises OverflowError if there are MAX_WATCHERS already."""
         if len(self._watchers) >= MAX_WATCHERS:
             raise OverflowError(f"{MAX_WATCHERS} clients watch already")
         queue: asyncio.Queue[control.StepRecord | None] = asyncio.Queue(MAX_PENDING)

@@ -1,4 +1,4 @@
-"""Histograms of where the time of steps goes."""
+"""Histograms of the times of steps, for ``Control.GetStepStats``. The step feed fills them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = (
 
 
 class StepStats:
-    """Totals since the gateway started. About ten microseconds a step."""
+    """Totals since the gateway started. About ten microseconds per step."""
 
     def __init__(self) -> None:
         self._histograms = {name: Histogram(BOUNDS) for name in NAMES}

@@ -1,4 +1,7 @@
-"""Conversations become text by the checkpoint's own chat template, as transformers renders it."""
+"""Renders conversations to text by the chat template of the checkpoint, through transformers.
+
+:class:`gateway.text.text_codec.TextCodec` calls it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from gateway.text.pretrained import one_line
 logger = logging.getLogger(__name__)
 
 MAX_REASON = 256
-"""Most characters of what a template says, which may repeat a message of the client."""
+"""Most characters of a template's error, which may repeat a message of the client."""
 
 
 class ChatTemplate:
@@ -25,7 +28,7 @@ class ChatTemplate:
         """``pretrained``: a tokenizer of transformers."""
         self._pretrained = pretrained
         template = pretrained.chat_template
-        # Of several named ones, transformers takes this where a conversation has no tools.
+        # If there are several named ones, transformers uses this one for a conversation without tools.
         self.exists = "default" in template if isinstance(template, dict) else template is not None
         self._fault = ""
         if self.exists:
@@ -38,15 +41,16 @@ class ChatTemplate:
                     pretrained.name_or_path,
                     self._fault,
                 )
-            except Exception as error:  # noqa: BLE001  (it may refuse this one; that it compiles is what counts)
+            except Exception as error:  # noqa: BLE001  (it may refuse this message; it compiles)
                 logger.debug("the chat template refuses an empty message: %s", one_line(error))
 
     @property
     def usable(self) -> bool:
+        """Whether there is a template, without errors of syntax."""
         return self.exists and not self._fault
 
     def render(self, messages: Sequence[api.ChatMessage], field: str) -> str:
-        """The conversation and the beginning of the answer. Raises Refusal that names ``field``."""
+        """The text of a conversation and of the answer's beginning. Raises Refusal that names ``field``."""
         if not self.exists:
             raise unsupported(field, "this checkpoint has no chat template")
         if self._fault:
@@ -55,9 +59,9 @@ class ChatTemplate:
             raise invalid(f"{field}.messages", "empty")
         try:
             return self._render([{"role": m.role, "content": m.content} for m in messages])
-        except Exception as error:  # a template is a program: whatever it raises, it is about the messages
+        except Exception as error:  # a template is a program and may raise anything; the messages caused it
             reason = cut(f"{error}" or type(error).__name__, MAX_REASON)
-            error.with_traceback(None)  # a template that calls itself makes it a thousand frames long
+            error.with_traceback(None)  # a thousand frames long if the template calls itself
             raise invalid(f"{field}.messages", f"the chat template refuses them: {reason}") from error
 
     def _render(self, messages: list[dict[str, str]]) -> str:

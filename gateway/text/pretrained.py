@@ -1,4 +1,8 @@
-"""A checkpoint's tokenizer, as transformers loads it: without torch, the network, or code it brings."""
+"""Loads a checkpoint's tokenizer through transformers, without torch, network access or the checkpoint's
+code.
+
+The gateway calls it at its start, ``albireo doctor`` when it examines a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,14 @@ CODE = "auto_map in tokenizer_config.json or config.json names code of the check
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """Keeps torch, which is large and of no use to a tokenizer, out of a process that has not imported it.
+    """Prevents the import of torch, which is large and which a tokenizer does not need, within the block.
 
-    transformers imports torch as soon as it sees that it is there, and remembers: enter this before.
+    transformers imports torch on its own first import if torch is installed: enter the block before that. No
+    effect in a process that has imported torch already.
     """
     absent = "torch" not in sys.modules
     if absent:
-        # A None makes every import of that name fail as if it was not installed (import system, 5.3.1).
+        # None makes every import of that name fail as if it was not installed (import system, 5.3.1).
         sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         yield
@@ -49,8 +54,8 @@ def load_tokenizer(directory: Path) -> Any:
     if TOKENIZER not in names and not {"vocab.json", "merges.txt"} <= names:
         raise CheckpointError(NO_FILE.format(directory))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that there is no torch
-    # Imported late: within `without_torch`, and not by who only wants to know what a gateway's options are.
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that torch is missing
+    # Imported late: within `without_torch`, and not by commands that only list the options of a gateway.
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -58,25 +63,25 @@ def load_tokenizer(directory: Path) -> Any:
     logging.set_verbosity_error()
     try:
         loaded = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise nothing more precise
+    except Exception as error:  # transformers and tokenizers have no common subclass
         why = CODE if "trust_remote_code" in str(error) else one_line(error)
         file = CONFIG if isinstance(error, StrictDataclassError) else TOKENIZER
         raise CheckpointError(f"{directory / file}: the tokenizer cannot be loaded: {why}") from error
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
         raise CheckpointError(f"{directory}: tokenizer_class {type(loaded).__name__} has no tokenizer.json")
-    # Lengths of training batches, which transformers applies only where it is asked to.
+    # Lengths of training batches; transformers applies them only on request.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return loaded
 
 
 def state_of(part: Any) -> dict[str, Any] | None:
-    """A normalizer, pre-tokenizer or decoder as tokenizer.json would hold it; None where there is none."""
+    """A normalizer, pre-tokenizer or decoder as tokenizer.json holds it; None if there is none."""
     state: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())
     return state
 
 
 def one_line(error: BaseException, most: int = 400) -> str:
-    """What an error says, without line breaks."""
+    """Type and message of an error, without line breaks, at most ``most`` characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]

@@ -1,4 +1,7 @@
-"""How much text one token id can stand for, so that a text can be too long before it is tokenized."""
+"""The longest text that one token id can stand for: it bounds a text's ids from below, before tokenization.
+
+:class:`gateway.text.text_codec.TextCodec` computes it once, for validation.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from tokenizers.pre_tokenizers import ByteLevel
 from gateway.text.pretrained import state_of
 
 LONGEST_CHARACTER = 4
-"""UTF-8 bytes of one character: what an unknown token stands for where unknown ones are not fused."""
+"""UTF-8 bytes of one character: what an unknown token stands for if unknown characters are not fused."""
 UNICODE_SHRINK = 4
-"""Most bytes of text that Unicode's normal forms and lower case make one byte of: a mathematical letter has
-4 and becomes a letter of ASCII, and no composition makes more than 3.4 bytes one."""
+"""Most bytes of text that Unicode's normal forms and lower case turn into one byte: a mathematical letter has
+4 bytes and becomes an ASCII letter, and no composition turns more than 3.4 bytes into one."""
 _UNICODE_FORMS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")
 _KEEPS_ALL = ("ByteLevel", "Metaspace", "Digits", "UnicodeScripts")
 
 
 def longest_token_bytes(tokenizer: Tokenizer) -> int | None:
-    """The most UTF-8 bytes of a text that one id stands for, so ``n`` ids hold at most ``n`` times as many.
+    """An upper bound of the UTF-8 bytes of text that one id stands for.
 
-    An upper bound. None where there is none that is known: a tokenizer that drops characters (white space,
-    accents), makes one unknown token of many, or has added tokens that swallow the white space around them.
+    None if no bound is known: a tokenizer that drops characters (white space, accents), that turns many
+    characters into one unknown token, or whose added tokens absorb the white space around them.
     """
     shrink = _shrink(state_of(tokenizer.normalizer))
     if shrink is None or not _keeps_all(state_of(tokenizer.pre_tokenizer)) or not _covers_all(tokenizer):
@@ -36,12 +39,12 @@ def longest_token_bytes(tokenizer: Tokenizer) -> int | None:
 
 
 def longest_name_bytes(tokenizer: Tokenizer) -> int:
-    """UTF-8 bytes of the longest token as the vocabulary writes it: its text has as many at most."""
+    """UTF-8 bytes of the longest token as the vocabulary writes it; its text is not longer."""
     return max((len(name.encode()) for name in tokenizer.get_vocab(with_added_tokens=True)), default=1)
 
 
 def _shrink(normalizer: dict[str, Any] | None) -> int | None:
-    """How many bytes become one at most; None: no bound."""
+    """Most bytes that a normalizer turns into one; None: no bound."""
     if normalizer is None or normalizer["type"] in ("Prepend", "ByteLevel"):
         return 1
     if normalizer["type"] in _UNICODE_FORMS:
@@ -61,7 +64,7 @@ def _shrink(normalizer: dict[str, Any] | None) -> int | None:
 
 
 def _keeps_all(splitter: dict[str, Any] | None) -> bool:
-    """Whether every character of a text comes through the pre-tokenizer."""
+    """Whether the pre-tokenizer drops no character."""
     if splitter is None or splitter["type"] in _KEEPS_ALL:
         return True
     if splitter["type"] in ("Split", "Punctuation"):
@@ -70,7 +73,7 @@ def _keeps_all(splitter: dict[str, Any] | None) -> bool:
 
 
 def _covers_all(tokenizer: Tokenizer) -> bool:
-    """Whether every character that reaches the model becomes a token of its own at least."""
+    """Whether the model drops no character and does not fuse unknown characters into one token."""
     model = tokenizer.model
     if not isinstance(model, BPE):
         return False
@@ -82,7 +85,7 @@ def _covers_all(tokenizer: Tokenizer) -> bool:
 
 
 def _has_byte(tokenizer: Tokenizer, byte: int) -> bool:
-    """Whether a byte has a token; a character of ASCII may have one of its own instead."""
+    """Whether a byte has a token; for an ASCII character its own token counts too."""
     names = [f"<0x{byte:02X}>", chr(byte)] if byte < 128 else [f"<0x{byte:02X}>"]
     return any(tokenizer.token_to_id(name) is not None for name in names)
 

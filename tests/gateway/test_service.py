@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from albireo.contract.plan import Finish, Submission, branch_seed, public_name
 from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from tests.gateway.conftest import Backend, Served, code_of, eventually, request, rest_of, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -239,7 +239,7 @@ async def test_a_large_text_does_not_hold_up_other_streams(backend: Backend, met
 
 
 def _id(text: str) -> int:
-    [token] = Checkpoint(TINY).encode(text)
+    [token] = TextCodec(TINY).encode(text)
     return token
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Running, ask, request
+from tests.stack import Running, ask, request
 
 CODE = grpc.StatusCode
 STORY = "Tell me a story about a fox."

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, ask, request, running_stack, wait_for
+from tests.stack import Answer, ask, request, running_stack, wait_for
 
 
 def test_a_full_queue_pushes_back_and_the_cap_ends_what_takes_too_long(

@@ -13,7 +13,7 @@ import pytest
 
 from albireo.contract.plan import branch_seed
 from albireo.models import TINY
-from tests.integration.conftest import Running, ask, request
+from tests.stack import Running, ask, request
 
 STORY = "Tell me a story about a fox."
 

@@ -13,7 +13,7 @@ import pytest
 
 from albireo.store.connection import connect
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
+from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 from tests.streams import rest
 
 

@@ -16,7 +16,7 @@ import pytest
 from albireo.models import TINY
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import request, running_stack
+from tests.stack import request, running_stack
 
 QUICK = 'name = "quick"\nsource = "test"\n[t3]\nfixed_ms = 4.0\n[t4]\nfixed_ms = 0.5\n'
 

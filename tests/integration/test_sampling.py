@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from albireo.contract.plan import branch_seed
 from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, Running, ask, request
+from tests.stack import Answer, Running, ask, request
 
 STORY = "Tell me a story about a fox. "
 

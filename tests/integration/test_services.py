@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from albireo.local.ports import free_port
 from albireo.models import TINY
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
-from tests.integration.conftest import request, wait_for
+from tests.stack import request, wait_for
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, Running, ask, request, running_stack
+from tests.stack import Answer, Running, ask, request, running_stack
 
 
 def test_a_sum_is_answered_token_by_token(tp2: Running) -> None:

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.local.ports import free_port
 from albireo.telemetry.catalogue import METRICS, Kind, Tier
-from bench.otlp_receiver import OtlpReceiver, ReceivedSpan
+from bench.observability.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.albireo.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT
-from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
+from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 
 TIERS = {
     "gateway": Tier.GATEWAY,

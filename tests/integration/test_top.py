@@ -22,7 +22,7 @@ import pytest
 from albireo.tools.top.collector import Collector, View
 from albireo.v1 import control_pb2 as control
 from gateway.telemetry.step_feed import MAX_WATCHERS
-from tests.integration.conftest import Running, request, running_stack, wait_for
+from tests.stack import Running, request, running_stack, wait_for
 
 COMMAND = [sys.executable, "-m", "albireo.cli", "top"]
 

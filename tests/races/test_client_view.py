@@ -21,7 +21,7 @@ from albireo.local.redis_server import LocalRedis
 from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from tests.races.scene import MODEL, Scene, Story, wait_for
 from tests.streams import rest as rest_of
 
@@ -155,7 +155,7 @@ def test_branches_reach_the_client_each_with_its_own_end(
 
 def test_a_stop_string_frees_the_slot_of_its_branch_alone(client: Client, make_scene: MakeScene) -> None:
     text = "fox"
-    ids = Checkpoint(TINY).encode(text)
+    ids = TextCodec(TINY).encode(text)
     scene = make_scene(script={"one#0": [9] * 50, "one#1": [9, *ids, *[9] * 40]})
     call = client.generate("one", n=2, stop=[text])
     plans = scene.group.serve_until(lambda: bool(scene.story("one#1").final))

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, Running, ask, request, running_stack
 from tests.races.fake_scheduler import tokens
+from tests.stack import Answer, Running, ask, request, running_stack
 
 PROMPTS = ["What is 37 + 45?", "Tell me a story about a fox.", "Count on from 12.", "Tell me a story. " * 12]
 

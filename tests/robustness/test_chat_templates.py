@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.pretrained import one_line
+from gateway.text.text_codec import TextCodec
 from tests.gateway.conftest import Backend, serving
 from tests.robustness.checkpoints_made import OPTIONS, chat, checkpoint
 
@@ -41,7 +41,7 @@ def same(directory: Path) -> None:
         add_generation_prompt=True,
         return_dict=False,
     )
-    assert Checkpoint(directory).encode_chat(messages, "chat") == theirs
+    assert TextCodec(directory).encode_chat(messages, "chat") == theirs
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -75,7 +75,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_any_error_in_a_template_is_a_refusal_of_the_messages(name: str, tmp_path: Path) -> None:
-    made = Checkpoint(checkpoint(tmp_path, chat_template__jinja=ERRORS[name]))
+    made = TextCodec(checkpoint(tmp_path, chat_template__jinja=ERRORS[name]))
     refusal = refusal_of(made, chat("hi"))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.message.startswith("chat.messages: the chat template refuses them: ")
@@ -85,7 +85,7 @@ def test_any_error_in_a_template_is_a_refusal_of_the_messages(name: str, tmp_pat
 def test_a_template_with_a_syntax_error_is_told_once_and_texts_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Checkpoint(checkpoint(tmp_path, tokenizer_config__json=None, chat_template__jinja="{% for %}"))
+    made = TextCodec(checkpoint(tmp_path, tokenizer_config__json=None, chat_template__jinja="{% for %}"))
     ids = AutoTokenizer.from_pretrained(tmp_path)("hello")["input_ids"]
     for _ in range(2):
         refusal = refusal_of(made, chat("hi"))
@@ -93,12 +93,12 @@ def test_a_template_with_a_syntax_error_is_told_once_and_texts_are_served(
         assert refusal.message.startswith("chat.messages: the checkpoint's chat template has an error: ")
         assert "TemplateSyntaxError" in refusal.message
     assert made.encode("hello") == ids
-    assert not made.chats
+    assert not made.has_chat_template
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith(f"{tmp_path}: chats are refused")
 
 
-def refusal_of(made: Checkpoint, messages: list[api.ChatMessage]) -> Refusal:
+def refusal_of(made: TextCodec, messages: list[api.ChatMessage]) -> Refusal:
     """Fails for any other outcome, without a traceback: pytest parses the source of each of its frames, and a
     template that calls itself makes a thousand; Python 3.11 then may end pytest with a SystemError."""
     problem = "not refused"
@@ -126,7 +126,7 @@ async def test_an_error_in_a_template_leaves_no_traceback(
 
 def test_threads_render_and_tokenize_side_by_side(tmp_path: Path) -> None:
     """As gateways do: each conversation gets the ids that it gets alone."""
-    made = Checkpoint(checkpoint(tmp_path, chat_template__jinja=TEMPLATES["generation"]))
+    made = TextCodec(checkpoint(tmp_path, chat_template__jinja=TEMPLATES["generation"]))
     conversations = [chat(f"number {n}", "yes" * n) for n in range(40)]
     alone = [made.encode_chat(messages, "chat") for messages in conversations]
     with ThreadPoolExecutor(8) as pool:

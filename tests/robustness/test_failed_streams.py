@@ -93,7 +93,7 @@ async def test_a_gateway_that_stops_says_so_itself(backend: Backend) -> None:
         watcher = served.control.WatchSteps(control_pb2.WatchStepsRequest(), timeout=30)
         ends = [asyncio.create_task(end_of(call)) for call in (running, waiting)]
         steps = asyncio.create_task(_status(watcher))
-        await eventually(lambda: served.gateway._control._places._taken == 3)  # the watcher has come too
+        await eventually(lambda: served.gateway._control._limit.admitted == 3)  # the watcher, too
         await served.gateway.stop()
         for end in ends:
             assert await end == (["error"], grpc.StatusCode.UNAVAILABLE, "the gateway stops")

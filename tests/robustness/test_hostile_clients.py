@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.hostile.__main__ import FAULTS, STEP, alive, attack
 from bench.hostile.ordinary import OrdinaryClients
-from tests.integration.conftest import running_stack
+from tests.stack import running_stack
 
 COUNTS = {"malformed": 300, "begins": 1400, "readers": 60, "storms": 200}
 SECONDS = {"ALBIREO_GATEWAY_MESSAGE_SECONDS": "1", "ALBIREO_GATEWAY_WRITE_SECONDS": "1"}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import Plan
 from albireo.models import TINY
-from albireo.runtime.memory import KvMemory, available_memory, cgroup_memory
+from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
@@ -21,6 +21,7 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.runner import model_runner
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.runner.main_memory import available_memory, cgroup_memory
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.runner.profile_steps import STEP_TOKENS, profile_plans
 from worker_svc.settings import WorkerSettings

@@ -17,8 +17,8 @@ from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
 from gateway.requests.validation import ValidRequest
 from gateway.streams.stream import TokenStream
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
+from gateway.text.text_codec import TextCodec
 from tests.gateway.conftest import Backend, Served, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -32,7 +32,7 @@ TOP = api.TokenLogprobs(logprob=-1.5, top_ids=range(150_000, 150_020), top_logpr
 def stream_of(*stops: str, n: int = 1) -> TokenStream:
     sampling = SamplingParams(max_tokens=CONTEXT, seed=0, logprobs=20)
     valid = ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default")
-    return TokenStream(valid, Vocabulary(Checkpoint(TINY).tokenizer), lambda name: None)
+    return TokenStream(valid, Vocabulary(TextCodec(TINY).tokenizer), lambda name: None)
 
 
 @pytest.mark.parametrize("stops", [(), ("never to be found",)], ids=["no stop", "stop"])
@@ -77,7 +77,7 @@ async def test_tokens_with_very_long_texts_come_in_small_messages() -> None:
 async def test_a_stop_string_in_a_later_message_ends_there() -> None:
     stream = stream_of("~stop~")
     [branch] = stream.branches.values()
-    tokenizer = Checkpoint(TINY).tokenizer
+    tokenizer = TextCodec(TINY).tokenizer
     ids = tokenizer.encode("x" * 3000 + "~stop~" + "y" * 3000, add_special_tokens=False).ids
     for token in ids:
         branch.push(token, TOP, Finish.NONE)
@@ -91,7 +91,7 @@ async def test_a_stop_string_in_a_later_message_ends_there() -> None:
 async def test_the_prompts_log_probabilities_come_in_parts() -> None:
     stream = stream_of()
     stream.push_prompt(1, [TOP] * CONTEXT)
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     events = [event async for event in stream.events()]
     assert max(event.ByteSize() for event in events) < MIB // 4
     assert sum(len(event.prompt_logprobs.logprobs) for event in events) == CONTEXT
@@ -106,7 +106,7 @@ async def served(backend: Backend) -> AsyncIterator[Served]:
 
 async def test_answers_with_ids_or_text_are_bounded(served: Served) -> None:
     """The longest token of the bundled model again and again, and text that takes an id a character."""
-    tokenizer = Checkpoint(TINY).tokenizer
+    tokenizer = TextCodec(TINY).tokenizer
     longest = max(tokenizer.get_vocab().items(), key=lambda item: len(tokenizer.decode([item[1]])))[1]
     detokenize, tokenize = served.inference.Detokenize, served.inference.Tokenize
     for call, most in (

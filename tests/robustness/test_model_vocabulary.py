@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
 from gateway.requests.validation import Validator
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, chat, checkpoint
 
 ADDED = {"<tool>": 384, "<far>": 100_000}
@@ -20,7 +20,7 @@ ADDED = {"<tool>": 384, "<far>": 100_000}
 
 @pytest.mark.parametrize("token", ADDED)
 def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, tmp_path: Path) -> None:
-    made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED))
+    made = TextCodec(checkpoint(tmp_path, added_tokens__json=ADDED))
     validator, conversation = Validator("m", made), chat(f"use {token} now")
     of_chat = api.GenerateRequest(chat=api.Chat(messages=conversation))
     for field, call in (
@@ -40,7 +40,7 @@ def test_other_texts_are_served_and_the_start_warns_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED))
+        made = TextCodec(checkpoint(tmp_path, added_tokens__json=ADDED))
     assert len(made.encode("use a tool")) > 3
     [record] = caplog.records
     assert f"beyond the model's vocab_size, {CONFIG['vocab_size']}" in record.getMessage()
@@ -48,7 +48,7 @@ def test_other_texts_are_served_and_the_start_warns_once(
 
 def test_a_token_that_the_template_writes_is_found_too(tmp_path: Path) -> None:
     options = {**OPTIONS, "chat_template": "<tool>{{ messages[0].content }}"}
-    made = Checkpoint(checkpoint(tmp_path, added_tokens__json=ADDED, tokenizer_config__json=options))
+    made = TextCodec(checkpoint(tmp_path, added_tokens__json=ADDED, tokenizer_config__json=options))
     with pytest.raises(Refusal, match="chat: token 384, '<tool>'"):
         made.encode_chat(chat("hi"), "chat")
 
@@ -61,7 +61,7 @@ def test_a_text_that_the_tokenizer_has_no_token_for_is_refused(tmp_path: Path) -
         tokenizer__json={**TOKENIZER, "model": words, "pre_tokenizer": None, "added_tokens": []},
         tokenizer_config__json={"tokenizer_class": "PreTrainedTokenizerFast"},
     )
-    made = Checkpoint(directory)
+    made = TextCodec(directory)
     assert made.encode("yes") == [0]
     with pytest.raises(Exception, match="WordLevel error"):
         AutoTokenizer.from_pretrained(directory)("maybe")

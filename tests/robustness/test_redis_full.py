@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from albireo.v1 import inference_pb2 as api
-from tests.integration.conftest import Answer, Running, ask, request, running_stack, wait_for
+from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 
 TOKENS = 400
 LEASES = {"ALBIREO_SCHEDULER_LEASE_SECONDS": "1", "ALBIREO_WORKER_GROUP_TTL_SECONDS": "1"}

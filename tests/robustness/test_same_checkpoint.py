@@ -20,10 +20,10 @@ from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.plan import Finish
 from albireo.local.stack import legal_name
 from albireo.models import TINY
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
-from tests.integration.conftest import ask, running_stack
-from tests.integration.conftest import request as asked
+from tests.stack import ask, running_stack
+from tests.stack import request as asked
 from tests.worker_svc.oracle import CPU
 from tests.worker_svc.ranks import run_group
 from worker_svc.collectives.tp_group import TPGroup

@@ -52,12 +52,12 @@ def streamed(
     [branch] = stream.branches.values()
     events = []
     for token in outputs:
-        if not branch.done:
+        if not branch.delivered:
             branch.push(token, None, Finish.STOP if token == stop_id else Finish.NONE)
-            events += branch.take()
-    if not branch.done:
-        branch.end(Finish.LENGTH)
-        events += branch.take()
+            events += branch.pop_events()
+    if not branch.delivered:
+        branch.finish(Finish.LENGTH)
+        events += branch.pop_events()
     return events
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from tests.robustness.checkpoints_made import CONFIG, OPTIONS, TOKENIZER, checkpoint
 
 TEXT = "Tell me<extra> a story<other>, please.<|end|> <third>"
@@ -67,7 +67,7 @@ def test_ids_and_text_are_those_of_transformers(name: str, tmp_path: Path) -> No
     files = {"config__json": CONFIG, **FILES[name]}
     files["config__json"] = {**files["config__json"], "vocab_size": 400}  # type: ignore[dict-item]
     directory = checkpoint(tmp_path / "a name with spaces", **files)
-    ours, theirs = Checkpoint(directory), AutoTokenizer.from_pretrained(directory)
+    ours, theirs = TextCodec(directory), AutoTokenizer.from_pretrained(directory)
     for text in (TEXT, "x", "", "a  b , c ."):
         ids = theirs(text)["input_ids"]
         assert ours.encode(text) == ids
@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 def test_what_cannot_be_loaded_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
     files, reason = REFUSED[name]
     with pytest.raises(ValueError, match=reason) as raised:
-        Checkpoint(checkpoint(tmp_path, **files))
+        TextCodec(checkpoint(tmp_path, **files))
     assert "\n" not in str(raised.value)
     assert str(tmp_path) in str(raised.value)
 
@@ -126,12 +126,12 @@ def test_a_vocab_size_that_is_absent_is_that_of_transformers(kind: str, tmp_path
             config__json=config,
             tokenizer_config__json={**OPTIONS, "tokenizer_class": "PreTrainedTokenizerFast"},
         )
-        assert Checkpoint(made).vocab_size == theirs.vocab_size
+        assert TextCodec(made).vocab_size == theirs.vocab_size
 
 
 def test_what_is_no_directory_says_what_to_give(tmp_path: Path) -> None:
     (file := tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(ValueError, match=r"model\.gguf: a GGUF file; --model names a directory"):
-        Checkpoint(file)
+        TextCodec(file)
     with pytest.raises(ValueError, match=r"meta-llama/Llama-2-7b: no such directory.*Download it first"):
-        Checkpoint(Path("meta-llama/Llama-2-7b"))
+        TextCodec(Path("meta-llama/Llama-2-7b"))

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from albireo.contract.plan import Finish, Plan, SamplingParams, StepResult, Submission, finish_of
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from albireo.v1 import inference_pb2 as api
 from scheduler_svc.core import Limits, SchedulerCore
 from worker_svc.batch.staging import StepBatch

@@ -8,7 +8,7 @@ import torch
 
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import blocks_for
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
-from albireo.runtime.memory import KvMemory, available_memory
+from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
@@ -21,6 +21,7 @@ from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.runner.agreement import agree_on_blocks
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.runner.main_memory import available_memory
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.timestamps import CudaClock, HostMarks, Marks
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from albireo.checkpoint.files import CheckpointError
 from albireo.tools.doctor.finding import Finding, failure, ok, size, warning
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.weight_files import weight_files
 
@@ -71,21 +71,21 @@ AGAIN = "fetch the checkpoint again; only safetensors are read"
 def check_tokenizer(directory: Path) -> list[Finding]:
     """As a gateway loads it."""
     try:
-        checkpoint = Checkpoint(directory)
+        text_codec = TextCodec(directory)
     except KeyError as error:
         return [failure("tokenizer", f"{directory}: field {error} is missing", "correct config.json")]
     except (OSError, ValueError) as error:
         return [
             failure("tokenizer", f"{directory}: {error}", "gateways need tokenizer.json beside config.json")
         ]
-    known = checkpoint.tokenizer.get_vocab_size()
-    found = f"{known} tokens, {'with' if checkpoint.chats else 'without'} a usable chat template"
-    if known > checkpoint.vocab_size:
-        found += f", but the model has {checkpoint.vocab_size}"
-        if checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > checkpoint.vocab_size:
+    known = text_codec.tokenizer.get_vocab_size()
+    found = f"{known} tokens, {'with' if text_codec.has_chat_template else 'without'} a usable chat template"
+    if known > text_codec.vocab_size:
+        found += f", but the model has {text_codec.vocab_size}"
+        if text_codec.tokenizer.get_vocab_size(with_added_tokens=False) > text_codec.vocab_size:
             return [failure("tokenizer", found, "tokenizer.json belongs to another model")]
         return [warning("tokenizer", found, "texts with the added tokens that it lacks are refused")]
-    if not checkpoint.chats:
+    if not text_codec.has_chat_template:
         return [
             warning(
                 "tokenizer",

@@ -9,7 +9,7 @@ import torch
 
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import BLOCK_SIZE
-from albireo.runtime.memory import KvMemory, available_memory
+from albireo.runtime.kv_memory import KvMemory
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.main import DTYPES
@@ -17,6 +17,7 @@ from worker_svc.model.checkpoint import Headers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
+from worker_svc.runner.main_memory import available_memory
 from worker_svc.settings import WorkerSettings
 
 FULL = 0.9

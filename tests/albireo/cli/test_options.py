@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from albireo.cli import app
-from albireo.local.stack import StackSettings
+from albireo.local.settings import StackSettings
 from albireo.runtime.settings import ServiceSettings
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings

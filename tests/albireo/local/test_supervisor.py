@@ -13,7 +13,7 @@ import pytest
 
 from albireo.local.child import Command
 from albireo.local.supervisor import MAX_RESTARTS, GaveUp, Supervisor, Unit
-from tests.integration.conftest import wait_for
+from tests.stack import wait_for
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(100)")
 DEAF = (

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from albireo.local.ports import free_port
 from albireo.local.redis_server import find_server
-from albireo.local.stack import StackSettings
+from albireo.local.settings import StackSettings
 from albireo.models import TINY
 from albireo.runtime.password import MAX_BYTES, read_password, with_password
 from albireo.store.connection import connect

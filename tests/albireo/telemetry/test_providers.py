@@ -16,7 +16,7 @@ from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry import OFF
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STEP_TASK, STEPS
 from albireo.telemetry.providers import ATTRIBUTE_LENGTH, SHUTDOWN_SECONDS, Exported
-from bench.otlp_receiver import OtlpReceiver
+from bench.observability.otlp_receiver import OtlpReceiver
 
 OFF_SERVICES = """
 import sys

@@ -22,10 +22,10 @@ from gateway.requests.sampling import (
     MAX_TOKEN_IDS,
 )
 from gateway.requests.validation import Validator, ValidRequest
-from gateway.text.checkpoint import Checkpoint
+from gateway.text.text_codec import TextCodec
 
-CHECKPOINT = Checkpoint(TINY)
-VALIDATOR = Validator("tiny", CHECKPOINT)
+CODEC = TextCodec(TINY)
+VALIDATOR = Validator("tiny", CODEC)
 CONTEXT = 64
 EOS = (1,)
 
@@ -107,7 +107,7 @@ def test_every_field_that_is_set_arrives() -> None:
 
 
 def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
-    assert generate(with_ids(top_k=CHECKPOINT.vocab_size), CONTEXT).sampling.top_k == 0
+    assert generate(with_ids(top_k=CODEC.vocab_size), CONTEXT).sampling.top_k == 0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
         ("max_tokens", [0, CONTEXT - 2, 2**32 - 1]),
         ("min_tokens", [CONTEXT - 2, 2**32 - 1]),
         ("stop", [[""], ["a"] * (MAX_STOPS + 1), ["a" * (MAX_STOP_LENGTH + 1)]]),
-        ("stop_token_ids", [[CHECKPOINT.vocab_size], [2**32 - 1], [1] * (MAX_STOP_IDS + 1)]),
+        ("stop_token_ids", [[CODEC.vocab_size], [2**32 - 1], [1] * (MAX_STOP_IDS + 1)]),
         ("logprobs", [MAX_LOGPROBS + 1, 2**32 - 1]),
         ("prompt_logprobs", [MAX_LOGPROBS + 1, 2**32 - 1]),
         ("typical_p", [math.nan, math.inf, -0.1, 0.0, 1.01]),
@@ -134,13 +134,13 @@ def test_a_top_k_of_the_whole_vocabulary_is_off() -> None:
                 {5: math.inf},
                 {5: 100.5},
                 {5: -100.5},
-                {CHECKPOINT.vocab_size: 1.0},
+                {CODEC.vocab_size: 1.0},
                 {2**32 - 1: 1.0},
                 dict.fromkeys(range(MAX_TOKEN_IDS + 1), 1.0),
             ],
         ),
-        ("allowed_token_ids", [[CHECKPOINT.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
-        ("bad_token_ids", [[CHECKPOINT.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
+        ("allowed_token_ids", [[CODEC.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
+        ("bad_token_ids", [[CODEC.vocab_size], [5, 2**32 - 1], [1] * (MAX_TOKEN_IDS + 1)]),
         ("n", [0, 17, 2**32 - 1]),
     ],
 )
@@ -157,7 +157,7 @@ def test_min_tokens_above_max_tokens_is_refused() -> None:
 
 def test_controls_that_contradict_each_other_are_refused() -> None:
     """Whatever the logits, there must be a token to draw."""
-    everything = list(range(CHECKPOINT.vocab_size))
+    everything = list(range(CODEC.vocab_size))
     contradictions: list[tuple[str, dict[str, object]]] = [
         ("allowed_token_ids", {"allowed_token_ids": [5, 6], "bad_token_ids": [6, 5, 7]}),
         ("bad_token_ids", {"bad_token_ids": everything}),
@@ -172,7 +172,7 @@ def test_controls_that_contradict_each_other_are_refused() -> None:
 
 
 def test_controls_that_leave_a_token_are_taken() -> None:
-    everything = list(range(CHECKPOINT.vocab_size))
+    everything = list(range(CODEC.vocab_size))
     for options in (
         {"allowed_token_ids": [5, 6], "bad_token_ids": [6]},
         {"bad_token_ids": everything[1:]},
@@ -204,7 +204,7 @@ def test_ids_are_taken_once_each() -> None:
         ("text", lambda r: setattr(r, "text", "")),
         ("text", lambda r: setattr(r, "text", "x1" * CONTEXT)),
         ("token_ids", lambda r: r.token_ids.ClearField("ids")),
-        ("token_ids.ids", lambda r: r.token_ids.ids.append(CHECKPOINT.vocab_size)),
+        ("token_ids.ids", lambda r: r.token_ids.ids.append(CODEC.vocab_size)),
         ("token_ids.ids", lambda r: r.token_ids.ids.append(2**32 - 1)),
         ("token_ids", lambda r: r.token_ids.ids.extend([7] * CONTEXT)),
         ("chat.messages", lambda r: r.chat.SetInParent()),
@@ -253,7 +253,7 @@ def test_a_newer_field_inside_a_repeated_message_is_seen() -> None:
 def test_chat_without_a_template_is_not_supported(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((TINY / name).read_text())
-    bare = Validator("tiny", Checkpoint(tmp_path))
+    bare = Validator("tiny", TextCodec(tmp_path))
     request = api.GenerateRequest(chat=chat(("user", "hi")))
     with pytest.raises(Refusal) as raised:
         bare.generate(request, CONTEXT, EOS)
@@ -277,12 +277,12 @@ def test_chat_text_and_ids_of_one_prompt_agree() -> None:
 
 def test_detokenize_refuses_ids_out_of_the_vocabulary() -> None:
     with pytest.raises(Refusal, match="ids: ") as raised:
-        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[CHECKPOINT.vocab_size]))
+        VALIDATOR.detokenize(api.DetokenizeRequest(ids=[CODEC.vocab_size]))
     assert raised.value.code is INVALID
 
 
 U32 = st.integers(0, 2**32 - 1) | st.integers(0, 70)
-IDS = st.integers(0, CHECKPOINT.vocab_size) | st.integers(0, 3)
+IDS = st.integers(0, CODEC.vocab_size) | st.integers(0, 3)
 FLOAT = st.floats(width=32) | st.floats(-0.5, 1.5, width=32)
 ANY_SAMPLING = st.fixed_dictionaries(
     {},
@@ -312,8 +312,8 @@ def test_whatever_is_accepted_is_in_range(options: dict[str, object]) -> None:
     assert 0 < sampling.typical_p <= 1
     assert 0.0099 < sampling.repetition_penalty <= 100
     assert max(abs(sampling.presence_penalty), abs(sampling.frequency_penalty)) <= 2
-    assert all(token < CHECKPOINT.vocab_size and abs(bias) <= 100 for token, bias in sampling.logit_bias)
-    left = set(sampling.allowed_ids or range(CHECKPOINT.vocab_size)) - set(sampling.bad_ids)
+    assert all(token < CODEC.vocab_size and abs(bias) <= 100 for token, bias in sampling.logit_bias)
+    left = set(sampling.allowed_ids or range(CODEC.vocab_size)) - set(sampling.bad_ids)
     assert left
     ends = {*sampling.stop_ids, *(() if sampling.ignore_eos else EOS)}
     assert left - ends or not sampling.min_tokens
@@ -321,9 +321,9 @@ def test_whatever_is_accepted_is_in_range(options: dict[str, object]) -> None:
     assert 0 <= sampling.temperature <= 100
     assert 0 < sampling.top_p <= 1
     assert 0 <= sampling.min_p <= 1
-    assert 0 <= sampling.top_k < CHECKPOINT.vocab_size
+    assert 0 <= sampling.top_k < CODEC.vocab_size
     assert -1 <= sampling.logprobs <= MAX_LOGPROBS
-    assert all(token < CHECKPOINT.vocab_size for token in sampling.stop_ids)
+    assert all(token < CODEC.vocab_size for token in sampling.stop_ids)
 
 
 @pytest.mark.parametrize("tenant", ["", "a", "Team-7.x_y", "x" * 64])

@@ -9,14 +9,14 @@ from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
 from gateway.streams.stream import TokenStream
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
+from gateway.text.text_codec import TextCodec
 from tests.gateway.conftest import Served, eventually, request, rest_of
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-VOCABULARY = Vocabulary(Checkpoint(TINY).tokenizer)
+VOCABULARY = Vocabulary(TextCodec(TINY).tokenizer)
 
 
 def stream_of(request_id: str) -> TokenStream:

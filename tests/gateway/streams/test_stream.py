@@ -14,12 +14,12 @@ from gateway.requests.validation import ValidRequest
 from gateway.streams.branch import Branch
 from gateway.streams.failures import Failure
 from gateway.streams.stream import TokenStream
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
+from gateway.text.text_codec import TextCodec
 from tests.gateway.tokenizers_made import id_of
 
-CHECKPOINT = Checkpoint(TINY)
-VOCABULARY = Vocabulary(CHECKPOINT.tokenizer)
+CODEC = TextCodec(TINY)
+VOCABULARY = Vocabulary(CODEC.tokenizer)
 GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", retryable=True)
 END = 1
 
@@ -61,18 +61,18 @@ def text_of(events: list[api.GenerateEvent]) -> str:
 
 
 async def test_a_reader_that_keeps_up_gets_every_token_at_once() -> None:
-    stream, ids = Scene(), CHECKPOINT.encode("Tell me a story.")
+    stream, ids = Scene(), CODEC.encode("Tell me a story.")
     events = stream.events()
     for offset, token in enumerate(ids):
         stream.push(token, None, Finish.NONE)
         tokens = (await anext(events)).tokens
         assert (tokens.offset, list(tokens.ids)) == (offset, [token])
-    stream.end(Finish.CANCELLED)
+    stream.finish(Finish.CANCELLED)
     assert (await anext(events)).finished.reason == api.FINISH_REASON_CANCELLED
 
 
 async def test_a_slow_reader_gets_several_tokens_a_message_with_offsets_that_go_on() -> None:
-    stream, ids = Scene(), CHECKPOINT.encode("Tell me a story about a fox.")
+    stream, ids = Scene(), CODEC.encode("Tell me a story about a fox.")
     assert len(ids) > 9
     events = stream.events()
     stream.push_all(ids[:4])
@@ -92,12 +92,12 @@ async def test_a_reader_waits_until_there_is_something() -> None:
     reading = asyncio.ensure_future(anext(stream.events()))
     await asyncio.sleep(0.01)
     assert not reading.done()
-    stream.push_all(CHECKPOINT.encode("x"))
+    stream.push_all(CODEC.encode("x"))
     assert (await reading).tokens.text == "x"
 
 
 async def test_an_end_token_is_told_and_has_no_text() -> None:
-    stream, ids = Scene(), CHECKPOINT.encode("yes")
+    stream, ids = Scene(), CODEC.encode("yes")
     stream.push_all([*ids, END], Finish.STOP)
     events = await rest(stream)
     assert list(events[0].tokens.ids) == [*ids, END]
@@ -110,7 +110,7 @@ async def test_an_end_token_is_told_and_has_no_text() -> None:
 @pytest.mark.parametrize("include_stop", [False, True])
 async def test_the_token_that_ends_a_stream_has_no_text(stops: tuple[str, ...], include_stop: bool) -> None:
     """Not the model's end, though it be an ordinary token; not a stop token's, unless it is asked for."""
-    *ids, last = CHECKPOINT.encode("yes!")
+    *ids, last = CODEC.encode("yes!")
     end = Scene(*stops, include_stop=include_stop)
     end.push_all([*ids, last], Finish.STOP)
     stop = Scene(*stops, include_stop=include_stop, stop_ids=(last,))
@@ -125,14 +125,14 @@ async def test_the_token_that_ends_a_stream_has_no_text(stops: tuple[str, ...], 
 @pytest.mark.parametrize(("include_stop", "text"), [(False, "1234"), (True, "1234st")])
 async def test_the_text_ends_before_or_after_the_stop_string(include_stop: bool, text: str) -> None:
     stream = Scene("st", include_stop=include_stop)
-    stream.push_all(CHECKPOINT.encode("1234st5678"))
+    stream.push_all(CODEC.encode("1234st5678"))
     assert text_of(await rest(stream)) == text
 
 
 async def test_the_text_of_a_special_token_is_a_stop_string() -> None:
     """It is compared before special tokens are dropped, and dropped all the same."""
-    user = id_of(CHECKPOINT.tokenizer, "<|user|>")
-    stream, ids = Scene("!<|user|>"), CHECKPOINT.encode("no! yes!")
+    user = id_of(CODEC.tokenizer, "<|user|>")
+    stream, ids = Scene("!<|user|>"), CODEC.encode("no! yes!")
     stream.push_all([user, *ids, user, *ids])
     events = await rest(stream)
     assert [token for event in events for token in event.tokens.ids] == [user, *ids, user]
@@ -141,7 +141,7 @@ async def test_the_text_of_a_special_token_is_a_stop_string() -> None:
 
 async def test_a_stop_string_may_begin_within_min_tokens() -> None:
     """It ends with the first token after them, as in vLLM's detokenizer."""
-    ids = CHECKPOINT.encode("1234")
+    ids = CODEC.encode("1234")
     assert len(ids) == 4
     stream = Scene("234", "12", min_tokens=3)
     stream.push_all([*ids, *ids])
@@ -151,7 +151,7 @@ async def test_a_stop_string_may_begin_within_min_tokens() -> None:
 
 
 async def test_logprobs_come_one_an_id() -> None:
-    stream, ids = Scene("c"), CHECKPOINT.encode("abcd")
+    stream, ids = Scene("c"), CODEC.encode("abcd")
     for token in ids:
         stream.push(token, api.TokenLogprobs(logprob=-token), Finish.NONE)
     [event, _] = await rest(stream)
@@ -161,14 +161,14 @@ async def test_logprobs_come_one_an_id() -> None:
 @pytest.mark.parametrize("finish", [Finish.NONE, Finish.LENGTH])
 async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None:
     """Whether or not the worker ended the request for another reason meanwhile."""
-    stream, ids = Scene("st"), CHECKPOINT.encode("1234st5678")
+    stream, ids = Scene("st"), CODEC.encode("1234st5678")
     stream.push_all(ids, finish)
     events = await rest(stream)
     sent = [token for event in events for token in event.tokens.ids]
     assert text_of(events) == "1234"
     assert sent == ids[: len(sent)]
-    assert "st" in CHECKPOINT.tokenizer.decode(sent)
-    assert "st" not in CHECKPOINT.tokenizer.decode(sent[:-1])
+    assert "st" in CODEC.tokenizer.decode(sent)
+    assert "st" not in CODEC.tokenizer.decode(sent[:-1])
     assert events[-1].finished.reason == api.FINISH_REASON_STOP
     assert events[-1].finished.stop == "st"
     assert events[-1].finished.usage.completion_tokens == len(sent)
@@ -177,7 +177,7 @@ async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None
 
 async def test_the_beginning_of_a_stop_string_that_does_not_come_is_given_out() -> None:
     stream = Scene("foxes")
-    stream.push_all(CHECKPOINT.encode("a fox"), Finish.LENGTH)
+    stream.push_all(CODEC.encode("a fox"), Finish.LENGTH)
     events = await rest(stream)
     assert text_of(events) == "a fox"
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
@@ -185,14 +185,14 @@ async def test_the_beginning_of_a_stop_string_that_does_not_come_is_given_out() 
 
 async def test_a_stop_string_in_an_unfinished_end_is_found() -> None:
     stream = Scene("\ufffd")
-    stream.push_all(CHECKPOINT.encode("a🦩")[:-1], Finish.LENGTH)
+    stream.push_all(CODEC.encode("a🦩")[:-1], Finish.LENGTH)
     events = await rest(stream)
     assert text_of(events) == "a"
     assert events[-1].finished.stop == "\ufffd"
 
 
 async def test_a_stop_string_within_min_tokens_is_just_text() -> None:
-    ids = CHECKPOINT.encode("1212")
+    ids = CODEC.encode("1212")
     assert len(ids) == 4
     stream = Scene("2", min_tokens=2)
     stream.push_all(ids)
@@ -202,7 +202,7 @@ async def test_a_stop_string_within_min_tokens_is_just_text() -> None:
 
 
 async def test_min_tokens_count_over_all_messages() -> None:
-    stream, ids = Scene("2", min_tokens=3), CHECKPOINT.encode("121312")
+    stream, ids = Scene("2", min_tokens=3), CODEC.encode("121312")
     events = stream.events()
     stream.push_all(ids[:2])
     assert (await anext(events)).tokens.text == "12"
@@ -213,7 +213,7 @@ async def test_min_tokens_count_over_all_messages() -> None:
 
 async def test_a_failure_comes_after_the_tokens_before_it() -> None:
     stream = Scene()
-    stream.push_all(CHECKPOINT.encode("half"))
+    stream.push_all(CODEC.encode("half"))
     stream.fail(GONE)
     events = await rest(stream)
     assert text_of(events) == "half"
@@ -222,19 +222,19 @@ async def test_a_failure_comes_after_the_tokens_before_it() -> None:
 
 async def test_the_first_final_word_stands() -> None:
     stream = Scene()
-    stream.push_all(CHECKPOINT.encode("whole"), Finish.LENGTH)
+    stream.push_all(CODEC.encode("whole"), Finish.LENGTH)
     stream.fail(GONE)
-    stream.end(Finish.CANCELLED)
-    stream.push_all(CHECKPOINT.encode("more"))
+    stream.finish(Finish.CANCELLED)
+    stream.push_all(CODEC.encode("more"))
     events = await rest(stream)
-    assert stream.over
+    assert stream.ended
     assert text_of(events) == "whole"
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
 
 
 async def test_logits_that_are_no_numbers_end_the_request_alone_with_an_error() -> None:
     stream = Scene()
-    stream.push_all(CHECKPOINT.encode("half"))
+    stream.push_all(CODEC.encode("half"))
     stream.push(0, None, Finish.ERROR)
     events = await rest(stream)
     assert text_of(events) == "half"
@@ -246,5 +246,5 @@ async def test_cached_prompt_tokens_are_those_of_the_first_admission() -> None:
     stream = Scene()
     stream[0].admit(2)
     stream[0].admit(64)  # after a preemption
-    stream.push_all(CHECKPOINT.encode("x"), Finish.LENGTH)
+    stream.push_all(CODEC.encode("x"), Finish.LENGTH)
     assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 2

@@ -11,7 +11,7 @@ import torch
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
 from albireo.runtime.clock import SYSTEM_CLOCK
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.model_runner import DeviceOutput, ModelRunner

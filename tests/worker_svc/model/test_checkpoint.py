@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from albireo.checkpoint.files import CheckpointError
-from albireo.runtime.memory import KvMemory
+from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.checkpoints import FAMILIES, SHAPE, VOCAB, write
 from tests.worker_svc.oracle import CPU, Scenario, make_runner
 from worker_svc.collectives.tp_group import TPGroup

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from albireo.local.ports import free_port
-from albireo.runtime.memory import available_memory
-from albireo.runtime.memory import cgroup_memory as cgroup
 from albireo.runtime.process import HealthServer
 from albireo.tools.doctor.limits import SPARE_FILES, check_files, check_shared_memory
 from albireo.tools.doctor.ports import check_port, check_ports, ports_of
 from gateway.settings import GatewaySettings
+from worker_svc.runner.main_memory import available_memory
+from worker_svc.runner.main_memory import cgroup_memory as cgroup
 
 LISTEN = """
 import socket

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ET
 import pytest
 from rich.console import Console
 
-from albireo.cli.top import drawn
 from albireo.tools.top.collector import View
+from albireo.tools.top.picture import svg
 from albireo.tools.top.recent import RecentSteps
 from albireo.tools.top.screen import Screen, sparkline
 from albireo.v1 import control_pb2 as control
@@ -152,11 +152,11 @@ def test_bars_are_full_and_empty_only_where_they_are() -> None:
 
 
 def test_a_picture_is_an_svg_that_loads_nothing() -> None:
-    svg = drawn(view())
-    ET.fromstring(svg)
-    assert "@font-face" not in svg
-    assert "url(http" not in svg
-    assert "T1" in svg
+    picture = svg(view())
+    ET.fromstring(picture)
+    assert "@font-face" not in picture
+    assert "url(http" not in picture
+    assert "T1" in picture
 
 
 def test_those_who_wait_most_are_named_where_there_are_several() -> None:

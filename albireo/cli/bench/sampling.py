@@ -1,0 +1,62 @@
+"""``albireo bench sampling``: T4 on one rank and on all of them, compared with reading the logits once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from albireo.cli.terminal import needs_matplotlib
+from bench.machine import machine
+from bench.sampling.report import chart, table
+
+if TYPE_CHECKING:
+    from bench.sampling.measure import Measured
+
+
+def sampling(
+    tp: Annotated[list[int], typer.Option(min=1, max=64, help="Ranks; may be given several times.")] = [1, 2],  # noqa: B006
+    batch: Annotated[list[int], typer.Option(min=1, help="Rows; may be given several times.")] = [4, 16, 64],  # noqa: B006
+    vocabulary: Annotated[list[int], typer.Option(min=64, help="Ids; likewise.")] = [151_936],  # noqa: B006
+    controls: Annotated[list[str], typer.Option(help="Sets of controls; likewise. All by default.")] = [],  # noqa: B006
+    dtype: Annotated[str, typer.Option(help="Of the model: float32 or bfloat16.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each rank.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps that are measured in each case.")] = 20,
+    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
+    chart_to: Annotated[
+        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
+    ] = None,
+) -> None:
+    """Samples made-up logits on this machine's CPU, driver-only and in parallel in turn."""
+    from bench.sampling.measure import CONTROLS, DTYPES, Case, measure
+
+    if chart_to is not None:
+        needs_matplotlib()
+    if unknown := set(controls) - set(CONTROLS):
+        raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(CONTROLS)}")
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype: {dtype}; known: {', '.join(DTYPES)}")
+    cases = [Case(c, b, v, dtype) for v in vocabulary for c in controls or CONTROLS for b in batch]
+    console = Console(stderr=True)
+    found: list[Measured] = []
+    for ranks in tp:
+        with console.status(f"{len(cases)} cases on {ranks} rank(s) of {threads} thread(s)"):
+            found += measure(cases, tp=ranks, threads=threads, rounds=rounds)
+    title = (
+        f"T4 on the CPU, logits in {dtype}, {threads} thread(s) a rank, {len(os.sched_getaffinity(0))} cores"
+    )
+    if chart_to is not None:
+        chart(found, title, chart_to)
+    data = {"setup": title, "machine": machine(), "cases": [asdict(measured) for measured in found]}
+    if json_to == "-":
+        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        return
+    Console().print(table(found, title))
+    if json_to:
+        Path(json_to).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

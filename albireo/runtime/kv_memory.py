@@ -1,0 +1,38 @@
+"""How much memory an operator grants to KV blocks: the option of workers and of ``albireo up``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class KvMemory:
+    """Memory for the KV blocks of one rank: bytes, a share of what is free, or neither, which is auto."""
+
+    size: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``8GiB``, ``512MiB``, ``40%`` or ``auto``. Raises ValueError."""
+        text = text.strip()
+        if text.lower() == "auto":
+            return cls()
+        if text.endswith("%"):
+            try:
+                share = float(text[:-1]) / 100
+            except ValueError:
+                share = 0.0
+            if not 0 < share <= 1:
+                raise ValueError(f"{text!r} is no share above 0% up to 100%")
+            return cls(share=share)
+        try:
+            size = int(TypeAdapter(ByteSize).validate_python(text))
+        except ValidationError:
+            size = 0
+        if size <= 0:
+            raise ValueError(f"{text!r} is neither a size such as 8GiB, nor a share such as 40%, nor auto")
+        return cls(size=size)

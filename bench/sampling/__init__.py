@@ -1,0 +1,1 @@
+"""What sampling costs on the CPU: behind ``albireo bench sampling``."""

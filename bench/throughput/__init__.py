@@ -1,0 +1,1 @@
+"""Throughput of the model alone, and of the whole stack against the model alone."""

@@ -1,0 +1,109 @@
+"""Decode steps of the model alone, against the machine's limits measured in the same run.
+
+    python -m bench.throughput.bare_model /tmp/qwen
+
+The limit of a step is the longer of reading weights and KV once at the memory bandwidth, and the
+multiplications at the matrix-multiply rate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from albireo.runtime.kv_memory import KvMemory
+from bench.machine import machine
+from bench.throughput.static_batch import run
+from worker_svc.collectives.tp_group import TPGroup, compute_threads
+from worker_svc.runner.model_runner import ModelRunner
+
+PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
+
+
+def best_seconds(body: Callable[[], object], times: int = 7) -> float:
+    """The fastest of several runs: what the machine can do."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        body()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def limits() -> tuple[float, float]:
+    """Bytes read from memory and bf16 floating-point operations, each per second."""
+    buffer = torch.ones(1 << 28)
+    bandwidth = buffer.numel() * 4 / best_seconds(buffer.sum)
+    square = torch.randn(2048, 2048).bfloat16()
+    return bandwidth, 2 * 2048**3 / best_seconds(lambda: square @ square)
+
+
+def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> dict[str, Any]:
+    run(runner, batch, PROMPT, 8)
+    _, steps = run(runner, batch, PROMPT, OUTPUTS)
+    config = runner.config
+    layer = config.hidden_size * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
+    layer += 3 * config.hidden_size * config.intermediate_size
+    weights = config.num_layers * layer + config.vocab_size * config.hidden_size
+    kv = batch * (PROMPT + OUTPUTS / 2) * 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    limit = max(2 * (weights + kv) / bandwidth, 2 * weights * batch / rate)
+    median = float(np.median(steps))
+    return {
+        "batch": batch,
+        "step_ms": median * 1000,
+        "p99_ms": float(np.percentile(steps, 99)) * 1000,
+        "tokens_per_second": batch / median,
+        "limit_ms": limit * 1000,
+        "share_of_limit": limit / median,
+    }
+
+
+def main(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A bf16 checkpoint; bench.throughput.random_checkpoint writes one.")
+    ],
+    batch: Annotated[list[int] | None, typer.Option(help="Batch sizes; default 1, 16 and 64.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Prints step time, tokens/s and the share of the machine's limit."""
+    torch.set_num_threads(compute_threads(1))
+    bandwidth, rate = limits()
+    runner = ModelRunner(
+        checkpoint,
+        TPGroup(),
+        device=torch.device("cpu"),
+        dtype=torch.bfloat16,
+        kv_memory=KvMemory(1 << 30),
+        max_seqs=64,
+        max_model_len=1024,
+    )
+    rows = [measure(runner, size, bandwidth, rate) for size in batch or [1, 16, 64]]
+    setup = {
+        "machine": machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "read_gb_per_second": bandwidth / 1e9,
+        "bf16_tflop_per_second": rate / 1e12,
+    }
+    if as_json:
+        print(json.dumps({**setup, "steps": rows}, indent=2))
+        return
+    table = Table(*rows[0], title=f"{checkpoint.name}, bf16, contexts of {PROMPT} to {PROMPT + OUTPUTS - 1}")
+    for row in rows:
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(
+        table, ", ".join(f"{k}: {v:.1f}" if isinstance(v, float) else str(v) for k, v in setup.items())
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

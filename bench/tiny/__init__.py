@@ -1,0 +1,1 @@
+"""The bundled model, ``albireo/models/tiny``: its corpus, its training and its evaluation."""
