@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from albireo.virtual.loop import VirtualLoop
-from albireo.virtual.waiting import Driver, Wait, Waiters
+from albireo.virtual.waiting import Wait, Waiters
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,7 +52,10 @@ class VirtualClock:
         return self._epoch_ns + round(self.loop.time() * 1e9)
 
     def sleep(self, seconds: float) -> None:
-        Wait(self).wait(seconds)
+        self.sleep_until(self.loop.time() + seconds)
+
+    def sleep_until(self, moment: float) -> None:
+        Wait(self).wait(moment)
 
     def event(self) -> VirtualEvent:
         return VirtualEvent(self)
@@ -156,6 +159,9 @@ class Actor:
         self._greenlet = greenlet(self._run, parent=clock.main)
         clock.loop.call_soon(self._greenlet.switch)
 
+    def is_alive(self) -> bool:
+        return not self._ended.is_set()
+
     def join(self, timeout: float | None = None) -> None:
         self._ended.wait(timeout)
 
@@ -179,11 +185,12 @@ class Actor:
 class VirtualEvent:
     """See :class:`albireo.runtime.clock.Event`."""
 
-    __slots__ = ("_set", "_waiters")
+    __slots__ = ("_clock", "_set", "_waiters")
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
         self._set = False
-        self._waiters = Waiters(driver)
+        self._waiters = Waiters(clock)
 
     def set(self) -> None:
         self._set = True
@@ -194,7 +201,7 @@ class VirtualEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._set:
-            self._waiters.wait(timeout)
+            self._waiters.wait(None if timeout is None else self._clock.now() + timeout)
         return self._set
 
 
@@ -232,9 +239,9 @@ class VirtualQueue(Generic[Item]):
         """Waits, when ``block``, until the condition holds; returns whether it does."""
         if condition():
             return True
-        deadline = None if timeout is None else self._clock.now() + timeout
+        until = None if timeout is None else self._clock.now() + timeout
         while block:
-            woken = self._waiters.wait(None if deadline is None else deadline - self._clock.now())
+            woken = self._waiters.wait(until)
             if condition():
                 return True
             block = woken

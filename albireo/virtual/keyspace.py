@@ -167,7 +167,7 @@ class Keyspace:
             return found
         waiting = Wait(self.clock)
         with self._listening(after, waiting.end):
-            waiting.wait(wait)
+            waiting.wait(self.clock.now() + wait)
         return self.read(after)
 
     async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:

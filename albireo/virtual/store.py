@@ -32,7 +32,7 @@ class MemoryStore:
     def get(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self._space.get(key) for key in keys]
 
-    def announce(self, key: str, value: bytes, *, ttl: float) -> None:
+    def announce(self, key: str, value: bytes, *, ttl: float, retry: bool = True) -> None:
         self._space.set(key, value, ttl=ttl)
 
     def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:

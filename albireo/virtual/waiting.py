@@ -44,12 +44,12 @@ class Wait:
         if self._greenlet is driver.main and driver.loop.is_running():
             raise RuntimeError("a callback or task of the event loop cannot block: it must await")
 
-    def wait(self, timeout: float | None) -> bool:
-        """Waits for ``end``, at most ``timeout`` seconds; returns whether it was called."""
+    def wait(self, until: float | None) -> bool:
+        """Waits for ``end``, until that time of the event loop at most; returns whether it was called."""
         driver = self._driver
         if driver.closed:  # an actor that is unwound waits for nothing more
             raise RuntimeError("the clock is closed") if self._greenlet is driver.main else GreenletExit
-        timer = None if timeout is None else driver.loop.call_later(max(timeout, 0.0), self._expire)
+        timer = None if until is None else driver.loop.call_at(until, self._expire)
         try:
             if self._greenlet is driver.main:
                 driver.drive()
@@ -87,12 +87,12 @@ class Waiters:
         self._driver = driver
         self._waits: dict[Wait, None] = {}
 
-    def wait(self, timeout: float | None) -> bool:
-        """Waits for ``wake``, at most ``timeout`` seconds; returns whether it was called."""
+    def wait(self, until: float | None) -> bool:
+        """Waits for ``wake``, until that time at most; returns whether it was called."""
         wait = Wait(self._driver)
         self._waits[wait] = None
         try:
-            return wait.wait(timeout)
+            return wait.wait(until)
         finally:
             self._waits.pop(wait, None)
 

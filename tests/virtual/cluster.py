@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from albireo.checkpoint.fingerprint import fingerprint
-from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, SamplingParams
 from albireo.models import TINY
 from albireo.v1 import control_pb2 as control
 from albireo.virtual.clock import VirtualClock
-from albireo.virtual.keyspace import Id, Keyspace
 from albireo.virtual.store import MemoryStore
 from gateway.requests.validation import ValidRequest
-from scheduler_svc.service import SchedulerService
-from scheduler_svc.settings import SchedulerSettings
 from tests.scheduler_svc.core.worker_model import VOCAB
 from tests.virtual.gateway import Answer, VirtualGateway
 from tests.virtual.group import ScriptedGroup
+from tests.virtual.services import KEYS, RecordedKeyspace, scheduler
 
-MODEL = "tiny"
-KEYS = Keys(MODEL)
 SHAPE = GroupShape(num_blocks=20, max_seqs=8, max_model_len=128)
 MAX_QUEUE = 16
 DRAIN_SECONDS = 60.0
 """Nothing arrives in the last so many seconds; all that runs ends in them."""
-
-
-class RecordedKeyspace(Keyspace):
-    """Folds every entry of every log into one hash, trimmed or not."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(clock)
-        self._hash = hashlib.sha256()
-        self.entries = 0
-
-    def append(self, key: str, entry_id: Id, data: bytes) -> None:
-        super().append(key, entry_id, data)
-        self._hash.update(f"{key} {entry_id} {len(data)} ".encode() + data)
-        self.entries += 1
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class Health:
-    """What the scheduler says of itself."""
-
-    serving = False
-
-    def set(self, *, serving: bool) -> None:
-        self.serving = serving
 
 
 @dataclass
@@ -127,20 +92,6 @@ class Clients:
 
     def _ids(self, count: int) -> tuple[int, ...]:
         return tuple(self._draw.randrange(1, VOCAB) for _ in range(count))
-
-
-@contextmanager
-def scheduler(clock: VirtualClock, space: Keyspace, **options: object) -> Iterator[Health]:
-    """The real scheduler service as an actor, stopped at the end."""
-    settings = SchedulerSettings.model_validate({"model_name": MODEL, **options})
-    health, stop = Health(), clock.event()
-    service = SchedulerService(
-        settings, health, stop, clock=clock, open_store=lambda: MemoryStore(space, KEYS)
-    )
-    running = clock.start("scheduler", service.run)
-    yield health
-    stop.set()
-    running.join(5)
 
 
 def run(seed: int, seconds: float) -> Outcome:

@@ -23,10 +23,10 @@ from gateway.store.memory_store import MemoryGatewayStore
 from gateway.streams.results_reader import ResultsReader
 from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
-from gateway.text.checkpoint import Checkpoint
 from gateway.text.detokenizer import Vocabulary
+from gateway.text.text_codec import TextCodec
 
-VOCABULARY = Vocabulary(Checkpoint(TINY).tokenizer)
+VOCABULARY = Vocabulary(TextCodec(TINY).tokenizer)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A worker group in virtual time: it holds every plan to its contract, and a seed says how long its steps take."""
+"""A worker group in virtual time: it checks every plan against the contract; its steps take random times."""
 
 from __future__ import annotations
 

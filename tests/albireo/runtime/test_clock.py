@@ -31,6 +31,14 @@ def test_a_sleep_takes_as_long_as_it_says(clock: Clock) -> None:
     assert (clock.time_ns() - began_ns) / 1e9 == pytest.approx(TICK, abs=TICK)
 
 
+def test_a_sleep_until_a_moment_ends_at_it(clock: Clock) -> None:
+    moment = clock.now() + TICK
+    clock.sleep_until(moment)
+    assert moment <= clock.now() < moment + TICK
+    clock.sleep_until(moment)  # is over
+    assert clock.now() < moment + TICK
+
+
 def test_threads_wake_in_the_order_of_their_times(clock: Clock) -> None:
     woken: list[int] = []
 
@@ -99,6 +107,8 @@ def test_a_thread_is_joined_for_as_long_as_asked(clock: Clock) -> None:
     began = clock.now()
     thread.join(TICK)
     assert clock.now() - began > TICK * 0.99
+    assert thread.is_alive()
     stop.set()
     thread.join(5)
+    assert not thread.is_alive()
     assert clock.now() - began < 4

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -81,7 +81,12 @@ class Stores(RuleBasedStateMachine):
 
     @rule(key=LOGS, epoch=st.integers(1, 4), step=st.integers(0, 3))
     def trim(self, key: str, epoch: int, step: int) -> None:
-        self.both(lambda store: store.log(key).trim(f"{epoch}-{step}"))
+        def trimmed(store: Store) -> int:
+            # A reader trims before an entry that it has read: the newest one stays.
+            newest = EntryId.parse(store.log(key).last())
+            return store.log(key).trim(str(min(EntryId(epoch, step), newest)))
+
+        self.both(trimmed)
 
     @rule(key=LOGS, epoch=st.integers(0, 4), step=st.integers(0, 3))
     def read(self, key: str, epoch: int, step: int) -> None:
@@ -128,7 +133,11 @@ def test_redis_and_memory_give_the_same_answers(redis_url: str) -> None:
     run_state_machine_as_test(
         Stores,
         settings=settings(
-            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=25,
+            stateful_step_count=40,
+            deadline=None,
+            phases=[Phase.generate],  # to shrink a failure by the answers of a server takes minutes
+            suppress_health_check=list(HealthCheck),
         ),
     )
     client.close()
