@@ -13,8 +13,11 @@ demo: $(VENV)/.run
 up: $(VENV)/.run
 	$(BIN)/albireo up --tp 2 $(ARGS)
 
+# Processes that run tests side by side: one more than the cores, since tests of real processes mostly wait.
+WORKERS ?= 3
+
 test: lint check-stubs
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,11 +27,11 @@ lint: $(VENV)/.dev
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-# Line coverage of the tests that run in one process; fails below the floor in pyproject.toml.
-IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc worker_svc)
+# Line coverage of the tests that start no services as processes; fails below the floor in pyproject.toml.
+IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc virtual worker_svc)
 
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest $(IN_PROCESS) --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(IN_PROCESS) --cov --cov-report=term $(ARGS)
 
 PROTOS := $(wildcard proto/albireo/v1/*.proto)
 

@@ -1,4 +1,7 @@
-"""The ``Control`` service: what this server is, and how busy."""
+"""The ``Control`` service: what this server serves, its load, and the times of its steps.
+
+gRPC calls its methods, through the interceptor, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -20,31 +23,30 @@ from gateway.settings import GatewaySettings
 from gateway.store.interface import GatewayStore
 from gateway.streams.failures import STOPPING
 from gateway.telemetry.step_feed import StepFeed
-from gateway.text.text_codec import TextCodec
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
-    """Answers from the gateway's settings, the checkpoint, and what the other tiers announce in Redis."""
+    """Answers from the gateway's settings, the checkpoint, and what the other tiers announce in the store."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        text_codec: TextCodec,
+        *,
         validator: Validator,
+        store: GatewayStore,
         group: WorkerGroup,
+        other_models: OtherModels,
         steps: StepFeed,
         limit: AdmissionLimit,
-        other_models: OtherModels,
-        store: GatewayStore,
     ) -> None:
+        """``limit``: of calls of ``WatchSteps``."""
         self._settings = settings
-        self._text_codec = text_codec
         self._validator = validator
+        self._store = store
         self._group = group
+        self._other_models = other_models
         self._steps = steps
         self._limit = limit
-        self._other_models = other_models
-        self._store = store
 
     async def GetServerInfo(
         self, request: control.GetServerInfoRequest, context: Context
@@ -62,19 +64,18 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetModelInfo(self, request: control.GetModelInfoRequest, context: Context) -> control.ModelInfo:
         try:
             self._validator.check_model(request.model)
+            group = self._group.info
+            if group is None:
+                raise await self._other_models.refusal("no worker group is alive")
         except Refusal as refusal:
             await refuse(context, refusal)
-        group = self._group.info
-        if group is None:
-            hint = await self._other_models.hint()
-            await refuse(context, unavailable(f"no worker group is alive{hint}"))
         return control.ModelInfo(
             model=self._settings.model_name,
             architecture=group.architecture,
             vocab_size=group.vocab_size,
             max_model_len=group.max_model_len,
             eos_token_ids=group.eos_token_ids,
-            chat=self._text_codec.has_chat_template,
+            chat=self._validator.accepts_chats,
             dtype=group.dtype,
             tp=group.tp,
             device=group.device,
@@ -86,17 +87,16 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._validator.check_model(request.model)
             group = self._group.info
             data, gpus = await self._store.load(group.tp if group is not None else 0)
+            if data is None:
+                raise await self._other_models.refusal("no scheduler is alive")
+            load = control.Load.FromString(data)
+            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus)
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
             await refuse(context, unavailable(describe(error)))
-        if data is None:
-            await refuse(context, unavailable(f"no scheduler is alive{await self._other_models.hint()}"))
-        try:
-            load = control.Load.FromString(data)
-            load.gpus.extend(control.Gpu.FromString(gpu) for gpu in gpus)
         except DecodeError as error:
-            await refuse(context, unavailable(f"what is told of the load cannot be read: {error}"))
+            await refuse(context, unavailable(f"the published load cannot be read: {error}"))
         return load
 
     async def GetStepStats(self, request: control.GetStepStatsRequest, context: Context) -> control.StepStats:

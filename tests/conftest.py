@@ -8,8 +8,27 @@ from pathlib import Path
 import pytest
 import redis
 
+from albireo.local import ports
 from albireo.local.redis_server import LocalRedis
+from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """``free_port`` gives ports of this process alone."""
+    own = OwnPorts()
+    config.add_cleanup(own.close)
+    ports.bind_once = own.bind_once
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A module's tests run in one process, and in one with all others that share its stack."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shared = "tp2" if "tp2" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")

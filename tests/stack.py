@@ -62,7 +62,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, otherwise: str) -> N
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(otherwise)
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``albireo gateway``, ``albireo scheduler`` and ``albireo worker``: one process of a tier."""
+"""``albireo gateway``, ``albireo scheduler`` and ``albireo worker``: one process of a tier each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker_svc.settings import WorkerSettings
 
 def _gateway(settings: GatewaySettings) -> None:
     """Runs a gateway: the gRPC API in front of the logs."""
-    from gateway.service import run
+    from gateway.main import run
 
     run(settings)
 

@@ -1,4 +1,7 @@
-"""Sees who is alive: this gateway, the scheduler, the worker group."""
+"""Checks twice a second whether this gateway's heartbeat, the scheduler and the worker group are alive.
+
+One task of the event loop runs it (``Watch.run``, started by the gateway).
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,17 @@ logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.5
 MISSES = 2
-"""How often in a row the lease must be missing: one look can fall between two schedulers."""
+"""How often in a row the lease must be missing: one check may fall between two schedulers."""
 
 
 class Watch:
-    """Looks twice a second, and fails the streams when what they need is gone."""
+    """Renews the heartbeat, updates the worker group, and fails the streams if what they need is gone."""
 
     def __init__(
         self,
         store: GatewayStore,
         clock: Clock,
+        *,
         router: Router,
         reader: ResultsReader,
         group: WorkerGroup,
@@ -44,7 +48,7 @@ class Watch:
         on_alive: Callable[[bool], None],
         telemetry: Telemetry = OFF,
     ) -> None:
-        """``on_alive`` is told when a scheduler with a group comes or goes."""
+        """``on_alive`` is called with whether there is a scheduler with a group, at every change."""
         self._store = store
         self._clock = clock
         self._router = router
@@ -61,11 +65,11 @@ class Watch:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Looks until stopped."""
+        """Checks until stopped."""
         retry, missed = StoreRetry(self._store, self._clock), 0
         while not self._stopping.is_set():
             try:
-                leased, serving = await self._look()
+                leased, serving = await self._check()
             except RedisError as error:
                 logger.warning("%s", describe(error))
                 if await retry.gives_up(error):
@@ -83,26 +87,26 @@ class Watch:
                 async with asyncio.timeout(WATCH_SECONDS):
                     await self._stopping.wait()
 
-    async def _look(self) -> tuple[bool, bool]:
+    async def _check(self) -> tuple[bool, bool]:
         """Whether a scheduler holds its lease, and whether it serves with a group. Raises RedisError."""
         sent_at = self._clock.now()
         found = await self._store.check(TTL_SECONDS)
         self._round_trip.add(self._clock.now() - sent_at)
         if found.epoch < self._router.epoch:
-            logger.warning("the logs are gone, or begin anew: epoch %d", found.epoch)
+            logger.warning("the logs were deleted or replaced: epoch %d", found.epoch)
             await self._reader.restart()
         if not self._heartbeat.confirm(found.heartbeat_kept, sent_at):
             self._router.fail_all(LAPSED)
         return found.leased, self._read_group(found.group) and found.leased and found.serving
 
     def _read_group(self, data: bytes | None) -> bool:
-        """Takes in what the group announces; False where none serves that this gateway can be in front of."""
+        """Updates the worker group from its announcement; False if none reads this gateway's checkpoint."""
         if data is None:
             return False
         try:
             self._group.update(codec.group_from_bytes(data))
         except ValueError as error:
-            logger.warning("what the worker group announces cannot be read: %s", error)
+            logger.warning("the worker group's announcement cannot be read: %s", error)
             return False
         if self._group.mismatch:
             # The group may have accepted requests already; its tokens would become text without meaning.

@@ -1,4 +1,4 @@
-"""``SamplingOptions`` become sampling parameters, or a refusal that names the field."""
+"""Checks ``SamplingOptions``: sampling parameters, or a refusal that names the field. Validation calls it."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ MAX_STOP_LENGTH = 1024
 
 
 class SamplingValidator:
-    """Checks the options of requests to one model."""
+    """Checks the options of requests to one model. Thread-safe."""
 
     def __init__(self, vocab_size: int, defaults: api.SamplingOptions | None = None) -> None:
-        """``defaults``: the checkpoint's, for what a client leaves open."""
+        """``defaults``: of the checkpoint, for options that a client does not set."""
         self._vocab_size = vocab_size
         self.defaults = defaults or api.SamplingOptions()
 
-    def params(self, given: api.SamplingOptions, room: int, eos_ids: Collection[int]) -> SamplingParams:
-        """Raises Refusal. ``room``: new tokens that the context leaves; ``eos_ids``: the model's end tokens.
+    def params(self, given: api.SamplingOptions, max_new: int, eos_ids: Collection[int]) -> SamplingParams:
+        """Raises Refusal. ``max_new``: most new tokens that fit into the context; ``eos_ids``: end tokens of
+        the model.
 
-        Controls that neither the client nor the checkpoint sets take the defaults of
-        :class:`SamplingParams`, which are those that the API documents; max_tokens, temperature and seed
-        alone have others, or none, there.
+        Options that neither the client nor the checkpoint sets get the defaults of :class:`SamplingParams`.
+        These are the documented ones, except for max_tokens, temperature and seed, which are set here.
         """
         options = api.SamplingOptions()
         options.CopyFrom(self.defaults)
         options.MergeFrom(given)
         if not given.HasField("max_tokens"):
-            options.max_tokens = min(self.defaults.max_tokens or DEFAULT_MAX_TOKENS, room)
+            options.max_tokens = min(self.defaults.max_tokens or DEFAULT_MAX_TOKENS, max_new)
         values: dict[str, float] = {}
         for name in RANGES:
             if options.HasField(name):
                 values[name] = in_range(name, getattr(options, name))
         max_tokens = options.max_tokens
-        if not 1 <= max_tokens <= room:
+        if not 1 <= max_tokens <= max_new:
             raise invalid(
-                "sampling.max_tokens", f"{max_tokens}; must be 1 to {room}, what the context leaves"
+                "sampling.max_tokens", f"{max_tokens}; must be 1 to {max_new}, what the context leaves"
             )
         if options.min_tokens > max_tokens:
             raise invalid("sampling.min_tokens", f"{options.min_tokens} is above max_tokens, {max_tokens}")
@@ -61,7 +61,7 @@ class SamplingValidator:
             **values,
             max_tokens=max_tokens,
             min_tokens=options.min_tokens,
-            # More than there are is all of them, which is what off means.
+            # The whole vocabulary or more is the same as off.
             top_k=options.top_k if options.top_k < self._vocab_size else 0,
             seed=options.seed if options.HasField("seed") else secrets.randbits(64),
             stop_ids=self._ids("stop_token_ids", options.stop_token_ids, MAX_STOP_IDS),
@@ -72,17 +72,17 @@ class SamplingValidator:
             allowed_ids=self._ids("allowed_token_ids", options.allowed_token_ids, MAX_TOKEN_IDS),
             bad_ids=self._ids("bad_token_ids", options.bad_token_ids, MAX_TOKEN_IDS),
         )
-        self._check_something_is_left(params, eos_ids)
+        self._check_drawable(params, eos_ids)
         return params
 
     def check_ids(self, field: str, ids: Iterable[int]) -> None:
-        """Raises Refusal for an id that lies beyond the vocabulary."""
+        """Raises Refusal for an id beyond the vocabulary."""
         largest = max(ids, default=0)
         if largest >= self._vocab_size:
             raise invalid(field, f"{largest} is not below the vocabulary's {self._vocab_size}")
 
     def _ids(self, name: str, ids: Collection[int], most: int) -> tuple[int, ...]:
-        """Each id once."""
+        """The distinct ids. Raises Refusal."""
         if len(ids) > most:
             raise invalid(f"sampling.{name}", f"at most {most}")
         self.check_ids(f"sampling.{name}", ids)
@@ -92,8 +92,8 @@ class SamplingValidator:
         ids = self._ids("logit_bias", biases, MAX_TOKEN_IDS)
         return tuple((token, in_range("logit_bias", biases[token], BIAS_RANGE)) for token in sorted(ids))
 
-    def _check_something_is_left(self, params: SamplingParams, eos_ids: Collection[int]) -> None:
-        """Whatever the logits are, there must be a token to draw."""
+    def _check_drawable(self, params: SamplingParams, eos_ids: Collection[int]) -> None:
+        """Raises Refusal if the options leave no token to draw."""
         allowed, bad = set(params.allowed_ids), set(params.bad_ids)
         if allowed and allowed <= bad:
             raise invalid("sampling.allowed_token_ids", "all of them are in bad_token_ids")
@@ -109,7 +109,7 @@ class SamplingValidator:
 
 
 def branches_of(options: api.SamplingOptions) -> int:
-    """How many answers are asked for. Raises Refusal."""
+    """The number of answers. Raises Refusal."""
     n = options.n if options.HasField("n") else 1
     if not 1 <= n <= MAX_BRANCHES:
         raise invalid("sampling.n", f"{n}; must be 1 to {MAX_BRANCHES}")
@@ -136,7 +136,7 @@ def _logprobs(options: api.SamplingOptions, name: str) -> int:
 
 
 def in_range(name: str, value: float, bounds: tuple[float, float] | None = None) -> float:
-    """``value``, if it may be that of the option (or lies in ``bounds``). Raises Refusal."""
+    """Returns ``value``. Raises Refusal if it is outside ``bounds``, or else the option's range."""
     low, high = bounds or RANGES[name]
     if not (math.isfinite(value) and low <= value <= high):
         raise invalid(f"sampling.{name}", f"{value:g}; must be {low:g} to {high:g}")

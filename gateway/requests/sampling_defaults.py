@@ -1,4 +1,4 @@
-"""What a checkpoint's generation_config.json says of sampling that a client leaves open."""
+"""Defaults of sampling options from a checkpoint's generation_config.json. Read once, at the start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COUNTS = {"top_k": "top_k", "max_new_tokens": "max_tokens"}
 
 
 def sampling_defaults(directory: Path) -> api.SamplingOptions:
-    """The values of the file that sampling knows; a field that it leaves open is not set.
+    """The file's values of options that exist here; others are not set.
 
     The names are those of transformers' ``GenerationConfig``, the selection is vLLM's (its
-    ``get_diff_sampling_param``) and ``typical_p``. ``do_sample: false`` is greedy, as in transformers; where
-    it is absent, values count, as in vLLM. A value that a client could not ask for is ignored with a
+    ``get_diff_sampling_param``) and ``typical_p``. ``do_sample: false`` is greedy, as in transformers; if
+    it is absent, the values apply, as in vLLM. A value outside the range of the API is ignored with a
     warning. Raises CheckpointError for a file that cannot be read; without a file nothing is set.
     """
     path, defaults = directory / GENERATION, api.SamplingOptions()
@@ -30,7 +30,7 @@ def sampling_defaults(directory: Path) -> api.SamplingOptions:
         if given.get(name) is None:
             continue
         try:
-            _take(defaults, name, given[name])
+            _set(defaults, name, given[name])
         except ValueError as error:
             logger.warning("%s: %s; ignored", path, error)
     if given.get("do_sample") is False:
@@ -38,8 +38,8 @@ def sampling_defaults(directory: Path) -> api.SamplingOptions:
     return defaults
 
 
-def _take(defaults: api.SamplingOptions, name: str, value: object) -> None:
-    """Raises ValueError for a value that is none."""
+def _set(defaults: api.SamplingOptions, name: str, value: object) -> None:
+    """Raises ValueError for a value that is not valid for the option."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{name}: {value!r} is not a number")
     if name in FLOATS:
@@ -47,7 +47,7 @@ def _take(defaults: api.SamplingOptions, name: str, value: object) -> None:
             setattr(defaults, name, in_range(name, value))
         except Refusal as refusal:
             raise ValueError(refusal.message.removeprefix("sampling.")) from refusal
-        except OverflowError as error:  # JSON bounds no number, a float does
+        except OverflowError as error:  # JSON numbers are not bounded, floats are
             raise ValueError(f"{name}: {error}") from error
     elif isinstance(value, int) and 0 <= value < 2**31 and (value or name == "top_k"):
         setattr(defaults, COUNTS[name], value)

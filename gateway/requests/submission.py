@@ -1,4 +1,7 @@
-"""Into the inbox: submissions, accepted exactly once, and cancellations."""
+"""Requests into the inbox: submissions, accepted at most once, and cancellations.
+
+The inbox writer and the ``Inference`` service call it, on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from gateway.store.retry import retried
 
 
 def digest_of(request: api.GenerateRequest) -> str:
-    """What makes two requests of one id the same: everything the client sent but the id itself."""
+    """A hash of all that the client sent but the id: two requests with equal id and digest are one."""
     body = api.GenerateRequest()
     body.CopyFrom(request)
     body.ClearField("request_id")
@@ -29,12 +32,12 @@ def digest_of(request: api.GenerateRequest) -> str:
 
 
 def random_suffix() -> str:
-    """What makes the names of two acceptances of one request id differ."""
+    """Distinguishes the names of two acceptances of one request id."""
     return secrets.token_hex(4)
 
 
 class Submitter:
-    """Writer's end of the inbox."""
+    """Encodes what goes into the inbox, and retries what may be retried."""
 
     def __init__(
         self,
@@ -45,8 +48,8 @@ class Submitter:
         record_seconds: float,
         new_suffix: Callable[[], str] = random_suffix,
     ) -> None:
-        """``max_queue``: most branches that wait; ``record_seconds``: how long an accepted id stays taken.
-        ``new_suffix`` gives every name in the logs its end, a different one each time."""
+        """``max_queue``: most branches that wait; ``record_seconds``: how long an accepted id stays in use.
+        ``new_suffix`` returns a different suffix of a name in the logs at each call."""
         self._store = store
         self._clock = clock
         self._max_queue = max_queue
@@ -62,7 +65,7 @@ class Submitter:
     ) -> int:
         """Appends the request under ``name``; returns the epoch that it belongs to.
 
-        Raises Refusal, and RedisError where it may have been accepted nevertheless.
+        Raises Refusal; RedisError if the answer was lost, in which case it may have been accepted.
         """
         if request.n > self._max_queue:  # never accepted, so no refusal that suggests a retry
             raise invalid("sampling.n", f"{request.n}; the queue takes {self._max_queue} at most")
@@ -92,7 +95,7 @@ class Submitter:
             verdict, epoch = await self._store.submit(new)
         except RedisError as error:
             if trouble(error) is Trouble.FULL:  # nothing was written
-                raise exhausted("Redis is at its memory limit; what runs goes on") from error
+                raise exhausted("Redis is at its memory limit; running requests continue") from error
             await self._store.recover(error)
             raise
         if verdict != "accepted":
@@ -100,15 +103,15 @@ class Submitter:
         return epoch
 
     async def cancel_known(self, request_id: str) -> bool:
-        """Asks the scheduler to end a request. False where none is known, or it is known to have ended:
-        its gateway has noted that, or its epoch is over. Raises RedisError, and Refusal without scheduler."""
+        """Asks the scheduler to end a request. False if there is none, if its gateway has recorded its end,
+        or if its epoch is over. Raises RedisError; Refusal if there is no scheduler."""
         verdict = await self._store.cancel_known(request_id)
         if verdict == "no_scheduler":
             raise unavailable("no scheduler is alive")
         return verdict == "cancelled"
 
     async def cancel(self, name: str) -> None:
-        """Asks the scheduler to end a request, or one branch of it, by its name there. Raises RedisError."""
+        """Asks the scheduler to end a request or one branch, by its name in the logs. Raises RedisError."""
         cancellation = codec.cancellation_to_bytes(name)
         await retried(self._store, self._clock, lambda: self._store.cancel(cancellation))
 

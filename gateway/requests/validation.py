@@ -1,4 +1,7 @@
-"""A ``GenerateRequest`` becomes a submission, or a refusal that names the field."""
+"""Checks requests of clients: a valid request with ids and all options, or a refusal that names the field.
+
+The ``Inference`` service calls it, for large requests on the work threads.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from gateway.text.text_codec import MAX_IDS, TextCodec
 
 MAX_CHAT_MESSAGES = 4_096
 MAX_ANSWER_BYTES = (1 << 20) - 1
-"""Of an answer with ids or text: messages stay below 1 MiB."""
+"""Most bytes of an answer with ids or text: messages stay below 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidRequest:
-    """What the gateway runs: nothing optional, everything in range."""
+    """A request with all options set and in range."""
 
     request_id: str
     prompt: tuple[int, ...]
@@ -38,22 +41,28 @@ class ValidRequest:
 
 
 class Validator:
-    """Checks requests against one model."""
+    """Checks requests to one model. Thread-safe."""
 
     def __init__(
         self, model_name: str, text_codec: TextCodec, defaults: api.SamplingOptions | None = None
     ) -> None:
-        """``defaults``: sampling that a client leaves open."""
+        """``defaults``: sampling options that a client does not set."""
         self._model_name = model_name
         self._text_codec = text_codec
         self._sampling = SamplingValidator(text_codec.vocab_size, defaults)
 
     @property
     def sampling_defaults(self) -> api.SamplingOptions:
+        """Of the checkpoint; an option without a default is not set."""
         return self._sampling.defaults
 
+    @property
+    def accepts_chats(self) -> bool:
+        """Whether the checkpoint has a usable chat template."""
+        return self._text_codec.has_chat_template
+
     def check_model(self, model: str) -> None:
-        """Raises Refusal (NOT_FOUND) for a model that is not served here; empty means the one that is."""
+        """Raises Refusal (NOT_FOUND) for a model that is not served here. Empty means the served one."""
         if model not in ("", self._model_name):
             raise Refusal(
                 grpc.StatusCode.NOT_FOUND, f"model: {cut(model)!r} is not served, {self._model_name!r} is"
@@ -109,7 +118,7 @@ class Validator:
     def _check_size(
         self, request: api.GenerateRequest | api.TokenizeRequest, max_model_len: int | None
     ) -> None:
-        """Refuses what must be too long before anything is done with it."""
+        """Refuses an input that must be too long, before any work on it."""
         kind = request.WhichOneof("input")
         if kind == "text":
             self._check_bytes("text", [request.text], max_model_len)
@@ -167,7 +176,7 @@ def _small_enough(answer: Answer, field: str) -> Answer:
 
 
 def _refuse_unknown(message: Message, path: str) -> None:
-    """A newer client's field that this server does not know must not be ignored."""
+    """Refuses a field that this server does not know: to ignore a newer client's option would be wrong."""
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise unsupported(f"{path}field number {unknown[0].field_number}", "not known to this server")

@@ -26,6 +26,8 @@ accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway
 has expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
 """
 CancelVerdict = Literal["cancelled", "unknown", "no_scheduler"]
+CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
+"""What the answers of the script CANCEL mean."""
 
 
 @dataclass(frozen=True, slots=True)

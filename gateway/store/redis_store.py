@@ -14,7 +14,7 @@ from albireo.store.interface import EntryId, LogEntry
 from albireo.store.redis_errors import moved
 from albireo.store.redis_store import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
-from gateway.store.interface import CancelVerdict, Liveness, NewRequest, Verdict
+from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
@@ -23,7 +23,6 @@ TIMEOUT_SECONDS = 5
 SCAN_COUNT = 1000
 MAX_SCANS = 100
 """``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
-CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
 
 RedisEntry = tuple[bytes, dict[bytes, bytes]]
 """An entry as Redis returns it: its id and its fields."""

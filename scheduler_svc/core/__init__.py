@@ -1,9 +1,19 @@
 """The scheduler's pure core: plain data in, plain data out; no clock, no I/O, no threads."""
 
 from scheduler_svc.core.core import SchedulerCore
-from scheduler_svc.core.ledger import ProtocolError
+from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.limits import Limits
+from scheduler_svc.core.snapshot import CoreSnapshot
 from scheduler_svc.core.stats import MAX_TENANTS, OTHER_TENANTS, CoreStats
 from scheduler_svc.core.window import Window
 
-__all__ = ["MAX_TENANTS", "OTHER_TENANTS", "CoreStats", "Limits", "ProtocolError", "SchedulerCore", "Window"]
+__all__ = [
+    "MAX_TENANTS",
+    "OTHER_TENANTS",
+    "CoreSnapshot",
+    "CoreStats",
+    "Limits",
+    "ProtocolError",
+    "SchedulerCore",
+    "Window",
+]

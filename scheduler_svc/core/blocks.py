@@ -1,22 +1,23 @@
-"""The pool of KV blocks, and the prefix cache that lives in it."""
+"""The pool of KV blocks, and the prefix cache that consists of them."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from albireo.contract.plan import BLOCK_SIZE
+from scheduler_svc.core.errors import ProtocolError
 
 _pack_tokens = struct.Struct(f"<{BLOCK_SIZE}I").pack
 
 
 def root_key(salt: bytes, sharers: str) -> bytes:
-    """Parent of the keys of first blocks, one for each party that shares what it has computed.
+    """Parent of the keys of first blocks, one for each party that has a prefix cache of its own.
 
-    The salt keeps keys unguessable outside the deployment. ``sharers`` keeps parties from one another's
-    blocks: who hits a block learns that somebody sent its tokens and all before them.
+    The salt makes keys impossible to guess outside the deployment. ``sharers`` (a tenant, or empty for all)
+    separates parties: a hit on a block reveals that its tokens, and all before them, were sent before.
     """
     parent = hashlib.blake2b(salt, digest_size=16).digest()
     return hashlib.blake2b(parent + sharers.encode(), digest_size=16).digest()
@@ -28,14 +29,14 @@ def block_key(parent: bytes, tokens: Sequence[int]) -> bytes:
 
 
 class BlockPool:
-    """Blocks 0..num_blocks-1, counted by owners. Every operation takes constant time per block.
+    """Blocks 0..num_blocks-1 with their owner counts. Every operation takes constant time per block.
 
-    A block without an owner is free. If it has a key it also stays in the prefix cache until it is taken
-    for something else: the free list is in the order in which blocks go, those without a key first, then
-    the cached ones, least recently used first.
+    An owner is a block table that contains the block. A block without an owner is free. If it has a key, it
+    also stays in the prefix cache until it is taken. The free list is in the order of eviction: blocks
+    without a key first, then the cached ones, least recently used first.
 
-    The pool knows nothing of steps: its caller drops a block only once no step in flight touches it, and
-    registers a block only once its content has settled.
+    The pool knows nothing of steps: its caller drops a block only when no step in flight uses it, and
+    registers a block only when its content has settled.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -55,37 +56,58 @@ class BlockPool:
         """Blocks that a prefix can hit."""
         return len(self._by_key)
 
+    @property
+    def cached(self) -> dict[bytes, int]:
+        """A copy of the prefix cache: the block by its key."""
+        return dict(self._by_key)
+
     def owners(self, block: int) -> int:
-        """How many block tables hold the block."""
+        """How many block tables contain the block."""
         return self._owners[block]
 
-    def take(self, count: int) -> list[int]:
-        """Takes ``count`` blocks for one owner each; the caller has made sure that they are there."""
-        taken = []
-        for _ in range(count):
-            block, _ = self._free.popitem(last=False)
-            key = self._keys[block]
-            if key is not None:
-                del self._by_key[key]
-                self._keys[block] = None
+    def next_free(self, count: int, *, excluding: Collection[int] = ()) -> list[int]:
+        """The first ``count`` free blocks in the order of eviction; fewer if there are not so many."""
+        blocks: list[int] = []
+        for block in self._free:
+            if len(blocks) == count:
+                break
+            if block not in excluding:
+                blocks.append(block)
+        return blocks
+
+    def take(self, blocks: Sequence[int]) -> None:
+        """Gives free blocks to one owner each; they leave the prefix cache.
+
+        Raises ProtocolError if one is not free.
+        """
+        free, keys = self._free, self._keys
+        for block in blocks:
+            if block not in free:
+                raise ProtocolError(f"block {block} is granted and is not free")
+            del free[block]
+            if keys[block] is not None:
+                self.unregister(block)
             self._owners[block] = 1
-            taken.append(block)
-        return taken
 
     def find(self, key: bytes) -> int | None:
-        """The block that holds what ``key`` stands for, if the cache has it."""
+        """The block that holds what ``key`` stands for, if it is cached."""
         return self._by_key.get(key)
 
-    def share(self, blocks: Iterable[int]) -> None:
-        """Adds an owner to blocks that were found."""
+    def share(self, blocks: Sequence[int]) -> None:
+        """Adds an owner to blocks that hold a prefix.
+
+        Raises ProtocolError if one has neither an owner nor a key.
+        """
         for block in blocks:
+            if not 0 <= block < self.num_blocks or not (self._owners[block] or self._keys[block]):
+                raise ProtocolError(f"block {block} is shared and holds nothing")
             if not self._owners[block]:
                 del self._free[block]
             self._owners[block] += 1
 
     def drop(self, blocks: Sequence[int]) -> None:
-        """Takes one owner off each block of a table. The table's tail goes first, since a chain of hits
-        is of no use without its head."""
+        """Removes one owner from each block of a table. The last block of the table becomes the first to be
+        evicted: a later block of a prefix is useless without the earlier ones."""
         for block in reversed(blocks):
             self._owners[block] -= 1
             if not self._owners[block]:
@@ -94,36 +116,36 @@ class BlockPool:
                     self._free.move_to_end(block, last=False)
 
     def register(self, block: int, key: bytes) -> None:
-        """Makes a full settled block findable. Where another block holds the same, that one stays."""
+        """Adds a full settled block to the cache. If another block has the same key, that one stays."""
         if key not in self._by_key:
             self._by_key[key] = block
             self._keys[block] = key
 
     def unregister(self, block: int) -> None:
-        """Nobody finds an owned block any more; who has it keeps it."""
+        """Removes a block from the cache; its owners keep it."""
         key = self._keys[block]
         if key is not None:
             del self._by_key[key]
             self._keys[block] = None
 
     def key_of(self, block: int) -> bytes | None:
-        """The key under which the block can be found."""
+        """The key under which the block is cached."""
         return self._keys[block]
 
     def check(self, owners: Sequence[int]) -> list[str]:
-        """What is wrong with the pool, given how many block tables really hold each block."""
+        """What is wrong with the pool, given how many block tables really contain each block."""
         wrong = [
-            f"block {block}: {self._owners[block]} owners on the books, {count} block tables hold it"
+            f"block {block}: {self._owners[block]} owners recorded, {count} block tables contain it"
             for block, count in enumerate(owners)
             if self._owners[block] != count
         ]
         free = {block for block, count in enumerate(self._owners) if not count}
         if free != self._free.keys():
-            wrong.append(f"free list off by blocks {sorted(free ^ self._free.keys())}")
-        findable = {key: block for block, key in enumerate(self._keys) if key is not None}
-        if findable != self._by_key:
+            wrong.append(f"the free list is wrong about blocks {sorted(free ^ self._free.keys())}")
+        cached = {key: block for block, key in enumerate(self._keys) if key is not None}
+        if cached != self._by_key:
             wrong.append("the prefix cache's index and the blocks' keys differ")
-        kept = [self._keys[block] is not None for block in self._free]
-        if kept != sorted(kept):
-            wrong.append("a cached block stands before one without a key in the free list")
+        has_key = [self._keys[block] is not None for block in self._free]
+        if has_key != sorted(has_key):
+            wrong.append("a cached block comes before one without a key in the free list")
         return wrong

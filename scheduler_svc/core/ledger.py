@@ -1,165 +1,296 @@
-"""Who holds which slot and which blocks, and until when."""
+"""The scheduler's state, and the only code that changes it."""
 
 from __future__ import annotations
 
-import heapq
-import sys
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import (
+    BLOCK_SIZE,
+    Admission,
+    Chunk,
+    Ended,
+    Finish,
+    Grant,
+    GroupShape,
+    Plan,
+    StepResult,
+    table_digest,
+)
 from scheduler_svc.core.blocks import BlockPool
-from scheduler_svc.core.held import Held
-from scheduler_svc.core.queue import KeyedQueue
-from scheduler_svc.core.request import Phase, Request, Stay
-
-
-class ProtocolError(Exception):
-    """The results log says what no correct worker can say. The epoch cannot go on."""
-
-
-@dataclass(slots=True)
-class Flight:
-    """One step that is published and not settled."""
-
-    step: int
-    chunks: list[tuple[Stay, int]]  # with each, the number of tokens whose KV it completes
-    leaving: list[Stay] = field(default_factory=list)  # released since; the last that touched them is this
+from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.free_slots import FreeSlots
+from scheduler_svc.core.occupancy import Occupancy, Phase
+from scheduler_svc.core.request import Request
+from scheduler_svc.core.request_table import RequestTable
+from scheduler_svc.core.stats import Counters
+from scheduler_svc.core.step_in_flight import StepInFlight
 
 
 class Ledger:
-    """The slot table, the pools behind it, and the fence between releasing and reusing.
+    """Requests, slots, blocks and steps in flight, as a fold over the three logs.
 
-    A stay leaves its slot when a plan releases it. Slot and blocks go back to their pools when the last
-    step that touched them has settled: at once if it has, else with the flight that waits for it. A
-    request that still goes on then (it was preempted) returns to ``waiting``, at its old place.
+    A submission changes it by :meth:`submit`, a result by :meth:`settle`, and the fields of a plan by one
+    method each (:meth:`end` to :meth:`schedule_chunk`), followed by :meth:`publish_step`. The plan builder
+    calls these methods as it decides, :meth:`apply` calls them for a finished plan, in the same order; they
+    raise ProtocolError if the plan does not fit the state, which is undefined then. The plan builder, the
+    audit and the snapshot read the attributes; no code but this writes them.
 
-    Mutated by the draft (enter, grant, move, leave, launch) and by the core (land, move, forget).
+    A slot that a plan releases, and its blocks, are free once the last step that reads or writes them has
+    settled. A request that has not ended by then was preempted: it waits again, at its old place.
     """
 
-    def __init__(self, shape: GroupShape, waiting: KeyedQueue[Request], *, prefix_cache: bool) -> None:
+    def __init__(self, shape: GroupShape, *, prefix_cache: bool) -> None:
         self.shape = shape
-        self.pool = BlockPool(shape.num_blocks)
-        self.waiting = waiting
-        self.held = Held(waiting)
         self.prefix_cache = prefix_cache
-        self.free_slots = list(range(shape.max_seqs))  # a heap: low slots first keeps the table dense
-        self.flights: deque[Flight] = deque()  # oldest first, at consecutive steps
+        self.pool = BlockPool(shape.num_blocks)
+        self.requests = RequestTable()
+        self.counters = Counters()
+        self.free_slots = FreeSlots(shape.max_seqs)
+        self.occupied: dict[int, Occupancy] = {}  # by slot
+        self.phases: dict[Phase, dict[int, Occupancy]] = {
+            phase: {} for phase in Phase if phase is not Phase.RELEASED
+        }  # the same ones by phase, then by slot
+        self.receiving: dict[int, Occupancy] = {}  # by incarnation: those whose results count
+        self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
-        self.phases: dict[Phase, dict[int, Stay]] = {
-            phase: {} for phase in Phase if phase is not Phase.LEFT
-        }  # by slot
-        self.listening: dict[int, Stay] = {}  # by incarnation: stays whose results count
-        self.released: list[int] = []  # slots that the next plan has to name as released
-        self._incarnation = 0
+        self.incarnation = 0  # the last one given
+        self._next = StepInFlight(1)
+        self._joining: list[Occupancy] = []  # decode from the step after the next
 
     @property
     def settled_step(self) -> int:
         """The last step whose result is in."""
-        return self.step - len(self.flights)
+        return self.step - len(self.in_flight)
 
     @property
     def num_running(self) -> int:
-        """Requests that hold a slot and go on."""
-        return sum(map(len, self.phases.values())) - len(self.phases[Phase.FINISHED])
+        """Requests that hold a slot and have not finished."""
+        return len(self.occupied) - len(self.phases[Phase.FINISHED])
 
-    def stays(self) -> Iterator[Stay]:
-        """All that hold a slot, in no particular order."""
-        for phase in self.phases.values():
-            yield from phase.values()
-
-    def incoming_blocks(self) -> int:
-        """Blocks that become free when all that is in flight has settled: those with no owner that stays."""
-        leaving = Counter(b for flight in self.flights for stay in flight.leaving for b in stay.blocks)
-        return sum(1 for block, count in leaving.items() if self.pool.owners(block) == count)
-
-    def enter(self, request: Request, prefix: list[int]) -> Stay:
-        """Gives a request a free slot and a share of the blocks that hold what its tokens begin with."""
-        self.pool.share(prefix)
-        self._incarnation += 1
-        stay = Stay(
-            request=request,
-            slot=heapq.heappop(self.free_slots),
-            incarnation=self._incarnation,
-            tokens=request.tokens,
-            blocks=[],
-            scheduled=len(prefix) * BLOCK_SIZE,
-            settled=len(prefix) * BLOCK_SIZE,
-            registered=len(prefix),
-            register_at=(len(prefix) + 1) * BLOCK_SIZE if self.prefix_cache else sys.maxsize,
+    def digest(self) -> int:
+        """``Plan.digest`` of the last published step."""
+        return table_digest(
+            (o.slot, o.incarnation, o.scheduled, len(o.blocks), o.blocks[-1] if o.blocks else -1)
+            for _, o in sorted(self.occupied.items())
         )
-        stay.extend(prefix)
-        request.stay = stay
-        self.listening[stay.incarnation] = stay
-        self.phases[Phase.PREFILLING][stay.slot] = stay
-        return stay
 
-    def grant(self, stay: Stay, count: int) -> list[int]:
-        """Moves ``count`` free blocks to the end of a stay's block table."""
-        blocks = self.pool.take(count)
-        stay.extend(blocks)
-        return blocks
+    # -- the inbox, and what the next plan is to say of it ---------------------------------------------
 
-    def move(self, stay: Stay, phase: Phase) -> None:
-        """Puts a stay that holds its slot into another phase that does."""
-        del self.phases[stay.phase][stay.slot]
-        stay.phase = phase
-        self.phases[phase][stay.slot] = stay
+    def submit(self, branches: list[Request], deadline: float | None) -> None:
+        """A new request, as all its branches. ``deadline`` is in the caller's seconds."""
+        self.requests.add(branches, deadline)
 
-    def leave(self, stay: Stay) -> None:
-        """The next plan releases the slot."""
-        del self.phases[stay.phase][stay.slot]
-        stay.phase = Phase.LEFT
-        self.released.append(stay.slot)
-        if stay.last_step > self.settled_step:
-            self.flights[stay.last_step - self.settled_step - 1].leaving.append(stay)
+    def schedule_end(self, request: Request, reason: Finish) -> None:
+        """The next plan is to end a live request, unless it finishes before. The first reason counts."""
+        if request.name not in self.requests.ending:
+            self.requests.ending[request.name] = reason
+            self.requests.deadlines.remove(request)
+            self._depart(request)
+
+    def schedule_refusal(self, names: tuple[str, ...]) -> None:
+        """The next plan is to end requests that were never live, with ERROR."""
+        self.requests.ending.update(dict.fromkeys(names, Finish.ERROR))
+        self.counters.departures += len(names)
+
+    # -- the plans ----------------------------------------------------------------------------------
+
+    def apply(self, plan: Plan) -> None:
+        """Changes the state as making this plan did."""
+        for ended in plan.ended:
+            self.end(ended)
+        for slot in plan.released:
+            self.release(slot)
+        for slot in plan.paused:
+            self.pause(slot)
+        for slot in plan.resumed:
+            self.resume(slot)
+        for admission in plan.admissions:
+            self.admit(admission)
+        for grant in plan.grants:
+            self.grant(grant)
+        for chunk in plan.chunks:
+            self.schedule_chunk(chunk)
+        decoding = self.phases[Phase.DECODING]
+        if len(decoding) != plan.num_decodes or any(o.scheduled >= o.row_limit for o in decoding.values()):
+            raise ProtocolError(
+                f"plan {plan.step} runs {plan.num_decodes} rows; {len(decoding)} slots decode"
+            )
+        self.publish_step()
+        if plan.digest is not None and plan.digest != self.digest():
+            raise ProtocolError(f"plan {plan.step} has the digest of another slot table")
+
+    def end(self, ended: Ended) -> None:
+        """A request ends by the scheduler's decision. Its slot is released by the same plan."""
+        request = self.requests.live.get(ended.request_id)
+        if request is not None:
+            if request.occupancy is not None:
+                self._stop_receiving(request.occupancy)
+            self._depart(request)
+            self.requests.remove(request)
+        elif ended.reason == Finish.ERROR:  # it was refused
+            self.requests.ending.pop(ended.request_id, None)
         else:
-            self._vacate(stay)
+            raise ProtocolError(f"{ended.request_id} is ended and is not live")
 
-    def forget(self, stay: Stay) -> None:
-        """Results of this stay count no more."""
-        del self.listening[stay.incarnation]
-        stay.request.stay = None
+    def release(self, slot: int) -> None:
+        """A request leaves its slot: it has ended, ends by length in a step in flight, or is preempted."""
+        occupancy = self._occupancy(slot)
+        if occupancy.request.occupancy is occupancy and not occupancy.at_length_end:
+            self.counters.preemptions += 1
+        del self.occupied[slot]
+        del self.phases[occupancy.phase][slot]
+        occupancy.phase = Phase.RELEASED
+        if occupancy.last_step > self.settled_step:
+            self.in_flight[occupancy.last_step - self.settled_step - 1].released.append(occupancy)
+        else:
+            self._free(occupancy)
 
-    def launch(self, chunks: list[tuple[Stay, int]]) -> None:
-        """The next step is published."""
-        self.step += 1
-        self.flights.append(Flight(self.step, chunks))
+    def pause(self, slot: int) -> None:
+        """A slot stops decoding until it gets a block; it keeps its state."""
+        self._move(self._occupancy(slot, Phase.DECODING), Phase.PAUSED)
 
-    def settle_chunks(self) -> None:
-        """The chunks of the oldest step in flight have run. Comes before its rows are settled."""
-        for stay, computed in self.flights[0].chunks:
-            stay.settled = computed
-            if computed >= stay.register_at:
-                self.register(stay)
+    def resume(self, slot: int) -> None:
+        """A paused slot decodes again."""
+        self._move(self._occupancy(slot, Phase.PAUSED), Phase.DECODING)
 
-    def register(self, stay: Stay) -> None:
+    def admit(self, admission: Admission) -> Occupancy:
+        """A waiting request gets a free slot. The blocks of its prefix come with its first grant."""
+        request = self.requests.live.get(admission.request_id)
+        if request is None or request not in self.requests.waiting:
+            raise ProtocolError(f"{admission.request_id} is admitted and does not wait")
+        if (
+            admission.incarnation <= self.incarnation
+            or admission.tokens != tuple(request.tokens)
+            or admission.num_cached not in range(0, len(request.tokens), BLOCK_SIZE)
+        ):
+            raise ProtocolError(f"{request.name} is admitted with other data than it has")
+        self.free_slots.take(admission.slot)
+        self.requests.waiting.remove(request)
+        self.incarnation = admission.incarnation
+        if not request.departed:
+            self.counters.prompt_tokens += len(request.tokens)
+            self.counters.prefix_hit_tokens += admission.num_cached
+        self._depart(request)
+        occupancy = Occupancy.of(request, admission, prefix_cache=self.prefix_cache)
+        request.occupancy = occupancy
+        self.receiving[occupancy.incarnation] = occupancy
+        self.occupied[occupancy.slot] = self.phases[Phase.PREFILLING][occupancy.slot] = occupancy
+        return occupancy
+
+    def grant(self, grant: Grant) -> None:
+        """Appends to a slot's block table: shared blocks for a prefix that has KV already, then free ones."""
+        occupancy = self._occupancy(grant.slot)
+        shared = max(0, occupancy.scheduled // BLOCK_SIZE - len(occupancy.blocks))
+        if shared:
+            self.pool.share(grant.blocks[:shared])
+        self.pool.take(grant.blocks[shared:])
+        occupancy.append_blocks(grant.blocks)
+
+    def schedule_chunk(self, chunk: Chunk) -> None:
+        """The next step prefills a part of a slot's tokens; after the last part the slot decodes."""
+        occupancy = self._occupancy(chunk.slot, Phase.PREFILLING)
+        known, capacity = len(occupancy.tokens), len(occupancy.blocks) * BLOCK_SIZE
+        scheduled = chunk.start + chunk.count
+        if chunk.start != occupancy.scheduled or not chunk.start < scheduled <= min(known, capacity):
+            raise ProtocolError(f"slot {chunk.slot} cannot prefill {chunk.count} tokens from {chunk.start}")
+        occupancy.scheduled = scheduled
+        occupancy.last_step = self._next.step
+        self._next.chunks.append((occupancy, scheduled))
+        if scheduled == known:
+            self._joining.append(occupancy)
+
+    def publish_step(self) -> None:
+        """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
+        step = self._next.step
+        for occupancy in self.phases[Phase.DECODING].values():
+            occupancy.scheduled += 1
+            occupancy.last_step = step
+        for occupancy in self._joining:
+            self._move(occupancy, Phase.DECODING)
+            self.requests.prompt_computed(occupancy.request)
+        self._joining.clear()
+        self.step = step
+        self.in_flight.append(self._next)
+        self._next = StepInFlight(step + 1)
+
+    # -- the results --------------------------------------------------------------------------------
+
+    def settle(self, result: StepResult) -> None:
+        """The result of the oldest step in flight. Raises ProtocolError for a request that came to its length
+        end and did not finish."""
+        step = self.in_flight[0]
+        for occupancy, computed in step.chunks:
+            occupancy.settled = computed
+            if computed >= occupancy.register_at:
+                self._register(occupancy)
+        receiving = self.receiving
+        late = 0
+        for incarnation, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True):
+            row = receiving.get(incarnation)
+            if row is None:
+                late += 1
+                continue
+            tokens = row.tokens
+            row.settled = settled = len(tokens)  # the row computed the newest token's KV
+            tokens.append(token)
+            if settled >= row.register_at:
+                self._register(row)
+            if finish:
+                self._finish(row, Finish(finish))
+        self.counters.output_tokens += len(result.ids) - late
+        self.counters.late_rows += late
+        self.in_flight.popleft()
+        for occupancy in step.released:
+            self._free(occupancy)
+
+    # -- parts of the above -------------------------------------------------------------------------
+
+    def _finish(self, occupancy: Occupancy, finish: Finish) -> None:
+        self.counters.wasted_rows += occupancy.scheduled - occupancy.settled
+        if finish is Finish.ERROR:  # the KV may be NaN: no prefix may hit it
+            for block in occupancy.blocks:
+                self.pool.unregister(block)
+        self._stop_receiving(occupancy)
+        if occupancy.phase is not Phase.RELEASED:
+            self._move(occupancy, Phase.FINISHED)
+        self.requests.remove(occupancy.request)
+
+    def _free(self, occupancy: Occupancy) -> None:
+        """Slot and blocks of a released occupancy can be used again."""
+        self.pool.drop(occupancy.blocks)
+        self.free_slots.put(occupancy.slot)
+        request = occupancy.request
+        if request.occupancy is occupancy:
+            if len(request.tokens) >= request.end:
+                raise ProtocolError(f"{request.name} came to its length end and did not finish")
+            self._stop_receiving(occupancy)
+            self.requests.requeue(request)
+
+    def _register(self, occupancy: Occupancy) -> None:
         """Offers the full settled blocks to the prefix cache."""
-        full = stay.settled // BLOCK_SIZE
-        for index in range(stay.registered, full):
-            self.pool.register(stay.blocks[index], stay.request.key(index))
-        stay.registered = full
-        stay.register_at = (full + 1) * BLOCK_SIZE
+        full = occupancy.settled // BLOCK_SIZE
+        for index in range(occupancy.registered, full):
+            self.pool.register(occupancy.blocks[index], occupancy.request.key(index))
+        occupancy.registered = full
+        occupancy.register_at = (full + 1) * BLOCK_SIZE
 
-    def distrust(self, stay: Stay) -> None:
-        """No prefix may hit this stay's blocks: they may hold what is no number."""
-        for block in stay.blocks:
-            self.pool.unregister(block)
+    def _stop_receiving(self, occupancy: Occupancy) -> None:
+        """Further results of this occupancy do not count."""
+        del self.receiving[occupancy.incarnation]
+        occupancy.request.occupancy = None
 
-    def land(self) -> None:
-        """The oldest step in flight has settled, rows and all: what waited behind it for reuse is free."""
-        for stay in self.flights.popleft().leaving:
-            self._vacate(stay)
+    def _depart(self, request: Request) -> None:
+        if not request.departed:
+            request.departed = True
+            self.counters.departures += 1
 
-    def _vacate(self, stay: Stay) -> None:
-        self.pool.drop(stay.blocks)
-        heapq.heappush(self.free_slots, stay.slot)
-        request = stay.request
-        if request.stay is not stay:
-            return
-        if len(request.tokens) >= request.end:
-            raise ProtocolError(f"{request.submission.request_id} came to its length end and did not finish")
-        self.forget(stay)
-        if not request.reason:
-            self.waiting.push(request, request.order)
+    def _occupancy(self, slot: int, phase: Phase | None = None) -> Occupancy:
+        occupancy = (self.phases[phase] if phase else self.occupied).get(slot)
+        if occupancy is None:
+            raise ProtocolError(f"slot {slot} is not {phase.name if phase else 'occupied'}")
+        return occupancy
+
+    def _move(self, occupancy: Occupancy, phase: Phase) -> None:
+        del self.phases[occupancy.phase][occupancy.slot]
+        occupancy.phase = phase
+        self.phases[phase][occupancy.slot] = occupancy

@@ -9,7 +9,7 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Budgets and habits of the scheduler. Nothing here changes while an epoch lasts."""
+    """Budgets and settings of the scheduler. Nothing here changes while an epoch lasts."""
 
     max_num_batched_tokens: int = 2048  # tokens of one step, decoding rows and chunks together
     max_num_seqs: int = 256  # requests that hold a slot at once
@@ -18,7 +18,7 @@ class Limits:
     prefix_cache: bool = True
     priority_seconds: float = 10.0  # the head start that one level of priority buys
     digest_every: int = 64  # steps from one digest to the next
-    shared_prefix_cache: bool = False  # one for all tenants, who can then find out what others sent
+    shared_prefix_cache: bool = False  # one cache for all tenants, who can then find out what others sent
 
     def check(self, shape: GroupShape) -> None:
         """Raises ValueError if these limits make no sense, by themselves or for a group of ``shape``."""
@@ -31,7 +31,7 @@ class Limits:
         if self.max_num_seqs > shape.max_seqs:
             raise ValueError(f"max_num_seqs {self.max_num_seqs} is above the group's {shape.max_seqs} slots")
         if shape.max_model_len < 2:
-            raise ValueError("max_model_len leaves no room for a prompt and an output token")
+            raise ValueError("max_model_len has no space for a prompt and an output token")
         if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:
             raise ValueError(
                 f"max_model_len {shape.max_model_len} does not fit into {shape.num_blocks} blocks: "

@@ -1,4 +1,4 @@
-"""A priority queue that can forget."""
+"""A priority queue from which any item can be removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Hashable)
 class KeyedQueue(Generic[T]):
     """Items by ascending key; keys are unique. push, remove and pop take O(log n), amortised.
 
-    A removed item's entry stays in the heap until it surfaces, or until such entries are the majority:
+    A removed item's entry stays in the heap until it is first, or until such entries are the majority:
     the heap never holds more than twice the live items and a few.
     """
 

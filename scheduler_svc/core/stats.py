@@ -23,7 +23,7 @@ def by_tenant(requests: Iterable[Request]) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the epoch opened, kept by the core and the draft. Token counts are of first admissions."""
+    """Totals since the epoch opened, written by the ledger. Token counts are of first admissions."""
 
     preemptions: int = 0
     prompt_tokens: int = 0
@@ -31,7 +31,7 @@ class Counters:
     output_tokens: int = 0
     wasted_rows: int = 0
     late_rows: int = 0
-    departures: int = 0  # first ones from the waiting state, since somebody asked
+    departures: int = 0  # of requests from the waiting state, since they were last taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class CoreStats:
     running: int  # requests that hold a slot and go on
     slots_free: int
     slots_total: int
-    blocks_free: int  # those that the prefix cache keeps and nobody owns included
-    blocks_cached: int  # that a prefix can hit, owned or not
+    blocks_free: int  # cached ones without an owner included
+    blocks_cached: int  # that a prefix can hit, with or without an owner
     blocks_total: int
     preemptions: int
     prompt_tokens: int  # of requests as they were first admitted
     prefix_hit_tokens: int  # of these, not computed because the prefix cache or another branch had them
     output_tokens: int  # settled ones
     wasted_rows: int  # planned after a row that turned out to be the last one
-    late_rows: int  # results of a stay that had ended, dropped
+    late_rows: int  # results of an occupancy whose request had ended or was preempted, dropped

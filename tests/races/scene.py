@@ -173,6 +173,14 @@ class Scene:
         assert self.group.plan_within(0.1) is None, "a plan beyond the window"
         return plans
 
+    def wait_read(self) -> None:
+        """Waits until the scheduler has taken in all that is in its logs, and waits for more.
+
+        Redis lets a blocked reader go within the write that it waited for. So from there on, a reader that
+        is blocked is one that has taken that in.
+        """
+        wait_for(lambda: self.redis.info("clients")["blocked_clients"] > 0, "the scheduler does not read")
+
     def story(self, request_id: str) -> Story:
         self.reader.read()
         return self.reader.stories.get(request_id) or Story()

@@ -45,7 +45,7 @@ def test_a_finish_in_flight_beats_an_abort(make_scene: MakeScene) -> None:
     scene.group.answer(first)
     third = scene.group.next_plan()
     scene.cancel("a")
-    time.sleep(0.1)
+    scene.wait_read()
     scene.group.answer(second)  # its row is the end; the cancellation has nothing left to end
     scene.group.answer(third)
     plans = scene.finish()
@@ -113,7 +113,7 @@ def test_a_deadline_during_prefill_frees_the_slot_after_the_last_chunk_in_flight
     scene.submit("a", prompt(200), timeout_s=0.8)
     oldest, *flight = scene.fill()
     scene.submit("b", prompt(20, 1))
-    time.sleep(0.8)
+    time.sleep(0.8)  # the deadline itself
     scene.group.answer(oldest)
     plan = scene.group.next_plan()
     assert plan.ended == (Ended("a", Finish.DEADLINE),)

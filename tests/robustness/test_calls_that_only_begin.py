@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from bench.hostile.http2 import Connection, message
 from gateway.calls.interceptor import MAX_REFLECTION_CALLS
-from gateway.service import MORE_CALLS
+from gateway.server import MAX_OTHER_CALLS
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
@@ -106,7 +106,7 @@ async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backe
     async with serving(backend, max_streams=1) as served:
         await eventually(lambda: served.gateway.group.info is not None)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
-        begun = [connection.begin(REFLECTION) for _ in range(1 + MORE_CALLS)]
+        begun = [connection.begin(REFLECTION) for _ in range(1 + MAX_OTHER_CALLS)]
         await eventually(lambda: len(ended(connection, begun)) == len(begun) - MAX_REFLECTION_CALLS, 60)
         assert set(ended(connection, begun)) == {number(grpc.StatusCode.RESOURCE_EXHAUSTED)}
         health = health_pb2_grpc.HealthStub(served.channel)

@@ -1,4 +1,4 @@
-"""One request's data ends that request at most: on one rank and on two, beside neighbours that go on."""
+"""One request's data ends that request at most: on one rank and on two, and the other requests of its steps go on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.sampling.layout import SamplingMode
 from worker_svc.sampling.tensors import FAILED
-from worker_svc.stages.finish import EndFinder
+from worker_svc.stages.finish import FinishDetector
 
 STEPS = 5
 PROMPT = prompt_of(20)
@@ -224,7 +224,7 @@ def test_log_probabilities_of_a_prompt_that_are_none_end_the_request(
     output = runner.execute(runner.prepare(plan)).to_host()
     assert prompts == [len(PROMPT) - 1]
     assert output.ids[0] >= 0
-    ends = EndFinder(8, eos_ids=frozenset(), max_model_len=128)
+    ends = FinishDetector(8, eos_ids=frozenset(), max_model_len=128)
     ends.admit(plan.admissions[0])
     assert ends.advance(output)[1] == [Finish.ERROR]
 

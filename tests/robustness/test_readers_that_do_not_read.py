@@ -42,13 +42,17 @@ async def test_their_calls_are_cut_and_their_requests_end(backend: Backend, serv
         backend.result([(n, 7, Finish.NONE) for n in range(READERS)], logprobs=20)
     # An ordinary client is served meanwhile, and after it: the first call of a server and its last two are
     # let go later by grpc.aio, which is why there are some around those that are looked at.
-    for n in range(8):
-        call = served.inference.Generate(request(request_id=f"o{n}"), timeout=10)
-        assert (await call.read()).HasField("accepted")
-        await asyncio.sleep(0.4)
-        call.cancel()
+    ordinary = 0
+    async with asyncio.timeout(10):
+        while not all(connection.streams[stream].over.is_set() for stream in streams):
+            call = served.inference.Generate(request(request_id=f"o{ordinary}"), timeout=10)
+            assert (await call.read()).HasField("accepted")
+            await asyncio.sleep(0.05)
+            call.cancel()
+            ordinary += 1
+    assert ordinary > 3
     for stream in streams:
-        found = await connection.over(stream, 5)
+        found = connection.streams[stream]
         assert found.reset is not None or found.status == grpc.StatusCode.CANCELLED.value[0]
         assert len(found.data) <= 2000
     await eventually(lambda: len(served.gateway.router) == 0)
@@ -65,10 +69,11 @@ async def test_an_answer_to_one_question_is_cut_as_well(served: Served) -> None:
         connection.send(stream, message(api.TokenizeRequest(text="Hi there, " * 50).SerializeToString()))
         streams.append(stream)
         await asyncio.sleep(0.01)
-    await asyncio.sleep(1.2)
-    for _ in range(3):
-        assert (await served.inference.Tokenize(api.TokenizeRequest(text="Hi"), timeout=5)).ids
-    assert (await connection.over(streams[2], 5)).status == grpc.StatusCode.CANCELLED.value[0]
+    async with asyncio.timeout(10):
+        while not connection.streams[streams[2]].over.is_set():
+            assert (await served.inference.Tokenize(api.TokenizeRequest(text="Hi"), timeout=5)).ids
+            await asyncio.sleep(0.02)
+    assert connection.streams[streams[2]].status == grpc.StatusCode.CANCELLED.value[0]
     await connection.close()
 
 

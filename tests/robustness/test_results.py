@@ -68,12 +68,13 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others took it for dead, and ended its requests: that is not the answer to them."""
-    monkeypatch.setattr("gateway.store.heartbeat.TTL_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.store.heartbeat.TTL_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.liveness.watch.WATCH_SECONDS", 0.05)
     async with serving(backend) as served:
         call = served.inference.Generate(request(), timeout=30)
         await call.read()
         backend.result(ended={"r": Finish.CANCELLED})
-        time.sleep(1.5)
+        time.sleep(0.6)  # the event loop stands still
         last = (await rest_of(call))[-1]
         assert last.error.retryable
         again = served.inference.Generate(request(request_id="r2"), timeout=30)

@@ -64,12 +64,13 @@ async def status_of(served: Served) -> int:
 @pytest.mark.parametrize("announced", [OTHER, ""])
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_group_of_another_checkpoint_is_not_served(
-    backend: Backend, announced: str, caplog: pytest.LogCaptureFixture
+    backend: Backend, announced: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateway.liveness.watch.WATCH_SECONDS", 0.01)
     backend.announce_group(fingerprint=announced)
     with caplog.at_level(logging.ERROR):
         async with serving(backend) as served:
-            await asyncio.sleep(1.2)  # several looks, one line
+            await asyncio.sleep(0.05)  # several looks, one line
             assert await status_of(served) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await served.inference.Generate(request()).read()

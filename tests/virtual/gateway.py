@@ -62,7 +62,15 @@ class VirtualGateway:
         self._reader = ResultsReader(store, clock, self.router, self._heartbeat, self._on_step)
         group = WorkerGroup(fingerprint)
         self.alive = False
-        self._watch = Watch(store, clock, self.router, self._reader, group, self._heartbeat, self._on_alive)
+        self._watch = Watch(
+            store,
+            clock,
+            router=self.router,
+            reader=self._reader,
+            group=group,
+            heartbeat=self._heartbeat,
+            on_alive=self._on_alive,
+        )
         self.steps = 0
 
     async def start(self) -> None:

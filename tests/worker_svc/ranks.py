@@ -13,13 +13,17 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import start_processes
 
 from tests.worker_svc.oracle import Ask, Outcome, Scenario, make_runner, run
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.layout import SamplingMode
 
 Found = TypeVar("Found")
+
+# A process that has imported this module makes every rank by a fork: each rank alone would import torch.
+get_context("forkserver").set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ def run_group(
     size: int, jobs: Mapping[str, Callable[[TPGroup], Found]], scratch: Path, device: str = "cpu"
 ) -> dict[str, Found]:
     """What the jobs return on rank 0, by their names. Raises what any rank raised. On CUDA a GPU each."""
-    # A test that times out leaves none.
-    spawn(_rank, args=(size, jobs, scratch, device), nprocs=size, daemon=True)
+    # daemon: a test that times out leaves none.
+    start_processes(
+        _rank, args=(size, jobs, scratch, device), nprocs=size, daemon=True, start_method="forkserver"
+    )
     found: dict[str, Found] = torch.load(scratch / "found", weights_only=False)
     return found
 

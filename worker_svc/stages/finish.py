@@ -1,4 +1,7 @@
-"""Which rows of a step end their request, and which came after the end."""
+"""Finish detection: which rows of a step end their request, and which came after the end.
+
+The output stage of rank 0 calls it, in the thread of that stage.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ from worker_svc.sampling.tensors import FAILED
 from worker_svc.stages.step import HostOutput
 
 
-def not_numbers(logprobs: Iterable[api.TokenLogprobs]) -> bool:
-    """Whether the model made of any of a prompt's tokens what is not a number."""
-    return any(math.isnan(told.logprob) for told in logprobs)
+def has_nan(logprobs: Iterable[api.TokenLogprobs]) -> bool:
+    """Whether any log-probability of a prompt's tokens is NaN."""
+    return any(math.isnan(token.logprob) for token in logprobs)
 
 
-class EndFinder:
-    """The finish decision of every row, slot by slot. Belongs to the output stage of rank 0.
+class FinishDetector:
+    """The finish decision of every row, slot by slot.
 
-    Nearly all rows go on. They are told apart at once, by arrays; only those that may end (their length is
-    reached, or they drew an id that ends some request) are looked at one by one.
+    Nearly all rows go on. Arrays sort these out at once; only rows that may end (their length is reached, or
+    they drew an id that ends some request) are decided one by one, by ``finish_of`` of the contract.
     """
 
     def __init__(self, max_seqs: int, *, eos_ids: frozenset[int], max_model_len: int) -> None:
@@ -36,7 +39,7 @@ class EndFinder:
         self._prompts = np.zeros(max_seqs, dtype=np.int64)
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
         self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
-        self._spoiled = np.zeros(max_seqs, dtype=bool)  # log-probabilities of the prompt were no numbers
+        self._nan_prompt = np.zeros(max_seqs, dtype=bool)  # a log-probability of the prompt was NaN
 
     def admit(self, admission: Admission) -> log.Admitted:
         """A request takes a slot; whatever was there before is over."""
@@ -47,7 +50,7 @@ class EndFinder:
         self._prompts[slot] = prompt
         self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
         self._sampling[slot] = sampling
-        self._spoiled[slot] = False
+        self._nan_prompt[slot] = False
         return log.Admitted(
             request_id=admission.request_id,
             incarnation=admission.incarnation,
@@ -58,11 +61,11 @@ class EndFinder:
     def advance(self, output: HostOutput) -> tuple[Ints, list[int]]:
         """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
         for incarnation, (_, logprobs) in output.prompt_logprobs.items():
-            if not_numbers(logprobs):
-                self._spoiled[self._incarnations == incarnation] = True
+            if has_nan(logprobs):
+                self._nan_prompt[self._incarnations == incarnation] = True
         counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
         slots = output.slots[counted]
-        ids = np.where(self._spoiled[slots], FAILED, output.ids[counted])
+        ids = np.where(self._nan_prompt[slots], FAILED, output.ids[counted])
         self.outputs[slots] += 1
         finishes = [int(Finish.NONE)] * len(counted)
         for row in np.flatnonzero((self.outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):

@@ -1,4 +1,7 @@
-"""Input stage: reads the plan log by exact id and turns each plan into a staged step (T2)."""
+"""Input stage: reads the plan log by exact id and turns each plan into a staged step (T2).
+
+Runs in a thread of its own on every rank.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ READ_SECONDS = 0.5
 
 
 class PlanGap(RuntimeError):
-    """The plan log skipped a step: the ranks' tables would part."""
+    """The plan log skipped a step: the ranks' slot tables would differ."""
 
 
 class InputStage:

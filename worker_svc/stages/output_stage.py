@@ -1,4 +1,7 @@
-"""Output stage of rank 0: decides which rows end their request, and appends the step's result (T5)."""
+"""Output stage of rank 0: decides which rows end their request, and appends the step's result (T5).
+
+Runs in the thread of that stage.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
-from worker_svc.stages.finish import EndFinder, not_numbers
+from worker_svc.stages.finish import FinishDetector, has_nan
 from worker_svc.stages.step import ComputedStep, HostOutput
 from worker_svc.telemetry.token_spans import TokenSpans
 
@@ -38,14 +41,14 @@ class OutputStage:
     ) -> None:
         self._results = open_store().log(keys.results, keep=keep)
         self._clock = clock
-        self._ends = EndFinder(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
+        self._finish = FinishDetector(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
         self._spans = TokenSpans(tracer)
         self._appended = 0  # ns of the Unix clock at which the last result was in the log
 
     def put(self, step: ComputedStep, output: HostOutput) -> None:
-        """Appends the result of a step; ``output`` is what ``step.output`` brought to the host."""
+        """Appends the result of a step; ``output`` is that of ``step.output``, on the host."""
         began = self._clock.time_ns()
-        self._spans.release(step.plan, self._ends.outputs)
+        self._spans.release(step.plan, self._finish.outputs)
         result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
         timing.CopyFrom(step.timing)
@@ -53,7 +56,7 @@ class OutputStage:
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
         self._appended = self._clock.time_ns()
-        self._spans.step(step.plan, timing, slots, finishes, self._ends.outputs)
+        self._spans.step(step.plan, timing, slots, finishes, self._finish.outputs)
 
     def close(self) -> None:
         """No more steps come. In the thread that puts them."""
@@ -70,14 +73,14 @@ class OutputStage:
             logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)
 
     def _result(self, plan: Plan, output: HostOutput) -> tuple[log.StepResult, Ints, list[int]]:
-        """Beside it the slots and finishes of its rows, as they are quicker to read."""
+        """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
         result = log.StepResult(
-            admitted=[self._ends.admit(admission) for admission in plan.admissions],
+            admitted=[self._finish.admit(admission) for admission in plan.admissions],
             ended=ended_to_proto(plan.ended),
             decodes=plan.num_decodes,
             prefill_tokens=sum(chunk.count for chunk in plan.chunks),
         )
-        counted, finishes = self._ends.advance(output)
+        counted, finishes = self._finish.advance(output)
         result.wasted_rows = len(output.ids) - len(counted)
         slots = output.slots[counted]
         result.slots.extend(slots.tolist())
@@ -85,7 +88,7 @@ class OutputStage:
         result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
         result.finishes.extend(finishes)
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
-            if not_numbers(logprobs):  # its row ends with an error
+            if has_nan(logprobs):  # its row ends with an error
                 continue
             result.prompt_logprobs.add(incarnation=incarnation, start=start, logprobs=logprobs)
         if output.logprobs:

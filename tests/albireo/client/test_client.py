@@ -16,7 +16,8 @@ import pytest
 from albireo.client import Client, client, request_for
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
-from gateway.service import MIN_PING_MS
+from gateway.server import MIN_PING_MS
+from tests.stack import wait_for
 
 
 def test_each_kind_of_prompt_goes_into_its_field() -> None:
@@ -86,11 +87,16 @@ def silent_server(min_ping_ms: int) -> Iterator[int]:
         server.stop(None).wait(5)
 
 
+PING = b"\0\0\x08\x06\0"
+"""How a PING frame of 8 bytes that is no answer begins (RFC 9113, 6.7)."""
+
+
 class Cable:
     """A connection that can go dead without a word to either end."""
 
     def __init__(self, port: int) -> None:
         self._to, self._cut = port, threading.Event()
+        self.pings = 0  # PING frames of both ends, without answers
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -113,6 +119,7 @@ class Cable:
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(65536):
+                self.pings += data.count(PING)
                 if not self._cut.is_set():
                     sink.sendall(data)
         except OSError:
@@ -122,14 +129,14 @@ class Cable:
 def test_a_client_that_only_listens_finds_a_gateway_that_is_gone_without_a_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "KEEPALIVE_MS", 400)
+    monkeypatch.setattr(client, "KEEPALIVE_MS", 200)
     monkeypatch.setattr(client, "KEEPALIVE_TIMEOUT_MS", 400)
     with ExitStack() as stack:
-        cable = Cable(stack.enter_context(silent_server(min_ping_ms=200)))
+        cable = Cable(stack.enter_context(silent_server(min_ping_ms=100)))
         stack.callback(cable.close)
         call = stack.enter_context(Client(f"127.0.0.1:{cable.port}")).watch_steps()
-        time.sleep(2.5)  # some pings, which neither end takes for abuse
-        assert call.is_active()
+        wait_for(lambda: cable.pings >= 5, 20, "the client does not ping")
+        assert call.is_active()  # neither end takes so many pings for abuse
         cable.cut()
         began = time.monotonic()
         with pytest.raises(grpc.RpcError) as lost:

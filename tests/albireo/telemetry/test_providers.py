@@ -28,7 +28,7 @@ told.shutdown()
 assert told is telemetry.OFF
 import threading
 import opentelemetry.trace
-import gateway.service, scheduler_svc.service, worker_svc.service
+import gateway.main, scheduler_svc.service, worker_svc.service
 ours = "opentelemetry.exporter", "opentelemetry.sdk.trace", "prometheus_client", "albireo.telemetry.providers"
 print([name for name in sys.modules if name.startswith(ours)])
 print([thread.name for thread in threading.enumerate()])

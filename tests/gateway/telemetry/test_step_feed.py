@@ -8,6 +8,7 @@ import pytest
 
 from albireo.v1 import control_pb2 as control
 from gateway.telemetry.step_feed import MAX_PENDING, MAX_WATCHERS, StepFeed
+from tests.gateway.conftest import eventually
 from tests.step_records import overlapped
 
 
@@ -41,7 +42,7 @@ async def test_a_watcher_sees_steps_and_a_slow_one_holds_up_nobody() -> None:
     await asyncio.sleep(0)
     for record in overlapped(range(1, MAX_PENDING + 50)):  # without giving the watcher a turn
         feed.put(record)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(seen) >= MAX_PENDING)
     assert [record.step for record in seen] == list(range(1, MAX_PENDING + 1))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -14,8 +14,8 @@ from albireo.contract.plan import (
     branch_seed,
     branches,
 )
-from scheduler_svc.core.draft import Draft
-from scheduler_svc.core.stats import Counters
+from scheduler_svc.core.block_forecast import BlockForecast
+from scheduler_svc.core.prefix import shared_blocks
 
 from .world import World, prompt, seed_that_stops, world
 
@@ -227,7 +227,7 @@ def test_the_audit_sees_a_shared_block_that_would_be_written() -> None:
     w.submit("r", prompt(20), max_tokens=20, ignore_eos=True, n=2)
     w.step()
     w.step()
-    one, two = sorted(w.core._ledger.stays(), key=lambda stay: stay.slot)
+    one, two = sorted(w.core._ledger.occupied.values(), key=lambda occupancy: occupancy.slot)
     w.core._ledger.pool.share(one.blocks[1:])
     w.core._ledger.pool.drop(two.blocks[1:])
     two.blocks[1:] = one.blocks[1:]
@@ -244,17 +244,17 @@ def test_a_preempted_branch_takes_its_own_cached_outputs_where_they_reach_furthe
 
 
 @pytest.mark.parametrize(("plans", "lent"), [(2, 0), (4, 3)])
-def test_a_stay_that_has_left_lends_what_it_has_computed_and_nothing_else(plans: int, lent: int) -> None:
+def test_a_released_branch_lends_what_it_has_computed_and_nothing_else(plans: int, lent: int) -> None:
     """Preempted in the middle of its prefill, or after it; 60 tokens in chunks of 16."""
     w = world(chunk=16, ahead=4, prefix_cache=False)
     w.submit("r", prompt(60), max_tokens=9, n=2)
     for _ in range(plans):
         w.plan()
-    ledger, first, other = w.core._ledger, w.core._live["r#0"], w.core._live["r#1"]
-    assert first.stay is not None
-    ledger.leave(first.stay)
-    draft = Draft(ledger, w.limits, Counters(), 1)
-    assert draft._shared(other) == first.stay.blocks[:lent]
+    ledger = w.core._ledger
+    first, other = ledger.requests.live["r#0"], ledger.requests.live["r#1"]
+    assert first.occupancy is not None
+    ledger.release(first.occupancy.slot)
+    assert shared_blocks(other) == first.occupancy.blocks[:lent]
 
 
 def test_blocks_come_in_when_the_last_of_their_owners_leaves() -> None:
@@ -263,7 +263,21 @@ def test_blocks_come_in_when_the_last_of_their_owners_leaves() -> None:
     for _ in range(4):
         w.step()
     w.plan()
-    stays = sorted(w.core._ledger.stays(), key=lambda stay: stay.slot)
-    for stay, incoming in zip(stays, (1, 2, 5), strict=True):  # its own, then the two that all have
-        w.core._ledger.leave(stay)
-        assert w.core._ledger.incoming_blocks() == incoming
+    for slot, incoming in enumerate((1, 2, 5)):  # its own, then the two that all have
+        w.core._ledger.release(slot)
+        forecast = BlockForecast(w.core._ledger, ())
+        assert (forecast.now, forecast.later) == (0, incoming)
+
+
+@pytest.mark.parametrize("in_flight", [True, False])
+def test_blocks_that_a_plan_in_the_making_releases_come_in_likewise(in_flight: bool) -> None:
+    w = world(chunk=64)
+    w.submit("r", prompt(40), max_tokens=20, ignore_eos=True, n=3)
+    for _ in range(4):
+        w.step()
+    if in_flight:
+        w.plan()
+    forecast = BlockForecast(w.core._ledger, ())
+    for slot, coming in enumerate((1, 2, 5)):
+        forecast.add(w.core._ledger.occupied[slot])
+        assert (forecast.now, forecast.later) == ((0, coming) if in_flight else (coming, 0))

@@ -87,13 +87,15 @@ def test_a_chain_is_evicted_from_its_tail() -> None:
 def test_the_least_recently_used_goes_first() -> None:
     pool = BlockPool(3)
     keys = [block_key(root_key(b"", ""), prompt(16, salt)) for salt in range(3)]
-    blocks = pool.take(3)
+    blocks = pool.next_free(3)
+    pool.take(blocks)
     for block, key in zip(blocks, keys, strict=True):
         pool.register(block, key)
         pool.drop([block])
     pool.share(blocks[:1])
     pool.drop(blocks[:1])
-    assert pool.take(1) == [blocks[1]]
+    assert pool.next_free(1) == [blocks[1]]
+    pool.take(blocks[1:2])
     assert [pool.find(key) for key in keys] == [blocks[0], None, blocks[2]]
     assert pool.check([int(block == blocks[1]) for block in range(3)]) == []
 

@@ -1,21 +1,12 @@
-"""The simulated device: what a cost model file may say, and what its tokens are."""
+"""What a cost model's file may say, and how long a step then takes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
-from tests.races.fake_scheduler import VOCAB, tokens
-from worker_svc.batch.slot_table import SlotTable
 from worker_svc.runner.cost_model import PRESETS, Cost, CostModel
-from worker_svc.runner.simulated_runner import token_ids
-from worker_svc.sampling.controls import SampleRows
-from worker_svc.sampling.tensors import FAILED
 
 GOOD = 'name = "n"\nsource = "s"\n[t3]\nfixed_ms = 1.5\n[t4]\nrow_us = 20\n'
 
@@ -92,58 +83,3 @@ def test_an_error_in_a_file_names_the_field(tmp_path: Path, text: str, named: st
 def test_a_file_that_is_not_there_is_answered_with_the_presets() -> None:
     with pytest.raises(ValueError, match=r"no such file; presets: .*paper-32b"):
         CostModel.load("no-such-model")
-
-
-def rows(
-    requests: list[tuple[int, int, SamplingParams]], eos_ids: frozenset[int] = frozenset()
-) -> SampleRows:
-    """Rows that sample in a step that admits requests of (slot, outputs so far, sampling)."""
-    plan = Plan(
-        1,
-        1,
-        admissions=tuple(
-            Admission(slot, slot + 1, f"r{slot}", (5,) * (1 + outputs), outputs, 0, sampling)
-            for slot, outputs, sampling in requests
-        ),
-        grants=tuple(Grant(slot, (2 * slot, 2 * slot + 1)) for slot, _, _ in requests),
-        chunks=tuple(Chunk(slot, 0, 1 + outputs) for slot, outputs, _ in requests),
-    )
-    return SlotTable(GroupShape(32, 16, 32), VOCAB, eos_ids).apply(plan).samples
-
-
-seeds = st.integers(0, 2**64 - 1)
-
-
-@given(requests=st.dictionaries(st.integers(0, 15), st.tuples(seeds, st.integers(0, 30)), min_size=1))
-def test_a_token_depends_on_seed_and_position_and_nothing_else(requests: dict[int, tuple[int, int]]) -> None:
-    sampled = token_ids(
-        rows([(slot, at, SamplingParams(99, seed)) for slot, (seed, at) in requests.items()]), VOCAB
-    )
-    assert sampled.tolist() == [tokens(seed, at, 1)[0] for seed, at in requests.values()]
-
-
-@given(seed=seeds, at=st.integers(0, 10), width=st.integers(1, 40))
-def test_below_min_tokens_no_end_token_is_drawn(seed: int, at: int, width: int) -> None:
-    """The ids around the one that the hash chooses are all end tokens: the first that is none is taken."""
-    chosen = tokens(seed, at, 1)[0]
-    ends = tuple((chosen + offset) % VOCAB for offset in range(width))
-    masked, free = (
-        SamplingParams(99, seed, min_tokens=minimum, stop_ids=ends[1:]) for minimum in (at + 1, at)
-    )
-    sampled = token_ids(rows([(0, at, masked), (1, at, free)], frozenset(ends[:1])), VOCAB)
-    assert sampled.tolist() == [(chosen + width) % VOCAB, chosen]
-
-
-@given(seed=seeds, at=st.integers(0, 10))
-def test_an_id_that_is_allowed_and_not_bad_is_drawn(seed: int, at: int) -> None:
-    allowed, one, none = (
-        SamplingParams(99, seed, allowed_ids=(3, 9, 200), bad_ids=bad) for bad in ((), (3, 9), (3, 9, 200))
-    )
-    sampled = token_ids(rows([(0, at, allowed), (1, at, one), (2, at, none)]), VOCAB)
-    assert sampled[0] in (3, 9, 200)
-    assert sampled[1:].tolist() == [200, FAILED]
-
-
-def test_tokens_are_spread_over_the_vocabulary() -> None:
-    drawn = np.array([tokens(seed, 0, 50) for seed in range(200)])
-    assert len(np.unique(drawn)) == VOCAB

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from worker_svc.sampling.tensors import FAILED
-from worker_svc.stages.finish import EndFinder
+from worker_svc.stages.finish import FinishDetector
 from worker_svc.stages.step import HostOutput
 
 SLOTS = 4
@@ -76,7 +76,7 @@ samplings = st.builds(
 def test_every_row_of_every_history_ends_as_the_plain_decision_says(
     eos_ids: frozenset[int], data: st.DataObject
 ) -> None:
-    finder = EndFinder(SLOTS, eos_ids=eos_ids, max_model_len=MAX_MODEL_LEN)
+    finder = FinishDetector(SLOTS, eos_ids=eos_ids, max_model_len=MAX_MODEL_LEN)
     model = Model(eos_ids)
     incarnations = dict.fromkeys(range(SLOTS), 0)  # 0: nobody was there yet
     for step in range(data.draw(st.integers(1, 25), "steps")):
@@ -97,18 +97,18 @@ def test_every_row_of_every_history_ends_as_the_plain_decision_says(
         assert list(zip(counted.tolist(), finishes, strict=True)) == expected
 
 
-def ends(finder: EndFinder, slot: int, incarnation: int, tokens: Iterable[int]) -> list[list[int]]:
+def ends(finder: FinishDetector, slot: int, incarnation: int, tokens: Iterable[int]) -> list[list[int]]:
     return [finder.advance(output([(slot, incarnation, token)]))[1] for token in tokens]
 
 
 def test_rows_after_an_end_do_not_count() -> None:
-    finder = EndFinder(SLOTS, eos_ids=frozenset({0}), max_model_len=MAX_MODEL_LEN)
+    finder = FinishDetector(SLOTS, eos_ids=frozenset({0}), max_model_len=MAX_MODEL_LEN)
     finder.admit(admission(2, 5, 3, 0, SamplingParams(max_tokens=9, seed=0)))
     assert ends(finder, 2, 5, [4, 0, 0, 4]) == [[0], [Finish.STOP], [], []]
 
 
 def test_another_in_the_same_slot_counts_from_its_own_beginning() -> None:
-    finder = EndFinder(SLOTS, eos_ids=frozenset(), max_model_len=MAX_MODEL_LEN)
+    finder = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=MAX_MODEL_LEN)
     finder.admit(admission(2, 5, 3, 0, SamplingParams(max_tokens=2, seed=0)))
     assert ends(finder, 2, 5, [4]) == [[0]]
     finder.admit(admission(2, 6, 3, 1, SamplingParams(max_tokens=3, seed=0)))
@@ -117,7 +117,7 @@ def test_another_in_the_same_slot_counts_from_its_own_beginning() -> None:
 
 
 def test_a_row_that_could_not_be_sampled_ends_its_request_alone() -> None:
-    finder = EndFinder(SLOTS, eos_ids=frozenset(), max_model_len=MAX_MODEL_LEN)
+    finder = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=MAX_MODEL_LEN)
     for slot in range(2):
         finder.admit(admission(slot, slot + 1, 3, 0, SamplingParams(max_tokens=9, seed=0)))
     _, finishes = finder.advance(output([(0, 1, FAILED), (1, 2, 4)]))
@@ -125,5 +125,5 @@ def test_a_row_that_could_not_be_sampled_ends_its_request_alone() -> None:
 
 
 def test_a_step_without_rows_is_nothing() -> None:
-    counted, finishes = EndFinder(SLOTS, eos_ids=frozenset(), max_model_len=8).advance(output([]))
+    counted, finishes = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=8).advance(output([]))
     assert (len(counted), finishes) == (0, [])

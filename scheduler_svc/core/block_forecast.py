@@ -1,0 +1,43 @@
+"""How many blocks released slots give back, and when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.occupancy import Occupancy
+
+
+class BlockForecast:
+    """Counts blocks that come free by releases: those that wait for steps in flight, and those of a plan in
+    the making, which the ledger does not contain yet. A shared block comes free with the last of its owners.
+
+    The plan builder makes one when blocks are short. It only reads the ledger, which must not change while
+    the forecast is used.
+    """
+
+    def __init__(self, ledger: Ledger, releasing: Iterable[Occupancy]) -> None:
+        """``releasing``: what the plan in the making has decided to release so far."""
+        self.now = 0  # blocks that are free once the plan is booked
+        self.later = 0  # blocks that are free once all steps in flight have settled
+        self._ledger = ledger
+        self._released_owners: Counter[int] = Counter()
+        self._in_flight: set[int] = set()  # blocks of occupancies whose last step has not settled
+        for step in ledger.in_flight:
+            for occupancy in step.released:
+                self.add(occupancy)
+        for occupancy in releasing:
+            self.add(occupancy)
+
+    def add(self, occupancy: Occupancy) -> None:
+        """The plan in the making releases one more."""
+        if occupancy.last_step > self._ledger.settled_step:
+            self._in_flight.update(occupancy.blocks)
+        for block in occupancy.blocks:
+            self._released_owners[block] += 1
+            if self._released_owners[block] == self._ledger.pool.owners(block):
+                if block in self._in_flight:
+                    self.later += 1
+                else:
+                    self.now += 1

@@ -1,0 +1,286 @@
+"""The decisions of one plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from albireo.contract.plan import (
+    BLOCK_SIZE,
+    Admission,
+    Chunk,
+    Ended,
+    Grant,
+    Plan,
+    blocks_for,
+)
+from scheduler_svc.core.block_forecast import BlockForecast
+from scheduler_svc.core.ledger import Ledger
+from scheduler_svc.core.limits import Limits
+from scheduler_svc.core.occupancy import Occupancy, Phase
+from scheduler_svc.core.prefix import prefix_blocks
+from scheduler_svc.core.request import Request
+
+
+class PlanBuilder:
+    """Decides what the next step runs. Made by the core for one plan.
+
+    First it decides about the requests that hold slots, and writes only to itself. If there is a plan to
+    publish, it books these decisions in the ledger, by the methods that a follower's ledger applies the plan
+    with. Then it admits requests one by one, each booked before the next is looked at. If there is no plan
+    to publish, the ledger is as it was.
+
+    Rows that need nothing cost one comparison each. Rows that need a block, and chunks, are served in queue
+    order, so a request that is preempted comes after all that were served, and has not been served yet.
+    """
+
+    def __init__(self, ledger: Ledger, limits: Limits, epoch: int) -> None:
+        self._ledger = ledger
+        self._limits = limits
+        self._epoch = epoch
+        # What the plan says:
+        self._ended: list[Ended] = []
+        self._released: list[int] = []
+        self._paused: list[int] = []
+        self._resumed: list[int] = []
+        self._admissions: list[Admission] = []
+        self._grants: list[Grant] = []
+        self._chunks: list[Chunk] = []
+        # What is decided and not booked:
+        self._releasing: dict[Occupancy, None] = {}  # in order
+        self._granting: list[tuple[int, int]] = []  # slot, number of blocks
+        self._booked = False
+        # What the decisions add up to:
+        self._rows = 0  # that decode in this step
+        self._running = 0  # requests that hold a slot and go on
+        self._budget = 0  # tokens left for chunks
+        self._promised = 0  # blocks granted, and those that requests wait for
+        self._scarce = False  # a request waits for a block, or was preempted
+        self._forecast: BlockForecast | None = None  # made at the first shortage
+        self._victims: list[Occupancy] | None = None  # that may be preempted, in queue order; made as needed
+
+    def build(self) -> Plan | None:
+        """The plan, booked in the ledger; None if there is nothing that is worth a step.
+
+        A release alone is worth one only while nothing is in flight. Otherwise it waits for the next plan
+        that has more to say, so that it does not use up the window when a request arrives.
+        """
+        self._end()
+        self._rows = len(self._ledger.phases[Phase.DECODING])
+        self._running = self._ledger.num_running
+        self._serve(self._release())
+        release_now = self._releasing and not self._ledger.in_flight
+        if self._rows or self._chunks or self._paused or self._ended or release_now:
+            self._book()
+        self._admit()
+        return self._publish() if self._booked else None
+
+    def _end(self) -> None:
+        """Ends the requests whose end is decided. That is always worth a plan, so it is booked at once."""
+        ledger = self._ledger
+        requests = ledger.requests
+        self._ended = [Ended(name, reason) for name, reason in requests.ending.items()]
+        occupancies = [r.occupancy for end in self._ended if (r := requests.live.get(end.request_id))]
+        for ended in self._ended:
+            ledger.end(ended)
+        for occupancy in occupancies:
+            if occupancy is not None and occupancy.phase is not Phase.RELEASED:
+                ledger.release(occupancy.slot)
+                self._released.append(occupancy.slot)
+
+    def _release(self) -> list[Occupancy]:
+        """Finished requests leave their slots, and so do those whose last row by length is scheduled.
+
+        Returns the decoding ones that need a block.
+        """
+        needy = []
+        self._releasing.update(dict.fromkeys(self._ledger.phases[Phase.FINISHED].values()))
+        decoding = self._ledger.phases[Phase.DECODING].values()
+        for occupancy in [o for o in decoding if o.scheduled >= o.row_limit]:
+            if occupancy.at_length_end:
+                self._release_running(occupancy)
+            else:
+                needy.append(occupancy)
+        return needy
+
+    def _release_running(self, occupancy: Occupancy) -> None:
+        self._releasing[occupancy] = None
+        self._running -= 1
+        if occupancy.phase is Phase.DECODING:
+            self._rows -= 1
+
+    def _serve(self, needy: list[Occupancy]) -> None:
+        """Blocks for the rows that need one, chunks for those that prefill; in queue order."""
+        phases = self._ledger.phases
+        # A row that waits for its block keeps its token of the budget: it never has to wait for both.
+        self._budget = self._limits.max_num_batched_tokens - self._rows - len(phases[Phase.PAUSED])
+        needy = [*needy, *phases[Phase.PAUSED].values(), *phases[Phase.PREFILLING].values()]
+        needy.sort(key=lambda occupancy: occupancy.request.order)
+        for occupancy in needy:
+            if occupancy in self._releasing:
+                continue
+            if occupancy.phase is Phase.PREFILLING:
+                self._serve_chunk(occupancy)
+            else:
+                self._serve_row(occupancy)
+
+    def _serve_row(self, occupancy: Occupancy) -> None:
+        if self._obtain(occupancy, 1):
+            self._granting.append((occupancy.slot, 1))
+            if occupancy.phase is Phase.PAUSED:
+                self._resumed.append(occupancy.slot)
+                self._rows += 1
+        elif occupancy.phase is Phase.DECODING:
+            self._paused.append(occupancy.slot)
+            self._rows -= 1
+
+    def _serve_chunk(self, occupancy: Occupancy) -> None:
+        count = self._chunk_size(occupancy)
+        if count > 0:
+            missing = blocks_for(occupancy.scheduled + count) - len(occupancy.blocks)
+            if missing > 0:
+                if not self._obtain(occupancy, missing):
+                    return
+                self._granting.append((occupancy.slot, missing))
+            self._add_chunk(occupancy, count)
+
+    def _chunk_size(self, occupancy: Occupancy) -> int:
+        return min(self._limits.prefill_chunk, self._budget, len(occupancy.tokens) - occupancy.scheduled)
+
+    def _add_chunk(self, occupancy: Occupancy, count: int) -> Chunk:
+        chunk = Chunk(occupancy.slot, occupancy.scheduled, count)
+        self._chunks.append(chunk)
+        self._budget -= count
+        return chunk
+
+    def _obtain(self, occupancy: Occupancy, count: int) -> bool:
+        """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
+        it waits for them in place."""
+        found = self._num_free() >= count or self._make_free(occupancy, count)
+        self._promised += count
+        return found
+
+    def _num_free(self) -> int:
+        """Blocks that are free once the decisions so far are booked, and promised to no request."""
+        released = self._forecast.now if self._forecast else 0
+        return self._ledger.pool.num_free + released - self._promised
+
+    def _make_free(self, occupancy: Occupancy, count: int) -> bool:
+        """Preempts later requests until ``count`` blocks are free.
+
+        False if that is not useful, since enough blocks come free when steps in flight settle, or not
+        possible, since no request came later: only the occupancy's own work could be thrown away.
+        """
+        if self._forecast is None:
+            self._forecast = BlockForecast(self._ledger, self._releasing)
+        while self._num_free() < count:
+            self._scarce = True
+            if self._num_free() + self._forecast.later >= count or not self._preempt_after(occupancy):
+                return False
+        return True
+
+    def _preempt_after(self, occupancy: Occupancy) -> bool:
+        """Preempts the last request in queue order, if it comes after ``occupancy``."""
+        if self._victims is None:
+            running = (other for other in self._ledger.occupied.values() if other not in self._releasing)
+            self._victims = sorted(running, key=lambda other: other.request.order)
+        victim = self._victims[-1]
+        if victim.request.order <= occupancy.request.order:
+            return False
+        self._victims.pop()
+        self._release_running(victim)
+        if self._forecast:
+            self._forecast.add(victim)
+        return True
+
+    def _book(self) -> None:
+        """Writes the decisions about requests that hold slots to the ledger, and names the blocks."""
+        ledger = self._ledger
+        self._booked = True
+        for occupancy in self._releasing:
+            ledger.release(occupancy.slot)
+            self._released.append(occupancy.slot)
+        for slot in self._paused:
+            ledger.pause(slot)
+        for slot in self._resumed:
+            ledger.resume(slot)
+        for slot, count in self._granting:
+            grant = Grant(slot, tuple(ledger.pool.next_free(count)))
+            ledger.grant(grant)
+            self._grants.append(grant)
+        for chunk in self._chunks:
+            ledger.schedule_chunk(chunk)
+
+    def _admit(self) -> None:
+        """Waiting requests take free slots while the budgets last, strictly in queue order.
+
+        One is admitted if there are blocks for all its tokens in addition to what requests in prefill still
+        need, and a few more, so that the running rows do not preempt it at once. If nothing runs, it needs no
+        more than its own.
+        """
+        ledger = self._ledger
+        if self._budget <= 0 or self._scarce or not ledger.free_slots or not len(ledger.requests.waiting):
+            return
+        prefilling = ledger.phases[Phase.PREFILLING].values()
+        missing = sum(blocks_for(len(o.tokens)) - len(o.blocks) for o in prefilling)
+        while (
+            self._budget > 0
+            and ledger.free_slots
+            and self._running < self._limits.max_num_seqs
+            and (first := ledger.requests.waiting.peek())
+        ):
+            request = first[1]
+            total = blocks_for(len(request.tokens))
+            reserve = max(1, ledger.shape.num_blocks // 100) if self._running else 0
+            spare = ledger.pool.num_free - missing - reserve
+            if spare <= 0:
+                return
+            prefix = prefix_blocks(ledger, request)
+            revived = sum(1 for block in prefix if not ledger.pool.owners(block))
+            if spare < total - len(prefix) + revived:
+                return
+            if not self._booked:
+                self._book()
+            missing += total - len(self._admit_first(request, prefix).blocks)
+            self._running += 1
+
+    def _admit_first(self, request: Request, prefix: list[int]) -> Occupancy:
+        ledger = self._ledger
+        num_prompt, sampling = len(request.submission.prompt), request.submission.sampling
+        if sampling.prompt_logprobs >= 0 and not request.needs_prompt_logprobs:
+            sampling = replace(sampling, prompt_logprobs=-1)
+        admission = Admission(
+            slot=ledger.free_slots.lowest,
+            incarnation=ledger.incarnation + 1,
+            request_id=request.name,
+            tokens=tuple(request.tokens),
+            num_outputs=len(request.tokens) - num_prompt,
+            num_cached=len(prefix) * BLOCK_SIZE,
+            sampling=sampling,
+            traceparent=request.submission.traceparent,
+        )
+        occupancy = ledger.admit(admission)
+        self._admissions.append(admission)
+        count = self._chunk_size(occupancy)
+        fresh = blocks_for(occupancy.scheduled + count) - len(prefix)
+        grant = Grant(admission.slot, (*prefix, *ledger.pool.next_free(fresh, excluding=prefix)))
+        ledger.grant(grant)
+        self._grants.append(grant)
+        ledger.schedule_chunk(self._add_chunk(occupancy, count))
+        return occupancy
+
+    def _publish(self) -> Plan:
+        ledger = self._ledger
+        ledger.publish_step()
+        return Plan(
+            epoch=self._epoch,
+            step=ledger.step,
+            released=tuple(self._released),
+            paused=tuple(self._paused),
+            resumed=tuple(self._resumed),
+            admissions=tuple(self._admissions),
+            grants=tuple(self._grants),
+            chunks=tuple(self._chunks),
+            ended=tuple(self._ended),
+            num_decodes=self._rows,
+            digest=ledger.digest() if ledger.step % self._limits.digest_every == 0 else None,
+        )
