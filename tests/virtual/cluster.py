@@ -15,6 +15,7 @@ from albireo.v1 import control_pb2 as control
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.store import MemoryStore
 from gateway.requests.validation import ValidRequest
+from gateway.text.pretrained import without_torch
 from tests.scheduler_svc.core.worker_model import VOCAB
 from tests.virtual.gateway import Answer, VirtualGateway
 from tests.virtual.group import ScriptedGroup
@@ -130,4 +131,5 @@ def run(seed: int, seconds: float) -> Outcome:
 
 
 if __name__ == "__main__":
-    print(run(int(sys.argv[1]), float(sys.argv[2])).digest)
+    with without_torch():
+        print(run(int(sys.argv[1]), float(sys.argv[2])).digest)

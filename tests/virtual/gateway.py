@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass, field
 
@@ -26,7 +27,11 @@ from gateway.streams.stream import TokenStream
 from gateway.text.detokenizer import Vocabulary
 from gateway.text.text_codec import TextCodec
 
-VOCABULARY = Vocabulary(TextCodec(TINY).tokenizer)
+
+@functools.cache
+def vocabulary() -> Vocabulary:
+    """That of the bundled model."""
+    return Vocabulary(TextCodec(TINY).tokenizer)
 
 
 @dataclass
@@ -84,7 +89,9 @@ class VirtualGateway:
     ) -> Answer:
         """One call from its submission to its end. ``cancel_after``: seconds until the client cancels it."""
         answer = Answer(request)
-        stream = TokenStream(request, VOCABULARY, lambda _: None, self.submitter.new_name(request.request_id))
+        stream = TokenStream(
+            request, vocabulary(), lambda _: None, self.submitter.new_name(request.request_id)
+        )
         self.router.register(stream)
         try:
             epoch = await self.submitter.submit(request, stream.name, "digest", timeout_s)

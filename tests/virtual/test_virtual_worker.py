@@ -13,7 +13,8 @@ from albireo.virtual.clock import VirtualClock
 from gateway.requests.validation import ValidRequest
 from tests.races.fake_scheduler import tokens
 from tests.virtual.gateway import Answer, VirtualGateway
-from tests.virtual.services import KEYS, RecordedKeyspace, scheduler, worker
+from tests.virtual.rank import worker
+from tests.virtual.services import KEYS, RecordedKeyspace, scheduler
 from worker_svc.runner.cost_model import CostModel
 
 STEP_SECONDS = 0.02
