@@ -17,7 +17,7 @@ class CausalMasks:
     """
 
     def __init__(self, max_model_len: int, dtype: torch.dtype, device: torch.device) -> None:
-        # Contexts are rounded up to whole blocks, and decode rows are padded to the longest beside them.
+        # Contexts are rounded up to whole blocks, and decode rows are padded to the longest of their group.
         self._length = -(-max_model_len // BLOCK_SIZE) * BLOCK_SIZE
         self._vector = torch.zeros(2 * self._length, dtype=dtype, device=device)
         self._vector[self._length :] = -torch.inf

@@ -77,7 +77,7 @@ async def test_arrivals_are_poisson_whether_or_not_answers_come() -> None:
     rate, count = 200.0, 300
     async with server_of(0.5) as (server, target):
         records = await run_load(target, requests(count), rate=rate, seed=3)
-    assert server.most > 50  # nobody waited for an answer
+    assert server.most > 50  # no request waited for another one's answer
     sent = sorted(record.sent for record in records)
     assert (sent[-1] - sent[0]) == pytest.approx(count / rate, rel=0.25)
     dues = list(itertools.islice(arrivals(rate, 3), count))
