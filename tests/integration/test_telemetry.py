@@ -17,7 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.local.ports import free_port
-from albireo.telemetry.catalogue import METRICS, Kind, Tier
+from albireo.telemetry.catalogue import METRICS
+from albireo.telemetry.metric import Kind, Tier
 from bench.observability.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.albireo.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for

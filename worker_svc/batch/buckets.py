@@ -15,7 +15,7 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape, blocks_for
 from worker_svc.batch.inputs import DecodeRows, ForwardInput
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
-from worker_svc.buffers.structs import Layout
+from worker_svc.buffers.structs import Packing
 
 MAX_GRAPHS = 128
 """Shapes that become graphs, first come first served; each costs memory and a pause at its first step."""
@@ -35,14 +35,14 @@ class Bucket(NamedTuple):
     blocks: int
 
     @property
-    def layout(self) -> Layout:
+    def packing(self) -> Packing:
         """Of the ForwardInput of every step that runs in this bucket."""
-        return _layout(self)
+        return _packing(self)
 
     @property
     def words(self) -> int:
         """Length of that input."""
-        return self.layout.size
+        return self.packing.size
 
 
 class DecodeBuckets:
@@ -101,9 +101,9 @@ class DecodeBuckets:
 
 
 @cache
-def _layout(bucket: Bucket) -> Layout:
+def _packing(bucket: Bucket) -> Packing:
     rows, blocks = (np.broadcast_to(np.int64(0), shape) for shape in (bucket.rows, bucket))  # take no memory
-    return Layout(_one_group(rows, rows, rows, blocks))
+    return Packing(_one_group(rows, rows, rows, blocks))
 
 
 def _one_group(slots: Ints, positions: Ints, kv_rows: Ints, blocks: Ints) -> ForwardInput[HostArray]:

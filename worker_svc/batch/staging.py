@@ -16,7 +16,7 @@ from worker_svc.batch.inputs import StepInput, attention_plan
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.buffers.staging_ring import StagingBuffer, StagingRing
-from worker_svc.buffers.structs import Layout
+from worker_svc.buffers.structs import Packing
 from worker_svc.model.attention import AttentionPlan
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.sampling.input_builder import SamplingInputBuilder
@@ -90,24 +90,24 @@ class Staging:
 
     def _to_device(self, batch: HostBatch, decode_ids: Ints | None, bucket: Bucket | None) -> StepBatch:
         samples = batch.samples
-        shares = self._policy.layout(samples.slots)
-        layout = Layout(
+        layout = self._policy.layout(samples.slots)
+        packing = Packing(
             StepInput(
                 forward=batch.forward,
                 decode_ids=decode_ids,
                 fresh=batch.fresh,
                 sample_rows=samples.rows,
                 sample_slots=samples.slots,
-                sampling=self._sampling.build(samples, batch.penalties, shares),
+                sampling=self._sampling.build(samples, batch.penalties, layout),
                 prompts=prompt_input(batch.prompts),
             )
         )
-        buffer = self._ring.take(layout.size)
-        layout.fill(buffer.host)
+        buffer = self._ring.take(packing.size)
+        packing.fill(buffer.host)
         buffer.upload()
-        step = layout.views(StepInput[Tensor], buffer.words)
+        step = packing.views(StepInput[Tensor], buffer.words)
         # A graph makes its own plan for attention, of its own copy of the forward's input.
         attention = attention_plan(step.forward, self._masks) if bucket is None else AttentionPlan((), ())
-        staged = StepBatch(batch, buffer, bucket, step, attention, shares)
+        staged = StepBatch(batch, buffer, bucket, step, attention, layout)
         buffer.seal()
         return staged

@@ -8,7 +8,7 @@ A struct is a dataclass whose array fields are annotated with their dtype and sh
         blocks: Annotated[A, int64("rows", "blocks")]
         padded: bool
 
-``Rows[HostArray]`` holds numpy arrays. :class:`Layout` writes them into one array of words, in the order of
+``Rows[HostArray]`` holds numpy arrays. :class:`Packing` writes them into one array of words, in the order of
 the fields, so that one copy brings them to the device, and gives ``Rows[Tensor]``: the same struct of views
 of the words. A field may also be a struct, a tuple of structs, or None; all other fields are taken over.
 
@@ -71,7 +71,7 @@ class Struct(Generic[A]):
 S = TypeVar("S", bound=Struct[Tensor])
 
 
-class Layout:
+class Packing:
     """Where the arrays of one host struct lie among words of 8 bytes.
 
     One array follows the other, each from a whole word on; ``size`` is the number of words.

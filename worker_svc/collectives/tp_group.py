@@ -1,4 +1,7 @@
-"""A tensor-parallel group: the ranks that hold one model, and their collectives."""
+"""A tensor-parallel group: the ranks that hold one model, and their collectives.
+
+The compute stage calls them; at its start a rank does too.
+"""
 
 from __future__ import annotations
 

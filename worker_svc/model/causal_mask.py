@@ -1,4 +1,7 @@
-"""Causal masks without arithmetic: every row is a window of one vector."""
+"""Causal masks without arithmetic: every row is a window of one vector.
+
+The input stage takes the rows of each step; a CUDA graph takes its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CUDA graphs of decode steps: one launch instead of hundreds."""
+"""CUDA graphs of decode steps: one launch instead of hundreds.
+
+:class:`worker_svc.runner.model_runner.ModelRunner` runs them, in the compute stage.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ class DecodeGraphs:
         return graph, logits
 
     def _forward(self, bucket: Bucket) -> Tensor:
-        forward = bucket.layout.views(ForwardInput[Tensor], self._words)
+        forward = bucket.packing.views(ForwardInput[Tensor], self._words)
         return self._model(
             self._last_token.index_select(0, forward.decode_slots),
             forward.positions,

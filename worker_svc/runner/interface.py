@@ -1,4 +1,4 @@
-"""What the stages of a rank need of a runner: a model on a device, or the simulated device."""
+"""The interface of a runner, which is a model on a device or the simulated device. The stages call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws from the distribution that a row's controls leave of its logits.
+"""Draws from the distribution that a row's controls leave of its logits. The sampler calls them.
 
 A weight is ``exp(relative)``, ``relative`` being what a logit is below the row's largest, over temperature;
 it is counted as an integer multiple of 2^-44. Sums are sums of integers, which come out the same in any

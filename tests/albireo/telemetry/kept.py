@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from albireo.telemetry import Telemetry
-from albireo.telemetry.catalogue import Metric
 from albireo.telemetry.histogram import Histogram
+from albireo.telemetry.metric import Metric
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry import catalogue
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, Kind
+from albireo.telemetry.catalogue import ATTRIBUTES, METRICS
+from albireo.telemetry.metric import Kind
 from albireo.telemetry.providers import Exported
 from albireo.telemetry.table import markdown
 

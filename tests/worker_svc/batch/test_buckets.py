@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from albireo.contract.plan import GroupShape, Plan
 from tests.worker_svc.cuda.scene import SLOTS, ids, in_turn, make_runner, staggered
 from worker_svc.batch import buckets
 from worker_svc.batch.buckets import Bucket, DecodeBuckets
-from worker_svc.batch.inputs import DecodeRows
+from worker_svc.batch.inputs import DecodeRows, ForwardInput
 from worker_svc.batch.slot_table import HostBatch, SlotTable
 
 CPU = torch.device("cpu")
@@ -72,15 +73,13 @@ def test_padding_changes_no_id() -> None:
             assert bucket.words <= known.max_words
         staged = runner._staging.to_device(batch)
         if bucket is not None:
-            words = staged.buffer.words[: bucket.words].tolist()
-            forward = batch.forward
-            rows = [
-                forward.decode_slots,
-                forward.positions,
-                forward.kv_rows,
-                forward.decodes[0].blocks.ravel(),
-            ]
-            assert words == np.concatenate(rows).tolist()
+            rows = batch.forward.decode_slots, batch.forward.positions, batch.forward.kv_rows
+            expected_words = np.concatenate([*rows, batch.forward.decodes[0].blocks.ravel()])
+            assert staged.buffer.words[: bucket.words].tolist() == expected_words.tolist()
+            # What a graph reads of these words is the step's own forward.
+            graph = bucket.packing.views(ForwardInput[Tensor], staged.buffer.words)
+            assert graph.positions.tolist() == staged.input.forward.positions.tolist()
+            assert graph.decodes[0].blocks.tolist() == staged.input.forward.decodes[0].blocks.tolist()
         found.append(runner.execute(staged).to_host().ids.tolist())
     assert found == expected
     assert padded > 10

@@ -8,7 +8,7 @@ from torch import Tensor
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
 from worker_svc.batch.inputs import ForwardInput, attention_plan
 from worker_svc.batch.slot_table import SlotTable
-from worker_svc.buffers.structs import Layout
+from worker_svc.buffers.structs import Packing
 from worker_svc.model.causal_mask import CausalMasks
 
 SHAPE = GroupShape(num_blocks=12, max_seqs=3, max_model_len=96)
@@ -16,10 +16,10 @@ SAMPLING = SamplingParams(max_tokens=50, seed=0)
 
 
 def forward_of(table: SlotTable, plan: Plan) -> ForwardInput[Tensor]:
-    layout = Layout(table.apply(plan).forward)
-    words = torch.zeros(layout.size, dtype=torch.int64)
-    layout.fill(words.numpy())
-    return layout.views(ForwardInput[Tensor], words)
+    packing = Packing(table.apply(plan).forward)
+    words = torch.zeros(packing.size, dtype=torch.int64)
+    packing.fill(words.numpy())
+    return packing.views(ForwardInput[Tensor], words)
 
 
 def test_a_row_sees_its_own_position_and_all_before() -> None:

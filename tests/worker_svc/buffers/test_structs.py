@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.arrays import HostArray
-from worker_svc.buffers.structs import A, Layout, Struct, float32, float64, int64
+from worker_svc.buffers.structs import A, Packing, Struct, float32, float64, int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,16 @@ HOST: Everything[HostArray] = Everything(
 )
 
 
-def words_of(host: Everything[HostArray]) -> tuple[Layout, Tensor]:
-    layout = Layout(host)
-    words = torch.full((layout.size + 5,), -1)
-    layout.fill(words.numpy()[: layout.size])
-    return layout, words
+def words_of(host: Everything[HostArray]) -> tuple[Packing, Tensor]:
+    packing = Packing(host)
+    words = torch.full((packing.size + 5,), -1)
+    packing.fill(words.numpy()[: packing.size])
+    return packing, words
 
 
 def test_the_device_has_the_same_struct_of_views() -> None:
-    layout, words = words_of(HOST)
-    found = layout.views(Everything[Tensor], words)
+    packing, words = words_of(HOST)
+    found = packing.views(Everything[Tensor], words)
     assert found.ids.tolist() == [0, 1, 2]
     assert found.table.tolist() == [[100, 101], [102, 103], [104, 105]]
     assert [(row.first, row.numbers.tolist()) for row in found.rows] == [(7, [0.5]), (8, [])]
@@ -73,17 +73,17 @@ def test_the_device_has_the_same_struct_of_views() -> None:
 
 
 def test_arrays_lie_in_the_order_of_the_fields_each_from_a_whole_word_on() -> None:
-    layout, words = words_of(HOST)
+    packing, words = words_of(HOST)
     assert words[:9].tolist() == [0, 1, 2, 100, 101, 102, 103, 104, 105]
-    assert layout.size == 9 + 1 + 0 + 1 + 2 + 1
-    assert words[layout.size :].tolist() == [-1] * 5
+    assert packing.size == 9 + 1 + 0 + 1 + 2 + 1
+    assert words[packing.size :].tolist() == [-1] * 5
 
 
-def test_a_layout_is_that_of_all_structs_with_the_same_shapes() -> None:
-    layout, _ = words_of(HOST)
+def test_structs_of_the_same_shapes_are_packed_alike() -> None:
+    packing, _ = words_of(HOST)
     other, words = words_of(replace(HOST, ids=np.array([5, 6, 7])))
-    assert other.size == layout.size
-    assert layout.views(Everything[Tensor], words).ids.tolist() == [5, 6, 7]
+    assert other.size == packing.size
+    assert packing.views(Everything[Tensor], words).ids.tolist() == [5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_a_layout_is_that_of_all_structs_with_the_same_shapes() -> None:
 )
 def test_what_is_not_as_declared_is_refused_by_its_name(host: Everything[HostArray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Layout(host)
+        Packing(host)
 
 
 def test_a_struct_does_not_become_another() -> None:
-    layout, words = words_of(HOST)
+    packing, words = words_of(HOST)
     with pytest.raises(TypeError, match="Everything cannot become"):
-        layout.views(Row[Tensor], words)
+        packing.views(Row[Tensor], words)
 
 
 def test_a_change_of_all_arrays_leaves_the_rest() -> None:
