@@ -1,4 +1,4 @@
-"""One request's data ends that request at most: on one rank and on two, and the other requests of its steps go on."""
+"""A request's data ends at most that request, on one rank and on two; other requests of its steps go on."""
 
 from __future__ import annotations
 
