@@ -1,12 +1,12 @@
-"""Kills every container of a running stack in turn, and measures how long until requests are served again.
+"""Kills every container of a running compose stack in turn, and measures how long until it serves again.
 
     docker compose -f deploy/docker-compose.yml up -d --build --wait
     python deploy/smoke.py
 
 Needs the Docker command line and the right to signal processes of containers (root, on the machine that runs
-them): a container that `docker kill` ended counts as stopped by hand and is not started again, so its first
-process is killed instead, which is what a crash looks like. Ends with status 1 when an answer does not come,
-a container does not come back, or an error in between is not a clear one.
+them): Docker does not restart a container that `docker kill` ended, so its first process is killed instead,
+as in a crash. The exit status is 1 where an answer does not come, a container does not come back, or an error
+in between is not clear: UNAVAILABLE or retryable, with a message.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ STORIES = 2
 """Long streams that run when a container is killed: one on each gateway."""
 STORY_TOKENS = 900
 IN_A_ROW = 20
-"""So many answers one after the other, asked for after the container was healthy: all is well again."""
+"""Successful answers in a row, to questions sent after the container was healthy, that end a measurement."""
 BACK_SECONDS = 120.0
 CALL_SECONDS = 15.0
 
 
 class Failed(RuntimeError):
-    """The stack did not do what it must."""
+    """A check failed, or a command of Docker."""
 
 
 def docker(*arguments: str) -> str:
@@ -77,9 +77,9 @@ def state_of(container: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Outcome:
-    """One request: when it was asked, when it ended (monotonic seconds), and what was wrong."""
+    """One request: when it was sent and ended (monotonic seconds), and its error, if any."""
 
-    asked: float
+    sent: float
     ended: float = 0.0
     tokens: int = 0
     error: str = ""
@@ -104,13 +104,13 @@ def ask(target: str, prompt: str, *, timeout: float, **options: Any) -> Outcome:
             outcome.clear = error.code() is grpc.StatusCode.UNAVAILABLE and bool(error.details())
     outcome.ended = time.monotonic()
     if not outcome.error and not finished:
-        outcome.error, outcome.clear = "the stream ended without a word", False
+        outcome.error, outcome.clear = "the stream ended without a last event", False
     return outcome
 
 
 @dataclass(slots=True)
 class Probe:
-    """Asks one short question after the other, until told to stop."""
+    """Sends one short question after the other, until ``stop`` is set. ``run`` is the body of a thread."""
 
     target: str
     outcomes: list[Outcome] = field(default_factory=list)
@@ -122,18 +122,18 @@ class Probe:
             self.stop.wait(0.05)
 
     def good_since(self, moment: float) -> int:
-        """Answers in a row, the last ones, of those asked after ``moment``."""
+        """Number of successful answers at the end of the list, to questions sent after ``moment``."""
         count = 0
         for outcome in reversed(self.outcomes):
-            if outcome.error or outcome.asked < moment:
+            if outcome.error or outcome.sent < moment:
                 break
             count += 1
         return count
 
 
 @dataclass(slots=True)
-class Death:
-    """What one kill did. Seconds after it."""
+class Kill:
+    """The effects of one kill; times in seconds after it."""
 
     victim: str
     served_again: float
@@ -166,17 +166,17 @@ def wait_back(container: str, before: dict[str, Any], deadline: float) -> None:
         time.sleep(0.1)
 
 
-def kill(target: str, victim: str) -> Death:
+def kill(target: str, victim: str) -> Kill:
     """Kills one container, or one rank, while a stream runs and short requests come one after the other."""
     container = container_of(victim.split(",")[0])
     before, pid = state_of(container), pid_of(victim, container)
     probe = Probe(target)
     stories: list[Outcome] = []
 
-    def tell() -> None:
+    def stream() -> None:
         stories.append(ask(target, STORY, ignore_eos=True, max_tokens=STORY_TOKENS, timeout=BACK_SECONDS))
 
-    threads = [threading.Thread(target=run, daemon=True) for run in [probe.run, *[tell] * STORIES]]
+    threads = [threading.Thread(target=run, daemon=True) for run in [probe.run, *[stream] * STORIES]]
     for thread in threads:
         thread.start()
     time.sleep(2)
@@ -197,7 +197,7 @@ def kill(target: str, victim: str) -> Death:
     bad = [outcome for outcome in probe.outcomes if outcome.error]
     last_bad = max((outcome.ended for outcome in bad), default=killed)
     served = min(o.ended for o in probe.outcomes if not o.error and o.ended > max(last_bad, killed))
-    return Death(
+    return Kill(
         victim,
         served - killed,
         healthy - killed,
@@ -217,16 +217,14 @@ def image_table() -> Table:
     return table
 
 
-def death_table(deaths: list[Death]) -> Table:
+def kill_table(kills: list[Kill]) -> Table:
     table = Table(
         "killed", "served again, s", "healthy again, s", "short requests that failed", "streams that ran"
     )
-    for death in deaths:
-        failed = "\n".join(f"{count} x {error}" for error, count in death.failed.items()) or "none"
-        streams = "\n".join(death.streams)
-        table.add_row(
-            death.victim, f"{death.served_again:.1f}", f"{death.healthy_again:.1f}", failed, streams
-        )
+    for one in kills:
+        failed = "\n".join(f"{count} x {error}" for error, count in one.failed.items()) or "none"
+        streams = "\n".join(one.streams)
+        table.add_row(one.victim, f"{one.served_again:.1f}", f"{one.healthy_again:.1f}", failed, streams)
     return table
 
 
@@ -240,13 +238,13 @@ def main() -> int:
         answer = ask(options.target, STORY, timeout=CALL_SECONDS)
         if answer.error or not answer.tokens:
             raise Failed(f"no answer through the stack: {answer}")
-        console.print(f"an answer of {answer.tokens} tokens in {answer.ended - answer.asked:.2f} s")
-        deaths = []
+        console.print(f"an answer of {answer.tokens} tokens in {answer.ended - answer.sent:.2f} s")
+        kills = []
         for victim in options.victims:
-            deaths.append(kill(options.target, victim))
-            console.print(f"{victim}: served again after {deaths[-1].served_again:.1f} s")
-        console.print(image_table(), death_table(deaths))
-        unclear = {death.victim: death.unclear for death in deaths if death.unclear}
+            kills.append(kill(options.target, victim))
+            console.print(f"{victim}: served again after {kills[-1].served_again:.1f} s")
+        console.print(image_table(), kill_table(kills))
+        unclear = {one.victim: one.unclear for one in kills if one.unclear}
         if unclear:
             raise Failed(f"errors that are not clear: {unclear}")
     except Failed as error:

@@ -1,8 +1,8 @@
-"""What comes in through the inbox, checked again: anything that can write into Redis can write into it.
+"""Checks the entries of the inbox again, since anything that can write into Redis can write into it.
 
-A gateway refuses what clients may not ask for, with the reason. Here the reason goes to the log alone: what
-matters is that no entry ends the scheduler, and that the ranks get no id or number that their tensors cannot
-hold.
+Called by the scheduler's thread for each entry. A gateway refuses invalid requests and tells the client why.
+Here the reason is only logged: no entry may end the scheduler, and ranks must not get an id or a number that
+their tensors cannot hold.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MAX_TRACEPARENT = 64
 
 
 class BadEntry(ValueError):
-    """An entry of the inbox that nothing comes of. ``submission``: what its gateway waits for, if it has a
-    name by which that can be ended."""
+    """An invalid entry of the inbox. ``submission``: set where the entry names a request, which can then be
+    ended for its gateway."""
 
     def __init__(self, problem: str, submission: Submission | None = None) -> None:
         super().__init__(problem)
@@ -35,7 +35,7 @@ def inbox_entry(data: bytes, vocab_size: int) -> Submission | str:
         raise BadEntry(str(error)) from error
     if isinstance(entry, str):
         if not _BRANCH.fullmatch(entry):
-            raise BadEntry("a cancellation of what is no name")
+            raise BadEntry("a cancellation of an invalid name")
         return entry
     if not _NAME.fullmatch(entry.request_id):
         raise BadEntry("request_id: not a name")
@@ -58,7 +58,7 @@ def _problems(submission: Submission, vocab_size: int) -> Iterator[str]:
         yield f"priority: {submission.priority}"
     if (submission.timeout_s or 0) > bounds.MAX_DEADLINE_SECONDS:
         yield f"timeout: {submission.timeout_s:g} s"
-    yield from bounds.id_faults("prompt", submission.prompt, vocab_size)  # its length, the core checks
+    yield from bounds.id_faults("prompt", submission.prompt, vocab_size)  # the core checks its length
     for field, ids in (
         ("stop_ids", sampling.stop_ids),
         ("logit_bias", sampling.logit_bias),

@@ -138,7 +138,7 @@ class SchedulerService:
         self._store.announce(self._keys.load, load.SerializeToString(), ttl=LOAD_SECONDS)
         left = self._inbox.trim(self._inbox_after)
         read = self._inbox_after != "0-0"  # then the last entry that was read is still there
-        self._telemetry.meters.look(
+        self._telemetry.meters.update(
             stats,
             epoch=self._epoch_number,
             look_ahead=self._epoch.look_ahead if self._epoch else self._settings.window().size - 1,

@@ -41,7 +41,7 @@ class SchedulerSettings(ServiceSettings):
     )
     cache_salt: str = Field("", description="Seeds the hashes of the prefix cache; one value a deployment.")
     lease_seconds: float = Field(
-        3.0, gt=0.5, le=60, description="After so long without a sign of life a scheduler counts as dead."
+        3.0, gt=0.5, le=60, description="Seconds without a renewal after which a scheduler's lease expires."
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the plan log keeps.")
     metrics_port: int | None = metrics_port_field()

@@ -1,4 +1,4 @@
-"""The command line, ``albireo``. The only module that knows all tiers; each is imported when it is run."""
+"""The command line, ``albireo``: the list of its commands, each of which is imported when it runs."""
 
 from __future__ import annotations
 

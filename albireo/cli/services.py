@@ -1,4 +1,4 @@
-"""``albireo gateway``, ``albireo scheduler`` and ``albireo worker``: one process of a tier."""
+"""``albireo gateway``, ``albireo scheduler`` and ``albireo worker``: one process of a tier each."""
 
 from __future__ import annotations
 

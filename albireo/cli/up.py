@@ -28,7 +28,7 @@ GIB = 1 << 30
 
 
 class Progress:
-    """Shows how far a start is: a line for each unit that is up, and what is waited for, with the seconds."""
+    """Shows a start in the terminal: a line for each unit that is up, and which units are not yet."""
 
     def __init__(self, console: Console, stack: Stack) -> None:
         self._console = console
@@ -50,17 +50,17 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def tell(self, missing: Sequence[str]) -> None:
+    def show(self, missing: Sequence[str]) -> None:
         """``missing``: the units that are not up yet."""
         for name in self._missing:
             if name not in missing:
                 self._console.print(f"{name} is up after {self.seconds:.1f} s", markup=False, highlight=False)
         self._missing = list(missing)
-        waits = ", ".join(map(self._told, missing)) or "the first epoch"
-        # Text, here and below: a name may have what rich takes for markup.
+        waits = ", ".join(map(self._label, missing)) or "the first epoch"
+        # Text, here and below: a name may contain what rich would take for markup.
         self._status.update(Text(f"{self._stack.model_name}, {self.seconds:.0f} s: waits for {waits}"))
 
-    def _told(self, name: str) -> str:
+    def _label(self, name: str) -> str:
         if name != "worker":
             return name
         ranks = [child.memory / GIB for child in self._stack.units[name].children]
@@ -74,7 +74,7 @@ def _run(settings: StackSettings, *, demo: bool) -> int:
     try:
         with Stack(settings) as stack:
             with Progress(console, stack) as progress:
-                if not stack.wait_ready(stop, progress.tell):
+                if not stack.wait_ready(stop, progress.show):
                     typer.echo("albireo: stopped before it served", err=True)
                     return 130
             console.print(Text(_serving(stack, progress.seconds)))

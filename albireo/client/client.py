@@ -1,4 +1,4 @@
-"""A client of the API for Python programs and for the command line."""
+"""A blocking client of the API, for Python programs and for the command line. Threads may share one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_p
 
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
-"""While a call is open, a gateway that is gone without a word is found within this and the time above.
-Gateways put up with a ping every 10 s."""
+"""While a call is open, a gateway that vanishes without closing the connection is noticed within the sum of
+this and the interval above. Gateways accept a ping every 10 s."""
 
 Message = Mapping[str, str] | tuple[str, str]
 """One chat message: ``{"role": "user", "content": "..."}`` or ``("user", "...")``."""
@@ -26,7 +26,7 @@ REQUEST_OPTIONS = ("request_id", "model", "priority", "tenant")
 """Options that are fields of ``GenerateRequest``; the others are fields of ``SamplingOptions``."""
 
 PLAIN_KINDS: dict[int, type] = {FieldDescriptor.TYPE_BOOL: bool, FieldDescriptor.TYPE_STRING: str}
-"""Python's type for fields that are no numbers."""
+"""Python's type for fields that are not numbers."""
 
 
 def request_for(prompt: Prompt, *, raw: bool = False, **options: Any) -> inference_pb2.GenerateRequest:
@@ -131,11 +131,12 @@ class Client:
 
     def __init__(self, target: str = DEFAULT_TARGET) -> None:
         options = [
-            # By itself gRPC looks for a server that is gone less and less often, up to two minutes apart.
+            # gRPC's default backoff grows to two minutes between two attempts to connect.
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # a minute by itself, keepalive's or not
-            # By itself gRPC pings hardly at all where a client only listens.
+            # Without this, gRPC waits a minute for the answer to a ping, those of keepalive included.
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # By default gRPC stops pinging after two pings where a client only receives.
             ("grpc.http2.max_pings_without_data", 0),
         ]
         self._channel = grpc.insecure_channel(target, options=options)
@@ -171,7 +172,7 @@ class Client:
             call.cancel()
 
     def cancel(self, request_id: str, *, timeout: float = 10) -> bool:
-        """Ends all branches of a request. False where none is known, or it has ended."""
+        """Cancels all branches of a request. False where no such request is known, or it has ended."""
         return self._inference.Cancel(
             inference_pb2.CancelRequest(request_id=request_id), timeout=timeout
         ).found

@@ -35,7 +35,7 @@ class Finish(IntEnum):
     LENGTH = 2  # max_tokens, or the model's context is full
     CANCELLED = 3
     DEADLINE = 4
-    ERROR = 5  # this request alone could not go on: its data or its logits were no good
+    ERROR = 5  # this request alone could not go on: its data or its logits were invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class SamplingParams:
     min_p: float = 0.0
     stop_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
-    logprobs: int = -1  # -1 = none, else how many of the most likely tokens beside the sampled one
+    logprobs: int = -1  # -1 = none, else how many of the most likely tokens in addition to the sampled one
     prompt_logprobs: int = -1  # likewise, for every token of the prompt but the first
     typical_p: float = 1.0
     repetition_penalty: float = 1.0
@@ -185,7 +185,7 @@ def public_name(name: str) -> str:
 def branch_names(request_id: str, n: int) -> tuple[str, ...]:
     """What the branches of a request are called in plans and results; one alone keeps its name.
 
-    No request id has a ``#``, so these names meet nobody else's.
+    No request id has a ``#``, so no other request has these names.
     """
     return (request_id,) if n == 1 else tuple(f"{request_id}#{branch}" for branch in range(n))
 
@@ -202,7 +202,7 @@ def branch_seed(seed: int, branch: int) -> int:
 
 def branches(submission: Submission) -> tuple[Submission, ...]:
     """The branches of a request, each as a request of its own; the log-probabilities of the prompt, which
-    all have in common, are the first one's to tell."""
+    all have in common, are reported by the first alone."""
     if submission.n == 1:
         return (submission,)
     sampling = submission.sampling

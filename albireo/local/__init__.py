@@ -1,1 +1,1 @@
-"""A whole stack on one machine: Redis, the tiers as processes, their supervision."""
+"""A whole stack on one machine: Redis, the tiers as processes, and their supervisor; for ``albireo up``."""

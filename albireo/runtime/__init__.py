@@ -1,1 +1,1 @@
-"""What every service process needs: settings, signals, health, memory."""
+"""What every service process needs: settings, signals, health."""

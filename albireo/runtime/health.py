@@ -1,4 +1,4 @@
-"""Asks a service whether it serves. Run as a module it needs little more than gRPC: for health checks."""
+"""Asks a service for its gRPC health. As a module it is a health check that imports little more than gRPC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SERVICE_HELP = "What to ask about: empty is the whole service, `live` is whether
 
 
 def status(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
-    """What ``target`` (host:port) says of itself: SERVING, NOT_SERVING, ... Raises grpc.RpcError.
+    """The health status of ``target`` (host:port): SERVING, NOT_SERVING, ... Raises grpc.RpcError.
 
     ``timeout``: seconds for the whole call, connecting included.
     """

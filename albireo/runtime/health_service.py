@@ -1,8 +1,8 @@
 """``grpc.health.v1``, answered from a plain dict, for a server with threads and for one with an event loop.
 
-Not the library's: its ``set`` holds a lock while it waits for watchers' sends, which never end where the only
-thread that could tell of one waits for that lock; in its other one a watcher that leaves takes the news from
-the rest. Here a watcher looks for news by itself, so ``set`` waits for nobody.
+Not the library's servicers: ``set`` of the one with threads holds a lock while it waits for watchers' sends,
+and deadlocks where the thread that would end such a wait needs that lock; in the one with an event loop, a
+watcher that leaves can take a change away from the others. Here each watcher polls, so ``set`` never waits.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 POLL_SECONDS = 0.25
-"""How late a watcher may learn of a change."""
+"""Between two polls of a watcher: it learns of a change this late at most."""
 _Response = health_pb2.HealthCheckResponse
 
 
 class Statuses:
-    """Whether each service serves. Threads may set and look at the same time."""
+    """Whether each service serves. Safe to use from several threads."""
 
     def __init__(self, *, watchers: int) -> None:
         """``watchers``: most calls of Watch at once; more are refused with RESOURCE_EXHAUSTED."""
         self._statuses: dict[str, int] = {}
         self._stopped = threading.Event()
-        self._most = watchers
-        self._places = threading.BoundedSemaphore(watchers)
+        self._max_watchers = watchers
+        self._free_watchers = threading.BoundedSemaphore(watchers)
 
     def set(self, service: str, *, serving: bool) -> None:
         if not self._stopped.is_set():
             self._statuses[service] = _Response.SERVING if serving else _Response.NOT_SERVING
 
     def stop(self) -> None:
-        """Nothing serves from now on, and watchers are told so as their last word."""
+        """All services are NOT_SERVING from now on, which is the last message to watchers."""
         self._stopped.set()
 
     def of(self, service: str) -> int | None:
@@ -45,7 +45,7 @@ class Statuses:
         return _Response.NOT_SERVING if found is not None and self._stopped.is_set() else found
 
     def watched(self, service: str) -> int:
-        """The status that a watcher is told: a service may come yet."""
+        """The status for a watcher: SERVICE_UNKNOWN for a service that does not exist yet."""
         found = self.of(service)
         return _Response.SERVICE_UNKNOWN if found is None else found
 
@@ -54,22 +54,22 @@ class Statuses:
         return self._stopped.is_set()
 
     def pause(self) -> None:
-        """Until it is time to look again, or all stops."""
+        """Waits for the next poll, or for ``stop``."""
         self._stopped.wait(POLL_SECONDS)
 
     @contextmanager
     def watcher(self) -> Iterator[str]:
-        """A watcher's place until the block's end; yields why there is none, empty where there is."""
-        taken = self._places.acquire(blocking=False)
+        """Counts one watcher until the block's end; yields why it is refused, empty where it is not."""
+        taken = self._free_watchers.acquire(blocking=False)
         try:
-            yield "" if taken else f"{self._most} clients watch already"
+            yield "" if taken else f"{self._max_watchers} clients watch already"
         finally:
             if taken:
-                self._places.release()
+                self._free_watchers.release()
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """For ``grpc.server``. Every watcher keeps one of its threads: have more of these."""
+    """For ``grpc.server``. A watcher occupies one of its threads: it needs more threads than watchers."""
 
     def __init__(self, statuses: Statuses) -> None:
         self._statuses = statuses
@@ -88,12 +88,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         with self._statuses.watcher() as problem:
             if problem:
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
-            told, last = None, False
+            sent, last = None, False
             while context.is_active() and not last:
-                last = self._statuses.stopped  # before the look, which then sees it
+                last = self._statuses.stopped  # read before the status, which then includes it
                 status = self._statuses.watched(request.service)
-                if status != told:
-                    told = status
+                if status != sent:
+                    sent = status
                     yield _Response(status=status)
                 self._statuses.pause()
 
@@ -118,12 +118,12 @@ class AsyncHealthServicer(health_pb2_grpc.HealthServicer):
         with self._statuses.watcher() as problem:
             if problem:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
-            told, last = None, False
+            sent, last = None, False
             while not last:
                 last = self._statuses.stopped
                 status = self._statuses.watched(request.service)
-                if status != told:
-                    told = status
+                if status != sent:
+                    sent = status
                     yield _Response(status=status)
                 if not last:
                     await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What every service process needs: a stop signal, a quiet heap, and a health endpoint."""
+"""What every service process needs: a stop signal, a frozen heap, and a health endpoint."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from grpc_reflection.v1alpha import reflection
 from albireo.runtime.health_service import HealthServicer, Statuses
 
 LIVE = "live"
-"""Health service that says whether a process answers at all, whatever the others do: for liveness probes."""
+"""Name of the health service that is always SERVING while the process answers: for liveness probes."""
 MAX_WATCHERS = 4
 SWITCH_SECONDS = 50e-6
 """Python lets a thread keep the interpreter for 5 ms by default, which is longer than a small step."""
 
 
 def end(process: subprocess.Popen[bytes], *, seconds: float = 10.0) -> None:
-    """SIGTERM, and SIGKILL where it is still there after ``seconds``."""
+    """SIGTERM, and SIGKILL where the process still runs after ``seconds``."""
     process.terminate()
     try:
         process.wait(timeout=seconds)
@@ -48,7 +48,7 @@ def stop_on_signals() -> threading.Event:
 
 
 def freeze_heap() -> None:
-    """Call once everything is loaded: what is there now is never looked at by the garbage collector again.
+    """Call once everything is loaded: the garbage collector skips all objects that exist now.
 
     A full collection otherwise walks all modules, torch's among them, in the middle of some step.
     """
@@ -57,8 +57,8 @@ def freeze_heap() -> None:
 
 
 def give_memory_back() -> None:
-    """Returns free memory to the system: what only cycles keep, and what the C library's allocator has
-    (glibc's can be told). A few milliseconds."""
+    """Returns memory to the system: unreachable cycles, and what the C library's allocator keeps (glibc
+    only). Takes a few milliseconds."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -66,7 +66,7 @@ def give_memory_back() -> None:
 
 
 def switch_quickly() -> None:
-    """Threads that share this interpreter wait little for one another: those that serve, that export."""
+    """Lets threads of this interpreter take turns quickly: those that serve and those that export."""
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 
@@ -82,9 +82,9 @@ class HealthServer:
     def __init__(self, host: str, port: int) -> None:
         """Raises OSError when the address cannot be bound. Port 0 takes a free one."""
         self._statuses = Statuses(watchers=MAX_WATCHERS)
-        # One process an address: without this, a second one would share the port in silence.
+        # Without this option a second process could share the port unnoticed.
         self._server = grpc.server(
-            # Watchers keep their threads; as many are left for those that ask once.
+            # A watcher occupies a thread; as many threads are left for calls of Check.
             ThreadPoolExecutor(max_workers=2 * MAX_WATCHERS),
             maximum_concurrent_rpcs=64,
             options=[("grpc.so_reuseport", 0)],
@@ -101,7 +101,7 @@ class HealthServer:
         self._server.start()
 
     def set(self, *, serving: bool) -> None:
-        """Waits for nobody."""
+        """Sets the status of the whole service. Never blocks."""
         self._statuses.set("", serving=serving)
 
     def stop(self) -> None:

@@ -22,16 +22,16 @@ def shared(name: str) -> AliasChoices:
 
 
 def synchronous_field() -> Any:
-    """The one flag that turns the overlap off, in the scheduler and in the worker alike."""
+    """The flag that turns the overlap off, in the scheduler and in the worker."""
     return Field(
         False,
         validation_alias=shared("synchronous"),
-        description="No overlap: plan after each result, token ids by way of the host. To compare with.",
+        description="No overlap, for comparison: plan after each result, token ids by way of the host.",
     )
 
 
 def metrics_port_field() -> Any:
-    """The port of a service's Prometheus endpoint, beside the service's other addresses."""
+    """The port of a service's Prometheus endpoint, on the service's host."""
     return Field(
         None,
         ge=0,
@@ -85,7 +85,7 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text",
         validation_alias=shared("log_format"),
-        description="Log lines: text, or json, which also tells every request's end.",
+        description="Log lines: text, or json, which also has a line for the end of every request.",
     )
     _redis_address: str = PrivateAttr("")
 
@@ -110,7 +110,7 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
 def _problem(error: ErrorDetails) -> str:
-    """What is wrong, with the option's name; what is wrong with several together has none."""
+    """The error with the option's name; an error about several options together has none."""
     option = f"--{str(error['loc'][0]).replace('_', '-')}: " if error["loc"] else ""
     return option + error["msg"]
 

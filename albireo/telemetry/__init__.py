@@ -1,4 +1,4 @@
-"""What Albireo tells of itself: metrics, traces, structured logs. Off until an endpoint or a port is set."""
+"""Telemetry of a process: metrics, traces, structured logs. Off until an endpoint or a port is set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ def start(
 ) -> Telemetry:
     """The telemetry of this process, ``OFF`` where nothing is set. ``rank``: of a worker.
 
-    Raises OSError where the port of the metrics cannot be had.
+    Each service calls it once, from its main thread, before it serves. Raises OSError where the port of the
+    metrics cannot be bound.
     """
     if not settings.otlp_endpoint and metrics_port is None:
         return OFF
-    from albireo.telemetry.providers import Exported  # the SDK: not loaded where nobody asked for it
+    from albireo.telemetry.providers import Exported  # imports the SDK, which is not loaded otherwise
 
     attributes = {"service.name": f"albireo-{service}"}
     if rank is not None:

@@ -1,4 +1,8 @@
-"""Every metric, once: its name and unit in OpenTelemetry's style, what it tells, and which tier does."""
+"""Every metric, declared once: name and unit as in OpenTelemetry, description, and the tier that exports it.
+
+Tiers make their instruments from it. ``docs/metrics.md`` and the dashboards are generated from it, and alert
+rules are checked against it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ class Kind(Enum):
 
 
 class Tier(Enum):
-    """Which process tells a metric."""
+    """The process that exports a metric."""
 
     GATEWAY = "gateway"
     SCHEDULER = "scheduler"
@@ -36,8 +40,8 @@ class Metric:
     tier: Tier
     description: str
     attributes: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()  # upper ends, of a histogram
-    gpu: bool = False  # told only where there is a GPU
+    buckets: tuple[float, ...] = ()  # upper bounds, of a histogram
+    gpu: bool = False  # exported only where there is a GPU
 
     @property
     def prometheus(self) -> str:
@@ -59,18 +63,18 @@ ATTRIBUTES = {
     "gen_ai.token.type": "`input` or `output`",
     "error.type": "`status` of a request, where that is not `OK`; else absent (empty in Prometheus)",
     "status": "how a request ended, as a gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, "
-    "`RESOURCE_EXHAUSTED`, ...; what the last event tells counts (a deadline, a cancellation by "
-    "`Cancel`, a lost epoch), although the call itself then ends with `OK`",
-    "bound": "`max_arriving`, `message_seconds`: the request did not come whole; `calls`, "
-    "`health_calls`, `reflection_calls`, `max_streams`: too many at once; `work`, `work_seconds`: too much "
-    "waits to be tokenized; `submission_seconds`, `ending_seconds`: no turn to write to Redis; "
-    "`write_seconds`: the client did not read",
+    "`RESOURCE_EXHAUSTED`, ...; the status of the last event (a deadline, a cancellation by "
+    "`Cancel`, a lost epoch), also where the call itself then ends with `OK`",
+    "bound": "`max_arriving`, `message_seconds`: the request did not arrive completely; `calls`, "
+    "`health_calls`, `reflection_calls`, `max_streams`: too many calls at once; `work`, `work_seconds`: too "
+    "many bytes, or too long a wait, before tokenization; `submission_seconds`, `ending_seconds`: too long a "
+    "wait to write to Redis; `write_seconds`: the client did not read",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
     "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "
-    "(took over from another, or from an earlier life), `group` (took the place of one that was lost)",
+    "(took over from another one, or restarted), `group` (replaced one that was lost)",
 }
-"""What each attribute says, and its values."""
+"""What each attribute means, and its values."""
 
 RESOURCE = {
     "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
@@ -115,16 +119,16 @@ _COUNTER, _UP_DOWN, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.UP_DOWN, Kind.GAUGE,
 _TIER = Tier.GATEWAY
 REQUEST_DURATION = _add(
     "gen_ai.server.request.duration", _HISTOGRAM, "s", _TIER,
-    "From a request's arrival to its last event.", *GEN_AI, "error.type", buckets=REQUEST_SECONDS,
+    "Time from a request's arrival to its last event.", *GEN_AI, "error.type", buckets=REQUEST_SECONDS,
 )  # fmt: skip
 TIME_TO_FIRST_TOKEN = _add(
     "gen_ai.server.time_to_first_token", _HISTOGRAM, "s", _TIER,
-    "From a request's arrival to its first token, of requests that succeed.",
+    "Time from a request's arrival to its first token, of requests that succeed.",
     *GEN_AI, buckets=FIRST_TOKEN_SECONDS,
 )  # fmt: skip
 TIME_PER_OUTPUT_TOKEN = _add(
     "gen_ai.server.time_per_output_token", _HISTOGRAM, "s", _TIER,
-    "Mean time of a request's tokens after the first, of requests that succeed.",
+    "Mean time per token of a request, after the first, of requests that succeed.",
     *GEN_AI, buckets=OUTPUT_TOKEN_SECONDS,
 )  # fmt: skip
 REQUESTS = _add(
@@ -133,22 +137,27 @@ REQUESTS = _add(
 STREAMS = _add("albireo.gateway.streams", _UP_DOWN, "{stream}", _TIER, "Generate calls that are open.")
 BOUND_HITS = _add(
     "albireo.gateway.bound_hits", _COUNTER, "{call}", _TIER,
-    "Calls that a bound of the gateway refused or ended.", "bound",
+    "Calls that a limit of the gateway refused or ended.", "bound",
 )  # fmt: skip
 TOKENS = _add(
     "albireo.gateway.tokens", _COUNTER, "{token}", _TIER,
-    "Tokens of prompts taken and of answers sent; counted when a request ends.", "gen_ai.token.type",
+    "Tokens of accepted prompts and of answers sent, counted at the end of a request.", "gen_ai.token.type",
 )  # fmt: skip
 RESULTS_LAG = _add(
     "albireo.gateway.results.lag", _HISTOGRAM, "s", _TIER,
-    "From the end of a step's sampling to its rows having been handed to their streams, over two machines' "
+    "Time from the end of a step's sampling until its rows have reached their streams, by two machines' "
     "clocks.", buckets=STEP_SECONDS,
 )  # fmt: skip
 
 # -- scheduler: amounts -------------------------------------------------------------------------------------
 _TIER = Tier.SCHEDULER
 QUEUE_DEPTH = _add(
-    "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER, "Requests that wait for a slot.", "tenant"
+    "albireo.scheduler.queue.depth",
+    _UP_DOWN,
+    "{request}",
+    _TIER,
+    "Requests that wait for a slot, by tenant.",
+    "tenant",
 )
 WAITING = _add(
     "albireo.scheduler.waiting",
@@ -158,34 +167,42 @@ WAITING = _add(
     "Requests that wait for a slot.",
 )
 RUNNING = _add(
-    "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER, "Requests that hold a slot and go on."
+    "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER, "Requests that have a slot and have not ended."
 )
 SLOTS_USED = _add(
-    "albireo.scheduler.slots.used", _UP_DOWN, "{slot}", _TIER, "Slots that are taken, or not yet free again."
+    "albireo.scheduler.slots.used",
+    _UP_DOWN,
+    "{slot}",
+    _TIER,
+    "Slots in use, those still to be released included.",
 )
 SLOTS_TOTAL = _add("albireo.scheduler.slots.total", _UP_DOWN, "{slot}", _TIER, "Slots of the group.")
 KV_USED = _add(
     "albireo.scheduler.kv.blocks.used", _UP_DOWN, "{block}", _TIER,
-    "KV blocks of 16 tokens that requests own.",
+    "KV blocks, of 16 tokens each, that requests hold.",
 )  # fmt: skip
 KV_CACHED = _add(
     "albireo.scheduler.kv.blocks.cached", _UP_DOWN, "{block}", _TIER,
-    "KV blocks that a prefix can hit, owned or not.",
+    "KV blocks in the prefix cache, held by requests or not.",
 )  # fmt: skip
 KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks of the group.")
 STEPS_IN_FLIGHT = _add(
-    "albireo.scheduler.steps.in_flight", _UP_DOWN, "{step}", _TIER, "Plans published and not settled."
+    "albireo.scheduler.steps.in_flight",
+    _UP_DOWN,
+    "{step}",
+    _TIER,
+    "Steps whose plan is published and whose result is not settled.",
 )
 LOOK_AHEAD = _add(
     "albireo.scheduler.look_ahead",
     _GAUGE,
     "{plan}",
     _TIER,
-    "Plans published ahead of the running one.",
+    "Plans published ahead of the running step.",
 )
 INBOX_BACKLOG = _add(
     "albireo.scheduler.inbox.backlog", _UP_DOWN, "{entry}", _TIER,
-    "Submissions and cancellations that the scheduler has not read.",
+    "Submissions and cancellations that the scheduler has not read yet.",
 )  # fmt: skip
 EPOCH = _add("albireo.scheduler.epoch", _GAUGE, "{epoch}", _TIER, "Number of the current epoch.")
 
@@ -195,25 +212,33 @@ PROMPT_TOKENS = _add(
     _COUNTER,
     "{token}",
     _TIER,
-    "Prompt tokens of requests first admitted.",
+    "Prompt tokens of requests, counted at their first admission.",
 )
 PREFIX_HIT_TOKENS = _add(
     "albireo.scheduler.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
-    "Of these, not computed: the prefix cache or another branch had them.",
+    "Prompt tokens that need not be computed: the prefix cache or another branch has them.",
 )  # fmt: skip
 OUTPUT_TOKENS = _add(
-    "albireo.scheduler.output_tokens", _COUNTER, "{token}", _TIER, "Tokens that steps brought and that count."
+    "albireo.scheduler.output_tokens",
+    _COUNTER,
+    "{token}",
+    _TIER,
+    "Tokens of settled steps, of requests that had not ended.",
 )
 PREEMPTIONS = _add(
     "albireo.scheduler.preemptions", _COUNTER, "{preemption}", _TIER,
-    "Requests that lost slot and blocks and are computed again.",
+    "Requests that lost their slot and blocks, and are computed again later.",
 )  # fmt: skip
 WASTED_ROWS = _add(
     "albireo.scheduler.wasted_rows", _COUNTER, "{row}", _TIER,
-    "Rows planned after one that turned out to be a request's last.",
+    "Rows planned after a request's last one, whose end was not known yet.",
 )  # fmt: skip
 LATE_ROWS = _add(
-    "albireo.scheduler.late_rows", _COUNTER, "{row}", _TIER, "Results of requests that had ended, dropped."
+    "albireo.scheduler.late_rows",
+    _COUNTER,
+    "{row}",
+    _TIER,
+    "Rows of results that were dropped because their request had ended.",
 )
 STEPS = _add("albireo.scheduler.steps", _COUNTER, "{step}", _TIER, "Steps that have settled.")
 EPOCHS = _add(
@@ -221,40 +246,44 @@ EPOCHS = _add(
 )
 FAILOVERS = _add(
     "albireo.scheduler.failovers", _COUNTER, "{failover}", _TIER,
-    "Epochs opened because a scheduler or a group took the place of another.", "reason",
+    "Epochs opened because a scheduler or a worker group replaced another one.", "reason",
 )  # fmt: skip
 
 # -- scheduler: steps, with the times of albireo/telemetry/step_times.py ---------------------------------
 STEP_TASK = _add(
     "albireo.step.task", _HISTOGRAM, "s", _TIER,
-    "What a task of a decoding step took in full, hidden or not.", "task", buckets=STEP_SECONDS,
+    "Duration of a task of a decoding step, hidden by the overlap or not.", "task", buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_TASK_VISIBLE = _add(
     "albireo.step.task.visible", _HISTOGRAM, "s", _TIER,
-    "What of a task delayed the next forward (t1, t2, t5).", "task", buckets=STEP_SECONDS,
+    "Part of a task's duration that delayed the next forward (t1, t2, t5).", "task", buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_VISIBLE = _add(
     "albireo.step.visible", _HISTOGRAM, "s", _TIER,
-    "What delayed the next forward, all tasks together.", buckets=STEP_SECONDS,
+    "Time by which all tasks together delayed the next forward.", buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_PERIOD = _add(
     "albireo.step.period", _HISTOGRAM, "s", _TIER,
-    "From the begin of one decoding step's forward to the begin of the next.", buckets=STEP_SECONDS,
+    "Time from the start of one decoding step's forward to the start of the next.", buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_PLAN_AGE = _add(
     "albireo.step.plan_age", _HISTOGRAM, "s", _TIER,
-    "How long a plan had been in the log when rank 0 fetched it.", buckets=STEP_SECONDS,
+    "Time for which a plan had been in the log when rank 0 fetched it.", buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_PLAN_WAIT = _add(
     "albireo.step.plan_wait", _HISTOGRAM, "s", _TIER,
-    "How long rank 0, idle, waited for the plan of a step with decoding rows; 0 where it was there.",
+    "Time for which rank 0 idled before it had the plan of a step with decoding rows.",
     buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_ROWS = _add(
     "albireo.step.rows", _HISTOGRAM, "{row}", _TIER, "Batch size: decoding rows of a step.", buckets=ROWS
 )
 STEP_PREFILL = _add(
-    "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER, "Tokens of the prefill chunks that steps ran."
+    "albireo.step.prefill_tokens",
+    _COUNTER,
+    "{token}",
+    _TIER,
+    "Tokens of the prefill chunks that steps computed.",
 )
 
 # -- worker -------------------------------------------------------------------------------------------------
@@ -265,30 +294,28 @@ STEP_AGE = _add(
     _GAUGE,
     "s",
     _TIER,
-    "Age of the oldest step that runs; 0: none does.",
+    "Age of the oldest running step; 0 where none runs.",
 )
 WORKER_KV_BLOCKS = _add(
-    "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has room for."
+    "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has memory for."
 )
-WORKER_KV_MEMORY = _add(
-    "albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's part of these blocks."
-)
+WORKER_KV_MEMORY = _add("albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's KV blocks.")
 STAGING_WAIT = _add(
     "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
-    "Time that the input stage waited for a staging buffer to be copied out.", gpu=True,
+    "Time for which the input stage waited for a free staging buffer.", gpu=True,
 )  # fmt: skip
 GPU_UTILIZATION = _add(
     "albireo.gpu.utilization", _GAUGE, "1", _TIER,
-    "Share of time in which the GPU ran a kernel, 0 to 1, by the driver's own sampling.", gpu=True,
+    "Share of time in which the GPU ran a kernel, 0 to 1, as sampled by the driver.", gpu=True,
 )  # fmt: skip
-GPU_POWER = _add("albireo.gpu.power", _GAUGE, "W", _TIER, "Power that the GPU draws.", gpu=True)
+GPU_POWER = _add("albireo.gpu.power", _GAUGE, "W", _TIER, "Present power of the GPU.", gpu=True)
 GPU_ENERGY = _add(
     "albireo.gpu.energy", _COUNTER, "J", _TIER,
-    "Energy that the GPU has used. Over output tokens: energy per token.", gpu=True,
+    "Energy that the GPU has used. Divided by output tokens: energy per token.", gpu=True,
 )  # fmt: skip
 
 # -- every tier ---------------------------------------------------------------------------------------------
 REDIS_ROUND_TRIP = _add(
     "albireo.redis.round_trip", _HISTOGRAM, "s", Tier.ALL,
-    "One command to Redis and back, of those that housekeeping sends, a few a second.", buckets=STEP_SECONDS,
+    "Round-trip time of a command to Redis, of a few periodic commands a second.", buckets=STEP_SECONDS,
 )  # fmt: skip

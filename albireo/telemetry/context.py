@@ -1,4 +1,4 @@
-"""W3C trace context, to and from gRPC metadata and the logs."""
+"""W3C trace context, to and from gRPC metadata and the entries of the logs. Used by all tiers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Context
 
 
 def traceparent_of(span: Span) -> str:
-    """What the other tiers need to join the span's trace; empty where the trace is not recorded."""
+    """The string by which other tiers join the span's trace; empty where the trace is not recorded."""
     if not span.get_span_context().trace_flags.sampled:
         return ""
     carrier: dict[str, str] = {}
@@ -31,7 +31,7 @@ def traceparent_of(span: Span) -> str:
 
 
 def from_traceparent(traceparent: str) -> Context:
-    """The context that ``traceparent_of`` told."""
+    """The context that ``traceparent_of`` gave the string of."""
     return _PROPAGATOR.extract({"traceparent": traceparent}, Context())
 
 
@@ -42,6 +42,6 @@ def trace_id_of(span: Span) -> str:
 
 
 def request_attributes(name: str) -> dict[str, str | int]:
-    """What a span says of the request, or the branch, of that name."""
+    """Attributes of a span that is about the request, or the branch, of that name."""
     request_id, _, branch = public_name(name).partition("#")
     return {GEN_AI_RESPONSE_ID: request_id, **({"albireo.branch": int(branch)} if branch.isdecimal() else {})}

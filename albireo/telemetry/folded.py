@@ -1,8 +1,8 @@
 """Histograms that are filled outside the SDK and join its metrics when they are collected.
 
-A step is a dozen values, and the SDK takes four to fifteen microseconds for each, by its readers and
-attributes; a :class:`Histogram` takes half of one. What the SDK collects for a reader gets these appended,
-cumulative like all that it exports.
+A step records a dozen values. The SDK takes four to fifteen microseconds for each, depending on readers and
+attributes; a :class:`Histogram` takes half a microsecond. These histograms are appended to what the SDK
+collects for a reader, cumulative like everything that it exports. Readers collect in threads of their own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Folded:
         self._histograms: dict[Metric, list[tuple[Mapping[str, str], Histogram]]] = {}
 
     def histogram(self, metric: Metric, attributes: Mapping[str, str]) -> Histogram:
-        """A new one, exported from now on."""
+        """A new histogram, exported from now on."""
         histogram = Histogram(metric.buckets)
         self._histograms.setdefault(metric, []).append((attributes, histogram))
         return histogram

@@ -1,4 +1,4 @@
-"""A histogram that is cheap to fill."""
+"""A histogram that is cheap to fill; used for the metrics of steps, and by gateways."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Histogram:
     """Counts of values by bucket. Half a microsecond a value; filled by one thread, read by any."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """``bounds``: upper ends of the buckets, ascending; one more bucket is without end."""
+        """``bounds``: upper bounds of the buckets, ascending; one more bucket has no upper bound."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0

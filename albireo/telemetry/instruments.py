@@ -1,4 +1,4 @@
-"""What a tier tells its metrics and spans to. Without the SDK, until :mod:`albireo.telemetry.providers`."""
+"""The instruments of a process without the OpenTelemetry SDK, which ``providers`` adds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from albireo.telemetry.catalogue import Kind, Metric
 from albireo.telemetry.histogram import Histogram
 
 Reading = float | Mapping[str, float] | None
-"""A value now; values by the metric's one attribute; None: not known now."""
+"""The present value; values by the metric's one attribute; None: not known at present."""
 
 
 class Telemetry:
-    """Makes the instruments of one process. This one leads nowhere; see :func:`albireo.telemetry.start`."""
+    """Makes the instruments of one process. These record nothing; see :func:`albireo.telemetry.start`."""
 
     metered = False
-    """Whether anybody reads metrics: where nobody does, what is costly to measure need not be."""
+    """Whether metrics are exported: where they are not, costly measurements can be left out."""
 
     def __init__(self, meter: Meter | None = None, tracer: Tracer | None = None) -> None:
         self._meter = meter or NoOpMeter("albireo")
@@ -29,7 +29,7 @@ class Telemetry:
         return Histogram(metric.buckets)
 
     def observe(self, metric: Metric, read: Callable[[], Reading]) -> None:
-        """``read`` is called at each export, by a thread of its own. A counter must only grow."""
+        """``read`` is called at each export, from the exporter's thread. A counter must only grow."""
 
         def callback(options: CallbackOptions) -> Iterable[Observation]:
             found = read()
@@ -46,8 +46,8 @@ class Telemetry:
         create(metric.name, [callback], metric.unit, metric.description)
 
     def shutdown(self) -> None:
-        """Sends what is left, for a few seconds at most."""
+        """Exports what is pending, for a few seconds at most."""
 
 
 OFF = Telemetry()
-"""Nobody reads anything."""
+"""Telemetry that records nothing."""

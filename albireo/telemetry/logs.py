@@ -13,19 +13,19 @@ from typing import Any, Literal
 Format = Literal["text", "json"]
 
 REPEAT_SECONDS = 60.0
-"""A collector that is gone is told of once in so long."""
+"""The SDK's errors, as those about a collector that is gone, are logged once in so many seconds."""
 
 _request: ContextVar[dict[str, str]] = ContextVar("request", default={})  # noqa: B039 (never mutated)
 
 
 def bind(request_id: str, trace_id: str) -> None:
-    """What this task logs from now on is about that request; empty ids are left out."""
+    """Adds the ids to everything that the current task logs from now on; empty ones are left out."""
     ids = {"request_id": request_id, "trace_id": trace_id}
     _request.set({name: value for name, value in ids.items() if value})
 
 
 def about(request_id: str, trace_id: str = "", **fields: Any) -> dict[str, Any]:
-    """For the ``extra`` of one record: the request that it is about, and fields for its JSON line."""
+    """Value for the ``extra`` of one log record: ids of its request, and fields for its JSON line."""
     return {"fields": {"request_id": request_id, **({"trace_id": trace_id} if trace_id else {}), **fields}}
 
 
@@ -51,8 +51,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class Sparing(logging.Filter):
-    """Lets through one record a minute of each logger of the OpenTelemetry SDK, which repeats itself."""
+class SdkLogLimit(logging.Filter):
+    """Lets one record of each logger of the OpenTelemetry SDK through in REPEAT_SECONDS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Sparing(logging.Filter):
 def setup_logging(service: str, level: str = "INFO", form: Format = "text") -> None:
     """One line a record on standard error, with the service's name."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Sparing())
+    handler.addFilter(SdkLogLimit())
     if form == "json":
         handler.setFormatter(JsonFormatter(service))
     else:

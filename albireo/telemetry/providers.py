@@ -1,4 +1,4 @@
-"""The OpenTelemetry SDK behind the instruments: where metrics and spans go, and that they never hold us up.
+"""The OpenTelemetry SDK behind the instruments: exports metrics and spans in threads of its own.
 
 The SDK's own variables hold for what is not set here (``OTEL_METRIC_EXPORT_INTERVAL``, ``OTEL_BSP_...``,
 ``OTEL_RESOURCE_ATTRIBUTES``, ``OTEL_EXPORTER_OTLP_HEADERS``, ...).
@@ -36,19 +36,19 @@ EXPORT_SECONDS = 5
 """How long one export may take, retries included."""
 SHUTDOWN_SECONDS = 3.0
 ATTRIBUTE_LENGTH = 256
-"""Most characters of a span's attribute: a collector refuses a batch above its message size, all of it."""
+"""Most characters of a span's attribute: a collector refuses a whole batch above its message size."""
 
 
 class Exported(Telemetry):
-    """Metrics to a Prometheus endpoint and to a collector, spans to a collector; whatever of it is set."""
+    """Exports metrics to a Prometheus endpoint and a collector, spans to the collector; each if it is set."""
 
     metered = True
 
     def __init__(
         self, settings: ServiceSettings, *, host: str, metrics_port: int | None, attributes: dict[str, str]
     ) -> None:
-        """Raises OSError where the port of the metrics cannot be had."""
-        switch_quickly()  # exports and scrapes run in threads beside the one that serves
+        """Raises OSError where the port of the metrics cannot be bound."""
+        switch_quickly()  # exports and scrapes run in threads of the same process
         resource = Resource.create(
             {
                 "service.version": __version__,
@@ -82,7 +82,7 @@ class Exported(Telemetry):
                 BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_SECONDS))
             )
             self._closing.append(traces.shutdown)
-        # Exemplars would look for a span at each value, and nothing here runs inside of one.
+        # Exemplars would look for a current span at each value; there never is one.
         metrics = MeterProvider(
             readers, resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
         )
@@ -116,7 +116,7 @@ class Exported(Telemetry):
         return self._folded.histogram(metric, attributes or {})
 
     def shutdown(self) -> None:
-        # Each waits as long as its collector makes it: together, and in threads that end with the process.
+        # Each waits for its collector: in parallel, and in threads that end with the process.
         threads = [threading.Thread(target=close, daemon=True) for close in self._closing]
         for thread in threads:
             thread.start()

@@ -1,4 +1,4 @@
-"""Where the time of steps went: T1..T5 in full, and what of T1, T2 and T5 was visible.
+"""Where the time of steps goes: T1 to T5 in full, and what of T1, T2 and T5 was visible.
 
 *Visible* is what delayed the next forward: the gap between the end of one step's sampling and the begin
 of the next forward on rank 0, while rows were decoding. It is split by what the later step waited for last:
@@ -14,12 +14,12 @@ import numpy as np
 
 from albireo.v1 import control_pb2 as control
 
-# 1 us to 10 s, four buckets to a factor of ten: enough to tell 70 us from 150 us.
+# 1 us to 10 s, four buckets to a factor of ten: enough to distinguish 70 us from 150 us.
 BOUNDS = tuple(float(f"{10 ** (power / 4 - 6):.3g}") for power in range(29))
-"""Upper ends of histogram buckets, in seconds."""
+"""Upper bounds of histogram buckets, in seconds."""
 
 KEPT_STEPS = 32
-"""More than are ever in flight, so that the record that tells when a settled step was appended is there."""
+"""More than are ever in flight: the record that says when a settled step was appended is still known."""
 
 TASKS = (
     ("T1 schedule", "t1", "visible_t1"),
@@ -33,14 +33,14 @@ TASKS = (
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """One decoding step that followed directly on another; seconds."""
+    """Durations of one decoding step that followed directly on another, in seconds."""
 
-    period: float  # from the begin of the forward before to the begin of this one
-    t1: float  # from what led to the plan having been read, to the plan in the log
-    t2: float  # from the plan's arrival to tensors that are ready
+    period: float  # from the start of the last forward to the start of this one
+    t1: float  # from the scheduler's reading of what the plan is based on, to the plan in the log
+    t2: float  # from the plan's arrival at rank 0 to staged tensors
     t3: float
     t4: float
-    t5: float  # ids on the host to the result in the log
+    t5: float  # from ids on the host to the result in the log
     visible_t1: float
     visible_t2: float
     visible_t5: float
@@ -55,15 +55,16 @@ class StepTimes:
 
 
 class StepWindow:
-    """Turns records that come one by one, in order, into times. Keeps as few as that takes."""
+    """Turns records, which come one by one and in order, into times. Keeps KEPT_STEPS records."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], control.StepRecord] = {}
 
     def push(self, record: control.StepRecord) -> StepTimes | None:
-        """Times of the step before this one: what Redis acknowledged for a step is told by the next.
+        """Times of the step before this one: when Redis acknowledged a step's entries is in the next record.
 
-        None for a step that does not decode or prefills, and where a neighbour is not known.
+        None for a step without decoding rows or with prefill, and where the step before or after it is not
+        known.
         """
         known, epoch, step = self._known, record.epoch, record.step
         known[epoch, step] = record
@@ -78,12 +79,13 @@ class StepWindow:
 
 
 def published_at(timing: control.StepTiming, after: control.StepTiming) -> int:
-    """When a plan was in the log: Redis had said so, or a rank had it. The scheduler may be late to hear."""
+    """When a plan was in the log, in ns: the earlier of its acknowledgement, which the scheduler may read
+    late, and its fetch by rank 0."""
     return min(after.previous_published, timing.fetched)
 
 
 def step_times(records: Iterable[control.StepRecord]) -> list[StepTimes]:
-    """Times of all steps of which ``records``, in order, tell enough."""
+    """Times of all steps that ``records``, in order, hold enough about."""
     window = StepWindow()
     return [times for record in records if (times := window.push(record)) is not None]
 

@@ -17,33 +17,33 @@ def markdown() -> str:
         "",
         "Exported over OTLP to `ALBIREO_OTLP_ENDPOINT` under the first name, and on each service's",
         "`ALBIREO_<SERVICE>_METRICS_PORT` at `/metrics` under the Prometheus name (a histogram:",
-        "with `_bucket`, `_sum` or `_count` behind it). Counters grow for as long as their process lives.",
+        "followed by `_bucket`, `_sum` or `_count`). Counters grow for as long as their process runs.",
     ]
     for tier in Tier:
         lines += [
             "",
             f"## {tier.value.capitalize()}",
             "",
-            "| name | Prometheus | kind | unit | attributes | what it tells |",
+            "| name | Prometheus | kind | unit | attributes | description |",
             "|---|---|---|---|---|---|",
         ]
         lines += [_row(metric) for metric in METRICS if metric.tier is tier]
-    lines += ["", "## Attributes", "", "| attribute | says |", "|---|---|"]
-    lines += [f"| `{name}` | {says} |" for name, says in ATTRIBUTES.items()]
+    lines += ["", "## Attributes", "", "| attribute | values |", "|---|---|"]
+    lines += [f"| `{name}` | {values} |" for name, values in ATTRIBUTES.items()]
     lines += [
         "",
         "Every metric also has, as labels in Prometheus and as resource attributes in OTLP:",
         "",
     ]
-    lines += ["| attribute | says |", "|---|---|"]
-    lines += [f"| `{name}` | {says} |" for name, says in RESOURCE.items()]
+    lines += ["| attribute | values |", "|---|---|"]
+    lines += [f"| `{name}` | {values} |" for name, values in RESOURCE.items()]
     lines += ["", "In Prometheus the dots of names are underscores.", "", "## Buckets", ""]
     names: dict[tuple[float, ...], list[str]] = {}
     for metric in METRICS:
         if metric.buckets:
             names.setdefault(metric.buckets, []).append(f"`{metric.name}`")
-    for buckets, told in names.items():
-        lines.append(f"- {', '.join(told)}: {', '.join(f'{bound:.4g}' for bound in buckets)}")
+    for buckets, metrics in names.items():
+        lines.append(f"- {', '.join(metrics)}: {', '.join(f'{bound:.4g}' for bound in buckets)}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,1 +1,1 @@
-"""What operators look at a stack with: top, trace and doctor. Doctor alone imports tiers."""
+"""Tools for operators: top, trace and doctor, behind commands of these names. Only doctor imports tiers."""

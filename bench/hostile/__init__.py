@@ -1,1 +1,1 @@
-"""What clients that mean harm, or are broken, can do to one gateway: ``python -m bench.hostile``."""
+"""One gateway under attack by hostile and broken clients: ``python -m bench.hostile``."""

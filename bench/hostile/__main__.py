@@ -1,13 +1,13 @@
-"""One gateway against clients that are broken or mean harm, while it serves ordinary ones.
+"""The command ``python -m bench.hostile``: attacks one gateway while it serves ordinary clients.
 
     python -m bench.hostile
 
-Starts a stack on the simulated device (steps of 20 ms), all on loopback. Ordinary clients stream through all
-of it: first alone, then beside each attack in turn. Exit status 1 where a process died, the P99 gap between
-messages of the ordinary clients more than doubled, one of their calls failed, a log has a traceback, the
-gateway's memory did not come back to within 10 % of what it was after a first round of attacks, a malformed
-call ended with UNKNOWN or INTERNAL, or a call that was held had no end. The attackers run on the same cores,
-at the lowest priority.
+Starts a stack on the simulated device (steps of 20 ms), all on loopback. Ordinary clients stream all the
+time: first alone, then during each attack in turn. The exit status is 1 where a process ended, the P99 gap
+between messages of the ordinary clients more than doubled, one of their calls failed, a log has a traceback,
+the gateway's memory did not return to within 10 % of what it was after a first round of attacks, a malformed
+call ended with UNKNOWN or INTERNAL, or a call that was kept open did not end. The attackers run on the same
+cores, at the lowest priority.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from bench.stack import running_stack
 ROOT = Path(__file__).resolve().parents[2]
 STEP = 'name = "steps-of-20ms"\nsource = "bench.hostile"\n[t3]\nfixed_ms = 19.0\n[t4]\nfixed_ms = 1.0\n'
 ENVIRONMENT = {"ALBIREO_GATEWAY_MESSAGE_SECONDS": "5", "ALBIREO_GATEWAY_WRITE_SECONDS": "5"}
-"""Shorter than by default, so that the end of what is held can be seen."""
+"""Shorter than by default, so that calls that are kept open end during the run."""
 HOLD_SECONDS = 12.0
 MOST_GAP, MOST_MEMORY = 2.0, 1.1
 MEMORY_SECONDS = 20
 FAULTS = ("UNKNOWN", "INTERNAL", "no answer", "still open")
 FIRST_ROUND = {"malformed": 1_000, "begins": 10_000, "readers": 300, "storms": 500}
 """Calls of a first round, which is not measured: the pools of gRPC and of the allocators grow to what the
-most calls at once have needed, and stay. What comes on top of that from then on would be a leak."""
+most calls at once need, and keep that size. Growth beyond it would be a leak."""
 
 
 @dataclass
 class Phase:
-    """What one attack did."""
+    """The effects of one attack."""
 
     name: str
     statuses: dict[str, int]
@@ -58,9 +58,8 @@ class Phase:
 
 
 async def attack(name: str, target: str, count: int, hold: float) -> dict[str, int]:
-    """Statuses of the attack's calls, those that it holds after ``hold`` seconds.
-
-    Raises RuntimeError where it could not be carried out.
+    """Runs an attack in a process of its own. Statuses of its calls; of calls that it keeps open, those after
+    ``hold`` seconds. Raises RuntimeError where the attack failed to run.
     """
     host, _, port = target.rpartition(":")
     command = [sys.executable, "-m", "bench.hostile.attack", name, host, port, str(count), str(hold)]
@@ -79,7 +78,7 @@ def resident(pids: list[int]) -> float:
 
 
 def alive(stack: Stack) -> tuple[Any, ...]:
-    """What changes when a tier dies."""
+    """Values that change when a tier restarts: processes and epoch."""
     with grpc.insecure_channel(stack.target) as channel:
         load = control_pb2_grpc.ControlStub(channel).GetLoad(control_pb2.GetLoadRequest(), timeout=10)
     failed = any(unit.failed() for unit in stack.units.values())
@@ -89,7 +88,7 @@ def alive(stack: Stack) -> tuple[Any, ...]:
 async def measure(
     stack: Stack, counts: dict[str, int], *, clients: int, quiet_seconds: float, memory_seconds: float
 ) -> tuple[float, list[Phase], list[float]]:
-    """P99 gap of the quiet phase in seconds, what each attack did, memory of the gateway before and after."""
+    """P99 gap without attacks in seconds; effects of each attack; the gateway's memory in MiB by phase."""
     gateway, phases = stack.units["gateway"].pids, []
     async with OrdinaryClients(stack.target, clients) as ordinary:
         for name, count in counts.items():
@@ -121,11 +120,11 @@ def _problems(phase: Phase, quiet: float) -> list[str]:
         found.append(f"P99 gap {phase.p99 / quiet:.1f} times as long")
     if phase.failures:
         found.append(f"{len(phase.failures)} ordinary calls failed, the first: {phase.failures[0]}")
-    return [*found, *(["a process died"] if phase.died else [])]
+    return [*found, *(["a process ended"] if phase.died else [])]
 
 
 def report(quiet: float, phases: list[Phase], memory: list[float]) -> bool:
-    """Prints what was measured. Whether all bounds hold."""
+    """Prints what was measured. Returns whether all bounds hold."""
     table = Table("attack", "calls by status", "P99 gap", "gateway's memory", "problems", title=machine())
     table.add_row("none", "", f"{quiet * 1e3:.1f} ms", f"{memory[0]:.0f} MiB", "")
     for phase, resident_then in zip(phases, memory[1:], strict=False):
@@ -134,7 +133,7 @@ def report(quiet: float, phases: list[Phase], memory: list[float]) -> bool:
         table.add_row(phase.name, statuses, *cells)
     returned = memory[-1] <= MOST_MEMORY * memory[0]
     table.add_row(
-        "none, after", "", "", f"{memory[-1]:.0f} MiB", "" if returned else "memory has not come back"
+        "none, after", "", "", f"{memory[-1]:.0f} MiB", "" if returned else "memory has not been given back"
     )
     Console().print(table)
     return returned and not any(phase.problems for phase in phases)
@@ -147,7 +146,7 @@ def main(
     storms: Annotated[int, typer.Option(min=10, help="Requests that are cancelled at once.")] = 5_000,
     clients: Annotated[int, typer.Option(min=1, help="Ordinary clients.")] = 8,
 ) -> None:
-    """Attacks a gateway of its own and prints what came of it."""
+    """Attacks a gateway of its own and prints the effects."""
     counts = {"malformed": malformed, "begins": begins, "readers": readers, "storms": storms}
     with tempfile.TemporaryDirectory() as scratch:
         cost_model = Path(scratch) / "step.toml"

@@ -1,7 +1,7 @@
-"""One attack, from a process: ``python -m bench.hostile.attack NAME HOST PORT COUNT HOLD_SECONDS``.
+"""One attack: ``python -m bench.hostile.attack NAME HOST PORT COUNT HOLD_SECONDS``.
 
-Prints, as JSON, how many calls ended with which status. Runs at the lowest priority: its own work is not the
-gateway's, and must not be taken for that where both share the cores.
+``bench.hostile`` starts each attack as a process. It prints, as JSON, how many calls ended with which status.
+It runs at the lowest priority, so that its own CPU time does not slow the gateway down on the same cores.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ async def malformed(host: str, port: int, count: int, hold: float) -> Statuses:
             statuses["INTERNAL (transport)" if call.transport and name == "INTERNAL" else name] += 1
         await connection.close()
         if batch % 10 == 0:
-            await _rubbish(host, port, draw)
+            await _send_garbage(host, port, draw)
     return statuses
 
 
 async def begins(host: str, port: int, count: int, hold: float) -> Statuses:
-    """Headers and nothing else, over many connections, and held."""
+    """Only headers, over many connections, kept open."""
     draw = random.Random(SEED)
     connections = [await Connection.open(host, port) for _ in range(max(count // 200, 1))]
     begun: list[tuple[Connection, int]] = []
@@ -67,11 +67,11 @@ async def begins(host: str, port: int, count: int, hold: float) -> Statuses:
         method = draw.choice((GENERATE, INFERENCE + "Tokenize"))
         begun += [(connection, connection.begin(method)) for connection in connections]
         await asyncio.sleep(0.02)
-    return await _held(connections, begun, hold)
+    return await _statuses_after(connections, begun, hold)
 
 
 async def readers(host: str, port: int, count: int, hold: float) -> Statuses:
-    """Generate with a window that is never opened, and held."""
+    """Generate with a flow-control window that is never enlarged, kept open."""
     connections = [await Connection.open(host, port, window=60) for _ in range(max(count // 20, 1))]
     request = api.GenerateRequest(text="Hi", sampling=api.SamplingOptions(max_tokens=32, ignore_eos=True))
     begun = []
@@ -81,7 +81,7 @@ async def readers(host: str, port: int, count: int, hold: float) -> Statuses:
             connection.send(stream, message(request.SerializeToString()))
             begun.append((connection, stream))
         await asyncio.sleep(0.1)
-    return await _held(connections, begun, hold)
+    return await _statuses_after(connections, begun, hold)
 
 
 async def storms(host: str, port: int, count: int, hold: float) -> Statuses:
@@ -105,7 +105,7 @@ async def storms(host: str, port: int, count: int, hold: float) -> Statuses:
 
 
 def _end(connection: Connection, stream: int) -> str:
-    """How a call has ended. Some are valid by chance, and stream until the connection is closed."""
+    """The status of a call. Some are valid by chance, and stream until the connection is closed."""
     found = connection.streams[stream]
     if not found.over.is_set():
         return "accepted" if found.data else NO_ANSWER
@@ -114,10 +114,10 @@ def _end(connection: Connection, stream: int) -> str:
     return "cut" if found.reset is not None or connection.closed.is_set() else "HTTP error"
 
 
-async def _held(
+async def _statuses_after(
     connections: list[Connection], begun: list[tuple[Connection, int]], seconds: float
 ) -> Statuses:
-    """How the calls have ended after these ``seconds``."""
+    """Statuses of the calls after ``seconds``."""
     await asyncio.sleep(seconds)
     statuses = Statuses()
     for connection, stream in begun:
@@ -128,8 +128,8 @@ async def _held(
     return statuses
 
 
-async def _rubbish(host: str, port: int, draw: random.Random) -> None:
-    """Bytes that are no HTTP/2, and frames that break its rules."""
+async def _send_garbage(host: str, port: int, draw: random.Random) -> None:
+    """Bytes that are not HTTP/2, and frames that break its rules."""
     for start in (b"", b"GET / HTTP/1.1\r\n\r\n", draw.randbytes(200)):
         _, writer = await asyncio.open_connection(host, port)
         writer.write(start)

@@ -1,7 +1,7 @@
-"""An HTTP/2 client that does only what it is told: one that never reads, never ends a request, sends rubbish.
+"""An HTTP/2 client that can break the rules: it may never read, never end a request, or send garbage.
 
 Frames as in RFC 9113, header blocks as in RFC 7541 with nothing but literals, so that no table is kept: the
-server is told that ours has no room.
+settings announce a table of size 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STATUS = b"grpc-status"
 
 
 class Stream:
-    """What came back for one call."""
+    """The response to one call."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -29,7 +29,7 @@ class Stream:
 
 
 class Connection:
-    """A connection of the client. Its ``streams`` fill as frames come."""
+    """A connection of the client; a task reads frames into its ``streams``."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, window: int) -> None:
         self._reader, self._writer = reader, writer
@@ -75,14 +75,14 @@ class Connection:
         self._writer.write(frame(RST_STREAM, 0, stream, struct.pack("!I", 8)))
 
     def raw(self, data: bytes) -> None:
-        """Sends bytes that need be no frame."""
+        """Sends bytes that need not be a frame."""
         self._writer.write(data)
 
     async def drain(self) -> None:
         await self._writer.drain()
 
     async def over(self, stream: int, seconds: float = 10) -> Stream:
-        """Waits for the call's end; raises TimeoutError."""
+        """Waits for the call's end. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             await self.streams[stream].over.wait()
         return self.streams[stream]
@@ -103,8 +103,8 @@ class Connection:
             pass
         finally:
             self.closed.set()
-            for left in self.streams.values():
-                left.over.set()
+            for stream_left in self.streams.values():
+                stream_left.over.set()
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind in (SETTINGS, PING) and not flags & ACK:

@@ -1,4 +1,4 @@
-"""Calls that no client library would send, drawn from a seed."""
+"""Malformed calls, which no client library would send; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Headers = tuple[tuple[str, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is sent of one call."""
+    """The bytes of one call."""
 
     method: str
     body: bytes
     headers: Headers = ()
     transport: bool = False
-    """gRPC's transport answers before any code of a server is asked: with INTERNAL for what it cannot
-    decompress, as doc/statuscodes.md of gRPC has it, and for headers that it cannot parse."""
+    """gRPC's transport answers before any code of the gateway runs: with INTERNAL for what it cannot
+    decompress, as gRPC's doc/statuscodes.md says, and for headers that it cannot parse."""
 
 
 def random_bytes(draw: random.Random) -> Call:

@@ -1,4 +1,4 @@
-"""The clients that a gateway is for: they stream all the time, and note the gaps between messages."""
+"""Well-behaved clients: they stream all the time, and record the gaps between messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from albireo.v1 import inference_pb2_grpc
 
 TOKENS = 200
 BEFORE_OTHERS = -20
-"""Their priority: whose turn it is in the queue is the scheduler's affair, and not what is measured."""
+"""Priority of their requests, before all others: waiting in the scheduler's queue is not what is measured."""
 
 
 class OrdinaryClients:
@@ -28,7 +28,7 @@ class OrdinaryClients:
         self.phase = "start"
         self.gaps: defaultdict[str, list[float]] = defaultdict(list)  # seconds, by phase
         self.failures: defaultdict[str, list[str]] = defaultdict(list)
-        self.streams = 0  # that have ended well
+        self.streams = 0  # that have ended without an error
 
     async def __aenter__(self) -> OrdinaryClients:
         self._tasks = [asyncio.create_task(self._stream()) for _ in range(self._count)]
@@ -41,7 +41,7 @@ class OrdinaryClients:
         await self._channel.close()
 
     def p99(self, phase: str) -> float:
-        """Seconds."""
+        """99th percentile of the gaps between messages, in seconds."""
         return float(np.percentile(self.gaps[phase], 99))
 
     async def _stream(self) -> None:

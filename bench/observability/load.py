@@ -1,5 +1,5 @@
-"""Load that makes every metric move: tenants, chat and text, shared prefixes, more than the KV blocks hold,
-and calls that are cancelled, refused, or too late."""
+"""A load that changes every metric: tenants, chat and text, shared prefixes, more requests than the KV blocks
+hold, and calls that are cancelled, refused, or exceed their deadline."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class ClientReport:
 
 
 def trace_header(number: int) -> tuple[str, str]:
-    """A trace id of a client that wants its request traced, and the header that says so."""
+    """A trace id, and the ``traceparent`` header by which a client asks to be traced under it."""
     trace_id = f"{number:032x}"
     return trace_id, f"00-{trace_id}-{number:016x}-01"
 
 
 def make_request(draw: random.Random) -> api.GenerateRequest:
-    """A question or a text of one of the tenants; most begin alike."""
+    """A question or a text of one of the tenants; most have the same prefix."""
     chat = draw.random() < 0.6
     question = draw.choice(QUESTIONS)
     return request_for(
@@ -70,8 +70,8 @@ def make_request(draw: random.Random) -> api.GenerateRequest:
 async def run(
     target: str, *, clients: int, seconds: float, traceparents: Sequence[str] = (), seed: int = 1
 ) -> ClientReport:
-    """``clients`` ask one thing after the other for ``seconds``. ``traceparents``: of requests for a picture,
-    spread over the time; they are like the others, but never cancelled."""
+    """``clients`` send one request after the other for ``seconds``. ``traceparents``: headers of additional
+    requests, spread over that time, which are traced and never cancelled."""
     report = ClientReport()
     until = time.monotonic() + seconds
     draw = random.Random(seed)
@@ -97,7 +97,7 @@ async def _client(
             timeout = 0.2
             request.sampling.max_tokens, request.sampling.ignore_eos = 600, True
         elif chance < 0.10:
-            request.sampling.top_p = 2.0  # is refused
+            request.sampling.top_p = 2.0  # out of range
         await _call(stub, request, report, timeout=timeout, leave_after=leave_after)
 
 

@@ -1,4 +1,4 @@
-"""Runs one stack at one load and collects its steps."""
+"""Runs one stack at one load and collects the times of its steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.stack import running_stack
 
 CLIENT_NICENESS = 10
 SETTLE_STEPS = 16
-"""Steps left out after the last prefill and before the first end."""
+"""Steps left out after the last prefill, and before the first request ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How much of Albireo is on."""
+    """Which of Albireo's parallelism is on."""
 
     synchronous: bool
     sampling: str  # the worker's setting
@@ -48,8 +48,8 @@ class Measured:
     """One mode at one load."""
 
     steps: list[StepTimes]  # with all rows decoding
-    tpot: list[float]  # seconds, as clients saw it; empty with a sink
-    seconds: float  # of the whole run, prefill and all
+    tpot: list[float]  # seconds, at the clients; empty with a sink
+    seconds: float  # of the whole run, prefill included
     simulated: bool
 
 
@@ -67,7 +67,7 @@ def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
 
 
 def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
-    """One that runs already, and has nothing else to do. ``seed``: of the prompts. Raises RuntimeError."""
+    """Measures a running, otherwise idle stack. ``seed``: of the prompts. Raises RuntimeError."""
     with Client(target) as client:
         info = client.model_info()
     requests = make_requests(
@@ -94,7 +94,7 @@ def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
 
 
 def _give_way() -> None:
-    """Clients have machines of their own; here they must not keep the tiers from their turn."""
+    """Lowers the clients' priority: only in this measurement they share the cores with the tiers."""
     if sys.platform == "linux":  # where a priority is a thread's, not the process's
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CLIENT_NICENESS)
 

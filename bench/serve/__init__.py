@@ -1,1 +1,1 @@
-"""The load generator behind ``albireo bench serve``."""
+"""The load generator: behind ``albireo bench serve``, and used by other benchmarks."""

@@ -1,4 +1,4 @@
-"""What the GPUs of the worker group did during a load run, as the ranks' drivers tell it."""
+"""Power and utilization of the worker group's GPUs during a load, sampled through ``Control.GetLoad``."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Sample:
 
 @asynccontextmanager
 async def watched_gpus(target: str) -> AsyncIterator[list[Sample]]:
-    """Samples, one a second from enter to leave, also at both; none where the group has no GPU."""
+    """Samples at enter, every second, and at leave; empty where the group has no GPU."""
     samples: list[Sample] = []
     async with grpc.aio.insecure_channel(target) as channel:
         stub = control_pb2_grpc.ControlStub(channel)
 
-        async def look() -> bool:
+        async def sample_once() -> bool:
             try:
                 load = await stub.GetLoad(control.GetLoadRequest(), timeout=5)
             except grpc.aio.AioRpcError:
-                return True  # the load's own requests tell what is wrong
+                return True  # the requests of the load report the error
             samples.append(Sample(time.perf_counter(), load.gpus))
             return bool(load.gpus)
 
         async def watch() -> None:
-            while await look():
+            while await sample_once():
                 await asyncio.sleep(SAMPLE_SECONDS)
 
         watching = asyncio.create_task(watch())
@@ -50,21 +50,21 @@ async def watched_gpus(target: str) -> AsyncIterator[list[Sample]]:
         finally:
             watching.cancel()
             await asyncio.wait([watching])
-            await look()
+            await sample_once()
 
 
 def summarize_gpus(samples: Sequence[Sample], seconds: float, output_tokens: int) -> dict[str, Any]:
     """Of a run of ``seconds``: mean utilization (0 to 1), mean watts of all GPUs together, joules a token.
 
     Power is the energy counters' growth over time where every GPU has one, else the mean of the readings.
-    What else ran on the GPUs is in it, and what they draw at rest. Empty where there is no GPU.
+    Includes other work on the GPUs, and their power when idle. Empty where there is no GPU.
     """
-    told = [sample for sample in samples if sample.gpus]
-    if not told:
+    with_gpus = [sample for sample in samples if sample.gpus]
+    if not with_gpus:
         return {}
-    used = [gpu.utilization for sample in told for gpu in sample.gpus if gpu.HasField("utilization")]
-    watts = _metered(told[0], told[-1]) or _read(told)
-    found: dict[str, Any] = {"gpus": max(len(sample.gpus) for sample in told)}
+    used = [gpu.utilization for sample in with_gpus for gpu in sample.gpus if gpu.HasField("utilization")]
+    watts = _metered(with_gpus[0], with_gpus[-1]) or _read(with_gpus)
+    found: dict[str, Any] = {"gpus": max(len(sample.gpus) for sample in with_gpus)}
     if used:
         found["utilization"] = sum(used) / len(used)
     if watts is not None:
@@ -75,6 +75,7 @@ def summarize_gpus(samples: Sequence[Sample], seconds: float, output_tokens: int
 
 
 def _metered(first: Sample, last: Sample) -> float | None:
+    """Mean watts by the energy counters; None where a GPU has none."""
     before = {gpu.rank: gpu.joules for gpu in first.gpus if gpu.HasField("joules")}
     after = {gpu.rank: gpu.joules for gpu in last.gpus if gpu.HasField("joules")}
     seconds = last.at - first.at
@@ -84,6 +85,7 @@ def _metered(first: Sample, last: Sample) -> float | None:
 
 
 def _read(samples: Sequence[Sample]) -> float | None:
+    """Mean watts by the readings of power; None where no sample has one of every GPU."""
     totals = [
         sum(gpu.watts for gpu in sample.gpus)
         for sample in samples

@@ -1,4 +1,4 @@
-"""Length distributions, as they are written on the command line."""
+"""Length distributions, as written on the command line of ``albireo bench serve``."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def parse_lengths(text: str) -> Draw:
             if 1 <= mean < math.inf and 0 <= deviation < math.inf:
                 return lambda draw: max(1, round(draw.gauss(mean, deviation)))
     except ValueError:
-        pass  # told below, with the whole text
+        pass  # reported below, with the whole text
     raise ValueError(f"{text!r}: must be fixed:N, uniform:A-B or normal:MEAN,DEVIATION, lengths at least 1")

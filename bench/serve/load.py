@@ -1,4 +1,4 @@
-"""Sends requests over gRPC and notes when their tokens come."""
+"""Sends requests over gRPC and records when their tokens arrive. Runs in the caller's event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from albireo.v1 import inference_pb2_grpc
 
 @dataclass(slots=True)
 class Record:
-    """One request: times in seconds on one clock; a time and a count for each message of tokens."""
+    """One request: times in seconds of one clock; ``arrivals``: time and number of tokens of each message."""
 
     sent: float
     arrivals: list[tuple[float, int]] = field(default_factory=list)
@@ -53,7 +53,7 @@ async def _run_one(
 
 
 def arrivals(rate: float, seed: int) -> Iterator[float]:
-    """When requests of a Poisson process of ``rate`` a second come, in seconds from its begin; endless."""
+    """Arrival times of a Poisson process of ``rate`` a second, in seconds from its start; endless."""
     draw, due = random.Random(seed), 0.0
     while True:
         due += draw.expovariate(rate)
@@ -74,14 +74,14 @@ async def run_load(
 
     ``timeout``: seconds of each request.
     """
-    places = asyncio.Semaphore(concurrency or len(requests))
+    free_slots = asyncio.Semaphore(concurrency or len(requests))
     records: list[Record] = []
 
     async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
         try:
             record = await _run_one(stub, request, timeout)
         finally:
-            places.release()
+            free_slots.release()
         records.append(record)
         on_done(record)
 
@@ -90,9 +90,9 @@ async def run_load(
         began, dues = time.perf_counter(), arrivals(rate, seed)
         for request in requests:
             if rate:
-                # By the clock, not one pause after another: what each oversleeps would lower the rate.
+                # By the clock, not one pause after another: each pause is a little too long.
                 await asyncio.sleep(max(0.0, began + next(dues) - time.perf_counter()))
-            await places.acquire()
+            await free_slots.acquire()
             tasks.create_task(one(stub, request))
     return records
 

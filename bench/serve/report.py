@@ -1,4 +1,4 @@
-"""What a load run measured, as plain data and as a table."""
+"""The figures of a load run, as plain data and as a table."""
 
 from __future__ import annotations
 
@@ -78,6 +78,6 @@ def table(summary: dict[str, Any], title: str) -> Table:
         if name in summary.get("gpu", {}):
             found.add_row(label, f"{summary['gpu'][name]:.3g}")
     for error, count in summary["errors"].items():
-        # Not markup: what a server says may have square brackets.
+        # Not as markup: a message may contain square brackets.
         found.add_row(Text("failed", style="red"), str(count), Text(error))
     return found

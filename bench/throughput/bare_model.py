@@ -30,7 +30,7 @@ PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
 
 
 def best_seconds(body: Callable[[], object], times: int = 7) -> float:
-    """The fastest of several runs: what the machine can do."""
+    """Seconds of the fastest of several runs."""
     found = []
     for _ in range(times):
         start = time.perf_counter()
@@ -48,6 +48,7 @@ def limits() -> tuple[float, float]:
 
 
 def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> dict[str, Any]:
+    """Decode steps of ``batch`` rows, and their limit. ``bandwidth``, ``rate``: see ``limits``."""
     run(runner, batch, PROMPT, 8)
     _, steps = run(runner, batch, PROMPT, OUTPUTS)
     config = runner.config

@@ -1,4 +1,4 @@
-"""Writes a checkpoint of a known model's shape with random weights: as fast and as large as the real one.
+"""Writes a checkpoint of a known model's shape with random weights, as slow and as large as the real one.
 
 python -m bench.throughput.random_checkpoint /tmp/qwen
 """
@@ -64,7 +64,7 @@ def write_qwen(directory: Path, seed: int = 0) -> None:
 
 
 def main(
-    directory: Annotated[Path, typer.Argument(help="Where it goes.")],
+    directory: Annotated[Path, typer.Argument(help="Directory to write.")],
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
 ) -> None:
     """Writes random weights of Qwen2.5-0.5B's shape."""

@@ -1,4 +1,4 @@
-"""Plans of a batch that comes at once and runs to its end, without a scheduler: the bare model loop."""
+"""The model without a scheduler: plans of a batch that is admitted at once and runs to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int 
         yield Plan(
             epoch=1,
             step=step,
-            # Those prefilled before would decode already; they wait, so that all decode in step.
+            # Rows that are prefilled already wait until all are, so that all decode together.
             paused=tuple(range(first - at_once, first)) if first else (),
             admissions=tuple(_admission(slot, prompt, vocab_size, draw, sampling) for slot in slots),
             grants=tuple(

@@ -1,4 +1,4 @@
-"""The corpus of the bundled model: tasks whose answers can be checked, and template stories.
+"""The corpus of the bundled model: tasks whose answers can be checked, and stories from templates.
 
 Everything follows from a seeded `random.Random`. Pairs of numbers are split by a hash of the pair, in
 either order, so that no held-out sum or difference is ever seen in training.
@@ -21,14 +21,14 @@ MONTHS = ("January February March April May June July August September October N
 HEROES = "fox bear owl cat dog frog mouse wolf rabbit hen".split()
 NAMES = "Mira Tobi Lena Oskar Nilo Ada Finn Rosa".split()
 TRAITS = "small brave quiet clever hungry sleepy merry old".split()
-PLACES = "forest valley village meadow harbour mountain garden island".split()
+LANDSCAPES = "forest valley village meadow harbour mountain garden island".split()
 THINGS = "lantern key bell map apple kite boat drum".split()
 WEATHER = "rain wind snow fog sun".split()
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question and its only right answer; stories have one answer a hero too, for a given draw."""
+    """One question and its only right answer."""
 
     task: str
     question: str
@@ -48,14 +48,14 @@ def _pair(draw: random.Random, want_held_out: bool) -> tuple[int, int]:
             return a, b
 
 
-def addition(draw: random.Random, *, held: bool = False) -> Example:
-    a, b = _pair(draw, held)
+def addition(draw: random.Random, *, from_held_out: bool = False) -> Example:
+    a, b = _pair(draw, from_held_out)
     question = draw.choice([f"What is {a} + {b}?", f"{a} + {b} = ?", f"Add {a} and {b}."])
     return Example("sum", question, f"{a} + {b} = {a + b}")
 
 
-def subtraction(draw: random.Random, *, held: bool = False) -> Example:
-    b, a = sorted(_pair(draw, held))
+def subtraction(draw: random.Random, *, from_held_out: bool = False) -> Example:
+    b, a = sorted(_pair(draw, from_held_out))
     question = draw.choice([f"What is {a} - {b}?", f"{a} - {b} = ?", f"Take {b} from {a}."])
     return Example("difference", question, f"{a} - {b} = {a - b}")
 
@@ -95,7 +95,7 @@ def calendar(draw: random.Random) -> Example:
 
 def story(draw: random.Random) -> Example:
     hero, name, trait = draw.choice(HEROES), draw.choice(NAMES), draw.choice(TRAITS)
-    place, thing, weather = draw.choice(PLACES), draw.choice(THINGS), draw.choice(WEATHER)
+    place, thing, weather = draw.choice(LANDSCAPES), draw.choice(THINGS), draw.choice(WEATHER)
     friend = draw.choice([animal for animal in HEROES if animal != hero])
     sentences = [
         f"Once there was a {trait} {hero} called {name} who lived in the {place}.",
@@ -122,8 +122,8 @@ def story(draw: random.Random) -> Example:
 
 
 CHECKED: dict[str, Callable[[random.Random], Example]] = {
-    "sum": lambda draw: addition(draw, held=True),
-    "difference": lambda draw: subtraction(draw, held=True),
+    "sum": lambda draw: addition(draw, from_held_out=True),
+    "difference": lambda draw: subtraction(draw, from_held_out=True),
     "count": counting,
     "reverse": reversing,
     "repeat": repeating,

@@ -27,7 +27,7 @@ from bench.tiny.corpus import Example, training_examples
 SPECIALS = ("<|bos|>", "<|end|>", "<|user|>", "<|assistant|>")
 BOS, END, USER, ASSISTANT = range(len(SPECIALS))
 VOCABULARY = 384
-IGNORED = -100  # label of a position that is no answer
+IGNORED = -100  # label of a position that is not part of an answer
 WARMUP_STEPS = 200
 REPORT_STEPS = 100
 
@@ -61,7 +61,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, example: Example, *, chat: bool) -> tuple[list[int], list[int]]:
-    """Ids and labels of one document: only what the model has to say counts."""
+    """Ids and labels of one document: only tokens of the answer have a label."""
     answer = [*tokenizer.encode(example.answer).ids, END]
     if not chat:
         return [BOS, *answer], [IGNORED, *answer]
@@ -87,7 +87,7 @@ def batches(tokenizer: Tokenizer, seed: int, rows: int, length: int) -> Iterator
 
 
 def write(model: LlamaForCausalLM, tokenizer: Tokenizer, directory: Path) -> None:
-    """The checkpoint in bf16, with tokenizer and chat template."""
+    """Writes the checkpoint in bf16, with tokenizer and chat template."""
     model.bfloat16().save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {
@@ -149,7 +149,7 @@ def train(
 
 
 def main(
-    directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
+    directory: Annotated[Path, typer.Argument(help="Directory to write.")],
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of corpus, tokenizer and weights.")] = 1,
     rows: Annotated[int, typer.Option(help="Sequences a step.")] = 16,

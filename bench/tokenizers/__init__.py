@@ -1,4 +1,4 @@
-"""The gateway's ids and texts against those of transformers, on real tokenizers.
+"""Compares the gateway's ids and texts with those of transformers, on real tokenizers.
 
 python -m bench.tokenizers --fetch llama2 --fetch qwen2_5 --fetch gemma2
 """

@@ -1,4 +1,4 @@
-"""Counts what is equal; exits with 1 where something is not."""
+"""The command ``python -m bench.tokenizers``: the exit status is 1 where something differs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALTERNATE = (
     "{% for m in messages %}{% if m['role'] == 'assistant' and loop.first %}"
     "{{ raise_exception('a conversation begins with the user') }}{% endif %}"
 )
-TEMPLATES = {  # the packages of these have none; formats as their makers document them
+TEMPLATES = {  # the packages of these have none; formats as documented by their authors
     "llama2": "{{ bos_token }}"
     + ALTERNATE
     + "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] | trim "

@@ -1,4 +1,4 @@
-"""One checkpoint through the gateway's functions and, loaded apart, through transformers."""
+"""Compares the gateway's functions with transformers on one checkpoint, which each loads by itself."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Texts, conversations and sequences of ids that tokenizers disagree about, if about any."""
+"""Texts, conversations and sequences of ids for which implementations of a tokenizer are likely to differ."""
 
-# ruff: noqa: RUF001 - letters that look like others are what this is about
+# ruff: noqa: RUF001 - letters that look like others are intended here
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def texts(special: Sequence[str], count: int = 200, seed: int = 0) -> list[str]:
 
 
 def chats(special: Sequence[str], count: int = 30, seed: int = 1) -> list[Chat]:
-    """Most as templates want them, some that they may refuse."""
+    """Conversations, most in the order that templates require, some that they may refuse."""
     draw = random.Random(seed)
     content = texts(special, 200, seed)
     made = []

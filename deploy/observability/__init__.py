@@ -1,1 +1,1 @@
-"""Dashboards and alerts, made from the catalogue of metrics."""
+"""Dashboards, generated from the catalogue of metrics, and alert rules."""

@@ -1,4 +1,4 @@
-"""The dashboards, written as the files that Grafana reads.
+"""Writes the dashboards as the files that Grafana reads.
 
 python -m deploy.observability.dashboards
 """

@@ -1,4 +1,4 @@
-"""Panels of a dashboard: queries with legends, units taken from the catalogue."""
+"""Panels of a dashboard, from queries with legends; units follow from the catalogue."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLORS = {
     "t4": "#dd8452",
     "t5": "#c44e52",
 }
-"""Those of docs/trace.png."""
+"""The colours of docs/trace.png."""
 UNITS = {"s": "s", "By": "bytes", "W": "watt", "J": "joule", "1": "percentunit"}
 SHARE = "percentunit"
 TALL, LOW = 8, 4
@@ -53,12 +53,12 @@ Rows = dict[str, list[Builder]]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query and what its lines are called; ``{{label}}`` takes a label's value."""
+    """One query and the legend of its lines; ``{{label}}`` is replaced by a label's value."""
 
     expression: str
     legend: str
     color: str = ""
-    line: bool = False  # over a stack: not part of it
+    line: bool = False  # in a stacked panel: drawn over the stack
 
 
 def unit(metric: Metric) -> str:
@@ -67,7 +67,7 @@ def unit(metric: Metric) -> str:
 
 
 def unit_a_second(metric: Metric) -> str:
-    """Of a metric's growth."""
+    """Grafana's unit of a metric's increase per second."""
     return "watt" if metric.unit == "J" else f"suffix: {_things(metric)}/s"
 
 
@@ -85,7 +85,7 @@ def lines(
     stacked: bool = False,
     height: int = TALL,
 ) -> timeseries.Panel:
-    """Lines over time; ``stacked``: areas on one another, but for the queries that are lines."""
+    """Lines over time; ``stacked``: stacked areas, except for queries with ``line``."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -126,7 +126,7 @@ def lines(
 def number(
     title: str, unit: str, description: str, query: Query, *, width: int = 4, decimals: int = 1
 ) -> stat.Panel:
-    """What it is now, large."""
+    """The last value, as a large number."""
     return (
         stat.Panel()
         .title(title)
@@ -143,7 +143,7 @@ def number(
 
 
 def bars(title: str, unit: str, description: str, *queries: Query, width: int = 8) -> bargauge.Panel:
-    """One bar a query, over the time that is shown."""
+    """One bar for each query, over the time shown."""
     panel = (
         bargauge.Panel()
         .title(title)
@@ -166,7 +166,7 @@ def bars(title: str, unit: str, description: str, *queries: Query, width: int = 
 
 
 def heat(title: str, unit: str, description: str, expression: str, *, width: int = 8) -> heatmap.Panel:
-    """How often values fell into each bucket of a histogram."""
+    """A heatmap: how many values fell into each bucket of a histogram, over time."""
     return (
         heatmap.Panel()
         .title(title)
@@ -192,12 +192,12 @@ def _target(query: Query, reference: str) -> prometheus.Dataquery:
 
 
 def quantiles(metric: Metric, *shares: float, where: str = "") -> list[Query]:
-    """Of a histogram: a line each."""
+    """One line for each quantile of a histogram."""
     return [Query(quantile(share, metric, where=where), f"p{share * 100:g}") for share in shares]
 
 
 def dashboard(name: str, description: str, rows: Rows) -> Dashboard:
-    """With the variables and links that all share."""
+    """A dashboard with the variables and links that all of them share."""
     made = (
         DashboardBuilder(f"Albireo: {name}")
         .uid(f"albireo-{name}")
@@ -223,7 +223,7 @@ def dashboard(name: str, description: str, rows: Rows) -> Dashboard:
 
 
 def _links() -> DashboardLink:
-    """To the others."""
+    """Links to the other dashboards."""
     link = DashboardLink("Albireo").type(DashboardLinkType.DASHBOARDS).tags(["albireo"])
     return link.include_vars(True).keep_time(True)
 

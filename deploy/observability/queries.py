@@ -1,4 +1,4 @@
-"""PromQL over the catalogue's metrics. No name of a metric is written anywhere else, so none can go stale."""
+"""PromQL queries over metrics of the catalogue. Dashboards take names of metrics from here only."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from albireo.telemetry.catalogue import Kind, Metric
 
 MODEL, GROUP = "albireo_model", "albireo_group"
 SELECTED = f'{MODEL}=~"$model",{GROUP}=~"$group"'
-"""What the dashboards' variables choose."""
+"""Labels that the dashboards' variables select."""
 WINDOW = "$__rate_interval"
 RANGE = "$__range"
 
 
 def of_model(metric: Metric) -> str:
-    """The series of what the variable ``model`` chooses, whatever their group."""
+    """Series of the selected model, of all groups."""
     return f'{metric.prometheus}{{{MODEL}=~"$model"}}'
 
 
 def now(metric: Metric, *by: str) -> str:
-    """What stands at the moment, over all processes."""
+    """Present value, summed over all processes."""
     return _sum(_series(metric), by)
 
 
 def largest(metric: Metric, *by: str) -> str:
-    """Where a sum over processes means nothing."""
+    """Largest present value of all processes, for metrics that must not be summed."""
     return _aggregated("max", _series(metric), by)
 
 
 def rate(metric: Metric, *by: str, where: str = "") -> str:
-    """Growth a second: of a histogram's values if it is one."""
+    """Increase per second; of a histogram: of the number of its values."""
     return _sum(f"rate({_series(metric, _counted(metric), where)}[{WINDOW}])", by)
 
 
 def rate_of_sum(metric: Metric, *by: str) -> str:
-    """Growth a second of the sum of a histogram's values."""
+    """Increase per second of the sum of a histogram's values."""
     return _sum(f"rate({_series(metric, '_sum')}[{WINDOW}])", by)
 
 
 def rise(metric: Metric, *by: str) -> str:
-    """How much a number that outlives its processes grew over the time that is shown; 0 is none yet."""
+    """Increase, over the time shown, of a number that is kept when processes restart; 0 counts as not set."""
     return f"increase(({_aggregated('max', f'{_series(metric)} > 0', by)})[{RANGE}:])"
 
 
 def mean(metric: Metric, *by: str, where: str = "", window: str = WINDOW) -> str:
-    """Of a histogram."""
+    """Mean of a histogram's values."""
     total, count = (
         _sum(f"rate({_series(metric, suffix, where)}[{window}])", by) for suffix in ("_sum", "_count")
     )
@@ -50,13 +50,13 @@ def mean(metric: Metric, *by: str, where: str = "", window: str = WINDOW) -> str
 
 
 def quantile(share: float, metric: Metric, *by: str, where: str = "") -> str:
-    """Of a histogram, as exact as its buckets are."""
+    """Quantile of a histogram's values, as exact as its buckets."""
     buckets = f"rate({_series(metric, '_bucket', where)}[{WINDOW}])"
     return f"histogram_quantile({share:g}, {_sum(buckets, ('le', *by))})"
 
 
 def buckets(metric: Metric) -> str:
-    """For a heatmap."""
+    """Increase of each bucket of a histogram, for a heatmap."""
     return _sum(f"increase({_series(metric, '_bucket')}[{WINDOW}])", ("le",))
 
 

@@ -1,4 +1,4 @@
-"""Queue, slots, KV blocks, epochs, and how far Redis is."""
+"""Queue, slots, KV blocks, epochs, and the round-trip time of Redis."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ROWS: Rows = {
             Query(now(metrics.KV_TOTAL), "of", "#888888"),
         ),
         lines(
-            "Prompt tokens that were not computed",
+            "Prompt tokens not computed",
             SHARE,
             metrics.PREFIX_HIT_TOKENS.description,
             Query(f"{rate(metrics.PREFIX_HIT_TOKENS)} / {rate(metrics.PROMPT_TOKENS)}", "of all"),
@@ -73,7 +73,7 @@ ROWS: Rows = {
         lines(
             "Tokens",
             unit_a_second(metrics.OUTPUT_TOKENS),
-            "Prompts as they are admitted, and what steps bring.",
+            "Prompt tokens at admission, and output tokens of steps.",
             Query(rate(metrics.PROMPT_TOKENS), "prompts"),
             Query(rate(metrics.PREFIX_HIT_TOKENS), "of these, not computed"),
             Query(rate(metrics.OUTPUT_TOKENS), "output"),

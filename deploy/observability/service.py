@@ -1,4 +1,4 @@
-"""What clients see: requests, latencies, tokens."""
+"""The service as clients see it: requests, latencies, tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of decoding steps goes, and what of it is hidden."""
+"""Where the time of decoding steps goes, and which part of it is hidden."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _full_tasks() -> list[Query]:
 
 
 def _parts_of_a_step() -> list[Query]:
-    """Forward and sampling in full, of the others what was visible: together, the period."""
+    """Forward and sampling in full, the visible part of the other tasks: together, the period."""
     found = []
     for task in ("t3", "t4", *VISIBLE):
         metric = metrics.STEP_TASK_VISIBLE if task in VISIBLE else metrics.STEP_TASK
@@ -53,7 +53,7 @@ def _parts_of_a_step() -> list[Query]:
     return found
 
 
-def _full_beside_visible() -> list[Query]:
+def _full_and_visible() -> list[Query]:
     found = []
     for task, name in TASKS.items():
         where = f'task="{task}"'
@@ -95,9 +95,9 @@ ROWS: Rows = {
     ],
     "The overlap": [
         lines(
-            "All tasks in full, on one another",
+            "All tasks in full, stacked",
             "s",
-            "Means of a decoding step. What rises above the line of the period ran beside something else.",
+            "Means of a decoding step. What is above the line of the period ran in parallel to other tasks.",
             *_full_tasks(),
             PERIOD,
             stacked=True,
@@ -105,10 +105,10 @@ ROWS: Rows = {
             height=11,
         ),
         lines(
-            "What the period is made of",
+            "Parts of the period",
             "s",
-            "Means of a decoding step: forward and sampling, and what of the other tasks delayed the next "
-            "forward. Together they are the period.",
+            "Means of a decoding step: forward and sampling, and the parts of other tasks that delayed the "
+            "next forward. Together they are the period.",
             *_parts_of_a_step(),
             PERIOD,
             stacked=True,
@@ -119,7 +119,7 @@ ROWS: Rows = {
             "Full and visible, in the time shown",
             "s",
             f"{metrics.STEP_TASK.description} Visible: {metrics.STEP_TASK_VISIBLE.description}",
-            *_full_beside_visible(),
+            *_full_and_visible(),
         ),
         lines(
             "Hidden share of a task",
@@ -201,7 +201,7 @@ ROWS: Rows = {
             width=4,
         ),
     ],
-    "GPUs: empty where there are none": [
+    "GPUs: empty without GPUs": [
         lines(
             "Utilization",
             unit(metrics.GPU_UTILIZATION),

@@ -89,7 +89,7 @@ class Router:
         _hand_out(self.epoch, result, self._routes, self._row_routes)
 
     def open_epoch(self) -> None:
-        """The current epoch has just begun: streams of earlier epochs fail, and incarnations count anew."""
+        """The current epoch has just begun: streams of earlier epochs fail; incarnations start again."""
         self._row_routes.clear()
         for stream in self._streams.values():
             if stream.epoch is not None and stream.epoch < self.epoch:

@@ -1,1 +1,1 @@
-"""What the scheduler measures: its own state, steps, and waiting times of traced requests."""
+"""Telemetry of the scheduler: its state, steps, and waiting times of traced requests."""

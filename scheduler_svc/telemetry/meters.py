@@ -1,4 +1,4 @@
-"""What the scheduler tells of itself and of the steps, as metrics."""
+"""Metrics of the scheduler and of the steps; updated by its thread, read by the exporters' threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VISIBLE_TASKS = ("t1", "t2", "t5")
 
 
 class _View(NamedTuple):
-    """What exports read: replaced as a whole, by the scheduler's thread."""
+    """The state that exporters read; the scheduler's thread replaces it as a whole."""
 
     before: dict[str, int]  # totals of the epochs that are over
     stats: CoreStats | None  # of this one; None without a group
@@ -47,9 +47,8 @@ class _View(NamedTuple):
 
 
 class SchedulerMeters:
-    """``step`` once for each settled step, ``look`` now and then: neither before a plan that is due.
-
-    A step costs about twenty microseconds.
+    """The scheduler calls ``step`` for each settled step and ``update`` a few times a second, after the plans
+    that are due. ``step`` takes about twenty microseconds.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -71,14 +70,14 @@ class SchedulerMeters:
         ]
         self._plan_wait = telemetry.folded(metrics.STEP_PLAN_WAIT)
         self._rows = telemetry.folded(metrics.STEP_ROWS)
-        # What has not happened yet is told as 0.
+        # Reasons that have not occurred yet are exported as 0.
         self._epochs = dict.fromkeys(("start", "group_lost", "group_joined"), 0)
         self._failovers = dict.fromkeys(("scheduler", "group"), 0)
         self._observe(telemetry)
 
     def step(self, result: StepResult, message: log.StepResult, waited: float | None) -> None:
-        """``message``: the result as it came. ``waited``: seconds that rank 0 was idle before it had the
-        plan; None where that means nothing."""
+        """``message``: the result as in the log. ``waited``: seconds that rank 0 was idle before it had the
+        plan; None where it had no rows to decode."""
         self._steps += 1
         self._prefill_tokens += message.prefill_tokens
         self._rows.add(message.decodes)
@@ -96,14 +95,14 @@ class SchedulerMeters:
             for name, histogram in self._tasks:
                 histogram.add(getattr(times, name))
 
-    def look(self, stats: CoreStats | None, *, epoch: int, look_ahead: int, backlog: int) -> None:
-        """How things stand."""
+    def update(self, stats: CoreStats | None, *, epoch: int, look_ahead: int, backlog: int) -> None:
+        """The present state. ``backlog``: entries of the inbox that are not read yet."""
         depths = self._depths(stats.waiting_by_tenant if stats else {})
         self._view = _View(self._view.before, stats, epoch, look_ahead, backlog, depths)
 
     def opened(self, epoch: int, reason: str, *, failover: str, last: CoreStats | None) -> None:
-        """An epoch was opened. ``last``: how the one before ended, if this process had it; ``failover``: who
-        took the place of another, if anybody did."""
+        """An epoch was opened. ``last``: the last state of the epoch before, if that was this process's;
+        ``failover``: ``scheduler`` or ``group``, whichever replaced another one, else empty."""
         before = self._view.before
         if last is not None:
             before = {name: total + getattr(last, name) for name, total in before.items()}
@@ -139,8 +138,8 @@ class SchedulerMeters:
         return used
 
     def _depths(self, waiting: Mapping[str, int]) -> dict[str, int]:
-        """Also of tenants that were told of before and wait for nothing now; at most as many as the core
-        names at a time, so that a changing crowd of them adds no series without end."""
+        """Waiting requests by tenant, 0 for tenants that were exported before. At most MAX_TENANTS names, so
+        that the number of series is bounded."""
         for tenant in waiting:
             if len(self._tenants) < MAX_TENANTS:
                 self._tenants.add(tenant)

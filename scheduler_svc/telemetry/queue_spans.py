@@ -1,4 +1,4 @@
-"""How long traced requests wait for a slot, as spans."""
+"""Spans of the time for which traced requests wait for a slot; called by the scheduler's thread."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class QueueSpans:
     """A span ``queue`` from when a submission was read until the plan that admits it was published; after a
     preemption another, from the plan that took its slot away.
 
-    Told after the fact, so that no span is made while a plan is due. Holds nothing of requests that are not
-    traced, and of those that are no more than the core does.
+    Spans are made afterwards, not while a plan is due. Nothing is kept of requests that are not traced;
+    others are kept for as long as the core keeps them.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -40,29 +40,29 @@ class QueueSpans:
         return len(self._by_name)
 
     def submitted(self, submission: Submission, at: int) -> None:
-        """It was read from the inbox, at ``at`` ns of the Unix clock."""
+        """A submission was read from the inbox, at ``at`` ns of the Unix clock."""
         if submission.traceparent:
             for branch in branches(submission):
                 self._by_name.setdefault(branch.request_id, _Traced(branch, at))
 
     def published(self, plan: Plan, at: int) -> None:
-        """A plan is in the log since ``at``."""
+        """A plan was published at ``at`` ns of the Unix clock."""
         if not self._by_name:
             return
         for ended in plan.ended:  # before their slots count as released
             traced = self._by_name.get(ended.request_id)
             if traced is not None:
                 if self._by_slot.get(traced.slot) is not traced:
-                    self._tell(traced, at, ended=finish_name(ended.reason))
+                    self._export(traced, at, ended=finish_name(ended.reason))
                 self._forget(traced)
         for slot in plan.released:
-            # Preempted, or over: then it is forgotten when its end is told, or was already.
+            # Preempted, or ended: then ``settled`` or ``published`` forgets it, or has done so already.
             if (traced := self._by_slot.pop(slot, None)) is not None:
                 traced.since = at
         for admission in plan.admissions:
             traced = self._by_name.get(admission.request_id)
             if traced is not None:
-                self._tell(traced, at)
+                self._export(traced, at)
                 self._by_incarnation.pop(traced.incarnation, None)
                 traced.incarnation, traced.slot = admission.incarnation, admission.slot
                 traced.stays += 1
@@ -76,10 +76,10 @@ class QueueSpans:
                     self._forget(traced)
 
     def close(self, at: int) -> None:
-        """The epoch is over, and with it all that waited in it."""
+        """The epoch is closed, which ends all requests that waited in it."""
         for traced in list(self._by_name.values()):
             if self._by_slot.get(traced.slot) is not traced:
-                self._tell(traced, at, ended="EPOCH_CLOSED")
+                self._export(traced, at, ended="EPOCH_CLOSED")
             self._forget(traced)
 
     def _forget(self, traced: _Traced) -> None:
@@ -88,7 +88,7 @@ class QueueSpans:
         if self._by_slot.get(traced.slot) is traced:
             del self._by_slot[traced.slot]
 
-    def _tell(self, traced: _Traced, at: int, ended: str = "") -> None:
+    def _export(self, traced: _Traced, at: int, ended: str = "") -> None:
         submission = traced.submission
         attributes: dict[str, str | int | bool] = {
             **request_attributes(submission.request_id),

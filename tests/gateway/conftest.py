@@ -29,7 +29,7 @@ from tests.streams import check_status
 
 
 class Backend:
-    """What scheduler and workers leave in Redis."""
+    """Plays scheduler and workers: writes to Redis what they write."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -38,7 +38,7 @@ class Backend:
         self.begin()
 
     def begin(self) -> None:
-        """A scheduler and a group come to an empty Redis."""
+        """A scheduler and a group start on an empty Redis."""
         self._epoch = self._step = 0
         self.announce_scheduler()
         self.announce_group()
@@ -82,7 +82,7 @@ class Backend:
         prompt: dict[int, tuple[int, int]] | None = None,
     ) -> None:
         """The next step's result. ``rows``: incarnation, id, finish; ``admitted``: incarnation by request;
-        ``prompt``: by incarnation, the first prompt position that is told and how many."""
+        ``prompt``: by incarnation, the first prompt position with log-probabilities and how many."""
         self._step += 1
         top = api.TokenLogprobs(logprob=-1, top_ids=range(logprobs), top_logprobs=[-1.0] * logprobs)
         result = log.StepResult(
@@ -133,7 +133,7 @@ class Backend:
 
 
 class Served:
-    """A gateway that serves, a client of it, and what stands behind it."""
+    """A gateway that serves, a client of it, and the scripted tiers behind it."""
 
     def __init__(self, gateway: Gateway, backend: Backend, channel: grpc.aio.Channel) -> None:
         self.gateway = gateway

@@ -27,8 +27,8 @@ async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(
     served.backend.announce_group(tp=2)
     await eventually(lambda: served.gateway.group.info.tp == 2)  # type: ignore[union-attr]
     for rank in (2, 1, 0):  # the last group had three
-        told = control.Gpu(rank=rank, watts=100 + rank, joules=5.0)
-        redis.set(keys.gpu(rank), told.SerializeToString())
+        gpu = control.Gpu(rank=rank, watts=100 + rank, joules=5.0)
+        redis.set(keys.gpu(rank), gpu.SerializeToString())
     load = await served.control.GetLoad(control.GetLoadRequest(), timeout=5)
     assert [(gpu.rank, gpu.watts, gpu.HasField("utilization")) for gpu in load.gpus] == [
         (0, 100, False),
@@ -39,6 +39,6 @@ async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(
         seen = len(samples)
     assert len(samples) == seen + 1  # one at the end
     assert [gpu.joules for gpu in samples[-1].gpus] == [5.0, 5.0]
-    redis.delete(keys.gpu(0))  # as its expiry does, whatever the other ranks tell
+    redis.delete(keys.gpu(0))  # as when it expires; the other ranks announce theirs
     load = await served.control.GetLoad(control.GetLoadRequest(), timeout=5)
     assert [gpu.rank for gpu in load.gpus] == [1]

@@ -1,4 +1,4 @@
-"""Status codes of calls that never start, each over the socket, and that none leaves anything behind."""
+"""Status codes of refused calls over the socket; none leaves anything in the gateway or in Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_bad_value_is_named(clean: Served) -> None:
     assert (raised.value.details() or "").startswith("sampling.top_p: ")
 
 
-async def test_branches_that_the_queue_can_never_take_are_not_to_be_tried_again(backend: Backend) -> None:
+async def test_more_branches_than_the_queue_ever_takes_are_refused_without_a_retry(backend: Backend) -> None:
     async with serving(backend, max_queue=3) as served:
         call = served.inference.Generate(request(n=4), timeout=10)
         assert await code_of(call) is CODE.INVALID_ARGUMENT
@@ -82,7 +82,7 @@ async def test_a_model_that_is_not_served_is_not_found(clean: Served) -> None:
 
 
 @pytest.mark.parametrize("data", [NOT_UTF8, b"\x1a\x7fcut short", b"\xff" * 20])
-async def test_what_is_no_message_or_no_utf8_is_the_clients_fault(clean: Served, data: bytes) -> None:
+async def test_invalid_protobuf_and_invalid_utf8_are_invalid_arguments(clean: Served, data: bytes) -> None:
     """Sent as raw bytes: no client library would let them out."""
     assert await code_of(_raw(clean).unary_stream(GENERATE)(data)) is CODE.INVALID_ARGUMENT
     watch = _raw(clean).unary_stream("/grpc.health.v1.Health/Watch")
@@ -117,7 +117,7 @@ async def test_a_full_queue_is_refused_with_pushback(backend: Backend) -> None:
         assert (await again.read()).HasField("accepted")
 
 
-async def test_a_request_id_is_taken_once(served: Served) -> None:
+async def test_a_request_id_is_accepted_once(served: Served) -> None:
     call = served.inference.Generate(request("Hi"), timeout=30)
     await call.read()
     for text in ("Hi", "another body"):
@@ -127,14 +127,14 @@ async def test_a_request_id_is_taken_once(served: Served) -> None:
     for text in ("Hi", "another body"):  # known by its record now, no longer by its stream
         assert await code_of(served.inference.Generate(request(text))) is CODE.ALREADY_EXISTS
     assert len(served.backend.inbox()) == 2
-    served.backend.open_epoch()  # what ran was given up: the same body may be tried again
+    served.backend.open_epoch()  # ends what ran: the same body may be sent again
     assert await code_of(served.inference.Generate(request("another body"))) is CODE.ALREADY_EXISTS
     again = served.inference.Generate(request("Hi"), timeout=30)
     assert (await again.read()).HasField("accepted")
 
 
 @pytest.mark.parametrize("missing", ["lease", "group", "serving"])
-async def test_nothing_alive_behind_is_unavailable(clean: Served, missing: str) -> None:
+async def test_a_missing_scheduler_group_or_epoch_is_unavailable(clean: Served, missing: str) -> None:
     backend = clean.backend
     backend.redis.delete(getattr(backend.keys, missing))
     assert await code_of(clean.inference.Generate(request())) is CODE.UNAVAILABLE

@@ -18,7 +18,7 @@ from tests.gateway.conftest import Backend, Served, code_of, eventually, request
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# So little room on the way that a client that does not read is felt at once.
+# Small buffers, so that a client that does not read soon blocks the server.
 NARROW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
 OK = grpc.StatusCode.OK
 
@@ -46,7 +46,7 @@ async def test_events_come_in_order_and_the_submission_is_complete(served: Serve
     assert len(served.gateway.router) == 0
 
 
-async def test_a_client_that_goes_away_is_cancelled_and_forgotten(served: Served) -> None:
+async def test_a_request_whose_client_disconnects_is_cancelled_and_its_stream_removed(served: Served) -> None:
     call = served.inference.Generate(request(), timeout=30)
     await call.read()
     call.cancel()
@@ -71,10 +71,10 @@ async def test_branches_stream_side_by_side_and_end_one_by_one(served: Served) -
     assert isinstance(submission, Submission)
     assert (submission.n, submission.sampling.seed) == (2, 7)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r#0": 1}, prompt={1: (1, 1)})
-    told = (await call.read()).prompt_logprobs
-    assert (told.start, len(told.logprobs)) == (1, 1)
+    prompt = (await call.read()).prompt_logprobs
+    assert (prompt.start, len(prompt.logprobs)) == (1, 1)
     assert (await call.read()).tokens.index == 0
-    served.backend.result([(2, _id("!"), Finish.NONE)], admitted={"r#1": 2, "r": 3})  # "r" is nobody
+    served.backend.result([(2, _id("!"), Finish.NONE)], admitted={"r#1": 2, "r": 3})  # "r" names no branch
     events = [await call.read() for _ in range(2)]
     assert (events[-1].finished.index, events[-1].finished.stop) == (1, "!")
     await eventually(lambda: served.backend.inbox()[1:] == ["r#1"])
@@ -120,7 +120,7 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     assert not await found()
 
 
-async def test_the_schedulers_word_ends_a_stream(served: Served) -> None:
+async def test_an_end_that_the_scheduler_reports_ends_the_stream(served: Served) -> None:
     call = served.inference.Generate(request(), timeout=30)
     await call.read()
     served.backend.result(ended={"r": Finish.CANCELLED, "another": Finish.CANCELLED})
@@ -182,7 +182,7 @@ async def test_a_clients_deadline_ends_the_call_and_the_request(served: Served) 
     assert len(served.gateway.router) == 0
 
 
-async def test_a_watcher_sees_health_come_and_go(backend: Backend) -> None:
+async def test_a_watcher_of_health_sees_every_change(backend: Backend) -> None:
     backend.redis.delete(backend.keys.lease)
     states = health_pb2.HealthCheckResponse
     async with serving(backend) as served:
@@ -201,7 +201,7 @@ async def test_a_watcher_sees_health_come_and_go(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("event", ["next epoch", "no scheduler", "trimmed log"])
-async def test_a_loss_behind_the_gateway_ends_streams_with_a_retryable_error(
+async def test_a_lost_scheduler_epoch_or_result_ends_streams_with_a_retryable_error(
     served: Served, event: str
 ) -> None:
     call = served.inference.Generate(request(), timeout=30)
@@ -222,7 +222,7 @@ async def test_a_loss_behind_the_gateway_ends_streams_with_a_retryable_error(
 
 
 @pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])
-async def test_a_large_text_does_not_hold_up_other_streams(backend: Backend, method: str) -> None:
+async def test_a_large_text_does_not_delay_other_streams(backend: Backend, method: str) -> None:
     backend.announce_group(max_model_len=1 << 17)
     async with serving(backend) as served:
         if method == "Tokenize":

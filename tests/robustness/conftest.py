@@ -1,4 +1,4 @@
-"""The fixtures of the gateway's tests: a gateway that serves, and what stands behind it."""
+"""The fixtures of the gateway's tests: a gateway that serves, and scripted tiers behind it."""
 
 from __future__ import annotations
 

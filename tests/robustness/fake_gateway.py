@@ -1,4 +1,4 @@
-"""A gateway that answers what a test tells it to, for commands in processes of their own."""
+"""A gateway with scripted answers, for commands in other processes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def ended(connection: Connection, streams: list[int]) -> list[int]:
     return [status for status in found if status is not None]
 
 
-async def test_headers_alone_keep_no_other_client_out(served: Served, connection: Connection) -> None:
+async def test_calls_with_headers_alone_block_no_other_client(served: Served, connection: Connection) -> None:
     """More of them than the gateway serves calls at all, against its defaults."""
     begun = []
     for _ in range(CALLS_OF_EACH):
@@ -101,7 +101,7 @@ async def test_a_request_that_is_not_whole_in_time_ends(backend: Backend) -> Non
     assert statuses == [number(grpc.StatusCode.DEADLINE_EXCEEDED)] * 3
 
 
-async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backend: Backend) -> None:
+async def test_reflection_streams_without_requests_block_no_other_call(backend: Backend) -> None:
     """As many as all calls that a gateway answers at once: reflection alone is busy then."""
     async with serving(backend, max_streams=1) as served:
         await eventually(lambda: served.gateway.group.info is not None)
@@ -117,7 +117,7 @@ async def test_streams_of_requests_that_ask_nothing_keep_no_other_call_out(backe
         await connection.close()
 
 
-async def test_a_reflection_stream_that_asks_nothing_ends(backend: Backend) -> None:
+async def test_a_reflection_stream_without_requests_ends(backend: Backend) -> None:
     async with serving(backend, message_seconds=0.3) as served:
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         stream = connection.begin(REFLECTION)

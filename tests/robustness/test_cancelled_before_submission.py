@@ -18,7 +18,7 @@ MOST = 24
 """Submissions under way at once, as architecture.md says."""
 
 
-async def test_a_storm_while_redis_is_slow_leaves_few_entries(backend: Backend) -> None:
+async def test_many_cancelled_calls_while_redis_is_slow_leave_few_inbox_entries(backend: Backend) -> None:
     async with serving(backend) as served:
         backend.redis.client_pause(4000, all=False)  # writes; less than a submission waits for its turn
         connection = await Connection.open("127.0.0.1", served.gateway.port)
@@ -27,7 +27,9 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(backend: Backend) 
             stream = connection.begin("/albireo.v1.Inference/Generate")
             connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
             streams.append(stream)
-        await eventually(lambda: len(served.gateway.router) == CALLS)  # all wait for Redis, or for a turn
+        await eventually(
+            lambda: len(served.gateway.router) == CALLS
+        )  # all wait for Redis or their turn
         for stream in streams:
             connection.reset(stream)
         await eventually(lambda: len(served.gateway.router) == 0)
@@ -46,7 +48,7 @@ async def test_a_storm_while_redis_is_slow_leaves_few_entries(backend: Backend) 
         await connection.close()
 
 
-async def test_a_request_that_comes_with_its_cancellation_is_not_submitted(backend: Backend) -> None:
+async def test_a_request_that_is_cancelled_at_once_is_not_submitted(backend: Backend) -> None:
     async with serving(backend) as served:
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         for n in range(CALLS):

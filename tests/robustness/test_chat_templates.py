@@ -82,7 +82,7 @@ def test_any_error_in_a_template_is_a_refusal_of_the_messages(name: str, tmp_pat
     assert len(refusal.message) < 400
 
 
-def test_a_template_with_a_syntax_error_is_told_once_and_texts_are_served(
+def test_a_template_with_a_syntax_error_is_logged_once_and_texts_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = TextCodec(checkpoint(tmp_path, tokenizer_config__json=None, chat_template__jinja="{% for %}"))
@@ -124,7 +124,7 @@ async def test_an_error_in_a_template_leaves_no_traceback(
     assert "Traceback" not in caplog.text
 
 
-def test_threads_render_and_tokenize_side_by_side(tmp_path: Path) -> None:
+def test_threads_render_and_tokenize_at_the_same_time(tmp_path: Path) -> None:
     """As gateways do: each conversation gets the ids that it gets alone."""
     made = TextCodec(checkpoint(tmp_path, chat_template__jinja=TEMPLATES["generation"]))
     conversations = [chat(f"number {n}", "yes" * n) for n in range(40)]

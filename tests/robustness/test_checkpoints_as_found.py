@@ -121,14 +121,14 @@ def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
     check_same(tmp_path / "floats", reference=tmp_path / "plain")
 
 
-def test_a_head_that_differs_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_that_differs_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(FAMILIES["llama32-tied"], tmp_path)
     tensors(another_head)(tmp_path)
     with caplog.at_level(logging.WARNING):
         check_same(tmp_path)
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("worker_svc")]
-    assert len(told) == 1
-    assert "tie_word_embeddings" in told[0]
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("worker_svc")]
+    assert len(messages) == 1
+    assert "tie_word_embeddings" in messages[0]
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])

@@ -93,7 +93,7 @@ def test_a_failed_stream_is_its_text_one_line_and_status_1(gateway: FakeGateway)
 
 
 @pytest.mark.parametrize("arguments", [["generate", "hi"], ["--help"], ["generate", "--help"]])
-def test_a_reader_that_leaves_ends_the_command_without_a_word(
+def test_a_reader_that_closes_the_pipe_ends_the_command_silently(
     gateway: FakeGateway, arguments: list[str]
 ) -> None:
     reader, writer = os.pipe()
@@ -133,7 +133,7 @@ def interrupted(gateway: FakeGateway, arguments: list[str], stdin: bytes) -> sub
     return process
 
 
-def test_an_interrupt_in_chat_stops_the_answer_and_keeps_what_came(gateway: FakeGateway) -> None:
+def test_an_interrupt_in_chat_stops_the_answer_and_keeps_its_beginning(gateway: FakeGateway) -> None:
     process = interrupted(gateway, ["chat"], b"wait\n")
     out, err = process.communicate(b"\nfail\nand?\n", timeout=20)
     assert "(stopped)" in out.decode()
@@ -170,6 +170,6 @@ def test_bench_serve_fails_where_requests_failed_and_says_how_many_and_why(outpu
 def test_bench_serve_checks_first_that_its_file_can_be_written(gateway: FakeGateway) -> None:
     done = run("bench", "serve", "--json", "/nonexistent/x.json", target=gateway.target, COLUMNS="160")
     assert done.returncode == 2
-    told = done.stderr.decode()
-    assert "--json: /nonexistent/x.json: No such file or directory" in told
-    assert "Traceback" not in told
+    output = done.stderr.decode()
+    assert "--json: /nonexistent/x.json: No such file or directory" in output
+    assert "Traceback" not in output

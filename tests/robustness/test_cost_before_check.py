@@ -46,7 +46,7 @@ BOMBS = {
 
 
 async def timed(call: Any) -> tuple[grpc.StatusCode, str, float, float]:
-    """Status and details of a call, its seconds, and the longest that the event loop stood still.
+    """Status and details of a call, its seconds, and the longest time for which the event loop was blocked.
 
     Both in seconds of this process on a core, client and gateway together: what other processes of the
     machine do meanwhile does not count.
@@ -100,7 +100,7 @@ async def test_detokenize_is_bounded(served: Served) -> None:
     assert details.startswith("ids: ")
 
 
-async def test_the_queue_for_threads_is_bounded_and_forgets_who_has_left(backend: Backend) -> None:
+async def test_the_queue_for_threads_is_bounded_and_drops_cancelled_calls(backend: Backend) -> None:
     """Of many large texts at once some are pushed back; those that are cancelled are never begun."""
     backend.announce_group(max_model_len=1 << 20)
     async with serving(backend) as served:

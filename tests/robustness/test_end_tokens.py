@@ -55,9 +55,9 @@ def test_ids_of_both_configs(model: Path, config: Any, generation: Any, expected
 
 
 def test_what_is_ignored_is_named_in_one_warning(model: Path) -> None:
-    [told] = config_of(model, [5, 999], [-1, None, 1000]).warnings
-    assert "config.json: eos_token_id: 999" in told
-    assert "generation_config.json: eos_token_id: 1000" in told
+    [warning] = config_of(model, [5, 999], [-1, None, 1000]).warnings
+    assert "config.json: eos_token_id: 999" in warning
+    assert "generation_config.json: eos_token_id: 1000" in warning
     assert config_of(model, 5, [-1, None]).warnings == ()
 
 
@@ -108,5 +108,5 @@ def test_end_tokens_beyond_the_vocabulary_and_min_tokens(tmp_path: Path) -> None
     group, scenario = TPGroup(), Scenario()
     sampling = SamplingParams(max_tokens=4, seed=0, temperature=0.0, min_tokens=3)
     asks = [Ask("a", prompt_of(8), sampling)]
-    told = run(make_runner(tmp_path, group, scenario), group, scenario, asks).told["a"]
-    assert len(told.ids) >= 3
+    outcome = run(make_runner(tmp_path, group, scenario), group, scenario, asks).told["a"]
+    assert len(outcome.ids) >= 3

@@ -37,7 +37,7 @@ async def begun(served: Served, **sampling: object) -> Any:
 
 
 @pytest.mark.parametrize("loss", ["epoch", "lease"])
-async def test_a_lost_scheduler_is_unavailable_with_a_time_to_try_again(served: Served, loss: str) -> None:
+async def test_a_lost_scheduler_is_unavailable_with_a_time_for_a_retry(served: Served, loss: str) -> None:
     call = await begun(served)
     if loss == "epoch":
         served.backend.open_epoch()
@@ -49,7 +49,7 @@ async def test_a_lost_scheduler_is_unavailable_with_a_time_to_try_again(served: 
     assert int(dict(await call.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
 
 
-async def test_what_cannot_be_sampled_is_internal_and_not_to_be_tried_again(served: Served) -> None:
+async def test_a_row_that_cannot_be_sampled_is_internal_without_a_retry(served: Served) -> None:
     call = await begun(served)
     served.backend.result([(1, 0, Finish.ERROR)], admitted={"r": 1})
     kinds, code, _ = await end_of(call)
@@ -82,7 +82,7 @@ async def test_an_end_by_the_servers_deadline_is_no_failure(backend: Backend) ->
     assert (kinds, code) == (["finished"], grpc.StatusCode.OK)
 
 
-async def test_a_gateway_that_stops_says_so_itself(backend: Backend) -> None:
+async def test_a_gateway_that_stops_sends_its_own_status(backend: Backend) -> None:
     """Not gRPC's "Cancelling all calls"; streams, those that have not begun to bring tokens, and watchers."""
     async with serving(backend) as served:
         running = await begun(served)

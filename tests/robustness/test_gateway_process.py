@@ -36,16 +36,16 @@ def gateway(url: str, model: Path, **variables: str) -> Iterator[tuple[int, str,
     timer = Timer(60, process.kill)
     timer.start()
     try:
-        told, address = [], ""
+        lines, address = [], ""
         for line in process.stderr:
-            told.append(line)
+            lines.append(line)
             if "listening on " in line:
                 address = line.split()[-1]
-            if address and any(line.endswith("gateway: serving\n") for line in told):
+            if address and any(line.endswith("gateway: serving\n") for line in lines):
                 break
         else:
-            pytest.fail("".join(told))
-        yield process.pid, address, "".join(told)
+            pytest.fail("".join(lines))
+        yield process.pid, address, "".join(lines)
     finally:
         timer.cancel()
         process.terminate()
@@ -67,14 +67,14 @@ def test_a_gateway_takes_the_checkpoints_sampling_and_no_torch(
                 call = inference.Generate(request, timeout=20, wait_for_ready=True)
                 assert next(call).HasField("accepted")
                 call.cancel()
-            told = control_pb2_grpc.ControlStub(channel).GetModelInfo(control_pb2.GetModelInfoRequest())
+            info = control_pb2_grpc.ControlStub(channel).GetModelInfo(control_pb2.GetModelInfoRequest())
     submitted = [entry.sampling for entry in backend.inbox() if not isinstance(entry, str)]
     values = [(s.temperature, s.top_k, s.max_tokens, s.top_p) for s in submitted]
     warned = "generation_config.json: top_p: 2; must be 0 to 1; ignored" in logged
     assert warned == (option == "auto")
     if warned:
         assert values == [(0.5, 7, 9, 1), (1, 0, 9, 1)]
-        assert told.default_sampling == api.SamplingOptions(temperature=0.5, top_k=7, max_tokens=9)
+        assert info.default_sampling == api.SamplingOptions(temperature=0.5, top_k=7, max_tokens=9)
     else:
         assert values == [(1, 0, 256, 1)] * 2
-        assert not told.default_sampling.ListFields()
+        assert not info.default_sampling.ListFields()

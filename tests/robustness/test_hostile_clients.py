@@ -13,7 +13,7 @@ COUNTS = {"malformed": 300, "begins": 1400, "readers": 60, "storms": 200}
 SECONDS = {"ALBIREO_GATEWAY_MESSAGE_SECONDS": "1", "ALBIREO_GATEWAY_WRITE_SECONDS": "1"}
 
 
-def test_ordinary_clients_are_served_beside_hostile_ones_and_no_tier_dies(tmp_path: Path) -> None:
+def test_ordinary_clients_are_served_during_attacks_and_no_tier_dies(tmp_path: Path) -> None:
     steps = tmp_path / "steps.toml"
     steps.write_text(STEP, encoding="utf-8")
     with running_stack(tmp_path, SECONDS, device="sim", cost_model=str(steps)) as running:

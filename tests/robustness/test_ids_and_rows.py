@@ -124,7 +124,7 @@ def expected(model: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_bad_request_fails_and_its_neighbours_go_on(
+def test_a_bad_request_fails_and_the_others_of_its_steps_go_on(
     model: Path, expected: list[int], tmp_path: Path, size: int
 ) -> None:
     # Rank 0 samples all rows, or each rank its own: the latter is what two ranks are for.
@@ -181,9 +181,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("number", [NAN, INF, -INF])
 @pytest.mark.parametrize("controls", CONTROLS)
-def test_numbers_that_are_none_stay_in_their_row(
-    model: Path, expected: list[int], controls: str, number: float
-) -> None:
+def test_nan_stays_in_its_row(model: Path, expected: list[int], controls: str, number: float) -> None:
     runner = make_runner(model, TPGroup(), Scenario())
     poison(runner, number)
     ids = ids_of(runner, plans_of(SPOILED, CONTROLS[controls]))
@@ -193,9 +191,7 @@ def test_numbers_that_are_none_stay_in_their_row(
 
 @pytest.mark.parametrize("number", [NAN, INF])
 @pytest.mark.parametrize("most", [0, 3])
-def test_log_probabilities_of_a_prompt_that_are_none_end_the_request(
-    model: Path, number: float, most: int
-) -> None:
+def test_nan_log_probabilities_of_a_prompt_end_the_request(model: Path, number: float, most: int) -> None:
     """Also where the row that samples is good: the numbers were asked for, and cannot be told."""
     runner = make_runner(model, TPGroup(), Scenario())
     head = runner._model.logits
@@ -229,7 +225,7 @@ def test_log_probabilities_of_a_prompt_that_are_none_end_the_request(
     assert ends.advance(output)[1] == [Finish.ERROR]
 
 
-def test_a_table_tells_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_slot_table_says_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
     table = SlotTable(GroupShape(8, 2, 64), VOCAB)
     bad = Admission(0, 1, "r7", (VOCAB, 1), 0, 0, GREEDY)
     table.apply(Plan(1, 1, admissions=(bad,), grants=(Grant(0, (0,)),), chunks=(Chunk(0, 0, 2),)))

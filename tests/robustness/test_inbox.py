@@ -94,7 +94,7 @@ def send(scene: Scene, name: str, spoil: Spoil) -> None:
     scene.redis.xadd(scene.keys.inbox, {FIELD: entry.SerializeToString()})
 
 
-def test_what_is_out_of_bounds_is_refused_alone(scene: Scene) -> None:
+def test_only_the_request_out_of_bounds_is_refused(scene: Scene) -> None:
     names = {kind: f"r{index}" for index, kind in enumerate(BAD)}
     scene.submit("before", prompt(10))
     for kind, name in names.items():
@@ -102,14 +102,14 @@ def test_what_is_out_of_bounds_is_refused_alone(scene: Scene) -> None:
     send(scene, "in-order", lambda _: None)
     scene.submit("after", prompt(10, 1))
     scene.finish(*names.values(), "in-order")
-    told = {kind: scene.story(name) for kind, name in names.items()}
-    assert told == dict.fromkeys(names, Story([], Finish.ERROR))
+    stories = {kind: scene.story(name) for kind, name in names.items()}
+    assert stories == dict.fromkeys(names, Story([], Finish.ERROR))
     assert scene.story("in-order").final is Finish.LENGTH
     for name in ("before", "after"):
         assert scene.story(name) == scene.alone(name)
 
 
-def test_what_is_no_entry_is_passed_over(scene: Scene) -> None:
+def test_an_invalid_inbox_entry_is_skipped(scene: Scene) -> None:
     scene.submit("before", prompt(10))
     for fields in NONSENSE.values():
         scene.redis.xadd(scene.keys.inbox, fields)

@@ -65,7 +65,7 @@ def test_sizes_shares_and_auto(text: str, expected: KvMemory) -> None:
 @pytest.mark.parametrize(
     "text", ["", "much", "0", "-1GiB", "0%", "101%", "nan%", "x%", "8 parsecs", "1e999%"]
 )
-def test_what_is_neither_is_refused_by_name(text: str) -> None:
+def test_a_value_that_is_no_size_and_no_share_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValidationError, match="kv_memory"):
         WorkerSettings.model_validate({"model": TINY, "kv_memory": text})
 
@@ -89,7 +89,7 @@ def test_auto_takes_a_share_of_what_is_free_and_no_more_than_is_useful(
 
 
 @pytest.mark.parametrize("size", [1 << 50, 1 << 60])
-def test_more_than_there_is_is_refused(size: int) -> None:
+def test_more_memory_than_there_is_is_refused(size: int) -> None:
     with pytest.raises(CheckpointError, match=f"--kv-memory asks for {size >> 20} MiB on each rank"):
         tiny(KvMemory(size))
 
@@ -99,7 +99,7 @@ def test_an_allocation_that_fails_all_the_same_says_what_to_do() -> None:
         allocate(1 << 40, ModelConfig.from_dir(TINY), 1, torch.bfloat16, CPU)
 
 
-def test_what_is_free_is_that_of_machine_and_container(tmp_path: Path) -> None:
+def test_free_memory_is_that_of_machine_and_container(tmp_path: Path) -> None:
     """Version 2 and 1 of cgroups; files that are kept in memory and can go at once are no use of it."""
     found = available_memory()
     assert found is not None
@@ -119,7 +119,7 @@ def test_what_is_free_is_that_of_machine_and_container(tmp_path: Path) -> None:
         assert cgroup_memory(folder) == 700
 
 
-def test_a_simulated_device_has_nothing_to_share_out() -> None:
+def test_a_simulated_device_has_no_memory_to_divide() -> None:
     options = {"model": TINY, "device": "sim"}
     assert _simulated_memory(WorkerSettings.model_validate(options)) == SIMULATED_KV_BYTES
     assert _simulated_memory(WorkerSettings.model_validate(options | {"kv_memory": "1GiB"})) == 1 << 30

@@ -1,6 +1,6 @@
 """A submission whose answer from Redis is lost: nothing is left of it, and its id may be sent again.
 
-The client is told UNAVAILABLE, of which gRPC's list of status codes says that a retry can correct it.
+The client gets UNAVAILABLE, of which gRPC's list of status codes says that a retry can correct it.
 """
 
 from __future__ import annotations

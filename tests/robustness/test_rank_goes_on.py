@@ -39,6 +39,6 @@ def test_requests_that_are_not_sane_end_with_an_error(tmp_path: Path) -> None:
         server.stop()
     for incarnation in range(2, 3 + len(BAD)):
         assert [finish for _, finish in rows_of(results, incarnation)] == [Finish.ERROR]
-    neighbour = rows_of(results, 1)
-    assert len(neighbour) == 4 + len(BAD)
-    assert {finish for _, finish in neighbour} == {Finish.NONE}
+    other_row = rows_of(results, 1)
+    assert len(other_row) == 4 + len(BAD)
+    assert {finish for _, finish in other_row} == {Finish.NONE}

@@ -27,7 +27,7 @@ async def served(backend: Backend) -> AsyncIterator[Served]:
         yield found
 
 
-async def test_their_calls_are_cut_and_their_requests_end(backend: Backend, served: Served) -> None:
+async def test_their_calls_are_reset_and_their_requests_end(backend: Backend, served: Served) -> None:
     connection = await Connection.open("127.0.0.1", served.gateway.port, window=2000)
     names = [f"r{n}" for n in range(READERS)]
     streams = []
@@ -61,7 +61,7 @@ async def test_their_calls_are_cut_and_their_requests_end(backend: Backend, serv
     await connection.close()
 
 
-async def test_an_answer_to_one_question_is_cut_as_well(served: Served) -> None:
+async def test_an_unary_call_is_reset_as_well(served: Served) -> None:
     connection = await Connection.open("127.0.0.1", served.gateway.port, window=10)
     streams = []
     for _ in range(6):

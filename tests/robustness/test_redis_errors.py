@@ -1,6 +1,6 @@
 """What each error of Redis does to a writer of the logs.
 
-The server gives the errors itself, each as it does in operation. What they mean is told in Redis's
+The server gives the errors itself, each as it does in operation. Their meaning is documented in Redis's
 documentation and where its ``server.c`` makes them (``createSharedObjects``).
 """
 
@@ -132,7 +132,7 @@ PASSING: dict[str, Callable[[redis.Redis], AbstractContextManager[None]]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_what_passes_is_ridden_out(server: str, admin: redis.Redis, name: str) -> None:
+def test_an_error_that_passes_is_retried(server: str, admin: redis.Redis, name: str) -> None:
     client, leases = connect(server), connect(server)
     log = RedisLog(client, KEYS.results, keep=100)
     log.append(ID, b"before")
@@ -207,7 +207,7 @@ def password_wanted(admin: redis.Redis) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("trouble", [restricted, other_type, wrong_password, password_wanted])
-def test_what_does_not_pass_is_told_at_once_and_is_no_fence(
+def test_an_error_that_does_not_pass_is_raised_at_once_and_is_not_fenced(
     server: str, admin: redis.Redis, trouble: Callable[[redis.Redis], AbstractContextManager[str]]
 ) -> None:
     with trouble(admin) as credentials:

@@ -90,7 +90,7 @@ def test_running_streams_finish_new_ones_are_refused_and_service_returns(
 
 
 @pytest.mark.parametrize("trouble", ["stands still", "takes no writes"])
-def test_what_lasts_longer_than_a_lease_only_holds_streams_up(
+def test_a_lack_of_memory_longer_than_a_lease_only_delays_streams(
     stack: Running, alone: dict[str, list[int]], trouble: str
 ) -> None:
     assert stack.stack._server is not None

@@ -151,7 +151,7 @@ def cut(directory: Path) -> None:
         (cut, SINGLE, "download it again"),
     ],
 )
-def test_a_directory_that_is_none_to_serve(
+def test_a_directory_that_cannot_be_served(
     model: Path, change: Callable[[Path], None], named: str, advice: str
 ) -> None:
     change(model)

@@ -64,7 +64,7 @@ async def test_a_load_that_cannot_be_read_is_unavailable(served: Served) -> None
     assert await code_of(call) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
+async def test_a_gateway_that_was_suspended_ends_its_streams_with_an_error(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others took it for dead, and ended its requests: that is not the answer to them."""
@@ -81,7 +81,7 @@ async def test_a_gateway_that_stood_still_ends_its_streams_with_an_error(
         assert (await again.read()).HasField("accepted")
 
 
-async def test_a_gateway_that_is_told_to_stop_leaves_no_heartbeat(backend: Backend) -> None:
+async def test_a_gateway_that_stops_leaves_no_heartbeat(backend: Backend) -> None:
     async with serving(backend):
         assert len(list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*"))) == 1
     assert list(backend.redis.scan_iter(f"{backend.keys.gateway('')}*")) == []

@@ -100,7 +100,7 @@ def test_the_name_of_longrope_in_the_first_checkpoints(tmp_path: Path) -> None:
 
 
 def test_positions_that_the_config_keeps_outside(tmp_path: Path) -> None:
-    """Phi-3's place for the original positions goes before the scaling's own."""
+    """Phi-3's field for the original positions has precedence over the scaling's."""
     write(FAMILIES["llama2"], tmp_path)
     edit(
         tmp_path / "config.json",

@@ -165,7 +165,7 @@ def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
         ("a" * 200, "a" * 128),
     ],
 )
-def test_a_models_name_is_made_of_its_directorys(directory: str, name: str) -> None:
+def test_a_models_name_is_derived_from_its_directory(directory: str, name: str) -> None:
     assert legal_name(directory) == name
 
 

@@ -64,26 +64,26 @@ def child(process: subprocess.Popen[str], name: str, log: Path) -> int:
     raise AssertionError(f"no {name}")
 
 
-def test_what_a_rank_says_of_its_checkpoint_is_the_line(tmp_path: Path) -> None:
+def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) -> None:
     model = broken(tmp_path, architectures=["GPT2LMHeadModel"], model_type="gpt2")
-    told = failure(started(tmp_path, "--model", str(model), "--tp", "2"))
-    assert told.startswith("albireo: worker failed to start: worker-")
-    assert "Traceback" not in told
-    assert f"{model}/config.json: " in told
-    assert "GPT2LMHeadModel" in told
-    assert str(tmp_path / "data" / "logs") in told
+    line = failure(started(tmp_path, "--model", str(model), "--tp", "2"))
+    assert line.startswith("albireo: worker failed to start: worker-")
+    assert "Traceback" not in line
+    assert f"{model}/config.json: " in line
+    assert "GPT2LMHeadModel" in line
+    assert str(tmp_path / "data" / "logs") in line
 
 
-def test_a_rank_that_was_killed_is_told_with_its_signal_and_no_earlier_runs_error(tmp_path: Path) -> None:
+def test_a_killed_rank_is_reported_with_its_signal_and_no_earlier_runs_error(tmp_path: Path) -> None:
     logs = tmp_path / "data" / "logs"
     logs.mkdir(parents=True)
     (logs / "worker-0.log").write_text("worker-0: what was wrong yesterday\n")
     process = started(tmp_path)  # the bundled model, from a directory that does not have it
     os.kill(child(process, "worker", logs / "gateway.log"), signal.SIGKILL)
-    told = failure(process)
-    assert "worker-0 was ended by SIGKILL" in told
-    assert "memory" in told
-    assert "yesterday" not in told
+    line = failure(process)
+    assert "worker-0 was ended by SIGKILL" in line
+    assert "memory" in line
+    assert "yesterday" not in line
 
 
 @pytest.mark.parametrize(
@@ -94,28 +94,28 @@ def test_a_rank_that_was_killed_is_told_with_its_signal_and_no_earlier_runs_erro
         ("model.gguf", ": a GGUF file; --model names a directory with config.json and "),
     ],
 )
-def test_what_is_no_checkpoint_is_told_at_once(tmp_path: Path, model: str, why: str) -> None:
+def test_a_model_that_is_no_checkpoint_is_reported_at_once(tmp_path: Path, model: str, why: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    told = failure(started(tmp_path, "--model", model))
-    assert told.startswith(f"albireo: --model {model}{why}")
+    line = failure(started(tmp_path, "--model", model))
+    assert line.startswith(f"albireo: --model {model}{why}")
 
 
 def test_an_option_of_a_service_that_is_wrong_is_named(tmp_path: Path) -> None:
-    told = failure(started(tmp_path, ALBIREO_SCHEDULER_PREFILL_CHUNK="0"))
-    assert "scheduler failed to start" in told
-    assert "--prefill-chunk" in told
+    line = failure(started(tmp_path, ALBIREO_SCHEDULER_PREFILL_CHUNK="0"))
+    assert "scheduler failed to start" in line
+    assert "--prefill-chunk" in line
 
 
-def test_a_data_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    told = failure(started(tmp_path))
-    assert str(tmp_path / "data") in told
-    assert "--data-dir" in told
+    line = failure(started(tmp_path))
+    assert str(tmp_path / "data") in line
+    assert "--data-dir" in line
 
 
 @pytest.mark.parametrize("url", ["nonsense", "redis://127.0.0.1:1/0"])
-def test_a_redis_that_is_none_is_named(tmp_path: Path, url: str) -> None:
+def test_an_unusable_redis_is_named(tmp_path: Path, url: str) -> None:
     assert "edis" in failure(started(tmp_path, "--redis-url", url))
 
 

@@ -1,4 +1,4 @@
-"""A model's name that nobody serves: the answer names those that are served."""
+"""A gateway with a model name that is not served: its answers name those that are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.parametrize("own", ["tinny", "ti"])
-async def test_a_gateway_of_another_name_tells_its_log_and_its_clients_what_there_is(
+async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_its_clients(
     backend: Backend, own: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(3000):  # what a Redis in use holds besides
+    for number in range(3000):  # other keys of a Redis in use
         backend.redis.set(f"albireo:{{tiny}}:request:{number}", b"")
     backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
     async with serving(backend, has_group=False, model_name=own) as served:
@@ -30,13 +30,13 @@ async def test_a_gateway_of_another_name_tells_its_log_and_its_clients_what_ther
             with pytest.raises(grpc.aio.AioRpcError, match="'tiny'"):
                 await call
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    for told in (refused.value.details() or "", caplog.text):
-        assert "'org/other-2.5', 'tiny'" in told
-        assert "--model-name" in told
+    for text in (refused.value.details() or "", caplog.text):
+        assert "'org/other-2.5', 'tiny'" in text
+        assert "--model-name" in text
     assert (list(info.models), list(info.other_models)) == ([own], ["org/other-2.5", "tiny"])
 
 
-async def test_a_gateway_whose_own_scheduler_is_there_names_no_others(
+async def test_a_gateway_with_a_scheduler_names_no_other_models(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.redis.set(Keys("other").lease, b"scheduler")

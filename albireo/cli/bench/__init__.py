@@ -1,4 +1,4 @@
-"""``albireo bench``: measurements."""
+"""``albireo bench``: the measurements of ``bench`` that ship as commands."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from albireo.cli.commands import group
 COMMANDS = {
     "serve": (
         "albireo.cli.bench.serve:serve",
-        "Loads a stack over gRPC; prints throughput, TTFT, TPOT and inter-token latency, and what GPUs drew.",
+        "Loads a stack over gRPC; prints throughput, TTFT, TPOT, inter-token latency and the power of GPUs.",
     ),
     "overhead": (
         "albireo.cli.bench.overhead:overhead",
-        "Starts a stack of its own in each mode, loads it, and says where every millisecond of a step went.",
+        "Starts a stack in each mode, puts load on it, and shows where the time of a step goes.",
     ),
     "sampling": (
         "albireo.cli.bench.sampling:sampling",
-        "Samples made-up logits on this machine's CPU, driver-only and in parallel in turn.",
+        "Samples random logits on this machine's CPU, driver-only and in parallel, in turn.",
     ),
 }
 

@@ -24,7 +24,7 @@ MODES = {
     "overlapped": Mode(synchronous=False, sampling="driver"),
     "parallel sampling": Mode(synchronous=False, sampling="parallel"),
 }
-"""The paper's ablation. The last one is the second at a TP degree of 1, and left out there."""
+"""The paper's ablation. At a TP degree of 1 the last one equals the second, and is left out."""
 
 
 def overhead(
@@ -44,7 +44,7 @@ def overhead(
         Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
     ] = None,
 ) -> None:
-    """Starts a stack of its own in each mode, loads it, and says where every millisecond of a step went."""
+    """Starts a stack in each mode, puts load on it, and shows where the time of a step goes."""
     if chart_to is not None:
         needs_matplotlib()
     load = Load(batch, prompt, outputs, sink)

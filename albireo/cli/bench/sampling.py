@@ -33,7 +33,7 @@ def sampling(
         Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
     ] = None,
 ) -> None:
-    """Samples made-up logits on this machine's CPU, driver-only and in parallel in turn."""
+    """Samples random logits on this machine's CPU, driver-only and in parallel, in turn."""
     from bench.sampling.measure import CONTROLS, DTYPES, Case, measure
 
     if chart_to is not None:

@@ -1,4 +1,4 @@
-"""``albireo bench serve``: a load generator."""
+"""``albireo bench serve``: runs a load against a gateway and prints what it measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0, help="Most seconds of a request.")] = 600.0,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
 ) -> None:
-    """Loads a stack over gRPC; prints throughput, TTFT, TPOT and inter-token latency, and what GPUs drew.
+    """Loads a stack over gRPC; prints throughput, TTFT, TPOT, inter-token latency and the power of GPUs.
 
     The exit status is 1 where a request failed.
     """
@@ -65,14 +65,14 @@ def serve(
     gpu = summarize_gpus(samples, summary["seconds"], summary["output_tokens"])
     if gpu:
         summary["gpu"] = gpu
-    _tell(summary, json_to)
+    _print(summary, json_to)
     if summary["errors"]:
         most, count = max(summary["errors"].items(), key=lambda error: error[1])
         fail(f"{sum(summary['errors'].values())} of {num_requests} requests failed; {count}: {most}")
 
 
 def _check_writable(json_to: str) -> None:
-    """Before the run, whose figures would be lost; what is in the file stays for now. Raises BadParameter."""
+    """Checked before the run, so that its figures are not lost; keeps the file. Raises BadParameter."""
     if json_to in ("", "-"):
         return
     try:
@@ -109,7 +109,7 @@ def _run(
     concurrency: int,
     load: dict[str, Any],
 ) -> tuple[list[Record], list[Sample]]:
-    """Runs both, and shows how far the second is; its records, and what GPUs did meanwhile."""
+    """Runs the warm-up, then the load with a progress bar; returns its records and samples of the GPUs."""
     import asyncio
 
     from rich.console import Console
@@ -134,7 +134,7 @@ def _run(
         return asyncio.run(run())
 
 
-def _tell(summary: dict[str, Any], json_to: str) -> None:
+def _print(summary: dict[str, Any], json_to: str) -> None:
     from rich.console import Console
 
     from bench.serve.report import table

@@ -1,4 +1,4 @@
-"""The directory of the model, as gateways and workers will read it."""
+"""Checks the directory of the model as gateways and workers will read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker_svc.model.weight_files import weight_files
 
 
 def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig | None]:
-    """Also gives the config, where it is one that can be served."""
+    """Findings, and the config where it is one that can be served."""
     try:
         config = ModelConfig.from_dir(directory)
     except CheckpointError as error:
@@ -52,7 +52,7 @@ def _divides(config: ModelConfig, tp: int) -> bool:
 
 
 def check_files(directory: Path) -> Finding:
-    """Whether the files of the weights are there; what is in them takes torch to see."""
+    """Whether the files of the weights exist; their content is checked with torch, in ``memory``."""
     try:
         files = weight_files(directory)
     except CheckpointError as error:
@@ -69,14 +69,14 @@ AGAIN = "fetch the checkpoint again; only safetensors are read"
 
 
 def check_tokenizer(directory: Path) -> list[Finding]:
-    """As a gateway loads it."""
+    """Loads the tokenizer as a gateway does."""
     try:
         text_codec = TextCodec(directory)
     except KeyError as error:
         return [failure("tokenizer", f"{directory}: field {error} is missing", "correct config.json")]
     except (OSError, ValueError) as error:
         return [
-            failure("tokenizer", f"{directory}: {error}", "gateways need tokenizer.json beside config.json")
+            failure("tokenizer", f"{directory}: {error}", "gateways need tokenizer.json next to config.json")
         ]
     known = text_codec.tokenizer.get_vocab_size()
     found = f"{known} tokens, {'with' if text_codec.has_chat_template else 'without'} a usable chat template"

@@ -1,4 +1,4 @@
-"""This machine's clock against that of Redis, the one clock that all machines can see."""
+"""Compares this machine's clock with that of Redis, the one clock that all machines can read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_clock(client: redis.Redis) -> Finding:
 
 
 def skew(client: redis.Redis) -> tuple[float, float]:
-    """Seconds that Redis is ahead of us, and how sure that is: of several readings, the one told fastest."""
+    """Seconds that the clock of Redis is ahead, and the error of that: half of the shortest round trip."""
     readings = []
     for _ in range(READINGS):
         began = time.time()

@@ -1,4 +1,4 @@
-"""All checks, in order, for what the services' settings models make of options and environment."""
+"""Runs all checks, in order, on the settings that the services would have; called by ``albireo doctor``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _settings(kind: type[Settings], options: Mapping[str, Any]) -> tuple[Setting
 
 
 def _name(kind: type[ServiceSettings], where: tuple[int | str, ...]) -> str:
-    """The variable that is wrong; what is wrong with several together goes by the service's."""
+    """The variable that is wrong; ``PREFIX*`` for an error about several together."""
     name = str(where[0]) if where else f"{kind.model_config.get('env_prefix', '')}*"
     field = kind.model_fields.get(name)
     return name if field is None else variable(kind, name, field)
@@ -85,7 +85,7 @@ def _redis(url: str, *, chosen: bool) -> Iterator[Finding]:
         with connect(url) as client:
             yield check_clock(client)
     except RedisError as error:
-        yield warning("clock", f"Redis does not tell the time: {error}", "allow this user TIME")
+        yield warning("clock", f"Redis refuses TIME: {error}", "allow this user TIME")
 
 
 def _worker(settings: WorkerSettings, tp: int) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "note", "warning", "failure"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report. A note is no problem: something was not checked, or need not be."""
+    """One line of the doctor's report. A note is not a problem: something was not checked, or need not be."""
 
     check: str
     level: Level
@@ -35,7 +35,7 @@ def failure(check: str, found: str, advice: str) -> Finding:
 
 
 def size(count: float) -> str:
-    """Bytes, for people."""
+    """Bytes in the largest unit that fits, as ``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Limits of the machine that are met only under load."""
+"""Checks limits of the machine that are reached only under load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from albireo.tools.doctor.finding import Finding, failure, ok, size, warning
 
 SPARE_FILES = 256
-"""What a gateway has open beside its clients: Redis, files, the library's own."""
+"""Files that a gateway has open in addition to its clients: Redis, files, those of gRPC."""
 SHARED_MEMORY = Path("/dev/shm")
 NCCL_BYTES = 1 << 30
 """NCCL's buffers between the GPUs of one machine; Docker gives a container 64 MiB by default."""

@@ -1,4 +1,4 @@
-"""What each rank would hold: its share of the weights, and KV blocks. Imports torch."""
+"""Checks the memory that each rank would need: its share of the weights, and KV blocks. Imports torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker_svc.runner.main_memory import available_memory
 from worker_svc.settings import WorkerSettings
 
 FULL = 0.9
-"""Share of what is free from which activations and the rest may not fit beside weights and KV."""
+"""Where weights and KV take more than this share of the free memory, activations and the rest may not fit."""
 
 
 def rank_bytes(directory: Path, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
@@ -41,25 +41,25 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
         return [failure("model tensors", str(error), "the checkpoint is not complete: fetch it again")]
     found = [ok("model tensors", f"complete; {size(weights)} a rank in {settings.dtype}")]
     if settings.device == "sim":
-        return [*found, note("memory", "--device sim takes none for weights and KV")]
-    room = _room(settings, tp)
+        return [*found, note("memory", "--device sim needs none for weights and KV")]
+    memory = _free_memory(settings, tp)
     sizing = Sizing(config, tp, dtype, settings.max_seqs, min(settings.max_model_len, config.max_positions))
     granted = KvMemory.parse(settings.kv_memory)
-    if room is None and granted.size is None:
-        return [*found, note("kv blocks", f"{settings.kv_memory}: what is free here is not known")]
-    left = 0 if room is None else max(0, room.free // room.ranks - weights)
+    if memory is None and granted.size is None:
+        return [*found, note("kv blocks", f"{settings.kv_memory}: the free memory here is not known")]
+    left = 0 if memory is None else max(0, memory.free // memory.ranks - weights)
     try:
-        blocks = _num_blocks(settings, sizing, granted, left, room)
+        blocks = _num_blocks(settings, sizing, granted, left, memory)
     except CheckpointError as error:
         return [*found, failure("kv blocks", str(error), "raise ALBIREO_WORKER_KV_MEMORY, or free memory")]
     found.append(_blocks(settings, sizing, blocks))
-    if room is None:
-        return [*found, note("memory", "what is free here is not known")]
-    return [*found, _fits(room, weights, sizing.bytes_of(blocks), sizing)]
+    if memory is None:
+        return [*found, note("memory", "the free memory here is not known")]
+    return [*found, _fits(memory, weights, sizing.bytes_of(blocks), sizing)]
 
 
-class _Room(NamedTuple):
-    """What is free, and how many ranks share it."""
+class _FreeMemory(NamedTuple):
+    """Bytes of free memory, and the number of ranks that share it."""
 
     free: int
     total: int
@@ -67,25 +67,25 @@ class _Room(NamedTuple):
     where: str
 
 
-def _room(settings: WorkerSettings, tp: int) -> _Room | None:
-    """A stack that runs already has taken its own."""
+def _free_memory(settings: WorkerSettings, tp: int) -> _FreeMemory | None:
+    """What a stack that runs already has allocated is not free."""
     if settings.device != "cuda":
         free = available_memory()
-        return None if free is None else _Room(free, free, tp, "this machine")
+        return None if free is None else _FreeMemory(free, free, tp, "this machine")
     if not torch.cuda.is_available():
         return None
     free, total = min(torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count()))
-    return _Room(free, total, 1, "the fullest GPU")
+    return _FreeMemory(free, total, 1, "the fullest GPU")
 
 
 def _num_blocks(
-    settings: WorkerSettings, sizing: Sizing, granted: KvMemory, left: int, room: _Room | None
+    settings: WorkerSettings, sizing: Sizing, granted: KvMemory, left: int, memory: _FreeMemory | None
 ) -> int:
-    """As a worker counts them, which knows besides what its steps take on a GPU."""
-    if granted.size is not None:  # whether it fits is a finding of its own
+    """As a worker counts them, which on a GPU also measures the memory that its steps need."""
+    if granted.size is not None:  # whether it fits is a separate finding
         return sizing.blocks(granted, granted.size, 1.0)
-    if room is not None and settings.device == "cuda":
-        kept = int((1 - settings.gpu_memory_share) * room.total)
+    if memory is not None and settings.device == "cuda":
+        kept = int((1 - settings.gpu_memory_share) * memory.total)
         return sizing.blocks(granted, left, 1.0, kept)
     return sizing.blocks(granted, left, CPU_SHARE)
 
@@ -113,18 +113,19 @@ def _blocks(settings: WorkerSettings, sizing: Sizing, blocks: int) -> Finding:
     return ok("kv blocks", found)
 
 
-def _fits(room: _Room, weights: int, kv: int, sizing: Sizing) -> Finding:
-    taken = room.ranks * (weights + kv)
+def _fits(memory: _FreeMemory, weights: int, kv: int, sizing: Sizing) -> Finding:
+    taken = memory.ranks * (weights + kv)
     found = (
-        f"{size(taken)} for weights and KV of {room.ranks} rank(s), {size(room.free)} free on {room.where}"
+        f"{size(taken)} for weights and KV of {memory.ranks} rank(s), "
+        f"{size(memory.free)} free on {memory.where}"
     )
-    if taken <= FULL * room.free:
+    if taken <= FULL * memory.free:
         return ok("memory", found)
-    left = max(0, int(FULL * room.free) // room.ranks - weights)
+    left = max(0, int(FULL * memory.free) // memory.ranks - weights)
     if left < sizing.bytes_of(1):
         advice = "not even the weights fit: a smaller model, a larger --tp on more machines, or bfloat16"
     else:
         advice = f"lower ALBIREO_WORKER_KV_MEMORY to {left >> 20}MiB or less"
-    if taken > room.free:
+    if taken > memory.free:
         return failure("memory", found, advice)
     return warning("memory", found, advice)

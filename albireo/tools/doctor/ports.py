@@ -1,4 +1,4 @@
-"""Ports that the services would listen on."""
+"""Checks the ports that the services would listen on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from albireo.runtime.settings import ServiceSettings
 from albireo.tools.doctor.finding import Finding, failure, note, ok
 
 HEALTH_SECONDS = 2.0
-OURS = "all is well if that is the stack you mean; another one needs other ports"
+OURS = "no problem if that is the stack you mean; another one needs other ports"
 
 
 def ports_of(service: str, settings: ServiceSettings) -> Iterator[tuple[str, str, int]]:
@@ -42,26 +42,26 @@ def check_ports(wanted: Iterable[tuple[str, str, int]]) -> list[Finding]:
 
 
 def check_port(variable: str, host: str, port: int) -> Finding:
-    check, place = f"port {port}", f"{host}:{port} ({variable})"
+    check, address = f"port {port}", f"{host}:{port} ({variable})"
     try:
         bind_once(host, port)
-        return ok(check, f"{place} is free")
+        return ok(check, f"{address} is free")
     except socket.gaierror as error:
-        return failure(check, f"{place}: {error}", "the host must be an address of this machine")
+        return failure(check, f"{address}: {error}", "the host must be an address of this machine")
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return failure(check, f"{place}: {error.strerror}", f"choose another port or host: {variable}")
+            return failure(check, f"{address}: {error.strerror}", f"choose another port or host: {variable}")
     reach = "127.0.0.1" if host in ("0.0.0.0", "") else "::1" if host == "::" else host
     if (health := _health(f"[{reach}]:{port}" if ":" in reach else f"{reach}:{port}")) is not None:
-        return note(check, f"{place} is taken by a service that says {health}", OURS)
+        return note(check, f"{address} is taken by a service whose health is {health}", OURS)
     owner, command = _owner(port)
     if "albireo" in command:
-        return note(check, f"{place} is taken by {owner}", OURS)
-    return failure(check, f"{place} is taken by {owner}", f"end it, or choose another port: {variable}")
+        return note(check, f"{address} is taken by {owner}", OURS)
+    return failure(check, f"{address} is taken by {owner}", f"end it, or choose another port: {variable}")
 
 
 def _health(target: str) -> str | None:
-    """What the service there says of itself, None where none speaks grpc.health.v1."""
+    """The health status of the service there, None where it has no grpc.health.v1."""
     try:
         return status(target, timeout=HEALTH_SECONDS)
     except grpc.RpcError:
@@ -69,7 +69,7 @@ def _health(target: str) -> str | None:
 
 
 def _owner(port: int) -> tuple[str, str]:
-    """The process that listens there and its command line, as far as /proc shows them to us."""
+    """The process that listens there and its command line, as far as /proc shows them to this user."""
     sockets = set(_listening(port))
     for link in Path("/proc").glob("[0-9]*/fd/*") if sockets else ():
         try:

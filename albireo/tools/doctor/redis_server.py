@@ -1,4 +1,4 @@
-"""The Redis that holds the logs: does it answer, do what the code asks of it, and keep what it took?"""
+"""Checks the Redis that holds the logs: whether it answers, supports what is used, and keeps its data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_redis(url: str) -> list[Finding]:
 
 
 def check_own_redis(url: str) -> list[Finding] | None:
-    """For who configured none, where none answers at the services' default: the one `albireo up` would start.
+    """Where none is configured and none answers at the default ``url``: what `albireo up` would start.
 
     None where one does answer.
     """
@@ -68,12 +68,12 @@ def check_own_redis(url: str) -> list[Finding] | None:
             return None
     try:
         server = find_server()
-        told = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10, check=True)
+        run = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10, check=True)
     except RedisServerError as error:
         return [failure("redis", f"nothing answers at {url}, and there is no server to start", str(error))]
     except (OSError, subprocess.SubprocessError) as error:
         return [failure("redis", f"{server} does not run: {error}", "install redis-server 6.2 or later")]
-    number = next((word[2:] for word in told.stdout.split() if word.startswith("v=")), "0")
+    number = next((word[2:] for word in run.stdout.split() if word.startswith("v=")), "0")
     return [
         note(
             "redis",
@@ -85,7 +85,7 @@ def check_own_redis(url: str) -> list[Finding] | None:
 
 
 def address(url: str) -> str:
-    """A Redis URL without what may be secret in it."""
+    """A Redis URL without user, password and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -95,11 +95,11 @@ def _unreachable(shown: str, error: RedisError) -> Finding:
     if isinstance(error, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
         return failure(
             "redis",
-            f"{shown} wants another password: {text}",
+            f"{shown} needs another password: {text}",
             "give it in ALBIREO_REDIS_URL (redis://:PASSWORD@host:6379/0) or in ALBIREO_REDIS_PASSWORD_FILE",
         )
     if isinstance(error, ResponseError):
-        return failure("redis", f"{shown} does not let us look: {text}", "allow this user INFO")
+        return failure("redis", f"{shown} refuses INFO: {text}", "allow this user INFO")
     return failure(
         "redis",
         f"{shown} does not answer: {text}",
@@ -132,16 +132,16 @@ def role(info: Info) -> Finding:
 
 
 def access(url: str, *, password: bool) -> Finding:
-    """Whom else it lets in, now that ``url`` let us, with a password or without."""
+    """Who can connect. ``password``: whether ``url`` has one; without one it lets everyone in."""
     parts, open_to_all = urlsplit(url), not password
     if parts.scheme == "unix":
-        return ok("redis access", "a Unix socket: who may open it is up to its permissions")
+        return ok("redis access", "a Unix socket: its permissions decide who may open it")
     local = parts.hostname in LOOPBACK
     if open_to_all and not local:
         return warning(
             "redis access",
-            "anyone who reaches it gets in without a password",
-            "set requirepass (or an ACL user): whoever writes into the logs decides what clients read",
+            "anyone who reaches it can connect without a password",
+            "set requirepass (or an ACL user): who can write into the logs decides what clients read",
         )
     if parts.scheme != "rediss" and not local:
         return note(
@@ -185,7 +185,7 @@ def persistence(info: Info, fsync: str | None) -> list[Finding]:
         return [
             failure(
                 "redis persistence",
-                "no append-only file: a restart empties it or takes it back to its last snapshot",
+                "no append-only file: a restart empties it or restores its last snapshot",
                 "set appendonly yes: accepted requests must outlive a restart",
             )
         ]
@@ -199,12 +199,12 @@ def persistence(info: Info, fsync: str | None) -> list[Finding]:
         return [
             warning(
                 "redis persistence",
-                "append-only file, appendfsync no: the kernel writes when it likes, some 30 s late",
+                "append-only file, appendfsync no: the kernel writes up to about 30 s late",
                 "set appendfsync everysec",
             )
         ]
     lost = "nothing" if fsync == "always" else "about a second"
-    return [ok("redis persistence", f"append-only file, appendfsync {fsync}: its machine's end costs {lost}")]
+    return [ok("redis persistence", f"append-only file, appendfsync {fsync}: a machine crash loses {lost}")]
 
 
 def latency(client: redis.Redis) -> Finding:

@@ -1,4 +1,4 @@
-"""torch, as workers need it. This module imports it: only where it is installed."""
+"""Checks torch as workers need it. Imports torch, so it is imported only where that is installed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _nccl(tp: int) -> Finding:
     if not (dist.is_available() and dist.is_nccl_available()):
         found = "this torch has none"
         if tp > 1:
-            return failure("nccl", found, "install a build of torch with NCCL: ranks on GPUs talk by it")
+            return failure("nccl", found, "install a build of torch with NCCL: ranks on GPUs need it")
         return note("nccl", f"{found}; one rank needs none")
     return ok("nccl", ".".join(map(str, torch.cuda.nccl.version())))
 
@@ -104,6 +104,8 @@ def _gloo(tp: int, *, needed: bool) -> Finding:
         return ok("gloo", "available")
     if needed and tp > 1:
         return failure(
-            "gloo", "this torch has none", "install a build of torch with gloo: ranks on CPUs talk by it"
+            "gloo",
+            "this torch has none",
+            "install a build of torch with gloo: ranks on CPUs need it",
         )
     return note("gloo", "this torch has none; it is not needed here")

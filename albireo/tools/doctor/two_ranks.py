@@ -1,4 +1,4 @@
-"""Two processes of this machine as a group of ranks: does torch.distributed work here at all?"""
+"""Runs two ranks on this machine, to check that torch.distributed works here."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def check_two_ranks() -> Finding:
         for rank in range(2)
     ]
     try:
-        told = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
+        outputs = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
     except subprocess.TimeoutExpired:
         return failure("two ranks", f"no answer in {SECONDS:.0f} s", ADVICE)
     finally:
         for rank in ranks:
             rank.kill()
             rank.wait()
-    for rank, errors in zip(ranks, told, strict=True):
+    for rank, errors in zip(ranks, outputs, strict=True):
         if rank.returncode:
             last = (errors.strip().splitlines() or [f"exit status {rank.returncode}"])[-1]
             return failure("two ranks", last, ADVICE)
-    return ok("two ranks", "they meet over gloo on loopback, reduce and exchange")
+    return ok("two ranks", "they connect over gloo on loopback, reduce and exchange")
 
 
 ADVICE = (
     "gloo needs the loopback interface and a resolvable host name: set GLOO_SOCKET_IFNAME=lo, "
-    "and let a container talk to itself"
+    "and let a container connect to itself"
 )

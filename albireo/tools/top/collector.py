@@ -1,4 +1,4 @@
-"""Asks a gateway, again and again, and hears its steps; outlives it."""
+"""Polls a gateway and follows its steps, for ``albireo top``; continues when the gateway comes back."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LONGEST_PAUSE = 8.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything that one frame shows. None: not known, or not at the moment."""
+    """Everything that one frame shows. None: not known, or not at present."""
 
     target: str
     server: control.ServerInfo | None
     model: control.ModelInfo | None  # of the last group that was alive
     load: control.Load | None
     steps: Figures
-    problem: str  # why there is no more; empty where all is well
+    problem: str  # why something is missing; empty where nothing is
 
 
 class Pause:
@@ -46,7 +46,7 @@ class Pause:
 
 
 class Collector:
-    """A context manager; ``view`` is called by one thread, steps are heard in another."""
+    """A context manager. ``view`` is called from the command's thread; another thread receives the steps."""
 
     def __init__(self, target: str, model: str = "") -> None:
         """``model``: the name of the served model; empty: the one that is served."""
@@ -82,13 +82,13 @@ class Collector:
         self._client.__exit__(kind, error, trace)
 
     def view(self) -> View:
-        """What is known now; asks the gateway, unless it failed a moment ago. A few seconds at most."""
+        """The present view. Polls the gateway unless the last poll has just failed; a few seconds at most."""
         if time.monotonic() >= self._next_poll:
             self._poll()
         now = time.monotonic()
         with self._lock:
             self._recent.sample(now)
-            # A call that goes on is well: where nothing runs there are no steps to hear of.
+            # A call that is active is no problem: where no request runs there are no steps.
             watched = self._call is not None and self._call.is_active()
             problem = self._problem or ("" if watched else self._watch_problem)
             steps = self._recent.figures(now)
@@ -111,7 +111,7 @@ class Collector:
         while not self._stop.is_set():
             with self._lock:
                 call = self._call = self._client.watch_steps(self._name)
-            if self._stop.is_set():  # set after we had looked: nobody else cancels this call
+            if self._stop.is_set():  # set after the check above: __exit__ has not seen this call
                 call.cancel()
             try:
                 for record in call:

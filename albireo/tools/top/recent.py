@@ -1,4 +1,4 @@
-"""The steps of the last few seconds."""
+"""The steps of the last few seconds, and the figures that ``albireo top`` shows of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = (*(f.name for f in fields(StepTimes) if f.type == "float"), "visible")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the steps of the window come to; rates are per second."""
+    """Figures of the steps in the window; rates are per second."""
 
     steps: float
     output_tokens: float
@@ -34,7 +34,7 @@ class Figures:
 
 
 class RecentSteps:
-    """Fed with records as they come. ``now`` is any clock in seconds that never goes back."""
+    """Takes records as they arrive. ``now``: seconds of any monotonic clock. Not thread-safe."""
 
     def __init__(self, now: float) -> None:
         self._window = StepWindow()

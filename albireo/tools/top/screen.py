@@ -1,4 +1,4 @@
-"""One frame of ``albireo top``, made from a view and nothing else."""
+"""One frame of ``albireo top``, made from a view alone."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from albireo.tools.top.recent import WINDOW_SECONDS, Figures
 from albireo.v1 import control_pb2 as control
 
 SIDE_BY_SIDE = 100
-"""Columns from which the panels of load and steps stand beside each other."""
+"""Columns from which the panels of load and steps are next to each other."""
 WITH_P99 = 46
-"""Columns of the steps' panel from which it has room for p99."""
+"""Columns of the steps' panel from which it shows p99."""
 TENANTS = 4
-"""How many of those who wait are named."""
+"""Most tenants with waiting requests that are named."""
 SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 BAR, ASCII_BAR = ("█", "░"), ("#", ".")
 
 
 class Screen:
-    """A renderable as wide as the console lets it be."""
+    """A renderable of a view, as wide as the console."""
 
     def __init__(self, view: View) -> None:
         self._view = view
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         view, width, plain = self._view, options.max_width, options.ascii_only
-        beside = width >= SIDE_BY_SIDE
-        inner = (width // 2 if beside else width) - 4
+        side_by_side = width >= SIDE_BY_SIDE
+        inner = (width // 2 if side_by_side else width) - 4
         panels: list[RenderableType] = [
             Panel(_load(view, inner, plain), title="load", padding=(0, 1)),
             Panel(_steps(view.steps, inner), title=f"steps of {WINDOW_SECONDS:g} s", padding=(0, 1)),
         ]
         yield _head(view)
-        if beside:
+        if side_by_side:
             grid = Table.grid(expand=True)
             grid.add_column(ratio=1)
             grid.add_column(ratio=1)
@@ -148,14 +148,14 @@ def _throughput(steps: Figures, width: int, plain: bool) -> RenderableType:
 
 def sparkline(values: Sequence[float], plain: bool = False) -> str:
     """A character a value, its height relative to the largest. ``plain``: in ASCII."""
-    marks, most = ASCII_SPARKS if plain else SPARKS, max(values, default=0.0)
+    levels, most = ASCII_SPARKS if plain else SPARKS, max(values, default=0.0)
     if most <= 0:
-        return marks[0] * len(values)
-    return "".join(marks[min(len(marks) - 1, int(len(marks) * value / most))] for value in values)
+        return levels[0] * len(values)
+    return "".join(levels[min(len(levels) - 1, int(len(levels) * value / most))] for value in values)
 
 
 def _bar(part: int, whole: int, width: int, plain: bool) -> str:
-    """Something to see as soon as ``part`` is not 0, full only where it is all."""
+    """At least one full cell where ``part`` is not 0; all cells only where it is ``whole``."""
     full, empty = ASCII_BAR if plain else BAR
     cells = min(width, -(-part * width // whole)) if whole else 0
     if cells == width and part < whole:

@@ -1,4 +1,4 @@
-"""Steps as a trace in the Chrome format, for Perfetto and chrome://tracing: a lane a tier and stage."""
+"""Steps as a trace in the Chrome format, for Perfetto and chrome://tracing: a lane for each stage."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextvars import copy_context
 
-from albireo.telemetry.logs import JsonFormatter, Sparing, about, bind
+from albireo.telemetry.logs import JsonFormatter, SdkLogLimit, about, bind
 
 SCRIPT = """
 import logging
@@ -67,7 +67,7 @@ def test_an_exception_is_one_line_too() -> None:
 
 
 def test_the_sdk_repeats_itself_once_a_minute_and_nobody_else_is_held_back() -> None:
-    sparing = Sparing()
+    sparing = SdkLogLimit()
     exporter = "opentelemetry.exporter.otlp"
     assert [sparing.filter(record(exporter)) for _ in range(3)] == [True, False, False]
     assert all(sparing.filter(record("gateway.service")) for _ in range(3))

@@ -40,7 +40,7 @@ def test_values_that_transformers_reads_are_taken(tmp_path: Path) -> None:
     assert (got.top_p, got.repetition_penalty, got.min_p) == (file.top_p, file.repetition_penalty, 0)
 
 
-def test_what_a_client_sets_wins_even_where_it_is_the_default(tmp_path: Path) -> None:
+def test_a_value_that_a_client_sets_has_precedence_even_if_it_is_the_default(tmp_path: Path) -> None:
     file = {"do_sample": False, "top_k": 20, "top_p": 0.5, "max_new_tokens": 50}
     got = params(tmp_path, file, temperature=1, top_k=0, top_p=1, max_tokens=60)
     assert (got.temperature, got.top_k, got.top_p, got.max_tokens) == (1, 0, 1, 60)
@@ -79,7 +79,7 @@ def test_the_context_bounds_what_the_file_wants(tmp_path: Path) -> None:
         {"top_k": 10**400},
     ],
 )
-def test_what_no_client_could_ask_for_is_ignored_with_a_warning(
+def test_a_value_out_of_range_is_ignored_with_a_warning(
     tmp_path: Path, value: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -89,7 +89,7 @@ def test_what_no_client_could_ask_for_is_ignored_with_a_warning(
     assert f"{FILE}: {next(iter(value))}: " in record.getMessage()
 
 
-def test_null_is_open_and_other_fields_are_of_no_concern(tmp_path: Path) -> None:
+def test_null_sets_nothing_and_other_fields_are_ignored(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(
         '{"temperature": null, "eos_token_id": -1, "cache_implementation": "hybrid"}'
     )

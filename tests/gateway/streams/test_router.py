@@ -1,4 +1,4 @@
-"""Which entries of the results log are a stream's, while the epoch of its submission is not known yet."""
+"""Which entries of the results log belong to a stream whose epoch is not known yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stream_of(request_id: str) -> TokenStream:
     return TokenStream(request, VOCABULARY, on_stop=lambda _: None)
 
 
-async def test_what_an_earlier_epoch_had_for_the_same_id_is_not_this_streams(served: Served) -> None:
+async def test_results_of_an_earlier_epoch_for_the_same_id_are_dropped(served: Served) -> None:
     """The gateway reads with a delay: entries of the last epoch come after the new submission."""
     router, reader = served.gateway.router, served.gateway.reader
     stream = stream_of("r")
@@ -43,7 +43,7 @@ async def test_what_an_earlier_epoch_had_for_the_same_id_is_not_this_streams(ser
     router.remove(stream)
 
 
-async def test_an_epoch_that_is_over_before_it_was_known_brings_its_tokens_and_an_error(
+async def test_an_epoch_that_ended_before_it_was_known_brings_its_tokens_and_an_error(
     served: Served,
 ) -> None:
     router, reader = served.gateway.router, served.gateway.reader
@@ -62,7 +62,7 @@ async def test_an_epoch_that_is_over_before_it_was_known_brings_its_tokens_and_a
     router.remove(stream)
 
 
-async def test_what_came_before_the_epoch_was_known_is_kept(served: Served) -> None:
+async def test_results_that_arrived_before_the_epoch_was_known_are_kept(served: Served) -> None:
     router, reader = served.gateway.router, served.gateway.reader
     stream = stream_of("r")
     router.register(stream)
@@ -76,7 +76,7 @@ async def test_what_came_before_the_epoch_was_known_is_kept(served: Served) -> N
     router.remove(stream)
 
 
-async def test_logs_that_begin_anew_are_followed_from_there(served: Served) -> None:
+async def test_a_log_that_was_deleted_and_begun_again_is_read_from_its_end(served: Served) -> None:
     """Redis lost everything, the count of epochs with it."""
     router = served.gateway.router
     for _ in range(5):

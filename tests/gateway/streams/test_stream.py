@@ -1,4 +1,4 @@
-"""One request's stream: what the router puts in, what the client gets out."""
+"""The stream of one request: rows from the router in, events for the client out."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_reader_waits_until_there_is_something() -> None:
     assert (await reading).tokens.text == "x"
 
 
-async def test_an_end_token_is_told_and_has_no_text() -> None:
+async def test_an_end_token_is_sent_and_has_no_text() -> None:
     stream, ids = Scene(), CODEC.encode("yes")
     stream.push_all([*ids, END], Finish.STOP)
     events = await rest(stream)
@@ -175,7 +175,7 @@ async def test_a_stop_string_cuts_text_and_ids_behind_it(finish: Finish) -> None
     assert stream.stopped == (["r"] if finish is Finish.NONE else [])  # only then must the scheduler know
 
 
-async def test_the_beginning_of_a_stop_string_that_does_not_come_is_given_out() -> None:
+async def test_the_beginning_of_a_stop_string_that_is_not_completed_is_sent() -> None:
     stream = Scene("foxes")
     stream.push_all(CODEC.encode("a fox"), Finish.LENGTH)
     events = await rest(stream)
@@ -220,7 +220,7 @@ async def test_a_failure_comes_after_the_tokens_before_it() -> None:
     assert events[-1].error == api.Error(code=14, message="gone", retryable=True)
 
 
-async def test_the_first_final_word_stands() -> None:
+async def test_only_the_first_end_of_a_stream_counts() -> None:
     stream = Scene()
     stream.push_all(CODEC.encode("whole"), Finish.LENGTH)
     stream.fail(GONE)
@@ -232,7 +232,7 @@ async def test_the_first_final_word_stands() -> None:
     assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
 
 
-async def test_logits_that_are_no_numbers_end_the_request_alone_with_an_error() -> None:
+async def test_nan_logits_end_only_that_request_with_an_error() -> None:
     stream = Scene()
     stream.push_all(CODEC.encode("half"))
     stream.push(0, None, Finish.ERROR)

@@ -17,7 +17,7 @@ def entries(*values: int) -> list[api.TokenLogprobs]:
 
 
 def prompt_parts(events: list[api.GenerateEvent]) -> list[tuple[int, int]]:
-    """Position and log-probability of everything told of the prompt."""
+    """Position and log-probability of every prompt token that was sent."""
     return [
         (event.prompt_logprobs.start + offset, -int(entry.logprob))
         for event in events
@@ -57,7 +57,7 @@ async def test_the_stream_goes_on_until_the_last_branch_has_ended() -> None:
     assert [event async for event in events] == []
 
 
-async def test_a_stop_string_ends_its_branch_alone_and_the_scheduler_is_told() -> None:
+async def test_a_stop_string_ends_only_its_branch_and_its_name_is_reported() -> None:
     stream = Scene("s", n=2)
     events = stream.events()
     stream.push_all(CODEC.encode("1s"), index=1)
@@ -69,7 +69,7 @@ async def test_a_stop_string_ends_its_branch_alone_and_the_scheduler_is_told() -
     assert [event.WhichOneof("event") async for event in events] == ["tokens", "finished"]
 
 
-async def test_a_row_that_could_not_be_sampled_ends_its_branch_alone() -> None:
+async def test_a_row_that_could_not_be_sampled_ends_only_its_branch() -> None:
     stream = Scene(n=2)
     stream[0].push(0, None, Finish.ERROR)
     stream.push_all(CODEC.encode("x"), Finish.LENGTH, index=1)
@@ -79,7 +79,7 @@ async def test_a_row_that_could_not_be_sampled_ends_its_branch_alone() -> None:
     assert events[0].error.HasField("index")
 
 
-async def test_a_failure_of_the_whole_is_told_once_after_what_came_before() -> None:
+async def test_a_failure_of_the_whole_stream_is_sent_once_after_all_earlier_tokens() -> None:
     stream = Scene(n=3)
     stream.push_all(CODEC.encode("x"), Finish.LENGTH, index=2)
     stream.push_all(CODEC.encode("y"), index=0)
@@ -94,7 +94,7 @@ async def test_a_failure_of_the_whole_is_told_once_after_what_came_before() -> N
     assert not events[-1].error.HasField("index")
 
 
-async def test_prompt_positions_are_told_once_each_and_before_the_tokens() -> None:
+async def test_prompt_positions_are_sent_once_each_and_before_the_tokens() -> None:
     stream = Scene()
     stream.push_prompt(1, entries(1, 2))
     stream.push_prompt(1, entries(1, 2))  # the prefill was broken off and began again
@@ -107,7 +107,7 @@ async def test_prompt_positions_are_told_once_each_and_before_the_tokens() -> No
     assert prompt_parts(events) == [(position, position) for position in range(1, 6)]
 
 
-async def test_no_token_goes_before_a_part_of_the_prompt_that_came_while_another_was_sent() -> None:
+async def test_a_part_of_the_prompt_that_arrives_during_a_message_precedes_the_tokens() -> None:
     stream = Scene()
     stream.push_prompt(1, entries(1))
     events = stream.events()

@@ -1,4 +1,4 @@
-"""What each call leaves behind, whichever way it ends: a span, its metrics, a log line."""
+"""Every call has a span, metrics and a log line, however it ends."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ GENAI = ("text_completion", "albireo", "tiny", "tiny")
 
 
 class Observed:
-    """A gateway that serves, and what it told."""
+    """A gateway that serves, and what it recorded."""
 
-    def __init__(self, served: Served, told: KeptTelemetry) -> None:
+    def __init__(self, served: Served, recorded: KeptTelemetry) -> None:
         self.served = served
-        self.told = told
+        self.recorded = recorded
 
     def statuses(self) -> dict[str, float]:
-        found = self.told.values(catalogue.REQUESTS)
+        found = self.recorded.values(catalogue.REQUESTS)
         return {status: count for (status,), count in found.items() if count}
 
     async def span(self) -> ReadableSpan:
-        await eventually(lambda: bool(self.told.spans))
-        [span] = self.told.spans
+        await eventually(lambda: bool(self.recorded.spans))
+        [span] = self.recorded.spans
         return span
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def observed(backend: Backend) -> AsyncIterator[Observed]:
-    told = KeptTelemetry()
-    async with serving(backend, telemetry=told, log_format="json") as served:
-        yield Observed(served, told)
+    recorded = KeptTelemetry()
+    async with serving(backend, telemetry=recorded, log_format="json") as served:
+        yield Observed(served, recorded)
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -88,13 +88,13 @@ async def test_a_finished_call(observed: Observed, caplog: pytest.LogCaptureFixt
     assert found["albireo.tenant"] == "them"
     assert "gen_ai.request.seed" not in found  # the client left it to us
     assert observed.statuses() == {"OK": 1}
-    told = observed.told
-    assert told.counted(catalogue.REQUEST_DURATION, *GENAI, None) == 1
-    assert told.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 1
-    assert told.counted(catalogue.TIME_PER_OUTPUT_TOKEN, *GENAI) == 1
-    assert told.values(catalogue.TOKENS) == {("input",): 2, ("output",): 2}
-    assert told.counted(catalogue.RESULTS_LAG) == 2
-    assert told.values(catalogue.STREAMS) == {(): 0}
+    recorded = observed.recorded
+    assert recorded.counted(catalogue.REQUEST_DURATION, *GENAI, None) == 1
+    assert recorded.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 1
+    assert recorded.counted(catalogue.TIME_PER_OUTPUT_TOKEN, *GENAI) == 1
+    assert recorded.values(catalogue.TOKENS) == {("input",): 2, ("output",): 2}
+    assert recorded.counted(catalogue.RESULTS_LAG) == 2
+    assert recorded.values(catalogue.STREAMS) == {(): 0}
     [record] = [record for record in caplog.records if record.name == "gateway.telemetry.call_record"]
     line = json.loads(JsonFormatter("gateway").format(record))
     assert (line["request_id"], line["trace_id"], line["status"]) == ("r", TRACE_ID, "OK")
@@ -108,9 +108,9 @@ async def test_a_refusal(observed: Observed) -> None:
     assert attributes(span)["error.type"] == "INVALID_ARGUMENT"
     assert span.status.status_code is StatusCode.UNSET  # the client's fault
     assert observed.statuses() == {"INVALID_ARGUMENT": 1}
-    assert observed.told.counted(catalogue.REQUEST_DURATION, *GENAI, "INVALID_ARGUMENT") == 1
-    assert observed.told.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 0
-    assert observed.told.values(catalogue.TOKENS) == {("input",): 0, ("output",): 0}
+    assert observed.recorded.counted(catalogue.REQUEST_DURATION, *GENAI, "INVALID_ARGUMENT") == 1
+    assert observed.recorded.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 0
+    assert observed.recorded.values(catalogue.TOKENS) == {("input",): 0, ("output",): 0}
 
 
 LONG = "x" * 1_000_000
@@ -126,7 +126,7 @@ LONG = "x" * 1_000_000
     ],
     ids=["request_id", "tenant", "model", "stop"],
 )
-async def test_what_a_client_writes_at_length_is_told_nowhere(
+async def test_a_clients_long_text_is_in_no_status_no_span_and_no_log_line(
     observed: Observed, message: api.GenerateRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "gateway.telemetry.call_record"):
@@ -149,8 +149,8 @@ async def test_a_client_that_leaves(observed: Observed) -> None:
     assert attributes(span)["error.type"] == "CANCELLED"
     assert attributes(span)["gen_ai.response.finish_reasons"] == ("cancelled",)
     assert observed.statuses() == {"CANCELLED": 1}
-    assert observed.told.values(catalogue.TOKENS)[("output",)] == 1
-    assert observed.told.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 0  # of those that succeed
+    assert observed.recorded.values(catalogue.TOKENS)[("output",)] == 1
+    assert observed.recorded.counted(catalogue.TIME_TO_FIRST_TOKEN, *GENAI) == 0  # of those that succeed
 
 
 async def test_a_deadline_on_either_side(observed: Observed) -> None:
@@ -177,7 +177,7 @@ async def test_an_epochs_end(observed: Observed) -> None:
     assert observed.statuses() == {"UNAVAILABLE": 1}
 
 
-async def test_one_branch_that_fails_makes_the_call_one_that_failed(observed: Observed) -> None:
+async def test_a_call_with_a_failed_branch_counts_as_failed(observed: Observed) -> None:
     call = observed.served.inference.Generate(request(n=2), timeout=30, metadata=METADATA)
     await call.read()
     rows = [(1, 0, Finish.ERROR), (2, 50, Finish.STOP)]
@@ -188,7 +188,7 @@ async def test_one_branch_that_fails_makes_the_call_one_that_failed(observed: Ob
     assert attributes(span)["gen_ai.response.finish_reasons"] == ("error", "stop")
 
 
-async def test_a_request_that_is_not_traced_carries_nothing(observed: Observed) -> None:
+async def test_a_request_that_is_not_traced_has_no_trace_context(observed: Observed) -> None:
     call = observed.served.inference.Generate(request(), timeout=30)
     await call.read()
     [submission] = observed.served.backend.inbox()
@@ -197,15 +197,15 @@ async def test_a_request_that_is_not_traced_carries_nothing(observed: Observed) 
     assert submission.tenant == "default"
     call.cancel()
     await eventually(lambda: observed.statuses() == {"CANCELLED": 1})
-    assert observed.told.spans == []
+    assert observed.recorded.spans == []
 
 
-async def test_a_full_gateway_counts_its_refusals_and_tells_its_health(
+async def test_a_full_gateway_counts_its_refusals_and_reports_its_health(
     backend: Backend,
 ) -> None:
-    told = KeptTelemetry()
-    async with serving(backend, telemetry=told, max_streams=2) as served:
-        observed = Observed(served, told)
+    recorded = KeptTelemetry()
+    async with serving(backend, telemetry=recorded, max_streams=2) as served:
+        observed = Observed(served, recorded)
         stream = served.inference.Generate(request(), timeout=30)
         await stream.read()
         watch = served.control.WatchSteps(control_pb2.WatchStepsRequest(), timeout=30)
@@ -223,7 +223,7 @@ async def test_a_full_gateway_counts_its_refusals_and_tells_its_health(
         alive = health_pb2_grpc.HealthStub(served.channel).Check(health_pb2.HealthCheckRequest(service=LIVE))
         assert (await alive).status == health_pb2.HealthCheckResponse.SERVING
         assert (await served.control.GetServerInfo(control_pb2.GetServerInfoRequest())).models == ["tiny"]
-        for call in (stream, watch):  # each gives its place back
+        for call in (stream, watch):  # each makes room for another
             call.cancel()
         async with asyncio.timeout(10):
             for name in ("t", "u"):
@@ -232,7 +232,7 @@ async def test_a_full_gateway_counts_its_refusals_and_tells_its_health(
 
 
 async def accepted(served: Served, name: str) -> bool:
-    """Whether a new stream gets a place."""
+    """Whether a new stream is admitted."""
     call = served.inference.Generate(request(request_id=name), timeout=30)
     try:
         return (await call.read()).HasField("accepted")

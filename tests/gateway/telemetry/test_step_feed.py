@@ -1,4 +1,4 @@
-"""Steps as a gateway sees them pass."""
+"""Step records in the histograms and with the watchers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_histograms_hold_every_step_that_can_be_compared() -> None:
     assert message.simulated
 
 
-async def test_a_watcher_sees_steps_and_a_slow_one_holds_up_nobody() -> None:
+async def test_a_watcher_sees_steps_and_a_slow_one_delays_no_other() -> None:
     feed = StepFeed()
     seen: list[control.StepRecord] = []
 

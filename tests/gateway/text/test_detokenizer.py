@@ -179,7 +179,7 @@ def test_an_emoji_split_over_tokens_comes_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["byte_level", "byte_fallback", "tiny"])
-def test_an_unfinished_character_is_held_until_the_end(name: str) -> None:
+def test_an_incomplete_character_is_withheld_until_the_end(name: str) -> None:
     ids = real_ids(name, "a🦩")[:-1]
     detokenizer = Detokenizer(VOCABULARIES[name])
     pushed = "".join(detokenizer.push([token]) for token in ids)
@@ -232,7 +232,7 @@ def test_a_push_costs_the_same_however_long_the_stream_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("decoder", [decoders.CTC(), decoders.BPEDecoder(), decoders.Strip(" ", 2, 0)])
-def test_a_decoder_that_looks_at_other_tokens_is_refused(decoder: decoders.Decoder) -> None:
+def test_a_decoder_that_depends_on_other_tokens_is_refused(decoder: decoders.Decoder) -> None:
     tokenizer = no_decoder()
     tokenizer.decoder = decoder
     with pytest.raises(ValueError, match=r"tokenizer\.json: decoder .* cannot be streamed"):

@@ -53,7 +53,7 @@ def test_of_several_templates_the_default_is_taken(make_codec: Callable[..., Tex
     assert not make_codec(chat_template=named[:1]).has_chat_template
 
 
-def test_a_template_file_goes_first(make_codec: Callable[..., TextCodec]) -> None:
+def test_a_template_file_takes_precedence(make_codec: Callable[..., TextCodec]) -> None:
     assert rendered(make_codec(chat_template="old", template_file="new")) == "new"
 
 
@@ -72,21 +72,21 @@ def test_a_template_may_ask_for_the_date_and_for_json(make_codec: Callable[..., 
         "{{ messages.append(1) }}",
     ],
 )
-def test_what_a_template_refuses_or_may_not_do_is_a_refusal(
+def test_an_error_or_a_forbidden_operation_of_a_template_is_a_refusal(
     make_codec: Callable[..., TextCodec], template: str
 ) -> None:
     with pytest.raises(Refusal, match=r"chat\.messages: the chat template refuses them"):
         rendered(make_codec(chat_template=template))
 
 
-def test_what_a_template_repeats_of_a_message_is_cut(make_codec: Callable[..., TextCodec]) -> None:
+def test_the_text_of_a_message_in_a_templates_error_is_cut(make_codec: Callable[..., TextCodec]) -> None:
     template = "{{ raise_exception('no ' + messages[0].content) }}"
     with pytest.raises(Refusal, match="no xxx") as raised:
         rendered(make_codec(chat_template=template), "x" * 1_000_000)
     assert len(raised.value.message) < 400
 
 
-def test_a_checkpoint_without_what_is_needed_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_an_error_names_the_file_that_a_checkpoint_lacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
         TextCodec(tmp_path)
     (tmp_path / "config.json").write_text("[]")

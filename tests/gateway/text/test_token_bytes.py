@@ -1,4 +1,4 @@
-"""No text has more bytes than its ids times ``longest_token_bytes``, and no bound is told where none is."""
+"""No text has more bytes than its ids times ``longest_token_bytes``, and it is None if there is no bound."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_no_text_has_more_bytes(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_the_bound_is_of_use(name: str) -> None:
+def test_the_bound_is_at_most_four_times_the_longest_token(name: str) -> None:
     """A few times what texts have, not megabytes."""
     tokenizer = BOUNDED[name]
     longest = max(len(piece.encode()) for piece in tokenizer.get_vocab())
@@ -81,6 +81,6 @@ UNBOUNDED: dict[str, Callable[[Tokenizer], object]] = {
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)
-def test_a_tokenizer_that_takes_any_length_into_a_token_has_no_bound(name: str) -> None:
+def test_a_tokenizer_with_tokens_for_texts_of_any_length_has_no_bound(name: str) -> None:
     tokenizer = changed(UNBOUNDED[name])
     assert longest_token_bytes(tokenizer) is None

@@ -36,7 +36,7 @@ def test_totals_go_on_where_an_epoch_ends() -> None:
 
     seen = [totals()]
     for epoch in (1, 2):
-        meters.look(stats(output_tokens=5, wasted_rows=1), epoch=epoch, look_ahead=1, backlog=0)
+        meters.update(stats(output_tokens=5, wasted_rows=1), epoch=epoch, look_ahead=1, backlog=0)
         seen.append(totals())
         last = stats(output_tokens=7, wasted_rows=1)
         meters.opened(epoch + 1, "group_joined", failover="group", last=last)
@@ -50,7 +50,7 @@ def test_totals_go_on_where_an_epoch_ends() -> None:
 def test_amounts_are_those_of_the_last_look_and_none_without_a_group() -> None:
     told = KeptTelemetry()
     meters = SchedulerMeters(told)
-    meters.look(stats(slots_free=1, blocks_free=60, waiting=3), epoch=1, look_ahead=2, backlog=4)
+    meters.update(stats(slots_free=1, blocks_free=60, waiting=3), epoch=1, look_ahead=2, backlog=4)
     found = {
         metric: told.values(metric)[()]
         for metric in (catalogue.SLOTS_USED, catalogue.KV_USED, catalogue.KV_TOTAL, catalogue.WAITING)
@@ -58,7 +58,7 @@ def test_amounts_are_those_of_the_last_look_and_none_without_a_group() -> None:
     assert list(found.values()) == [3, 4, 64, 3]
     assert told.values(catalogue.LOOK_AHEAD)[()] == 2
     assert told.values(catalogue.INBOX_BACKLOG)[()] == 4
-    meters.look(None, epoch=2, look_ahead=1, backlog=0)
+    meters.update(None, epoch=2, look_ahead=1, backlog=0)
     assert told.values(catalogue.SLOTS_USED)[()] == 0
 
 
@@ -76,7 +76,7 @@ def test_a_changing_crowd_of_tenants_adds_no_series_without_end() -> None:
     meters = SchedulerMeters(told)
     for round_number in range(5):
         crowd = {f"t{round_number}-{n}": 1 for n in range(20)}
-        meters.look(stats(waiting_by_tenant=crowd), epoch=1, look_ahead=1, backlog=0)
+        meters.update(stats(waiting_by_tenant=crowd), epoch=1, look_ahead=1, backlog=0)
         depths = told.values(catalogue.QUEUE_DEPTH)
         assert sum(depths.values()) == 20
         assert len(depths) <= MAX_TENANTS + 1
