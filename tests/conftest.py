@@ -13,6 +13,11 @@ from albireo.local.redis_server import LocalRedis
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
 
+SHARED_FIXTURES = ("tp2", "cases")
+"""Fixtures of a session that take seconds: one process makes each, for all the files that use it."""
+LONG = tuple(f"tests/{folder}" for folder in ("integration", "races", "robustness", "worker_svc"))
+"""Tests with real processes or real models."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """``free_port`` gives ports of this process alone."""
@@ -21,14 +26,16 @@ def pytest_configure(config: pytest.Config) -> None:
     ports.bind_once = own.bind_once
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A module's tests run in one process, and in one with all others that share its stack."""
-    if config.getoption("dist", "no") != "loadgroup":
+    """Side by side: what shares an expensive fixture runs in one process, and what takes long begins first."""
+    if not config.getoption("loadgroup", False):
         return
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = "tp2" if "tp2" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
-            item.add_marker(pytest.mark.xdist_group(shared))
+        used = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED_FIXTURES if name in used), item.nodeid.split("::")[0])
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,7 @@ async def test_many_cancelled_calls_while_redis_is_slow_leave_few_inbox_entries(
             stream = connection.begin("/albireo.v1.Inference/Generate")
             connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
             streams.append(stream)
-        await eventually(
-            lambda: len(served.gateway.router) == CALLS
-        )  # all wait for Redis or their turn
+        await eventually(lambda: len(served.gateway.router) == CALLS)  # all wait for Redis or their turn
         for stream in streams:
             connection.reset(stream)
         await eventually(lambda: len(served.gateway.router) == 0)
