@@ -15,7 +15,7 @@ up: $(VENV)/.run
 
 # Processes that run tests side by side: one more than the cores, since tests of real processes mostly wait.
 WORKERS ?= 3
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test: lint check-stubs
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,8 +14,6 @@ from albireo.local.redis_server import LocalRedis
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
 
-SHARED_FIXTURES = ("tp2", "cases")
-"""Fixtures of a session that take seconds: one process makes each, for all the files that use it."""
 LONG = tuple(f"tests/{folder}" for folder in ("integration", "races", "robustness", "worker_svc"))
 """Tests with real processes or real models."""
 
@@ -26,16 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     ports.bind_once = own.bind_once
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests run in one process."""
+    from tests.side_by_side import FilesTogether
+
+    return FilesTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side: what shares an expensive fixture runs in one process, and what takes long begins first."""
-    if not config.getoption("loadgroup", False):
-        return
-    for item in items:
-        used = getattr(item, "fixturenames", ())
-        group = next((name for name in SHARED_FIXTURES if name in used), item.nodeid.split("::")[0])
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    """Where several processes run tests, what takes long begins first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")
