@@ -29,7 +29,7 @@ test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 # Line coverage of the tests that start no services as processes; fails below the floor in pyproject.toml.
-IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc worker_svc)
+IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc virtual worker_svc)
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(IN_PROCESS) --cov --cov-report=term $(ARGS)

@@ -87,20 +87,10 @@ class Gateway:
         self.submitter = Submitter(
             self.store, self._clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
         )
-        self._inference = InferenceService(
-            validator=validator,
-            work=self._work,
-            submitter=self.submitter,
-            writer=InboxWriter(self.submitter, hits),
-            router=self.router,
-            group=self.group,
-            other_models=self._other_models,
-            vocabulary=Vocabulary(text_codec.tokenizer),
-            recorder=_call_recorder(settings, telemetry),
-            limit=limit,
-            max_deadline=settings.max_deadline_seconds,
-            sink=settings.sink,
-        )
+        writer = InboxWriter(self.submitter, hits)
+        recorder = _call_recorder(settings, telemetry)
+        vocabulary = Vocabulary(text_codec.tokenizer)
+        self._inference = self._inference_service(validator, writer, vocabulary, recorder, limit)
         self._control = ControlService(
             settings,
             validator=validator,
@@ -160,6 +150,29 @@ class Gateway:
         with contextlib.suppress(RedisError):  # then the key expires
             await self._heartbeat.stop()
         await self.store.close()
+
+    def _inference_service(
+        self,
+        validator: Validator,
+        writer: InboxWriter,
+        vocabulary: Vocabulary,
+        recorder: CallRecorder,
+        limit: AdmissionLimit,
+    ) -> InferenceService:
+        return InferenceService(
+            validator=validator,
+            work=self._work,
+            submitter=self.submitter,
+            writer=writer,
+            router=self.router,
+            group=self.group,
+            other_models=self._other_models,
+            vocabulary=vocabulary,
+            recorder=recorder,
+            limit=limit,
+            max_deadline=self._settings.max_deadline_seconds,
+            sink=self._settings.sink,
+        )
 
     def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         record = step_record(

@@ -21,11 +21,11 @@ from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.model.weight_files import weight_bytes
 from worker_svc.runner.agreement import agree_on_checkpoint
 from worker_svc.runner.cost_model import CostModel
+from worker_svc.runner.interface import Runner
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
-from worker_svc.stages.step import Runner
 from worker_svc.telemetry.gpu import GpuReader
 
 logger = logging.getLogger(__name__)

@@ -24,12 +24,13 @@ from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.runner.interface import HostOutput, Runner
 from worker_svc.settings import WorkerSettings
 from worker_svc.stages.input_stage import InputStage
 from worker_svc.stages.output_stage import OutputStage
 from worker_svc.stages.queue import StageQueue, exit_process, start_stage
 from worker_svc.stages.renewal import StepWatch, renew_lease
-from worker_svc.stages.step import ComputedStep, HostOutput, Runner, StagedStep
+from worker_svc.stages.step import ComputedStep, StagedStep
 from worker_svc.telemetry.gpu import GpuReader
 from worker_svc.telemetry.meters import WorkerMeters
 
@@ -58,11 +59,13 @@ class WorkerService:
         clock: Clock = SYSTEM_CLOCK,
         open_store: OpenStore | None = None,
         abort: Callable[[], NoReturn] = exit_process,
+        incarnation: uuid.UUID | None = None,
     ) -> None:
         """``fingerprint``: of the checkpoint, announced to gateways. ``health`` is the endpoint of the first
         rank on a machine, None on the others; ``gpu`` reads the rank's GPU, if it has one.
 
-        ``open_store``: Redis at the address of ``settings`` by default. ``abort`` ends a rank that failed."""
+        ``open_store``: Redis at the address of ``settings`` by default. ``abort`` ends a rank that failed.
+        ``incarnation``: names this life of the group, on rank 0; random by default."""
         self._settings = settings
         self._group = group
         self._runner = runner
@@ -73,6 +76,7 @@ class WorkerService:
         self._clock = clock
         self._open_store = open_store or (lambda: RedisStore.open(settings.redis_address, self._keys))
         self._abort = abort
+        self._incarnation = incarnation or uuid.uuid4()
         self._store = self._open_store()
         self._watch = StepWatch(clock)
         self._tracer = telemetry.tracer
@@ -168,7 +172,7 @@ class WorkerService:
 
     def _agree_on_incarnation(self) -> str:
         """A name for this life of the group, chosen by rank 0."""
-        name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8)
+        name = torch.frombuffer(bytearray(self._incarnation.bytes), dtype=torch.uint8)
         if self._settings.device == "cuda":
             name = name.cuda()
         return bytes(self._group.broadcast(name).tolist()).hex()

@@ -53,7 +53,10 @@ class WorkerSettings(ServiceSettings):
     )
     port: int = Field(50053, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
     group_ttl_seconds: float = Field(
-        3.0, gt=0.5, le=60, description="After so long without a sign of life the group counts as dead."
+        3.0,
+        gt=0.5,
+        le=60,
+        description="Seconds without a renewal after which the group's announcement expires.",
     )
     step_timeout_seconds: float = Field(
         120.0, gt=0, description="A step that runs longer means a stuck collective: the rank stops."

@@ -56,7 +56,7 @@ class Log(Protocol):
         ...
 
     def read(self, after: str, wait: float) -> list[LogEntry]:
-        """Entries behind ``after``, oldest first, waiting up to ``wait`` seconds for the first of them."""
+        """Entries behind ``after``, oldest first. Waits up to ``wait`` seconds for the first of them."""
         ...
 
     def trim(self, before: str) -> int:
@@ -97,7 +97,8 @@ class Store(Protocol):
         ...
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
-        """Entries of several logs behind the given ids, waiting up to ``wait`` seconds for any; by key."""
+        """Entries of several logs behind the given ids, by key; a log without any is left out. Waits up to
+        ``wait`` seconds for the first of all."""
         ...
 
     def lease(self, key: str, value: bytes, *, ttl: float) -> Lease:

@@ -194,7 +194,7 @@ def read_streams(client: redis.Redis, after: Mapping[str, str], wait: float) -> 
     ``wait`` must stay below the client's socket timeout. An entry without our field has an empty payload.
     """
     streams = cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after))
-    block_ms = max(1, int(wait * 1000))  # 0 would wait without end
+    block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
     raw = retried(client, lambda: client.xread(streams, count=READ_COUNT, block=block_ms))
     replies = cast("list[tuple[bytes, list[RawEntry]]]", raw or [])
     return {

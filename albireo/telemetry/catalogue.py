@@ -6,54 +6,8 @@ rules are checked against it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-
+from albireo.telemetry.metric import Kind, Metric, Tier
 from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS
-
-
-class Kind(Enum):
-    """How values of a metric add up; the value is what readers of the documentation see."""
-
-    COUNTER = "counter"  # only grows, for as long as the process lives
-    UP_DOWN = "up-down counter"  # a current amount; sums over processes make sense
-    GAUGE = "gauge"  # a current value; sums do not
-    HISTOGRAM = "histogram"
-
-
-class Tier(Enum):
-    """The process that exports a metric."""
-
-    GATEWAY = "gateway"
-    SCHEDULER = "scheduler"
-    WORKER = "worker (each rank)"
-    ALL = "every tier"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric."""
-
-    name: str
-    kind: Kind
-    unit: str  # UCUM: s, By, {request}, ...
-    tier: Tier
-    description: str
-    attributes: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()  # upper bounds, of a histogram
-    gpu: bool = False  # exported only where there is a GPU
-
-    @property
-    def prometheus(self) -> str:
-        """Its name on the Prometheus endpoint, that of the family for a histogram."""
-        name = self.name.replace(".", "_")
-        unit = PROMETHEUS_UNITS.get(self.unit)
-        if unit is not None and not name.endswith(f"_{unit}"):
-            name += f"_{unit}"
-        return f"{name}_total" if self.kind is Kind.COUNTER else name
-
-
-PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "W": "watts", "J": "joules"}
 
 ATTRIBUTES = {
     "gen_ai.operation.name": "`chat` where messages were given, else `text_completion`",

@@ -16,8 +16,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import export
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from albireo.telemetry.catalogue import Metric
 from albireo.telemetry.histogram import Histogram
+from albireo.telemetry.metric import Metric
 
 
 class Folded:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
 from opentelemetry.trace import NoOpTracer, Tracer
 
-from albireo.telemetry.catalogue import Kind, Metric
 from albireo.telemetry.histogram import Histogram
+from albireo.telemetry.metric import Kind, Metric
 
 Reading = float | Mapping[str, float] | None
 """The present value; values by the metric's one attribute; None: not known at present."""

@@ -5,7 +5,8 @@ python -m albireo.telemetry.table > docs/metrics.md
 
 from __future__ import annotations
 
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, RESOURCE, Metric, Tier
+from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, RESOURCE
+from albireo.telemetry.metric import Metric, Tier
 
 
 def markdown() -> str:

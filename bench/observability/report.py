@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from albireo.telemetry.catalogue import METRICS, Kind
+from albireo.telemetry.catalogue import METRICS
+from albireo.telemetry.metric import Kind
 from bench.observability.otlp_receiver import ReceivedSpan
 from bench.observability.verdicts import PanelQuery, Verdict
 

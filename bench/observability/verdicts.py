@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from albireo.telemetry import catalogue as metrics
-from albireo.telemetry.catalogue import METRICS, Kind, Metric
+from albireo.telemetry.catalogue import METRICS
+from albireo.telemetry.metric import Kind, Metric
 from bench.observability.prometheus import Prometheus
 
 

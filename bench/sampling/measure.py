@@ -107,7 +107,7 @@ def _measure(case: Case, group: TPGroup, rounds: int) -> Measured:
     runs = {mode: _Run(case, group, mode, WARMUP + rounds) for mode in modes}
     times: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(WARMUP + rounds):
-        for mode, run in runs.items():  # in turn: whatever else the machine does meets both
+        for mode, run in runs.items():  # in turn, so that other load on the machine meets both
             times[mode].append(run.step(local))
     read, by_sort = list[float](), list[float]()
     if group.rank == 0:
@@ -148,17 +148,17 @@ class _Run:
         state = PenaltyState(policy.state_rows(case.batch), tokens, device)
         self._sampler = StepSampler(group, case.vocabulary, state)
         self._batches = self._stage(_plans(case, tokens))
-        self._sampler.begin(next(self._batches).sampling)
+        self._sampler.begin(next(self._batches).input.sampling)
 
     def step(self, logits: Tensor) -> float:
         """Seconds that sampling one step took."""
         batch, logits = next(self._batches), logits.clone()
         self._group.barrier()
-        return _timed(lambda: self._sampler(logits, batch.sampling, batch.layout))
+        return _timed(lambda: self._sampler(logits, batch.input.sampling, batch.layout))
 
     def _stage(self, plans: Iterator[Plan]) -> Iterator[StepBatch]:
         for plan in plans:
-            yield self._staging.stage(self._table.apply(plan))
+            yield self._staging.to_device(self._table.apply(plan))
 
 
 def _plans(case: Case, tokens: int) -> Iterator[Plan]:

@@ -29,7 +29,8 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from albireo.telemetry.catalogue import EPOCH, Metric
+from albireo.telemetry.catalogue import EPOCH
+from albireo.telemetry.metric import Metric
 from deploy.observability.queries import GROUP, MODEL, of_model, quantile
 
 DATA = DataSourceRef(type_val="prometheus", uid="prometheus")

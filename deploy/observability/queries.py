@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from albireo.telemetry.catalogue import Kind, Metric
+from albireo.telemetry.metric import Kind, Metric
 
 MODEL, GROUP = "albireo_model", "albireo_group"
 SELECTED = f'{MODEL}=~"$model",{GROUP}=~"$group"'

@@ -106,7 +106,7 @@ class Watch:
         try:
             self._group.update(codec.group_from_bytes(data))
         except ValueError as error:
-            logger.warning("the worker group's announcement cannot be read: %s", error)
+            logger.warning("the announcement of the worker group cannot be read: %s", error)
             return False
         if self._group.mismatch:
             # The group may have accepted requests already; its tokens would become text without meaning.

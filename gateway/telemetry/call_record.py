@@ -20,10 +20,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from albireo.contract.bounds import IDENTIFIER
 from albireo.contract.plan import DEFAULT_TENANT, Finish
 from albireo.telemetry import Telemetry, catalogue
-from albireo.telemetry.catalogue import Metric
 from albireo.telemetry.context import from_metadata, trace_id_of, traceparent_of
 from albireo.telemetry.histogram import Histogram
 from albireo.telemetry.logs import about, bind
+from albireo.telemetry.metric import Metric
 from albireo.v1 import inference_pb2 as api
 from gateway.calls.refusal import Refusal
 from gateway.streams.stream import TokenStream

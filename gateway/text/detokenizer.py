@@ -113,9 +113,8 @@ class Detokenizer:
         self._vocabulary = vocabulary
         self._decoder = codecs.getincrementaldecoder("utf-8")(vocabulary.errors)
         self._has_text = False  # whether the prompt or the outputs have text so far
-        self._prompt_rest = (
-            ""  # what an incomplete character at the prompt's end became in the prompt's own text
-        )
+        # What an incomplete character at the prompt's end became in the prompt's own text.
+        self._prompt_rest = ""
         self._read_prompt_end(prompt)
 
     def push(self, ids: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""What the services can be told, and by which variables."""
+"""The options of the services, by their variables."""
 
 from __future__ import annotations
 

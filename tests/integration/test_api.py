@@ -53,7 +53,7 @@ def test_tokenize_and_detokenize_are_inverse_for_any_script(tp2: Running) -> Non
     assert tp2.inference.Detokenize(api.DetokenizeRequest(ids=ids), timeout=10).text == text
 
 
-def test_a_stop_token_id_ends_a_stream_and_is_told(tp2: Running) -> None:
+def test_a_stop_token_id_ends_a_stream_and_is_named(tp2: Running) -> None:
     full = ask(tp2, request(STORY, max_tokens=12, ignore_eos=True))
     chosen = full.ids[8]
     first = full.ids.index(chosen)

@@ -101,15 +101,15 @@ def test_chat_keeps_the_conversation_and_ends_with_the_input(tp2: Running) -> No
 
 
 @pytest.mark.parametrize(
-    ("load", "told"), [(["--concurrency", "4"], "4 at a time"), (["--rate", "40"], "40 requests/s")]
+    ("load", "described"), [(["--concurrency", "4"], "4 at a time"), (["--rate", "40"], "40 requests/s")]
 )
-def test_bench_serve_reports_as_json(tp2: Running, load: list[str], told: str) -> None:
+def test_bench_serve_reports_as_json(tp2: Running, load: list[str], described: str) -> None:
     lengths = ["--prompt-length", "uniform:4-20", "--output-length", "fixed:8"]
     options = [*load, *lengths, "--num-requests", "12", "--warmup", "1", "--json", "-"]
     done = albireo("bench", "serve", *options, target=tp2.stack.target)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert told in report["setup"]
+    assert described in report["setup"]
     assert "tiny (float32, cpu, tp 2)" in report["setup"]
     assert (report["requests"], report["errors"], report["output_tokens"]) == (12, {}, 96)
     for name in ("ttft", "tpot", "inter_token", "end_to_end"):

@@ -40,7 +40,7 @@ def albireo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_the_overhead_of_both_modes_is_told(tmp_path: Path, quick: Path) -> None:
+def test_the_overhead_of_both_modes_is_reported(tmp_path: Path, quick: Path) -> None:
     chart = tmp_path / "chart.png"
     options = ["--cost-model", str(quick), "--batch", "8", "--outputs", "200", "--model", str(TINY)]
     done = albireo("bench", "overhead", *options, "--json", "-", "--chart", str(chart))

@@ -79,22 +79,22 @@ def test_prompt_log_probabilities_are_transformers(unharmed: Running, n: int) ->
     message.sampling.n = n
     answer = ask(unharmed, message)
     tokens_at = answer.kinds.index("tokens")
-    told_at = [at for at, kind in enumerate(answer.kinds) if kind == "prompt_logprobs"]
-    assert max(told_at) < tokens_at
-    parts = [answer.events[at].prompt_logprobs for at in told_at]
-    told = [entry for part in parts for entry in part.logprobs]
+    parts_at = [at for at, kind in enumerate(answer.kinds) if kind == "prompt_logprobs"]
+    assert max(parts_at) < tokens_at
+    parts = [answer.events[at].prompt_logprobs for at in parts_at]
+    entries = [entry for part in parts for entry in part.logprobs]
     assert [part.start for part in parts] == [
         1 + sum(len(part.logprobs) for part in parts[:k]) for k in range(len(parts))
     ]
-    assert len(told) == len(ids) - 1
+    assert len(entries) == len(ids) - 1
     with torch.inference_mode():
         model = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
         expected = model(torch.tensor([list(ids)])).logits[0].log_softmax(-1)[:-1]
     chosen = expected.gather(-1, torch.tensor(list(ids))[1:, None])[:, 0]
-    torch.testing.assert_close(torch.tensor([entry.logprob for entry in told]), chosen, atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.tensor([entry.logprob for entry in entries]), chosen, atol=1e-3, rtol=0)
     top = expected.topk(3).values
-    found = torch.tensor([list(entry.top_logprobs) for entry in told])
+    found = torch.tensor([list(entry.top_logprobs) for entry in entries])
     torch.testing.assert_close(found, top, atol=1e-3, rtol=0)
-    at_top = torch.tensor([list(entry.top_ids) for entry in told])
+    at_top = torch.tensor([list(entry.top_ids) for entry in entries])
     torch.testing.assert_close(expected.gather(-1, at_top), found, atol=1e-3, rtol=0)
     assert answer.branch(0)[2].usage.cached_prompt_tokens == 0

@@ -135,7 +135,7 @@ def test_memory_pressure_preempts_and_loses_nothing(
     tp2: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So few blocks that 12 stories cannot run side by side: preempted ones are recomputed. Every third one
-    is told twice, with its log-probabilities."""
+    has two answers and log-probabilities of its prompt."""
     messages = [
         request(
             f"Tell me a story about a fox and {number} bears.",
@@ -157,6 +157,6 @@ def test_memory_pressure_preempts_and_loses_nothing(
         solo = ask(tp2, message)
         for index in range(message.sampling.n):
             assert answer.branch(index)[0] == solo.branch(index)[0]
-        told = [entry for event in answer.events for entry in event.prompt_logprobs.logprobs]
+        logprobs = [entry for event in answer.events for entry in event.prompt_logprobs.logprobs]
         asked = message.sampling.HasField("prompt_logprobs")
-        assert len(told) == (answer.events[0].accepted.prompt_tokens - 1 if asked else 0)
+        assert len(logprobs) == (answer.events[0].accepted.prompt_tokens - 1 if asked else 0)

@@ -17,7 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.local.ports import free_port
-from albireo.telemetry.catalogue import METRICS, Kind, Tier
+from albireo.telemetry.catalogue import METRICS
+from albireo.telemetry.metric import Kind, Tier
 from bench.observability.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.albireo.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for
@@ -36,7 +37,7 @@ Samples = dict[str, list[tuple[dict[str, str], float]]]
 
 
 @dataclass(frozen=True)
-class Told:
+class ObservedStack:
     """A stack of two ranks with all its telemetry on."""
 
     running: Running
@@ -65,8 +66,8 @@ def free_ports() -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    data, ports = tmp_path_factory.mktemp("told"), free_ports()
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObservedStack]:
+    data, ports = tmp_path_factory.mktemp("telemetry"), free_ports()
     environment = {
         **QUICK,
         "ALBIREO_GATEWAY_METRICS_PORT": str(ports["gateway"]),
@@ -81,7 +82,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             "log_format": "json",
         }
         with running_stack(data, environment, **options) as running:
-            yield Told(running, receiver, ports, data / "logs")
+            yield ObservedStack(running, receiver, ports, data / "logs")
 
 
 def traced(running: Running, traceparent: str, text: str, **sampling: Any) -> Answer:
@@ -90,13 +91,13 @@ def traced(running: Running, traceparent: str, text: str, **sampling: Any) -> An
     return Answer(list(running.inference.Generate(message, metadata=metadata, timeout=60)))
 
 
-def test_a_request_is_one_trace_over_all_three_tiers(told: Told) -> None:
-    ask(told.running, request("What is 1 + 1?"))  # has no context, and the ratio is 0
-    answer = traced(told.running, TRACEPARENT, "What is 37 + 45?", seed=2**64 - 1, n=1)
+def test_a_request_is_one_trace_over_all_three_tiers(observed: ObservedStack) -> None:
+    ask(observed.running, request("What is 1 + 1?"))  # has no context, and the ratio is 0
+    answer = traced(observed.running, TRACEPARENT, "What is 37 + 45?", seed=2**64 - 1, n=1)
     request_id = answer.events[0].accepted.request_id
-    wait_for(lambda: len(told.spans()) >= 4, 20, "the spans do not arrive")
-    spans = {span.name: span for span in told.spans()}
-    assert sorted(span.name for span in told.spans()) == ["chat tiny", "decode", "prefill", "queue"]
+    wait_for(lambda: len(observed.spans()) >= 4, 20, "the spans do not arrive")
+    spans = {span.name: span for span in observed.spans()}
+    assert sorted(span.name for span in observed.spans()) == ["chat tiny", "decode", "prefill", "queue"]
     call = spans["chat tiny"]
     assert {span.trace_id for span in spans.values()} == {TRACE_ID}
     assert call.parent_id == PARENT_ID
@@ -129,7 +130,7 @@ def test_a_request_is_one_trace_over_all_three_tiers(told: Told) -> None:
     assert {span.attributes["gen_ai.response.id"] for span in spans.values()} == {request_id}
     line = next(
         line
-        for line in map(json.loads, (told.logs / "gateway.log").read_text().splitlines())
+        for line in map(json.loads, (observed.logs / "gateway.log").read_text().splitlines())
         if line.get("request_id") == request_id
     )
     assert (line["trace_id"], line["status"], line["level"]) == (TRACE_ID, "OK", "INFO")
@@ -137,11 +138,11 @@ def test_a_request_is_one_trace_over_all_three_tiers(told: Told) -> None:
     assert 0 < line["ttft_s"] <= line["duration_s"]
 
 
-def test_branches_and_cancellations_are_in_the_trace_too(told: Told) -> None:
+def test_branches_and_cancellations_are_in_the_trace_too(observed: ObservedStack) -> None:
     trace_id = "1" * 32
     metadata = (("traceparent", f"00-{trace_id}-{PARENT_ID}-01"),)
     message = request("Tell me a story.", max_tokens=900, ignore_eos=True, n=2)
-    call = told.running.inference.Generate(message, metadata=metadata, timeout=60)
+    call = observed.running.inference.Generate(message, metadata=metadata, timeout=60)
     seen: set[int] = set()
     for event in call:
         if event.HasField("tokens"):
@@ -151,35 +152,37 @@ def test_branches_and_cancellations_are_in_the_trace_too(told: Told) -> None:
     call.cancel()
 
     def parts() -> Counter[tuple[str, Any]]:
-        return Counter((span.name, span.attributes.get("albireo.branch")) for span in told.spans(trace_id))
+        return Counter(
+            (span.name, span.attributes.get("albireo.branch")) for span in observed.spans(trace_id)
+        )
 
     names = ("queue", "prefill", "decode")
     expected: Counter[tuple[str, Any]] = Counter((name, branch) for name in names for branch in (0, 1))
     expected["chat tiny", None] = 1
     wait_for(lambda: parts() == expected, 20, "the spans do not arrive")
-    [whole] = [span for span in told.spans(trace_id) if span.service == "albireo-gateway"]
+    [whole] = [span for span in observed.spans(trace_id) if span.service == "albireo-gateway"]
     assert whole.attributes["error.type"] == "CANCELLED"
     assert whole.attributes["gen_ai.request.choice.count"] == 2
     assert whole.attributes["gen_ai.response.finish_reasons"] == ["cancelled"] * 2
     assert not whole.error  # it was the client's wish
-    for span in told.spans(trace_id):
+    for span in observed.spans(trace_id):
         if span.name == "decode":
             assert span.attributes["gen_ai.response.finish_reasons"] == ["cancelled"]
 
 
-def test_every_metric_of_the_catalogue_is_served_and_no_other(told: Told) -> None:
+def test_every_metric_of_the_catalogue_is_served_and_no_other(observed: ObservedStack) -> None:
     for _ in range(2):
-        ask(told.running, request("The same question twice: what is 3 + 4?"))
+        ask(observed.running, request("The same question twice: what is 3 + 4?"))
     with ThreadPoolExecutor(8) as clients:
         messages = [
             request(f"What is {n} + 4?", chat=n % 2 == 0, ignore_eos=True, max_tokens=80) for n in range(16)
         ]
-        asked = [clients.submit(ask, told.running, message) for message in messages]
+        asked = [clients.submit(ask, observed.running, message) for message in messages]
         under_load: Samples = {}
 
         def loaded() -> bool:
             nonlocal under_load
-            under_load = told.scrape("scheduler")
+            under_load = observed.scrape("scheduler")
             return all(
                 total(under_load, f"albireo_scheduler_{name}") for name in ("running", "kv_blocks_used")
             )
@@ -188,27 +191,27 @@ def test_every_metric_of_the_catalogue_is_served_and_no_other(told: Told) -> Non
         for answer in asked:
             assert answer.result().kinds[-1] == "finished"
     with pytest.raises(grpc.RpcError):
-        ask(told.running, request("", max_tokens=1, chat=False))
-    told.running.wait_idle()
-    wait_for(lambda: not busy(told), 10, "the stack is idle and its metrics do not say so")
+        ask(observed.running, request("", max_tokens=1, chat=False))
+    observed.running.wait_idle()
+    wait_for(lambda: not busy(observed), 10, "the stack is idle and its metrics do not say so")
     for process, tier in TIERS.items():
-        samples = told.scrape(process)
-        beside = ("_sum", "_count", "target_info")
-        served = {name.removesuffix("_bucket") for name in samples if not name.endswith(beside)}
+        samples = observed.scrape(process)
+        additions = ("_sum", "_count", "target_info")
+        served = {name.removesuffix("_bucket") for name in samples if not name.endswith(additions)}
         expected = {m.prometheus for m in METRICS if m.tier in (tier, Tier.ALL) and not m.gpu}
         assert served == expected, process
         for metric in METRICS:
             if metric.prometheus not in expected:
                 continue
             assert_plausible(metric.prometheus, metric.kind, samples)
-    scheduler, gateway = told.scrape("scheduler"), told.scrape("gateway")
+    scheduler, gateway = observed.scrape("scheduler"), observed.scrape("gateway")
     assert total(scheduler, "albireo_scheduler_output_tokens_total") >= 16 * 80
     assert total(gateway, "albireo_gateway_tokens_total", gen_ai_token_type="output") >= 16 * 80
     assert total(gateway, "albireo_gateway_requests_total", status="INVALID_ARGUMENT") == 1
     assert total(gateway, "gen_ai_server_request_duration_seconds_count", error_type="INVALID_ARGUMENT") == 1
     steps = total(scheduler, "albireo_scheduler_steps_total")
-    assert steps == total(told.scrape("worker-0"), "albireo_worker_steps_total")
-    assert steps == total(told.scrape("worker-1"), "albireo_worker_steps_total")
+    assert steps == total(observed.scrape("worker-0"), "albireo_worker_steps_total")
+    assert steps == total(observed.scrape("worker-1"), "albireo_worker_steps_total")
 
 
 NEVER_ON_A_GOOD_DAY = {
@@ -245,17 +248,17 @@ def assert_plausible(name: str, kind: Kind, samples: Samples) -> None:
         assert total(samples, name) > 0, name
 
 
-def busy(told: Told) -> bool:
+def busy(observed: ObservedStack) -> bool:
     """Whether a gauge of work says that there is some; the scheduler looks at itself a few times a second."""
-    return any(total(told.scrape(process), name) for process in TIERS for name in IDLE_IS_ZERO)
+    return any(total(observed.scrape(process), name) for process in TIERS for name in IDLE_IS_ZERO)
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
     return sum(value for found, value in samples[name] if labels.items() <= found.items())
 
 
-def test_metrics_of_each_tier_arrive_at_the_collector(told: Told) -> None:
-    ask(told.running, request("What is 2 + 2?"))
+def test_metrics_of_each_tier_arrive_at_the_collector(observed: ObservedStack) -> None:
+    ask(observed.running, request("What is 2 + 2?"))
     expected = {
         (f"albireo-{process.split('-')[0]}", metric.name)
         for process, tier in TIERS.items()
@@ -264,10 +267,10 @@ def test_metrics_of_each_tier_arrive_at_the_collector(told: Told) -> None:
     }
 
     def missing() -> set[tuple[str, str]]:
-        return expected - {(service, name) for service, _, name in told.receiver.metrics}
+        return expected - {(service, name) for service, _, name in observed.receiver.metrics}
 
     wait_for(lambda: not missing(), 20, f"not all metrics arrive: {missing()}")
-    workers = {instance for service, instance, _ in told.receiver.metrics if service == "albireo-worker"}
+    workers = {instance for service, instance, _ in observed.receiver.metrics if service == "albireo-worker"}
     assert len(workers) == 2
 
 
@@ -287,6 +290,6 @@ def test_services_go_on_without_a_collector_and_say_so_sparingly(tmp_path: Path)
     assert time.monotonic() - began < 15
     for name in ("gateway", "scheduler", "worker-0"):
         log = (tmp_path / "logs" / f"{name}.log").read_text()
-        told = [line for line in log.splitlines() if "export" in line]
-        assert 1 <= len(told) <= 4, log
+        exports = [line for line in log.splitlines() if "export" in line]
+        assert 1 <= len(exports) <= 4, log
         assert "Traceback" not in log

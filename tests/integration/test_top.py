@@ -116,18 +116,18 @@ def test_on_a_terminal_it_is_live_until_interrupted(stack: Running) -> None:
     assert b"Traceback" not in seen
 
 
-def test_too_many_who_watch_is_told_beside_the_load(stack: Running) -> None:
+def test_too_many_watchers_are_reported_together_with_the_load(stack: Running) -> None:
     calls = [stack.control.WatchSteps(control.WatchStepsRequest()) for _ in range(MAX_WATCHERS + 1)]
     try:
         wait_for(lambda: sum(call.done() for call in calls) == 1, 10, "as many may watch as want to")
         with Collector(stack.stack.target) as collector:
             views: list[View] = []
 
-            def told() -> bool:
+            def reported() -> bool:
                 views.append(collector.view())
                 return bool(views[-1].problem)
 
-            wait_for(told, 10, "nothing is told")
+            wait_for(reported, 10, "no problem is reported")
     finally:
         for call in calls:
             call.cancel()

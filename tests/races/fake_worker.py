@@ -30,7 +30,7 @@ from tests.scheduler_svc.core.worker_model import EOS_IDS, VOCAB, Row, Worker
 
 """The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0
-"""A lease that outlives every test: the group stays announced without a keeper."""
+"""A lease that outlives every test: the group stays announced without renewal."""
 
 
 POLL_SECONDS = 0.002
@@ -133,7 +133,7 @@ class FakeGroup:
         return plan
 
     def run(self, plan: Plan) -> StepResult:
-        """Runs a step on the table; nobody knows of it yet."""
+        """Runs a step on the table; its result is not in the log yet."""
         return self.table.run(plan)
 
     def append(self, plan: Plan, result: StepResult) -> None:

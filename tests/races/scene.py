@@ -197,7 +197,7 @@ class Scene:
     def finish(self, *others: str, hold: int = 0) -> list[Plan]:
         """Answers until every request has ended, and checks that nothing is left of them.
 
-        ``others``: requests that somebody else submitted.
+        ``others``: requests that another client submitted.
         """
         names = (*self.submissions, *others)
         plans = self.group.serve_until(lambda: self._idle(names), hold=hold)

@@ -46,7 +46,7 @@ def test_synchronous_and_overlapped_bring_identical_tokens(tmp_path: Path) -> No
     assert [answer.finished.reason for answer in ahead] == [answer.finished.reason for answer in in_turn]
     reasons = {answer.finished.reason for answer in ahead}
     assert reasons == {api.FINISH_REASON_STOP, api.FINISH_REASON_LENGTH}
-    # An end that nobody foresaw costs a row where a plan was out already, and none where none was.
+    # A stop that was not predicted costs a row if the next plan was published already, and none otherwise.
     assert load_ahead.wasted_rows > 0
     assert load_in_turn.wasted_rows == 0
     assert [list(load.integrity_violations) for load in (load_ahead, load_in_turn)] == [[], []]

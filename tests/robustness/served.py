@@ -32,7 +32,7 @@ def our_logits(directory: Path, prompt: tuple[int, ...], max_model_len: int) -> 
     group = TPGroup()
     sampling = SamplingParams(max_tokens=1, seed=0, temperature=0.0)
     outcome = run(make_runner(directory, group, scenario), group, scenario, [Ask("a", prompt, sampling)])
-    return outcome.told["a"].logits[0]
+    return outcome.answers["a"].logits[0]
 
 
 def check_same(

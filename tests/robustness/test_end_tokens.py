@@ -108,5 +108,5 @@ def test_end_tokens_beyond_the_vocabulary_and_min_tokens(tmp_path: Path) -> None
     group, scenario = TPGroup(), Scenario()
     sampling = SamplingParams(max_tokens=4, seed=0, temperature=0.0, min_tokens=3)
     asks = [Ask("a", prompt_of(8), sampling)]
-    outcome = run(make_runner(tmp_path, group, scenario), group, scenario, asks).told["a"]
+    outcome = run(make_runner(tmp_path, group, scenario), group, scenario, asks).answers["a"]
     assert len(outcome.ids) >= 3

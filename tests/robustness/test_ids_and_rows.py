@@ -1,4 +1,4 @@
-"""A request's data ends at most that request, on one rank and on two; other requests of its steps go on."""
+"""One request's data ends that request at most, on one rank and on two; the step's other requests go on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.worker_svc.ranks import run_group
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.model_runner import ModelRunner
+from worker_svc.sampling.inputs import FAILED
 from worker_svc.sampling.layout import SamplingMode
-from worker_svc.sampling.tensors import FAILED
 from worker_svc.stages.finish import FinishDetector
 
 STEPS = 5

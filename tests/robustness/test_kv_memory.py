@@ -135,7 +135,7 @@ def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> 
 
     def seen(plan: Plan) -> object:
         batch = prepare(plan)
-        rows.append((len(batch.host.positions), len(batch.host.samples.slots)))
+        rows.append((len(batch.host.forward.positions), len(batch.host.samples.slots)))
         return batch
 
     monkeypatch.setattr(runner, "prepare", seen)

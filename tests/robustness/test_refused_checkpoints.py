@@ -19,17 +19,17 @@ from tests.robustness.served import edit
 from tests.worker_svc.checkpoints import FAMILIES, write
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_files import INDEX, SINGLE
+from worker_svc.model.weight_reader import WeightReader
 
 EMBEDDING = "model.embed_tokens.weight"
 
 
 def load(directory: Path) -> None:
     config = ModelConfig.from_dir(directory)
-    checkpoint = Checkpoint(directory, torch.float32)
+    checkpoint = WeightReader(directory, torch.float32)
     Loader(config, checkpoint, TPGroup(), CPU, torch.float32, max_model_len=64).load()
 
 

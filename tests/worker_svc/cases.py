@@ -35,10 +35,10 @@ class Case:
         """The run was what its name says, and every request brought what transformers brings."""
         _check_way(scenario, outcome)
         for ask in self.asks:
-            told, truth = outcome.told[ask.name], self.truths[ask.name]
-            assert told.ids == truth.ids, ask.name
-            assert told.finish is (Finish.STOP if ask.sampling.stop_ids else Finish.LENGTH)
-            torch.testing.assert_close(torch.stack(told.logits), truth.logits, atol=1e-4, rtol=0)
+            answer, truth = outcome.answers[ask.name], self.truths[ask.name]
+            assert answer.ids == truth.ids, ask.name
+            assert answer.finish is (Finish.STOP if ask.sampling.stop_ids else Finish.LENGTH)
+            torch.testing.assert_close(torch.stack(answer.logits), truth.logits, atol=1e-4, rtol=0)
 
 
 def make_case(family: Family, directory: Path) -> Case:

@@ -45,7 +45,7 @@ LLAMA3 = {
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of checkpoint: its config beside SHAPE, and how it is stored."""
+    """One kind of checkpoint: its config in addition to SHAPE, and how it is stored."""
 
     config: type[transformers.PretrainedConfig]
     fields: dict[str, Any]

@@ -22,9 +22,9 @@ from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.sampling.layout import SamplingMode
-from worker_svc.stages.step import HostOutput
 
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ class Scenario:
 
 
 @dataclass
-class Told:
+class Answer:
     """What a request brought."""
 
     ids: list[int] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Told:
 class Outcome:
     """What a run brought, and what the scheduler made of it on the way."""
 
-    told: dict[str, Told] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
     preemptions: int = 0
     prefix_hit_tokens: int = 0
@@ -156,7 +156,7 @@ class _Run:
         while True:
             while self._coming and (self._coming[0].after_step <= settled or self._idle()):
                 ask = self._coming.popleft()
-                self._outcome.told[ask.name] = Told()
+                self._outcome.answers[ask.name] = Answer()
                 self._core.submit(Submission(ask.name, ask.prompt, ask.sampling), now=float(settled))
             while (plan := self._core.plan(float(settled))) is not None:
                 self._outcome.plans.append(plan)
@@ -178,20 +178,20 @@ class _Run:
     def _result(self, plan: Plan, output: HostOutput) -> StepResult:
         self._names |= {admission.incarnation: admission.request_id for admission in plan.admissions}
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
-            told = self._outcome.told[self._names[incarnation]]
-            told.prompt_logprobs |= dict(enumerate(logprobs, start))
+            answer = self._outcome.answers[self._names[incarnation]]
+            answer.prompt_logprobs |= dict(enumerate(logprobs, start))
         rows = []
         for index, (slot, incarnation, token) in enumerate(
             zip(output.slots.tolist(), output.incarnations.tolist(), output.ids.tolist(), strict=True)
         ):
             name = self._names[incarnation]
-            told = self._outcome.told[name]
-            if told.finish is not Finish.NONE:
+            answer = self._outcome.answers[name]
+            if answer.finish is not Finish.NONE:
                 continue
-            told.ids.append(token)
-            told.logits.append(self._capture.last[index])
-            told.finish = self._finish(self._asks[name], token, len(told.ids))
-            rows.append((slot, incarnation, token, int(told.finish)))
+            answer.ids.append(token)
+            answer.logits.append(self._capture.last[index])
+            answer.finish = self._finish(self._asks[name], token, len(answer.ids))
+            rows.append((slot, incarnation, token, int(answer.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
         return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)
 

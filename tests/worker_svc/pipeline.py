@@ -8,9 +8,10 @@ from albireo.contract.plan import Plan
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.stages.queue import StageQueue
-from worker_svc.stages.step import ComputedStep, HostOutput, StagedStep
+from worker_svc.stages.step import ComputedStep, StagedStep
 
 Sampled = tuple[list[int], list[int], list[int], dict[int, api.TokenLogprobs]]
 """Slots, incarnations, ids and log-probabilities of a step: what can be compared."""

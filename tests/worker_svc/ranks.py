@@ -61,7 +61,7 @@ def _rank(
     torch.set_num_threads(1)
     if device == "cuda":
         torch.cuda.set_device(rank)
-    # A file, not a port: nobody can take it between choosing and using it.
+    # A file, not a port: another process cannot take it between choosing and using it.
     dist.init_process_group(
         "nccl" if device == "cuda" else "gloo",
         init_method=f"file://{scratch / 'rendezvous'}",

@@ -15,15 +15,15 @@ from torch import Tensor
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.blocks import block_maxima
 from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
+from worker_svc.sampling.inputs import Draws, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import _edit
 from worker_svc.sampling.step_sampler import StepSampler
-from worker_svc.sampling.tensors import Draws, SamplingTensors
 
 CPU = torch.device("cpu")
 MAX_LEN = 64
@@ -69,7 +69,7 @@ class Bench:
         self._step = 0
 
     def admit(self, rows: dict[int, Row], released: Sequence[int] = (), decodes: int = 0) -> Staged:
-        """A step that admits and prefills some, beside ``decodes`` others."""
+        """A step that admits and prefills some, in addition to ``decodes`` others."""
         self._step += 1
         plan = Plan(
             1,
@@ -101,9 +101,9 @@ class Bench:
         return self._stage(Plan(1, self._step, num_decodes=count))
 
     def _stage(self, plan: Plan) -> Staged:
-        batch = self._staging.stage(self._table.apply(plan))
-        self.sampler.begin(batch.sampling)
-        return Staged(self, batch.sampling, batch.layout, batch.host.samples.slots.tolist())
+        batch = self._staging.to_device(self._table.apply(plan))
+        self.sampler.begin(batch.input.sampling)
+        return Staged(self, batch.input.sampling, batch.layout, batch.host.samples.slots.tolist())
 
     def local(self, logits: Tensor) -> Tensor:
         """This rank's columns, padded as a model's are."""
@@ -117,7 +117,7 @@ class Staged:
     """A step about to sample."""
 
     bench: Bench
-    params: SamplingTensors
+    params: SamplingInput[Tensor]
     layout: SampleLayout
     slots: list[int]  # of the rows, in their order
 
@@ -158,7 +158,7 @@ def weights(
     edited = logits[None].clone()
     _edit(edited, params, bench.state)
     if len(params.plain):
-        [(_, _, chances)] = _softmax(edited, params.plain, Room())
+        [(_, _, chances)] = _softmax(edited, params.plain, ScratchBuffer())
         return chances[0].double() / chances.double().sum()
     mass = _mass(edited, params.narrow) if len(params.narrow) else None
     if mass is None:
@@ -166,9 +166,9 @@ def weights(
     return mass[0].double() / mass.sum()
 
 
-def _mass(logits: Tensor, draws: Draws) -> Tensor | None:
+def _mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor | None:
     """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
-    few = narrow(logits, block_maxima(logits), draws, Room())
+    few = narrow(logits, block_maxima(logits), draws, ScratchBuffer())
     if not bool(few.enough.all()):
         return None
     mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)
@@ -176,7 +176,7 @@ def _mass(logits: Tensor, draws: Draws) -> Tensor | None:
     return mass
 
 
-def _whole_mass(logits: Tensor, draws: Draws) -> Tensor:
+def _whole_mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor:
     mass = whole(logits, logits.amax(-1, keepdim=True), draws)
     assert mass.max() <= UNIT
     return mass

@@ -18,7 +18,7 @@ from worker_svc.settings import WorkerSettings
 from worker_svc.stages.output_stage import OutputStage
 
 
-def test_a_port_past_the_last_is_told_with_its_setting() -> None:
+def test_a_port_past_the_last_is_named_with_its_setting() -> None:
     environment = {**os.environ, "RANK": "2", "LOCAL_RANK": "2", "ALBIREO_WORKER_METRICS_PORT": "65534"}
     command = [sys.executable, "-m", "albireo.cli", "worker", "--model", str(TINY), "--device", "sim"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -1,9 +1,9 @@
-"""Whether a request's data is sane for the model: the last look before it becomes tensors.
+"""The check of a request's data against the model, before it becomes tensors. The slot table calls it.
 
-Gateways and the scheduler check all of this. What comes through all the same (a gateway of another version,
-an inbox that something else wrote to) would be an index beyond a table, which stops the rank and with it all
-streams, or a number that makes nonsense of the row. Such a request is run as a stand-in that cannot be
-sampled: its row fails like one whose logits are not numbers, on every rank alike, and the step goes on.
+Gateways and the scheduler check all of this. Data that comes through nevertheless (from a gateway of another
+version, or from another program that writes to the inbox) would be an index beyond a table, which stops the
+rank and with it all streams, or a number that spoils the row. Such a request is run as a stand-in that cannot
+be sampled: its row fails like one whose logits are NaN, on every rank alike, and the step goes on.
 """
 
 from __future__ import annotations

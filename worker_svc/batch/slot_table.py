@@ -1,6 +1,6 @@
 """The slot table as a rank holds it on the host: applies plans, yields the arrays of each step.
 
-It runs ahead of the device: it never knows the ids of sampled tokens, and never needs them.
+The input stage calls it, ahead of the device: the ids of sampled tokens are not known here, nor needed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
+from worker_svc.batch.inputs import ChunkRows, DecodeRows, ForwardInput
 from worker_svc.batch.row_check import fault_of, stand_in
-from worker_svc.buffers.arrays import Ints
-from worker_svc.sampling.controls import NO_IDS, PenaltyStart, SampleRows, SlotControls
+from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
+from worker_svc.sampling.controls import SlotControls
+from worker_svc.sampling.rows import PenaltyStart, PromptRows, SampleRows
 
 logger = logging.getLogger(__name__)
 
@@ -23,45 +25,10 @@ class TableMismatch(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeRows:
-    """Decoding rows of similar context length, from row ``first`` of the step."""
-
-    first: int
-    contexts: Ints  # [rows], this step's token included
-    blocks: Ints  # [rows, blocks of the longest], padded with the scratch block
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRows:
-    """The rows of one prefill chunk, from row ``first`` of the step."""
-
-    first: int
-    count: int
-    start: int  # position of the first row
-    blocks: Ints  # [blocks of the context]
-
-
-@dataclass(frozen=True, slots=True)
-class PromptRows:
-    """Rows of a chunk that tell how likely the prompt's next token was."""
-
-    incarnation: int
-    start: int  # index of the first token told of among the prompt's
-    rows: Ints  # among the rows of the step
-    targets: Ints  # the tokens told of
-    most: int  # how many of the most likely tokens to tell beside each
-
-
-@dataclass(frozen=True, slots=True)
 class HostBatch:
-    """One step: decoding rows first, in groups, then the rows of chunks in the plan's order."""
+    """One step as the slot table yields it."""
 
-    decode_slots: Ints  # [d], where the decoding rows find their token
-    chunk_ids: Ints  # [n - d], tokens of the chunks' rows
-    positions: Ints  # [n]
-    kv_rows: Ints  # [n], block * 16 + offset of each row's own key and value
-    decodes: tuple[DecodeRows, ...]
-    chunks: tuple[ChunkRows, ...]
+    forward: ForwardInput[HostArray]
     fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
     samples: SampleRows
     penalties: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
@@ -155,7 +122,7 @@ class SlotTable:
         self._num_blocks[slot] = 0
         self._tokens[slot] = np.array(admission.tokens, dtype=np.int64)
         self._prompt_logprobs.pop(slot, None)
-        # A request that has outputs has told of its prompt: it was preempted after.
+        # A request that has outputs was preempted after its prompt's log-probabilities were in the log.
         if sampling.prompt_logprobs >= 0 and not admission.num_outputs:
             self._prompt_logprobs[slot] = len(admission.tokens), sampling.prompt_logprobs
         return self._controls.admit(admission)
@@ -183,12 +150,14 @@ class SlotTable:
                 joining.append(chunk.slot)
         self._decoding[joining] = True
         return HostBatch(
-            decode_slots=slots,
-            chunk_ids=np.concatenate(ids) if ids else NO_IDS,
-            positions=np.concatenate(all_positions),
-            kv_rows=np.concatenate(all_kv_rows),
-            decodes=decodes,
-            chunks=tuple(chunks),
+            forward=ForwardInput(
+                decode_slots=slots,
+                positions=np.concatenate(all_positions),
+                kv_rows=np.concatenate(all_kv_rows),
+                decodes=decodes,
+                chunk_ids=np.concatenate(ids) if ids else NO_IDS,
+                chunks=tuple(chunks),
+            ),
             fresh=fresh,
             samples=self._samples(
                 np.concatenate(sampling_rows), np.concatenate([slots, np.array(joining, dtype=np.int64)])
@@ -208,7 +177,7 @@ class SlotTable:
             most=most,
         )
 
-    def _decode_groups(self, slots: Ints) -> tuple[Ints, tuple[DecodeRows, ...]]:
+    def _decode_groups(self, slots: Ints) -> tuple[Ints, tuple[DecodeRows[HostArray], ...]]:
         """Orders rows by the power of two of their context's blocks, so padding at most doubles a row."""
         if not len(slots):
             return slots, ()
@@ -220,23 +189,18 @@ class SlotTable:
         for bucket in np.unique(buckets):
             members = np.flatnonzero(buckets == bucket)
             chosen = slots[members]
-            groups.append(
-                DecodeRows(
-                    first=int(members[0]),
-                    contexts=self._computed[chosen] + 1,
-                    blocks=self._blocks[chosen, : int(lengths[members].max())],
-                )
-            )
+            longest = int(lengths[members].max())
+            groups.append(DecodeRows(first=int(members[0]), blocks=self._blocks[chosen, :longest]))
         return slots, tuple(groups)
 
-    def _chunk(self, chunk: Chunk, first: int) -> ChunkRows:
+    def _chunk(self, chunk: Chunk, first: int) -> ChunkRows[HostArray]:
         if chunk.start != self._computed[chunk.slot]:
             raise TableMismatch(
                 f"slot {chunk.slot}: a chunk at {chunk.start}, {self._computed[chunk.slot]} computed"
             )
         end = chunk.start + chunk.count
         self._computed[chunk.slot] = end
-        return ChunkRows(first, chunk.count, chunk.start, self._blocks[chunk.slot, : blocks_for(end)].copy())
+        return ChunkRows(first, chunk.count, self._blocks[chunk.slot, : blocks_for(end)].copy())
 
     def _kv_rows(self, slots: Ints | int, positions: Ints) -> Ints:
         rows: Ints = self._blocks[slots, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE

@@ -1,1 +1,1 @@
-"""Memory that arrays and tensors lie in."""
+"""Arrays and tensors of a step: their types, structs of them, and the buffers that they lie in."""

@@ -1,4 +1,7 @@
-"""Memory for large intermediates that is kept from step to step."""
+"""A scratch buffer: memory for large intermediate tensors that is kept from step to step.
+
+The compute stage uses it, in the sampler and in collectives.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import torch
 from torch import Tensor
 
 
-class Room:
-    """One tensor at a time. Fresh memory of tens of megabytes costs more than what is done in it."""
+class ScratchBuffer:
+    """One tensor at a time. Fresh memory of tens of megabytes costs more than the computation in it."""
 
     def __init__(self) -> None:
         self._bytes = torch.empty(0, dtype=torch.uint8)

@@ -1,4 +1,7 @@
-"""Collectives of ranks on one machine, on CPU tensors: what one writes, the others read."""
+"""Shared-memory collectives: for CPU tensors of ranks on one machine; what one writes, the others read.
+
+:class:`worker_svc.collectives.tp_group.TPGroup` calls them, in the compute stage.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worker_svc.collectives.step_barrier import Neighbours
+from worker_svc.collectives.local_ranks import LocalRanks
 
 SMALLEST = 1 << 20
 
 
-class SharedMemory:
+class SharedMemoryCollectives:
     """A part of memory for each rank, twice. All ranks call the same, in order, with tensors of one size.
 
     The two sets are used in turn: a rank writes into a part again only after another call, in which all have
-    met, so that whoever still read it is done. The memory has no name, and goes with the processes.
+    waited for one another, so that all have read it. The memory has no name, and is freed with the processes.
     """
 
-    def __init__(self, neighbours: Neighbours, rank: int, size: int) -> None:
-        self._neighbours = neighbours
+    def __init__(self, ranks: LocalRanks, rank: int, size: int) -> None:
+        self._ranks = ranks
         self._rank = rank
         self._size = size
         self._turn = 0
@@ -33,7 +36,7 @@ class SharedMemory:
         """The sum over ranks, in place; the same bits on every rank."""
         parts = self._next(x.shape, x.dtype)
         parts[self._rank] = x
-        self._neighbours.meet()
+        self._ranks.barrier()
         return torch.sum(parts, dim=0, out=x)
 
     def exchange_columns(self, x: Tensor, counts: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -45,23 +48,23 @@ class SharedMemory:
         for rank in range(self._size):
             if rank != self._rank:
                 parts[rank, : counts[rank], columns] = rows[rank]
-        self._neighbours.ring()
+        self._ranks.signal()
         own = parts[self._rank, : counts[self._rank]]
         own[:, columns] = rows[self._rank]  # while the others finish
-        self._neighbours.hear()
+        self._ranks.wait()
         return own
 
     def close(self) -> None:
-        self._neighbours.close()
+        self._ranks.close()
 
     def barrier(self) -> None:
-        self._neighbours.meet()
+        self._ranks.barrier()
 
     def gather(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """See :meth:`TPGroup.gather_rows`."""
         parts = self._next((max(counts), *x.shape[1:]), x.dtype)
         parts[self._rank, : len(x)] = x
-        self._neighbours.meet()
+        self._ranks.barrier()
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def _next(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -79,9 +82,9 @@ class SharedMemory:
         if self._rank == 0:
             descriptor = os.memfd_create("albireo")
             os.ftruncate(descriptor, total)
-            self._neighbours.hand_out(descriptor)
+            self._ranks.send_file(descriptor)
         else:
-            descriptor = self._neighbours.receive(0)
+            descriptor = self._ranks.receive_file(0)
         try:
             memory = torch.frombuffer(mmap.mmap(descriptor, total), dtype=torch.uint8)
         finally:

@@ -1,4 +1,7 @@
-"""A tensor-parallel group: the ranks that hold one model, and their collectives."""
+"""A tensor-parallel group: the ranks that hold one model, and their collectives.
+
+The compute stage calls them; at its start a rank does too.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
-from worker_svc.collectives.shared_memory import SharedMemory
-from worker_svc.collectives.step_barrier import Neighbours
+from worker_svc.buffers.scratch import ScratchBuffer
+from worker_svc.collectives.local_ranks import LocalRanks
+from worker_svc.collectives.shared_memory import SharedMemoryCollectives
 
 
 class TPGroup:
     """``size`` ranks over torch.distributed: NCCL for CUDA tensors, gloo for CPU tensors.
 
-    A group of one talks to nobody and needs no process group. All collectives are called by all ranks
+    A group of one has no peers and needs no process group. All collectives are called by all ranks
     in the same order; a peer that dies or stalls makes them raise after the timeout.
     """
 
@@ -27,9 +30,9 @@ class TPGroup:
         self.rank = rank
         self.size = size
         self._timeout = timeout_seconds
-        self._room, self._whole = Room(), Room()
+        self._parts, self._whole = ScratchBuffer(), ScratchBuffer()
         self._asked = False
-        self._shared: SharedMemory | None = None
+        self._shared: SharedMemoryCollectives | None = None
 
     @classmethod
     def from_environment(cls, device: str, *, timeout_seconds: float) -> TPGroup:
@@ -74,7 +77,7 @@ class TPGroup:
         if self.size == 1:
             return [x]
         own, sent = counts[self.rank], x.split(list(counts))
-        received = list(self._room.take((self.size, own, x.shape[1]), x).unbind())
+        received = list(self._parts.take((self.size, own, x.shape[1]), x).unbind())
         if x.is_cuda:
             dist.all_to_all(received, [part.contiguous() for part in sent])
             return received
@@ -89,15 +92,15 @@ class TPGroup:
         received[self.rank] = sent[self.rank]
         return received
 
-    def _shared_memory(self, x: Tensor) -> SharedMemory | None:
+    def _shared_memory(self, x: Tensor) -> SharedMemoryCollectives | None:
         """For tensors on the CPU, unless the ranks are on different machines. Finds out on the first call."""
         if x.is_cuda:
             return None
         if not self._asked:
             self._asked = True
-            neighbours = Neighbours.find(self.rank, self.size, timeout_seconds=self._timeout)
-            if neighbours is not None:
-                self._shared = SharedMemory(neighbours, self.rank, self.size)
+            ranks = LocalRanks.find(self.rank, self.size, timeout_seconds=self._timeout)
+            if ranks is not None:
+                self._shared = SharedMemoryCollectives(ranks, self.rank, self.size)
         return self._shared
 
     def gather_rows(self, x: Tensor, counts: Sequence[int]) -> Tensor:

@@ -1,4 +1,7 @@
-"""Causal masks without arithmetic: every row is a window of one vector."""
+"""Causal masks without arithmetic: every row is a window of one vector.
+
+The input stage takes the rows of each step; a CUDA graph takes its own.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class CausalMasks:
     """
 
     def __init__(self, max_model_len: int, dtype: torch.dtype, device: torch.device) -> None:
-        # Contexts are rounded up to whole blocks, and decode rows are padded to the longest beside them.
+        # Contexts are rounded up to whole blocks, and decode rows are padded to the longest of their group.
         self._length = -(-max_model_len // BLOCK_SIZE) * BLOCK_SIZE
         self._vector = torch.zeros(2 * self._length, dtype=dtype, device=device)
         self._vector[self._length :] = -torch.inf

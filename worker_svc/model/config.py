@@ -1,4 +1,7 @@
-"""What a checkpoint's ``config.json`` says, as far as serving it needs to know."""
+"""The configuration of a model: what serving needs to know of a checkpoint's ``config.json``.
+
+A rank reads it when it starts, and the doctor before.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paged KV cache of one rank."""
+"""The paged KV cache of one rank. The compute stage alone reads and writes it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def allocate(
 ) -> KVCache:
     """A zeroed cache: what pads block tables is read as well, so it must hold numbers.
 
-    Raises CheckpointError where the device has no room for it.
+    Raises CheckpointError where the device has not enough memory for it.
     """
     shape = (config.num_layers, 2, num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
     try:

@@ -1,4 +1,4 @@
-"""Builds one rank's share of a model from a checkpoint."""
+"""Builds one rank's share of a model from a checkpoint, when the rank starts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import SdpaAttention
-from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, RMSNorm, Transformer
+from worker_svc.model.weight_reader import WeightReader
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ class Loader:
     def __init__(
         self,
         config: ModelConfig,
-        checkpoint: Checkpoint,
+        weights: WeightReader,
         group: TPGroup,
         device: torch.device,
         dtype: torch.dtype,
         max_model_len: int,
     ) -> None:
         self._config = config
-        self._checkpoint = checkpoint
+        self._weights = weights
         self._group = group
         self._device = device
         self._dtype = dtype
@@ -57,7 +57,7 @@ class Loader:
             head=Linear(head),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
         )
-        if unread := self._checkpoint.unread():
+        if unread := self._weights.unread():
             names = ", ".join(unread[:3])
             logger.warning("%d tensors of the checkpoint belong to no layer, as %s", len(unread), names)
         return model
@@ -65,7 +65,7 @@ class Loader:
     def _embedding_and_head(self) -> tuple[Tensor, Tensor]:
         """Tied, they are one table, which the files may hold under either name or, where they came from
         training that untied them, as two that differ: then both are taken, as transformers does."""
-        config, files = self._config, self._checkpoint
+        config, files = self._config, self._weights
         if not config.tied_embeddings:
             if HEAD not in files:
                 raise CheckpointError(
@@ -77,7 +77,7 @@ class Loader:
         if EMBEDDING not in files or HEAD not in files:
             return table, table
         head = self._vocabulary_rows(HEAD)
-        if table.is_meta or torch.equal(table, head):  # of headers alone nothing can be told
+        if table.is_meta or torch.equal(table, head):  # headers alone do not say whether they differ
             return table, table
         logger.warning(
             "%s: config.json says tie_word_embeddings, but %s differs from the embedding: it is used",
@@ -122,24 +122,24 @@ class Loader:
     def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
         hidden = self._config.hidden_size
         weight = self._share(f"{name}.weight", (hidden, inputs), dim=1)
-        added = self._place(self._checkpoint.read(f"{name}.bias", (hidden,))) if bias else None
+        added = self._place(self._weights.read(f"{name}.bias", (hidden,))) if bias else None
         return RowParallelLinear(self._place(weight), added, self._group)
 
     def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
         size = shape[dim] // self._group.size
-        return self._checkpoint.read(name, shape, dim=dim, start=self._group.rank * size, size=size)
+        return self._weights.read(name, shape, dim=dim, start=self._group.rank * size, size=size)
 
     def _vocabulary_rows(self, name: str) -> Tensor:
         """This rank's rows of a table over the vocabulary, padded with zeros to the same number each."""
         vocabulary, hidden = self._config.vocab_size, self._config.hidden_size
         size = -(-vocabulary // self._group.size)
-        rows = self._checkpoint.read(name, (vocabulary, hidden), start=self._group.rank * size, size=size)
+        rows = self._weights.read(name, (vocabulary, hidden), start=self._group.rank * size, size=size)
         if len(rows) < size:
             rows = torch.cat([rows, rows.new_zeros(size - len(rows), hidden)])
         return self._place(rows)
 
     def _norm(self, name: str, size: int) -> RMSNorm:
-        return RMSNorm(self._place(self._checkpoint.read(name, (size,))), self._config.rms_norm_eps)
+        return RMSNorm(self._place(self._weights.read(name, (size,))), self._config.rms_norm_eps)
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device)

@@ -1,4 +1,4 @@
-"""The model, top to bottom: one rank's share of a decoder of the Llama family."""
+"""The model: one rank's share of a decoder of the Llama family. The compute stage calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a directory hold a checkpoint's tensors."""
+"""The files of a directory that hold a checkpoint's tensors. Read when a rank starts."""
 
 from __future__ import annotations
 

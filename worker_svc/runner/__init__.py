@@ -1,1 +1,1 @@
-"""What runs a step: a model on a device, or the simulated device."""
+"""Runners of steps: a model on a device, or the simulated device."""

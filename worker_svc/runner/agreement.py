@@ -1,4 +1,7 @@
-"""What the ranks of a group must have in common: the checkpoint, and the number of KV blocks."""
+"""What the ranks of a group must have in common: the checkpoint, and the number of KV blocks.
+
+Every rank calls both functions when it starts, before it serves.
+"""
 
 from __future__ import annotations
 

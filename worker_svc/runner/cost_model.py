@@ -1,4 +1,7 @@
-"""How long a step takes on a device that is not there: T3 and T4 as functions of the step and of t."""
+"""The cost model of a simulated device: T3 and T4 as functions of the step and of the TP degree.
+
+:class:`worker_svc.runner.simulated_runner.SimulatedRunner` asks it for each step, in the compute stage.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""CUDA graphs of decode steps: one launch instead of hundreds."""
+"""CUDA graphs of decode steps: one launch instead of hundreds.
+
+:class:`worker_svc.runner.model_runner.ModelRunner` runs them, in the compute stage.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.batch.buckets import Bucket
-from worker_svc.model.attention import AttentionPlan, DecodeGroup
+from worker_svc.batch.inputs import ForwardInput, attention_plan
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.kv_cache import KVCache
 from worker_svc.model.transformer import Transformer
@@ -47,10 +49,10 @@ class DecodeGraphs:
     def run(self, bucket: Bucket, words: Tensor, rows: int) -> Tensor:
         """Logits ``[rows, padded vocabulary / ranks]`` of the step's own rows, good until the next call.
 
-        ``words``: ``[bucket.words]`` int64: slots, positions and KV rows of all rows, then their block tables
-        row by row. On every rank the first call of a bucket comes with the same step.
+        ``words``: int64, the first ``bucket.words`` of them the ForwardInput of a step padded to ``bucket``.
+        On every rank the first call of a bucket comes with the same step.
         """
-        self._words[: bucket.words].copy_(words)
+        self._words[: bucket.words].copy_(words[: bucket.words])
         if bucket not in self._captured:
             self._captured[bucket] = self._capture(bucket)
         graph, logits = self._captured[bucket]
@@ -74,16 +76,12 @@ class DecodeGraphs:
         return graph, logits
 
     def _forward(self, bucket: Bucket) -> Tensor:
-        rows = bucket.rows
-        slots, positions, kv_rows, blocks = self._words[: bucket.words].split(
-            [rows, rows, rows, rows * bucket.blocks]
-        )
-        mask = self._masks.rows(positions, bucket.blocks * BLOCK_SIZE)[:, None, None]
+        forward = bucket.packing.views(ForwardInput[Tensor], self._words)
         return self._model(
-            self._last_token.index_select(0, slots),
-            positions,
-            kv_rows,
-            self._all_rows[:rows],
-            AttentionPlan((DecodeGroup(0, rows, blocks, mask),), ()),
+            self._last_token.index_select(0, forward.decode_slots),
+            forward.positions,
+            forward.kv_rows,
+            self._all_rows[: bucket.rows],
+            attention_plan(forward, self._masks),
             self._cache.layers,
         )

@@ -1,4 +1,7 @@
-"""How many KV blocks a rank takes, for what its operator grants and its device has left."""
+"""How many KV blocks a rank takes: of what its operator grants and its device has left.
+
+Runners call it once, when a rank starts.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ COPIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """One rank's blocks: what decides how many there are, beside the memory that is free."""
+    """One rank's blocks: what decides how many there are, in addition to the memory that is free."""
 
     config: ModelConfig
     tp: int

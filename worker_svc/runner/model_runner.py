@@ -1,4 +1,5 @@
-"""A model on one rank, step by step: prepare (input stage), execute (compute stage), to_host (output)."""
+"""The runner of a model on one rank: it prepares steps (input stage), executes them (compute stage) and
+fetches what they sampled (output stage)."""
 
 from __future__ import annotations
 
@@ -15,21 +16,21 @@ from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.checkpoint import Checkpoint
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
+from worker_svc.model.weight_reader import WeightReader
 from worker_svc.runner.agreement import agree_on_blocks
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import available_memory
 from worker_svc.runner.profile_steps import profile_plans
-from worker_svc.runner.timestamps import CudaClock, HostMarks, Marks
+from worker_svc.runner.timestamps import CudaClock, HostTimestamps, Timestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.logprobs import to_messages
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.prompt import prompt_messages, prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
-from worker_svc.stages.step import HostOutput
 
 if TYPE_CHECKING:
     from worker_svc.runner.graphs import DecodeGraphs
@@ -41,10 +42,12 @@ UNKNOWN_MEMORY = 1 << 30
 class DeviceOutput:
     """What a step sampled, on its way to the host. Holds what the copies read until they are done."""
 
-    def __init__(self, host: HostBatch, words: Tensor, prompt_words: Tensor | None, marks: Marks) -> None:
+    def __init__(
+        self, host: HostBatch, words: Tensor, prompt_words: Tensor | None, timestamps: Timestamps
+    ) -> None:
         """``words``: see :class:`StepSampler`; ``prompt_words``: see :func:`prompt_words`."""
         self._host = host
-        self._marks = marks
+        self._timestamps = timestamps
         self._found = [words] if prompt_words is None else [words, prompt_words]
         self._on_host = self._found
         self._done: torch.cuda.Event | None = None
@@ -70,12 +73,12 @@ class DeviceOutput:
             prompt_logprobs=prompt_messages(self._host.prompts, prompts[0]) if prompts else {},
         )
 
-    def moments(self) -> list[int]:
-        return self._marks.nanoseconds()
+    def timestamps(self) -> list[int]:
+        return self._timestamps.nanoseconds()
 
 
 class ModelRunner:
-    """One rank's model, KV cache and slot table; see :class:`worker_svc.stages.step.Runner`."""
+    """One rank's model, KV cache and slot table; see :class:`worker_svc.runner.interface.Runner`."""
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class ModelRunner:
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
-        ``kv_memory``: for these blocks on this rank; a share and auto are of what is free beside the weights,
+        ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free,
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
@@ -111,7 +114,8 @@ class ModelRunner:
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         longest = min(max_model_len, self.config.max_positions)
-        self._model = Loader(self.config, Checkpoint(directory, dtype), group, device, dtype, longest).load()
+        weights = WeightReader(directory, dtype)
+        self._model = Loader(self.config, weights, group, device, dtype, longest).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         longest = min(longest, num_blocks * BLOCK_SIZE)
@@ -130,12 +134,12 @@ class ModelRunner:
             free, total = self._free_on_gpu(sizing)
             own = sizing.blocks(kv_memory, free, 1.0, kept=int((1 - gpu_memory_share) * total))
         else:
-            own = sizing.blocks(kv_memory, kv_memory.size, 1.0)  # what there is tells the allocation
+            own = sizing.blocks(kv_memory, kv_memory.size, 1.0)  # the allocation fails if it is too much
         return agree_on_blocks(own, self._group, self.device)
 
     @torch.inference_mode()
     def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
-        """Bytes that are free beside the weights and what the largest steps take meanwhile; the GPU's all."""
+        """Bytes that the weights and the largest steps leave free, and all bytes of the GPU."""
         shape = GroupShape(1, sizing.max_seqs, sizing.max_model_len)
         self._arrange(shape, cuda_graphs=False)
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -165,7 +169,7 @@ class ModelRunner:
         self._buckets: DecodeBuckets | None = None
         self._graphs: DecodeGraphs | None = None
         if device.type == "cuda" and cuda_graphs:
-            from worker_svc.runner.graphs import DecodeGraphs  # no business of a machine without CUDA
+            from worker_svc.runner.graphs import DecodeGraphs  # needed on CUDA only
 
             self._buckets = DecodeBuckets(shape)
             self._graphs = DecodeGraphs(
@@ -190,8 +194,9 @@ class ModelRunner:
         if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
             batch = self._buckets.pad(batch, bucket)
         if self._host_last_token is None:
-            return self._staging.stage(batch, bucket=bucket)
-        return self._staging.stage(batch, self._host_last_token[batch.decode_slots], bucket)
+            return self._staging.to_device(batch, bucket=bucket)
+        ids = self._host_last_token[batch.forward.decode_slots]
+        return self._staging.to_device(batch, ids, bucket)
 
     def feed_back(self, output: HostOutput) -> None:
         if self._host_last_token is None:
@@ -200,52 +205,52 @@ class ModelRunner:
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> DeviceOutput:
-        marks = HostMarks() if self._clock is None else self._clock.marks()
-        words, prompts = self._no_words, None
+        timestamps = HostTimestamps() if self._clock is None else self._clock.timestamps()
+        words, prompts, step = self._no_words, None, batch.input
         batch.await_copies()
-        marks.mark()
-        if len(batch.fresh):
-            self._cache.clear(batch.fresh)
+        timestamps.record()
+        if len(step.fresh):
+            self._cache.clear(step.fresh)
         logits = None
-        if len(batch.host.positions):
+        if len(step.forward.positions):
             logits, prompts = self._forward(batch)
-        marks.mark()
-        self._sampler.begin(batch.sampling)
-        if logits is not None and len(batch.sample_slots):
-            words = self._sampler(logits, batch.sampling, batch.layout)
-            self._last_token.index_copy_(0, batch.sample_slots, words[:, 0].clamp(min=0))
-        marks.mark()
-        batch.lease.release()
-        return DeviceOutput(batch.host, words, prompts, marks)
+        timestamps.record()
+        self._sampler.begin(step.sampling)
+        if logits is not None and len(step.sample_slots):
+            words = self._sampler(logits, step.sampling, batch.layout)
+            self._last_token.index_copy_(0, step.sample_slots, words[:, 0].clamp(min=0))
+        timestamps.record()
+        batch.buffer.release()
+        return DeviceOutput(batch.host, words, prompts, timestamps)
 
     def _forward(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
-        """Logits of the rows that sample, and what the step tells of prompts.
+        """Logits of the rows that sample, and the log-probabilities of prompts as ``prompt_words`` has them.
 
         Decoding rows take the token that the last step left on the device; synchronous ones brought it.
         """
-        if batch.decode_ids is not None:
-            self._last_token.index_copy_(0, batch.decode_slots, batch.decode_ids)
+        step, forward = batch.input, batch.input.forward
+        if step.decode_ids is not None:
+            self._last_token.index_copy_(0, forward.decode_slots, step.decode_ids)
         if self._graphs is not None and batch.bucket is not None:
-            words = batch.lease.words[: batch.bucket.words]
-            logits = self._graphs.run(batch.bucket, words, len(batch.sample_slots))
+            logits = self._graphs.run(batch.bucket, batch.buffer.words, len(step.sample_slots))
             # A graph's rows come in the order of the step; those of a group must come owner by owner.
-            return logits if self._group.size == 1 else logits.index_select(0, batch.sample_rows), None
+            return logits if self._group.size == 1 else logits.index_select(0, step.sample_rows), None
         hidden = self._model.hidden(
-            torch.cat([self._last_token.index_select(0, batch.decode_slots), batch.chunk_ids]),
-            batch.positions,
-            batch.kv_rows,
+            torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids]),
+            forward.positions,
+            forward.kv_rows,
             batch.attention,
             self._cache.layers,
         )
         prompts = None
-        if batch.prompts is not None:
+        if step.prompts is not None:
             prompts = prompt_words(
                 lambda rows: self._model.logits(hidden, rows),
-                batch.prompts,
+                step.prompts,
                 self.config.vocab_size,
                 self._group,
             )
-        return self._model.logits(hidden, batch.sample_rows), prompts
+        return self._model.logits(hidden, step.sample_rows), prompts
 
 
 def _start_copy(tensor: Tensor) -> Tensor:

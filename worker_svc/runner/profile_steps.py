@@ -1,4 +1,4 @@
-"""Steps as large as they get, to find out what a GPU must keep free beside weights and KV blocks."""
+"""The largest steps there can be. A runner on a GPU runs them when it starts, to measure their memory."""
 
 from __future__ import annotations
 

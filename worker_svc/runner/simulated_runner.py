@@ -19,12 +19,12 @@ from worker_svc.buffers.arrays import Ints
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.cost_model import CostModel
-from worker_svc.runner.timestamps import HostMarks
-from worker_svc.sampling.controls import SampleRows
+from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.timestamps import HostTimestamps
+from worker_svc.sampling.inputs import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.random_numbers import random_bits
-from worker_svc.sampling.tensors import FAILED
-from worker_svc.stages.step import HostOutput
+from worker_svc.sampling.rows import SampleRows
 
 
 def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
@@ -48,10 +48,10 @@ def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
 class SimulatedOutput:
     """A step that has been waited for."""
 
-    def __init__(self, samples: SampleRows, vocab_size: int, marks: HostMarks) -> None:
+    def __init__(self, samples: SampleRows, vocab_size: int, timestamps: HostTimestamps) -> None:
         self._samples = samples
         self._vocab_size = vocab_size
-        self._marks = marks
+        self._timestamps = timestamps
 
     def to_host(self) -> HostOutput:
         return HostOutput(
@@ -61,12 +61,12 @@ class SimulatedOutput:
             logprobs={},
         )
 
-    def moments(self) -> list[int]:
-        return self._marks.nanoseconds()
+    def timestamps(self) -> list[int]:
+        return self._timestamps.nanoseconds()
 
 
 class SimulatedRunner:
-    """One rank of a device that exists as a cost model; see :class:`worker_svc.stages.step.Runner`."""
+    """One rank of a device that exists as a cost model; see :class:`worker_svc.runner.interface.Runner`."""
 
     def __init__(
         self,
@@ -101,20 +101,20 @@ class SimulatedRunner:
         self._table.reset()
 
     def prepare(self, plan: Plan) -> StepBatch:
-        return self._staging.stage(self._table.apply(plan))
+        return self._staging.to_device(self._table.apply(plan))
 
     def execute(self, batch: StepBatch) -> SimulatedOutput:
-        marks, samples = HostMarks(self._clock), batch.host.samples
-        marks.mark()
-        if len(batch.host.positions):
-            decodes, prefill = len(batch.host.decode_slots), len(batch.host.chunk_ids)
+        timestamps, samples, forward = HostTimestamps(self._clock), batch.host.samples, batch.host.forward
+        timestamps.record()
+        if len(forward.positions):
+            decodes, prefill = len(forward.decode_slots), len(forward.chunk_ids)
             self._wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
-        marks.mark()
+        timestamps.record()
         if len(samples.slots):
             rows, parallel = len(samples.slots), batch.layout.parallel
             self._wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
-        marks.mark()
-        return SimulatedOutput(samples, self.config.vocab_size, marks)
+        timestamps.record()
+        return SimulatedOutput(samples, self.config.vocab_size, timestamps)
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""

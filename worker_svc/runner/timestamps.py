@@ -1,4 +1,7 @@
-"""When the parts of a step began and ended, on the host's clock, without waiting for the device."""
+"""Timestamps of the parts of a step, on the host's clock, taken without waiting for the device.
+
+The compute stage records them, the output stage reads them.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,24 @@ CALIBRATIONS = 4
 """The host may lose the interpreter to another stage while it waits, so once is not enough."""
 
 
-class Marks(Protocol):
-    """Moments of one step. ``mark`` is called by the compute stage, ``nanoseconds`` once the step is done."""
+class Timestamps(Protocol):
+    """Of one step. ``record`` is called by the compute stage, ``nanoseconds`` once the step is done."""
 
-    def mark(self) -> None: ...
+    def record(self) -> None: ...
 
     def nanoseconds(self) -> list[int]:
-        """Of the Unix clock, in the order of the marks."""
+        """Of the Unix clock, in the order of the records."""
         ...
 
 
-class HostMarks:
+class HostTimestamps:
     """Where the compute stage itself computes."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._found: list[int] = []
 
-    def mark(self) -> None:
+    def record(self) -> None:
         self._found.append(self._clock.time_ns())
 
     def nanoseconds(self) -> list[int]:
@@ -41,15 +44,15 @@ class HostMarks:
 
 
 class CudaClock:
-    """Relates events of a device to the host's clock. All but ``marks`` belongs to the output stage."""
+    """Relates events of a device to the host's clock. All but ``timestamps`` belongs to the output stage."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
         self._base, self._base_ns = self._calibrate()
         self._latest_ns = 0
 
-    def marks(self) -> CudaMarks:
-        return CudaMarks(self)
+    def timestamps(self) -> CudaTimestamps:
+        return CudaTimestamps(self)
 
     def nanoseconds(self, event: torch.cuda.Event) -> int:
         """When an event that is done happened; asked for in the order of the events.
@@ -79,14 +82,14 @@ class CudaClock:
         return event, before + waited // 2
 
 
-class CudaMarks:
+class CudaTimestamps:
     """Events on the stream that runs the step."""
 
     def __init__(self, clock: CudaClock) -> None:
         self._clock = clock
         self._events: list[torch.cuda.Event] = []
 
-    def mark(self) -> None:
+    def record(self) -> None:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         self._events.append(event)

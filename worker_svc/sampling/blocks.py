@@ -1,4 +1,6 @@
-"""Rows of numbers in blocks of neighbours: one pass finds each block's largest, the rest looks at few blocks.
+"""Selection of the largest numbers of rows, by blocks of adjacent numbers.
+
+One pass finds the largest number of each block, all else looks at few blocks.
 
 The k-th largest of the blocks' own largest numbers is a floor for the k-th largest number of the row, since
 each of those k blocks has at least one that is no smaller; and only few blocks reach it. So selection costs
@@ -47,7 +49,7 @@ def block_maxima(x: Tensor) -> Tensor:
 
 
 def block_sums(x: Tensor) -> Tensor:
-    """Likewise. A block is summed in one order, whatever is beside it; of integers, any gives the same."""
+    """Likewise. The order within a block does not depend on other blocks; integers may be summed in any."""
     body, tail = _split(x)
     return torch.cat([body.sum(-1), tail.sum(-1, keepdim=True)], dim=1)
 

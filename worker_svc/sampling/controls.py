@@ -1,86 +1,18 @@
-"""What each slot asks of the sampler, on the host, and the rows of one step that sample."""
+"""What the request in each slot asks of the sampler. The slot table keeps it, in the input stage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from albireo.contract.plan import Admission, SamplingParams
 from worker_svc.buffers.arrays import Floats, Ints
+from worker_svc.sampling.rows import PenaltyStart, SampleRows, pairs_of
 
-NO_IDS: Ints = np.zeros(0, dtype=np.int64)
 SMALLEST_TEMPERATURE = 1e-20
 """Logits divided by less could leave the range of fp32; at this one only the largest counts anyway."""
-
-
-class Pairs(NamedTuple):
-    """Ids that some rows single out, as pairs, ascending by row."""
-
-    rows: Ints  # entries among the rows that sample
-    ids: Ints
-
-    @classmethod
-    def of(cls, lists: Iterable[tuple[int, Ints]]) -> Pairs:
-        """From a list of ids for each row that has one, ascending by row."""
-        found = [(np.full(len(ids), row), ids) for row, ids in lists]
-        if not found:
-            return cls(NO_IDS, NO_IDS)
-        return cls(np.concatenate([rows for rows, _ in found]), np.concatenate([ids for _, ids in found]))
-
-    def part(self, first: int, last: int) -> Pairs:
-        """Those of rows ``[first, last)``, which are counted from ``first`` on."""
-        span = self.span(first, last)
-        return Pairs(self.rows[span] - first, self.ids[span])
-
-    def span(self, first: int, last: int) -> slice:
-        return slice(*np.searchsorted(self.rows, [first, last]).tolist())
-
-
-class PenaltyStart(NamedTuple):
-    """A request with penalties takes a slot: the ids that it has then, each once."""
-
-    slot: int
-    ids: Ints
-    counts: Ints  # how often each is among the outputs, of before a preemption
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRows:
-    """The rows that sample, one entry each in every array; ascending by owner where ranks share them."""
-
-    rows: Ints  # among the rows of the step
-    slots: Ints
-    incarnations: Ints
-    positions: Ints  # index of the token to draw among the request's outputs
-    seeds: npt.NDArray[np.uint64]
-    temperature: Floats
-    top_k: Ints
-    top_p: Floats
-    min_p: Floats
-    typical_p: Floats
-    logprobs: Ints
-    masked: Pairs  # ids that must not be drawn: bad ones, and end tokens below min_tokens
-    allowed: Pairs  # of the rows that may draw some ids only
-    biased: Pairs
-    biases: Floats  # parallel to ``biased``
-    penalized: Ints  # entries with any penalty; the arrays below are parallel to it
-    repetition: Floats
-    presence: Floats
-    frequency: Floats
-    columns: Ints  # ids that the penalty state lists for the request
-
-    @property
-    def words(self) -> int:
-        """Numbers that a sampled row brings to the host: its id, and the log-probabilities it may want.
-
-        The same on every rank.
-        """
-        most = int(self.logprobs.max(initial=-1))
-        return 1 if most < 0 else 2 + 2 * most
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +88,9 @@ class SlotControls:
             min_p=min_p,
             typical_p=typical_p,
             logprobs=logprobs,
-            masked=Pairs.of(masked),
-            allowed=Pairs.of((row, lists.allowed) for row, lists in listed),
-            biased=Pairs.of((row, lists.biased) for row, lists in listed),
+            masked=pairs_of(masked),
+            allowed=pairs_of((row, lists.allowed) for row, lists in listed),
+            biased=pairs_of((row, lists.biased) for row, lists in listed),
             biases=np.concatenate([np.zeros(0), *(lists.biases for _, lists in listed)]),
             penalized=penalized,
             repetition=repetition,

@@ -1,11 +1,11 @@
-"""Draws from the distribution that a row's controls leave of its logits.
+"""Draws from the distribution that a row's controls leave of its logits. The sampler calls them.
 
 A weight is ``exp(relative)``, ``relative`` being what a logit is below the row's largest, over temperature;
 it is counted as an integer multiple of 2^-44. Sums are sums of integers, which come out the same in any
 order, or a softmax's, which is made of each row by itself; all else is done number by number. So what a row
-draws depends on its logits, controls and uniform alone: not on the rows beside it, nor on the number of
+draws depends on its logits, controls and uniform alone: not on the step's other rows, nor on the number of
 threads. By few of its numbers or by all of them, it draws the same. 2^-44 of the largest weight, over a whole
-vocabulary of 2^18, is 2^-26: fp32 tells no more.
+vocabulary of 2^18, is 2^-26: fp32 has no finer resolution.
 
 Every control keeps what lies at or above a threshold; a draw inverts the distribution in the order of ids.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.sampling.blocks import (
     BLOCK,
     LOWEST,
@@ -30,7 +30,7 @@ from worker_svc.sampling.blocks import (
     rows_in_chunks,
     select_rows,
 )
-from worker_svc.sampling.tensors import FAILED, Draws
+from worker_svc.sampling.inputs import FAILED, Draws, select_draws
 
 UNIT = 2.0**44
 """Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
@@ -54,45 +54,47 @@ class Few(NamedTuple):
     enough: Tensor  # [rows]: nothing else is left of the row
 
 
-def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Tensor:
+def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer) -> Tensor:
     """Ids of rows of ``logits`` that no control restricts: by one softmax, and sums of its blocks."""
     ids = []
-    for _, part, chances in _softmax(logits, draws, room):
+    for _, part, chances in _softmax(logits, draws, scratch):
         block, rest, sums = _find_block((block_sums(chances) * UNIT).long(), part.uniforms)
         members = (block_members(chances, block) * UNIT).long().cumsum(-1)
-        # The block's sum was rounded, so what is left of the target is told as a share of it.
+        # The block's sum was rounded, so what is left of the target is taken as a share of it.
         rest = torch.minimum((rest.double() / sums * members[:, -1:]).long(), members[:, -1:] - 1)
         ids.append(_ids(block, _first_above(members, rest), logits))
     highest = select_rows(maxima, draws.rows).amax(-1)
     return torch.cat(ids).masked_fill_(~highest.isfinite(), FAILED)
 
 
-def draw_narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> tuple[Tensor, Tensor]:
+def draw_narrow(
+    logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer
+) -> tuple[Tensor, Tensor]:
     """Ids of rows of ``logits`` by their largest numbers, and whether those were enough to know.
 
     ``maxima``: of the logits' blocks. CPU only.
     """
-    few = narrow(logits, maxima, draws, room)
+    few = narrow(logits, maxima, draws, scratch)
     ids = few.ids.gather(1, _pick(few.mass, draws.uniforms)).squeeze(1)
     return ids.masked_fill_(~_drawable(few.mass, few.highest), FAILED), few.enough
 
 
-def narrow(logits: Tensor, maxima: Tensor, draws: Draws, room: Room) -> Few:
-    """What the controls leave of rows of ``logits``, as far as few numbers tell."""
+def narrow(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer) -> Few:
+    """What the controls leave of rows of ``logits``, as far as its largest numbers show."""
     counts = draws.top_k.masked_fill(draws.top_k == 0, NUCLEUS)
     most = max(draws.max_top_k, NUCLEUS if draws.any_unbounded else 0)
     maxima = select_rows(maxima, draws.rows)
     listed = list_largest(logits, draws.rows, maxima, counts, most)
     highest = maxima.amax(-1, keepdim=True)
     relative = _relative(listed.values, highest, draws)
-    total = _totals(logits, draws, room) if draws.any_top_p and draws.any_unbounded else None
+    total = _totals(logits, draws, scratch) if draws.any_top_p and draws.any_unbounded else None
     mass, floor = _restrict(listed.values, relative, highest, draws, total)
     everything = listed.floor == LOWEST
     enough = everything | (floor >= _ordered(listed.floor))
     return Few(listed.ids, mass, highest, enough.squeeze(1))
 
 
-def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
+def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws[Tensor]) -> Tensor:
     """Ids of rows of ``logits``, by all of their numbers."""
     highest = select_rows(maxima, draws.rows).amax(-1, keepdim=True)
     parts = rows_in_chunks(logits, draws.rows)
@@ -103,15 +105,15 @@ def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws) -> Tensor:
     return torch.cat(ids)
 
 
-def whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     """What the controls leave of ``logits`` ``[rows, n]``, one row for each of ``draws``: int64, likewise."""
     total = None
-    if draws.any_top_p and draws.any_unbounded:  # as few numbers tell it, so that both cut at the same place
+    if draws.any_top_p and draws.any_unbounded:  # as `narrow` computes it, so that both cut at the same place
         total = _total(torch.softmax(logits / draws.temperature.unsqueeze(1), -1))
     return _restrict(logits, _relative(logits, highest, draws), highest, draws, total)[0]
 
 
-def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     mass = whole(logits, highest, draws)
     sums = block_sums(mass)
     block, rest, _ = _find_block(sums, draws.uniforms)
@@ -134,7 +136,7 @@ def _ids(block: Tensor, within: Tensor, logits: Tensor) -> Tensor:
 
 
 def _restrict(
-    logits: Tensor, relative: Tensor, highest: Tensor, draws: Draws, total: Tensor | None = None
+    logits: Tensor, relative: Tensor, highest: Tensor, draws: Draws[Tensor], total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
 
@@ -239,7 +241,7 @@ def _share(part: Tensor, total: Tensor) -> Tensor:
     return torch.minimum((part.unsqueeze(1) * total.double()).ceil_().long(), total).clamp_(min=1)
 
 
-def _relative(logits: Tensor, highest: Tensor, draws: Draws) -> Tensor:
+def _relative(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     return (logits - highest).div_(draws.temperature.unsqueeze(1))
 
 
@@ -248,11 +250,11 @@ def _weights(relative: Tensor) -> Tensor:
     return relative.exp().mul_(UNIT).to(torch.int64)
 
 
-def _totals(logits: Tensor, draws: Draws, room: Room) -> Tensor:
+def _totals(logits: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer) -> Tensor:
     """Mass ``[rows, 1]`` of whole rows, where they have no top_k."""
     totals = torch.zeros(len(draws), 1, dtype=torch.int64, device=logits.device)
     unbounded = (draws.top_k == 0).nonzero().squeeze(1)
-    for some, _, chances in _softmax(logits, draws.select(unbounded), room):
+    for some, _, chances in _softmax(logits, select_draws(draws, unbounded), scratch):
         totals.index_copy_(0, unbounded.index_select(0, some), _total(chances))
     return totals
 
@@ -262,21 +264,23 @@ def _total(chances: Tensor) -> Tensor:
     return (UNIT / chances.amax(-1, keepdim=True).double()).long()
 
 
-def _softmax(logits: Tensor, draws: Draws, room: Room) -> Iterator[tuple[Tensor, Draws, Tensor]]:
+def _softmax(
+    logits: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer
+) -> Iterator[tuple[Tensor, Draws[Tensor], Tensor]]:
     """As :func:`_chunks`, and with each the chances of all ids, before any control; good until the next."""
     few = min(len(draws), chunk_rows(logits))
-    scaled, chances = room.take((2, few, logits.shape[1]), logits)
+    scaled, chances = scratch.take((2, few, logits.shape[1]), logits)
     parts = rows_in_chunks(logits, draws.rows)
     for (entries, draw), part in zip(_chunks(draws, logits), parts, strict=True):
         torch.div(part, draw.temperature.unsqueeze(1), out=scaled[: len(part)])
         yield entries, draw, torch.softmax(scaled[: len(part)], -1, out=chances[: len(part)])
 
 
-def _chunks(draws: Draws, logits: Tensor) -> Iterator[tuple[Tensor, Draws]]:
+def _chunks(draws: Draws[Tensor], logits: Tensor) -> Iterator[tuple[Tensor, Draws[Tensor]]]:
     """A few rows at a time: their entries, and what belongs to them."""
     entries = torch.arange(len(draws), device=logits.device)
     for some in entries.split(chunk_rows(logits)):
-        yield some, draws.select(some)
+        yield some, select_draws(draws, some)
 
 
 def _drawable(mass: Tensor, highest: Tensor) -> Tensor:

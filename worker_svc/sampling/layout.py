@@ -1,4 +1,7 @@
-"""Which rank samples which rows of a step, and keeps penalty state for which slots."""
+"""Which rank samples which rows of a step, and keeps penalty state for which slots.
+
+Every rank decides it for itself, in the input stage; all decide the same.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class SamplingPolicy:
     """Decides by the number of rows alone, which the plan's header gives: all ranks decide the same.
 
     A slot belongs to the rank ``slot mod size``. In a step that is not sampled in parallel, rank 0 samples
-    all rows; so in ``auto`` rank 0 keeps the penalty state of every slot, beside the slots' owners.
+    all rows; so in ``auto`` rank 0 keeps the penalty state of every slot, as the slots' owners do of theirs.
     """
 
     def __init__(self, mode: SamplingMode = "auto", rank: int = 0, size: int = 1) -> None:

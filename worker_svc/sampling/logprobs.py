@@ -1,4 +1,7 @@
-"""Log-probabilities of the model: natural logarithms, before any control."""
+"""Log-probabilities of the model: natural logarithms, before any control.
+
+The sampler computes them in the compute stage; ``to_messages`` belongs to the output stage.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from torch import Tensor
 
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.sampling.blocks import block_maxima, chunk_rows, largest, rows_in_chunks
 
 
 class ModelLogprobs:
     """Of some rows of logits. Made before controls change these, but for what they have of the ids chosen."""
 
-    def __init__(self, logits: Tensor, rows: Tensor, most: int, room: Room) -> None:
-        """``rows``, ascending, of ``logits``; ``most``: how many of the most likely ids to tell."""
+    def __init__(self, logits: Tensor, rows: Tensor, most: int, scratch: ScratchBuffer) -> None:
+        """``rows``, ascending, of ``logits``; ``most``: how many of the most likely ids each wants."""
         self._rows = rows
         self._most = most
-        space = room.take((min(len(rows), chunk_rows(logits)), logits.shape[1]), logits)
+        space = scratch.take((min(len(rows), chunk_rows(logits)), logits.shape[1]), logits)
         maxima, chances = [], []
         for part in rows_in_chunks(logits, rows):  # read once from memory, twice from a CPU's cache
             maxima.append(block_maxima(part))

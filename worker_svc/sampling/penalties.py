@@ -1,4 +1,7 @@
-"""What penalties need to know of each request's tokens, on the device of the rank that samples it."""
+"""The penalty state: how often each request has had which token, on the device of the rank that samples it.
+
+The sampler reads and updates it, in the compute stage.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worker_svc.sampling.tensors import Penalties, PenaltyStarts
+from worker_svc.sampling.inputs import Penalties, PenaltyStarts
 
 
 class Change(NamedTuple):
-    """Numbers that were overwritten; those of the same place are equal."""
+    """Numbers that were overwritten; those of the same position are equal."""
 
     at: tuple[Tensor, Tensor]
     before: Tensor
 
 
 class PenaltyState:
-    """Per slot: the ids that its request has, as a list, and beside each how often it is among the outputs.
+    """Per slot: the ids that its request has, as a list, each with how often it is among the outputs.
 
     An id may be listed more than once, always with the same count. So a step's penalties touch the listed
     ids alone, and the state takes memory for contexts, not for vocabularies. Nothing is allocated before
@@ -32,7 +35,7 @@ class PenaltyState:
         self._ids = torch.empty(0, dtype=torch.int64, device=device)  # [rows, columns]
         self._counts = torch.empty(0, dtype=torch.int32, device=device)  # [rows, columns]
 
-    def begin(self, starts: PenaltyStarts) -> None:
+    def begin(self, starts: PenaltyStarts[Tensor]) -> None:
         """Requests take slots: their lists begin anew."""
         if not len(self._ids):
             self._ids = torch.zeros(self._shape, dtype=torch.int64, device=self._device)
@@ -41,7 +44,7 @@ class PenaltyState:
         self._ids.index_put_(at, starts.ids)
         self._counts.index_put_(at, starts.counts.to(torch.int32))
 
-    def apply(self, logits: Tensor, penalties: Penalties) -> Change:
+    def apply(self, logits: Tensor, penalties: Penalties[Tensor]) -> Change:
         """Changes ``logits`` ``[rows, vocabulary]`` of the rows with penalties."""
         ids, counts = self._lists(penalties.rows, penalties.columns, penalties.most)
         at = (penalties.entries.unsqueeze(1), ids)
@@ -53,8 +56,8 @@ class PenaltyState:
         logits.index_put_(at, found)  # an id that is listed twice gets the same number twice
         return Change(at, before)
 
-    def update(self, ids: Tensor, penalties: Penalties) -> None:
-        """Notes what a step sampled: ``ids`` of all its rows. What a failed row notes is never read."""
+    def update(self, ids: Tensor, penalties: Penalties[Tensor]) -> None:
+        """Counts what a step sampled: ``ids`` of all its rows. What a failed row adds is never read."""
         rows, columns = penalties.kept_rows, penalties.kept_columns
         tokens = ids.index_select(0, penalties.kept_entries).clamp_(min=0)
         listed, counts = self._lists(rows, columns, penalties.most)

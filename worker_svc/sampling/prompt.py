@@ -1,43 +1,57 @@
-"""Log-probabilities of prompts: of every token given those before it, in slices that bound the memory."""
+"""Log-probabilities of prompts: of every token given those before it, in slices that bound the memory.
+
+``prompt_input`` belongs to the input stage, ``prompt_words`` to the compute stage of every rank,
+``prompt_messages`` to the output stage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from albireo.v1 import inference_pb2 as api
-from worker_svc.batch.slot_table import PromptRows
-from worker_svc.buffers.arrays import Ints
+from worker_svc.buffers.arrays import HostArray, Ints
+from worker_svc.buffers.structs import A, Struct, int64
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.blocks import block_maxima, largest
 from worker_svc.sampling.logprobs import as_words, to_messages
+from worker_svc.sampling.rows import PromptRows
 
 SLICE = 1 << 24
 """Logits of prompt rows, over all ranks, that exist at a time."""
 
 PromptLogprobs = dict[int, tuple[int, list[api.TokenLogprobs]]]
-"""By incarnation: index of the first token told of, and what is told of each from there on."""
+"""By incarnation: index of the first token, and the log-probabilities of each from there on."""
 
 
 @dataclass(frozen=True, slots=True)
-class PromptTensors:
-    """Rows of one step that tell of their prompt."""
+class PromptInput(Struct[A]):
+    """Rows of one step that give log-probabilities of prompt tokens."""
 
-    host: tuple[PromptRows, ...]
-    rows: Tensor  # [n], among the rows of the step
-    targets: Tensor  # [n], the tokens told of
+    rows: Annotated[A, int64("targets")]  # among the rows of the step
+    targets: Annotated[A, int64("targets")]  # the tokens whose log-probabilities are wanted
+    most: int  # how many of the most likely tokens any of them wants
 
-    @property
-    def most(self) -> int:
-        return max(prompt.most for prompt in self.host)
+
+def prompt_input(prompts: Sequence[PromptRows]) -> PromptInput[HostArray] | None:
+    """Of all prompts of a step, one after the other; None where there are none."""
+    if not prompts:
+        return None
+    return PromptInput(
+        rows=np.concatenate([prompt.rows for prompt in prompts]),
+        targets=np.concatenate([prompt.targets for prompt in prompts]),
+        most=max(prompt.most for prompt in prompts),
+    )
 
 
 def prompt_words(
-    logits_of: Callable[[Tensor], Tensor], prompts: PromptTensors, vocab_size: int, group: TPGroup
+    logits_of: Callable[[Tensor], Tensor], prompts: PromptInput[Tensor], vocab_size: int, group: TPGroup
 ) -> Tensor | None:
     """As :meth:`ModelLogprobs.words` lays them out, ``[n, 1 + 2 * most]``; None on ranks other than 0.
 
@@ -72,7 +86,7 @@ def _merge(words: Tensor, most: int) -> Tensor:
     """``[n, ranks, 2 + 2 * most]``: a normalizer, a target's logit, the largest logits, their ids."""
     numbers = words[:, :, : 2 + most].to(torch.int32).view(torch.float32)
     normalizer = numbers[:, :, 0].logsumexp(-1, keepdim=True)
-    # Infinite ones too make log-probabilities of nothing: told as NaN, which ends the request.
+    # An infinite normalizer gives no log-probabilities either: NaN ends the request.
     normalizer = normalizer.masked_fill(~normalizer.isfinite(), torch.nan)
     target = numbers[:, :, 1].amax(-1, keepdim=True)
     top, places = numbers[:, :, 2:].flatten(1).topk(most, dim=-1)

@@ -1,68 +1,73 @@
-"""One rank's share of a step: from whole rows of logits to ids, and the log-probabilities asked for."""
+"""The sampler of one rank: from whole rows of logits to ids, and the log-probabilities that are wanted.
+
+:class:`worker_svc.sampling.step_sampler.StepSampler` calls it, in the compute stage.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.sampling.blocks import block_maxima, largest_ids
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
+from worker_svc.sampling.inputs import FAILED, SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
-from worker_svc.sampling.tensors import FAILED, SamplingTensors
 
 
-def sample(logits: Tensor, params: SamplingTensors, state: PenaltyState, room: Room) -> Tensor:
+def sample(
+    logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState, scratch: ScratchBuffer
+) -> Tensor:
     """``[rows, params.words]`` int64 for ``logits`` ``[rows, vocabulary]`` (fp32, overwritten).
 
     First the id of each row, or FAILED; then, where any row of the step wants them, log-probabilities as
     :meth:`ModelLogprobs.words` lays them out.
 
-    ``room``: for a few rows at a time.
+    ``scratch``: for a few rows at a time.
 
     torch alone, on CUDA as well: FlashInfer's samplers take one seed for a batch, so that what a row draws
-    follows its place in it, and a request's own seed would promise nothing.
+    depends on its index in the batch, and not on the request's own seed alone.
     """
     wanted = params.logprob_rows
-    model = ModelLogprobs(logits, wanted, params.max_logprobs, room) if len(wanted) else None
+    model = ModelLogprobs(logits, wanted, params.max_logprobs, scratch) if len(wanted) else None
     changes = _edit(logits, params, state)
-    ids = _choose(logits, params, room)
+    ids = _choose(logits, params, scratch)
     words = ids.new_zeros(len(ids), params.words)
     words[:, 0] = ids
     if model is not None:
         for change in reversed(changes):
             logits.index_put_(change.at, change.before)
         words[:, 1:].index_copy_(0, wanted, model.words(logits, ids))
-        # Numbers that are none may stand where a row's controls look at none of them.
-        told = ids.index_select(0, wanted).masked_fill_(~model.known, FAILED)
-        words[:, 0].index_copy_(0, wanted, told)
+        # A logit may be NaN where the row's controls never look: it spoils the log-probabilities too.
+        known = ids.index_select(0, wanted).masked_fill_(~model.known, FAILED)
+        words[:, 0].index_copy_(0, wanted, known)
     return words
 
 
-def _edit(logits: Tensor, params: SamplingTensors, state: PenaltyState) -> list[Change]:
+def _edit(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState) -> list[Change]:
     """All that changes single logits; see the package's text for the order. Returns what changed of ids that
     may be chosen: cheaper to put back than whole rows are to keep."""
     changes = []
-    if len(params.biased_ids):
-        at = (params.biased_rows, params.biased_ids)
+    if len(params.biased):
+        at = (params.biased.rows, params.biased.ids)
         changes.append(Change(at, logits[at]))
         logits.index_put_(at, changes[-1].before + params.biases)
     if params.penalties is not None and len(params.penalties.entries):
         changes.append(state.apply(logits, params.penalties))
     # A Python number would be copied to the device, and waited for.
     never = logits.new_full((), -torch.inf)
-    if len(params.allowed_ids):
-        at = (params.allowed_entries, params.allowed_ids)
+    if len(params.allowed):
+        at = (params.allowed.rows, params.allowed.ids)
         kept = logits[at]
         logits.index_fill_(0, params.allowed_rows, -torch.inf)
         logits.index_put_(at, kept)
-    if len(params.masked_ids):
-        logits.index_put_((params.masked_rows, params.masked_ids), never)
+    if len(params.masked):
+        logits.index_put_((params.masked.rows, params.masked.ids), never)
     return changes
 
 
-def _choose(logits: Tensor, params: SamplingTensors, room: Room) -> Tensor:
+def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffer) -> Tensor:
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
@@ -71,12 +76,12 @@ def _choose(logits: Tensor, params: SamplingTensors, room: Room) -> Tensor:
         best, chosen = largest_ids(logits, maxima, params.greedy)
         ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))
     if len(params.plain):
-        ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, room))
+        ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, scratch))
     if len(params.narrow):
-        chosen, enough = draw_narrow(logits, maxima, params.narrow, room)
+        chosen, enough = draw_narrow(logits, maxima, params.narrow, scratch)
         if not bool(enough.all()):
             entries = torch.nonzero(~enough).squeeze(1)
-            chosen.index_copy_(0, entries, draw_wide(logits, maxima, params.narrow.select(entries)))
+            chosen.index_copy_(0, entries, draw_wide(logits, maxima, select_draws(params.narrow, entries)))
         ids.index_copy_(0, params.narrow.rows, chosen)
     if len(params.wide):
         ids.index_copy_(0, params.wide.rows, draw_wide(logits, maxima, params.wide))

@@ -1,16 +1,19 @@
-"""Sampling of one step by a group of ranks: each its own rows, or rank 0 all of them."""
+"""Sampling of one step by a group of ranks: each samples its own rows, or rank 0 all of them.
+
+Runners call it in the compute stage, and on every rank for the same steps.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from worker_svc.buffers.scratch import Room
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.layout import SampleLayout
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import sample
-from worker_svc.sampling.tensors import SamplingTensors
 
 
 class StepSampler:
@@ -20,14 +23,14 @@ class StepSampler:
         self._group = group
         self._vocab_size = vocab_size
         self._state = state
-        self._room = Room()
+        self._scratch = ScratchBuffer()
 
-    def begin(self, params: SamplingTensors) -> None:
+    def begin(self, params: SamplingInput[Tensor]) -> None:
         """Requests that take a slot in this step, whether or not any row samples."""
         if params.starts is not None:
             self._state.begin(params.starts)
 
-    def __call__(self, logits: Tensor, params: SamplingTensors, layout: SampleLayout) -> Tensor:
+    def __call__(self, logits: Tensor, params: SamplingInput[Tensor], layout: SampleLayout) -> Tensor:
         """Words of all rows that sample, ``[s, words]`` int64, on every rank; the first of each is its id.
 
         ``logits``: this rank's columns ``[s, padded vocabulary / ranks]`` in the model's type; in fp32 they
@@ -35,7 +38,7 @@ class StepSampler:
         these bring goes to everyone.
         """
         whole = self._group.exchange_columns(logits, layout.counts, torch.float32)
-        words = sample(whole[:, : self._vocab_size], params, self._state, self._room)
+        words = sample(whole[:, : self._vocab_size], params, self._state, self._scratch)
         words = self._group.gather_rows(words, layout.counts)
         if params.penalties is not None:
             self._state.update(words[:, 0], params.penalties)

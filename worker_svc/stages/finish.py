@@ -15,8 +15,8 @@ from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
-from worker_svc.sampling.tensors import FAILED
-from worker_svc.stages.step import HostOutput
+from worker_svc.runner.interface import HostOutput
+from worker_svc.sampling.inputs import FAILED
 
 
 def has_nan(logprobs: Iterable[api.TokenLogprobs]) -> bool:

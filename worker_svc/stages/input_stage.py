@@ -13,7 +13,8 @@ from albireo.contract.keys import Keys
 from albireo.runtime.clock import Clock, Event
 from albireo.store.interface import EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
-from worker_svc.stages.step import Runner, StagedStep
+from worker_svc.runner.interface import Runner
+from worker_svc.stages.step import StagedStep
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
+from worker_svc.runner.interface import HostOutput
 from worker_svc.stages.finish import FinishDetector, has_nan
-from worker_svc.stages.step import ComputedStep, HostOutput
+from worker_svc.stages.step import ComputedStep
 from worker_svc.telemetry.token_spans import TokenSpans
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class OutputStage:
         result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
         timing.CopyFrom(step.timing)
-        timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.moments()
+        timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.timestamps()
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
         self._appended = self._clock.time_ns()

@@ -1,1 +1,1 @@
-"""What a rank measures: steps, its GPU, spans of traced requests."""
+"""Telemetry of a rank: metrics of its steps and its GPU, spans of traced requests."""

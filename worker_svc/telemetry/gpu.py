@@ -1,4 +1,7 @@
-"""What the driver tells of the GPU that a rank computes on."""
+"""Readings of the GPU that a rank computes on, through NVML.
+
+The thread that renews the group's lease reads them, about twice a second.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class GpuReader:
 
     @classmethod
     def of(cls, device: torch.device, rank: int) -> GpuReader | None:
-        """None for a device that is no GPU, or that NVML cannot tell about."""
+        """None for a device that is no GPU, or that NVML does not know."""
         if device.type != "cuda":
             return None
         uuid = torch.cuda.get_device_properties(device).uuid
@@ -37,7 +40,7 @@ class GpuReader:
             return None
 
     def read(self) -> control.Gpu:
-        """A field that this GPU does not tell is not set."""
+        """A field that this GPU does not report is not set."""
         found = control.Gpu(rank=self._rank)
         rates = _ask(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
         if rates is not None:
@@ -55,4 +58,4 @@ def _ask(call: Callable[[Any], Any], handle: Any) -> Any:
     try:
         return call(handle)
     except pynvml.NVMLError:
-        return None  # old and partitioned GPUs do not tell all of it
+        return None  # old and partitioned GPUs do not report everything

@@ -1,4 +1,7 @@
-"""When traced requests were prefilled and decoded, as spans."""
+"""Spans of traced requests: when each was prefilled and decoded.
+
+The output stage of rank 0 calls :class:`TokenSpans`.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class TokenSpans:
         self._tracer = tracer
         self._by_slot: dict[int, _Traced] = {}
         self._prefilling: dict[int, _Traced] = {}  # those of them without a token
-        self._left: list[tuple[_Traced, int, str]] = []  # with tokens and reason; told with the step
+        self._left: list[tuple[_Traced, int, str]] = []  # with tokens and reason; recorded with the step
         self._epoch = 0
         self._last = 0  # end of the last step's sampling
 
@@ -74,7 +77,7 @@ class TokenSpans:
         for slot, traced in list(self._prefilling.items()):
             if outputs[slot] > traced.admission.num_outputs:
                 traced.first = now
-                self._tell_prefill(traced, now)
+                self._prefill(traced, now)
                 del self._prefilling[slot]
         if any(finishes):
             for row, finish in enumerate(finishes):
@@ -98,13 +101,13 @@ class TokenSpans:
             {gen_ai.GEN_AI_RESPONSE_FINISH_REASONS: [reason]} if reason else {"albireo.preempted": True}
         )
         if not traced.first:
-            self._tell_prefill(traced, at, **why)
+            self._prefill(traced, at, **why)
             return
         if outputs > traced.admission.num_outputs:
             why[gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS] = outputs - traced.admission.num_outputs
         self._span("decode", traced, traced.first, at, **why)
 
-    def _tell_prefill(self, traced: _Traced, at: int, **attributes: Any) -> None:
+    def _prefill(self, traced: _Traced, at: int, **attributes: Any) -> None:
         admission = traced.admission
         if admission.num_outputs:
             attributes["albireo.recomputed_tokens"] = admission.num_outputs

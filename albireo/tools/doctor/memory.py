@@ -13,9 +13,9 @@ from albireo.runtime.kv_memory import KvMemory
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.main import DTYPES
-from worker_svc.model.checkpoint import Headers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
+from worker_svc.model.weight_reader import HeaderReader
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import available_memory
 from worker_svc.settings import WorkerSettings
@@ -27,7 +27,7 @@ FULL = 0.9
 def rank_bytes(directory: Path, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
     """Bytes of the weights on rank 0, which holds as much as any. Raises CheckpointError where a tensor is
     missing, cut off, or of another shape than the config's."""
-    headers = Headers(directory, dtype)
+    headers = HeaderReader(directory, dtype)
     Loader(config, headers, TPGroup(0, tp), torch.device("meta"), dtype, max_model_len=1).load()
     return headers.bytes
 

@@ -17,7 +17,7 @@ NO_TORCH = "import sys; sys.modules['torch'] = None; from albireo.cli import mai
 def doctor(
     *options: str, code: str = "from albireo.cli import main; main()", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    # Ports that nobody asks for: another stack may run on this machine.
+    # No fixed ports: another stack may run on this machine.
     own = {f"ALBIREO_{name}_PORT": "0" for name in ("GATEWAY", "SCHEDULER", "WORKER")}
     own["ALBIREO_GATEWAY_MAX_STREAMS"] = "100"  # whatever this machine's limit on open files
     return subprocess.run(
@@ -71,11 +71,11 @@ def test_the_services_variables_count_and_each_failure_is_told(tmp_path: Path, r
     assert done.returncode == 1
     report = json.loads(done.stdout)
     failed = [finding for finding in report["findings"] if finding["level"] == "failure"]
-    told = "\n".join(finding["found"] for finding in failed)
+    lines = "\n".join(finding["found"] for finding in failed)
     assert report["failures"] == len(failed)
-    assert "ALBIREO_GATEWAY_MAX_QUEUE: " in told
-    assert "max_num_batched_tokens must be at least max_num_seqs" in told
-    assert f"{tmp_path / 'none'}: no such directory" in told
+    assert "ALBIREO_GATEWAY_MAX_QUEUE: " in lines
+    assert "max_num_batched_tokens must be at least max_num_seqs" in lines
+    assert f"{tmp_path / 'none'}: no such directory" in lines
 
 
 def test_a_redis_that_is_not_there_is_status_1_and_a_line() -> None:

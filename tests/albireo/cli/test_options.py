@@ -170,5 +170,5 @@ def test_a_service_without_its_checkpoint_says_so() -> None:
 def test_options_that_contradict_each_other_are_told_in_a_line() -> None:
     result = CliRunner().invoke(app, ["scheduler", "--max-num-batched-tokens", "10"])
     assert result.exit_code == 2
-    told = " ".join(result.output.replace("│", " ").split())
-    assert "max_num_batched_tokens must be at least max_num_seqs" in told
+    output = " ".join(result.output.replace("│", " ").split())
+    assert "max_num_batched_tokens must be at least max_num_seqs" in output

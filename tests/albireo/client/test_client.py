@@ -92,7 +92,7 @@ PING = b"\0\0\x08\x06\0"
 
 
 class Cable:
-    """A connection that can go dead without a word to either end."""
+    """A connection that can break without notice to either end."""
 
     def __init__(self, port: int) -> None:
         self._to, self._cut = port, threading.Event()

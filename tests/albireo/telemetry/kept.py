@@ -1,4 +1,4 @@
-"""The SDK with memory behind it, for tests of what is told."""
+"""The SDK with exporters that keep everything in memory, for tests of what is exported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from albireo.telemetry import Telemetry
-from albireo.telemetry.catalogue import Metric
 from albireo.telemetry.histogram import Histogram
+from albireo.telemetry.metric import Metric
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -22,7 +22,7 @@ TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
 class KeptTelemetry(Telemetry):
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     metered = True
 
@@ -54,9 +54,9 @@ class KeptTelemetry(Telemetry):
         data = self._reader.get_metrics_data()
         resources = data.resource_metrics if data else []
         found: dict[tuple[Any, ...], float] = {}
-        for told in (told for r in resources for scope in r.scope_metrics for told in scope.metrics):
-            if told.name == metric.name:
-                for point in told.data.data_points:
+        for exported in (each for r in resources for scope in r.scope_metrics for each in scope.metrics):
+            if exported.name == metric.name:
+                for point in exported.data.data_points:
                     key = tuple((point.attributes or {}).get(name) for name in metric.attributes)
                     assert isinstance(point, NumberDataPoint)
                     found[key] = point.value

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry import catalogue
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, Kind
+from albireo.telemetry.catalogue import ATTRIBUTES, METRICS
+from albireo.telemetry.metric import Kind
 from albireo.telemetry.providers import Exported
 from albireo.telemetry.table import markdown
 
@@ -52,7 +53,7 @@ def test_the_buckets_of_genai_metrics_are_the_conventions() -> None:
 @pytest.fixture
 def exported() -> dict[str, str]:
     """All metrics of the catalogue with a value each, as an endpoint serves them: samples by family."""
-    told = Exported(
+    telemetry = Exported(
         ServiceSettings.model_validate({}),
         host="127.0.0.1",
         metrics_port=0,
@@ -61,13 +62,13 @@ def exported() -> dict[str, str]:
     for metric in METRICS:
         attributes = dict.fromkeys(metric.attributes, "x")
         if metric.kind is Kind.HISTOGRAM:
-            told.folded(metric, attributes).add(0.5)
+            telemetry.folded(metric, attributes).add(0.5)
         else:
-            told.observe(metric, lambda many=bool(attributes): {"x": 1.0} if many else 1.0)  # type: ignore[misc]
-    address = f"http://127.0.0.1:{told.metrics_port}/metrics"
+            telemetry.observe(metric, lambda many=bool(attributes): {"x": 1.0} if many else 1.0)  # type: ignore[misc]
+    address = f"http://127.0.0.1:{telemetry.metrics_port}/metrics"
     with urllib.request.urlopen(address, timeout=5) as answer:
         text = answer.read().decode()
-    told.shutdown()
+    telemetry.shutdown()
     return {
         sample.name: sample.labels.get("service_name", "")
         for family in text_string_to_metric_families(text)

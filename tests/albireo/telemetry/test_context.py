@@ -21,27 +21,27 @@ SAMPLING = SamplingParams(max_tokens=3, seed=0)
 
 
 def test_a_clients_context_becomes_the_parent_and_decides_whether_to_record() -> None:
-    told = KeptTelemetry()
+    telemetry = KeptTelemetry()
     metadata: list[tuple[str, str | bytes]] = [
         ("traceparent", TRACEPARENT),
         ("tracestate", "a=b"),
         ("other-bin", b"\0"),
     ]
-    span = told.tracer.start_span("call", from_metadata(metadata))
+    span = telemetry.tracer.start_span("call", from_metadata(metadata))
     assert trace_id_of(span) == TRACE_ID
     assert span.get_span_context().trace_state.get("a") == "b"
     carried = traceparent_of(span)
     assert carried.startswith(f"00-{TRACE_ID}-")
     assert carried.endswith("-01")
     assert PARENT_ID not in carried  # the span itself is the parent of what follows
-    inner = told.tracer.start_span("inner", from_traceparent(carried))
+    inner = telemetry.tracer.start_span("inner", from_traceparent(carried))
     assert trace_id_of(inner) == TRACE_ID
-    unsampled = told.tracer.start_span("call", from_metadata([("traceparent", TRACEPARENT[:-1] + "0")]))
+    unsampled = telemetry.tracer.start_span("call", from_metadata([("traceparent", TRACEPARENT[:-1] + "0")]))
     assert trace_id_of(unsampled) == TRACE_ID  # for the logs
     assert traceparent_of(unsampled) == ""
     inner.end()
     unsampled.end()
-    assert [span.name for span in told.spans] == ["inner"]
+    assert [span.name for span in telemetry.spans] == ["inner"]
 
 
 @pytest.mark.parametrize("metadata", [None, [], [("traceparent", "nonsense")], [("traceparent", b"00")]])

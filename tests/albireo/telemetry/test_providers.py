@@ -1,4 +1,4 @@
-"""The SDK behind the instruments: off, on, and with nobody at the other end."""
+"""The SDK behind the instruments: off, on, and without a collector."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OFF_SERVICES = """
 import sys
 from albireo import telemetry
 from albireo.runtime.settings import ServiceSettings
-told = telemetry.start("gateway", ServiceSettings(), host="127.0.0.1", metrics_port=None)
-told.tracer.start_span("x").end()
-told.shutdown()
-assert told is telemetry.OFF
+exported = telemetry.start("gateway", ServiceSettings(), host="127.0.0.1", metrics_port=None)
+exported.tracer.start_span("x").end()
+exported.shutdown()
+assert exported is telemetry.OFF
 import threading
 import opentelemetry.trace
 import gateway.main, scheduler_svc.service, worker_svc.service
@@ -38,9 +38,9 @@ print(type(opentelemetry.trace.get_tracer_provider()).__name__)
 
 def started(endpoint: str = "", metrics_port: int | None = None) -> Exported:
     settings = ServiceSettings.model_validate({"otlp_endpoint": endpoint, "trace_sample_ratio": 1})
-    told = telemetry.start("worker", settings, host="127.0.0.1", metrics_port=metrics_port, rank=2)
-    assert isinstance(told, Exported)
-    return told
+    exported = telemetry.start("worker", settings, host="127.0.0.1", metrics_port=metrics_port, rank=2)
+    assert isinstance(exported, Exported)
+    return exported
 
 
 def test_off_a_service_loads_no_exporter_and_runs_nothing() -> None:
@@ -52,12 +52,12 @@ def test_off_a_service_loads_no_exporter_and_runs_nothing() -> None:
 
 def test_what_is_told_arrives_at_the_collector_with_who_told_it() -> None:
     with OtlpReceiver() as receiver:
-        told = started(receiver.endpoint)
-        told.tracer.start_span("work", attributes={"tokens": [1, 2]}).end()
-        told.observe(STEPS, lambda: 7)
-        told.folded(STEP_TASK, {"task": "t3"}).add(0.004)
-        told.folded(STEP_TASK, {"task": "t4"}).add(0.0)
-        told.shutdown()
+        exported = started(receiver.endpoint)
+        exported.tracer.start_span("work", attributes={"tokens": [1, 2]}).end()
+        exported.observe(STEPS, lambda: 7)
+        exported.folded(STEP_TASK, {"task": "t3"}).add(0.004)
+        exported.folded(STEP_TASK, {"task": "t4"}).add(0.0)
+        exported.shutdown()
         [span] = receiver.spans
         metrics = {name: metric for (_, _, name), metric in receiver.metrics.items()}
     assert (span.service, span.name, span.attributes) == ("albireo-worker", "work", {"tokens": [1, 2]})
@@ -72,32 +72,32 @@ def test_what_is_told_arrives_at_the_collector_with_who_told_it() -> None:
 
 def test_a_long_attribute_is_cut_and_keeps_no_batch_from_the_collector() -> None:
     with OtlpReceiver() as receiver:
-        told = started(receiver.endpoint)
-        told.tracer.start_span("work", attributes={"text": "x" * 9_000_000}).end()
-        told.shutdown()
+        exported = started(receiver.endpoint)
+        exported.tracer.start_span("work", attributes={"text": "x" * 9_000_000}).end()
+        exported.shutdown()
         [span] = receiver.spans
     assert span.attributes == {"text": "x" * ATTRIBUTE_LENGTH}
 
 
 def test_a_taken_port_is_an_error_at_the_start() -> None:
-    told = started(metrics_port=0)
+    exported = started(metrics_port=0)
     with pytest.raises(OSError, match="in use"):
-        started(metrics_port=told.metrics_port)
-    told.shutdown()
+        started(metrics_port=exported.metrics_port)
+    exported.shutdown()
 
 
 def test_a_dead_collector_costs_nothing_but_the_data(caplog: pytest.LogCaptureFixture) -> None:
-    told = started(f"http://127.0.0.1:{free_port('127.0.0.1')}", metrics_port=0)
+    exported = started(f"http://127.0.0.1:{free_port('127.0.0.1')}", metrics_port=0)
     with caplog.at_level(logging.CRITICAL):  # what the SDK logs is tested with the services
         began = time.monotonic()
         for _ in range(10_000):  # more than its queue takes
-            told.tracer.start_span("lost").end()
-        told.observe(STEPS, lambda: 7)
-        told.folded(REDIS_ROUND_TRIP).add(1e-4)
+            exported.tracer.start_span("lost").end()
+        exported.observe(STEPS, lambda: 7)
+        exported.folded(REDIS_ROUND_TRIP).add(1e-4)
         assert time.monotonic() - began < 5
-        address = f"http://127.0.0.1:{told.metrics_port}/metrics"
+        address = f"http://127.0.0.1:{exported.metrics_port}/metrics"
         with urllib.request.urlopen(address, timeout=5) as answer:
             assert b'albireo_rank="2"' in answer.read()
         began = time.monotonic()
-        told.shutdown()
+        exported.shutdown()
         assert time.monotonic() - began < 3 * SHUTDOWN_SECONDS

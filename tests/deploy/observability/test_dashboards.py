@@ -52,11 +52,11 @@ def test_panels_do_not_overlap_and_say_what_they_show() -> None:
     for name in DASHBOARDS:
         taken: set[tuple[int, int]] = set()
         for panel in panels(name):
-            place = panel["gridPos"]
+            position = panel["gridPos"]
             cells = {
                 (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
+                for x in range(position["x"], position["x"] + position["w"])
+                for y in range(position["y"], position["y"] + position["h"])
             }
             assert not cells & taken, panel["title"]
             assert all(x < 24 for x, _ in cells), panel["title"]
@@ -69,8 +69,8 @@ def test_panels_do_not_overlap_and_say_what_they_show() -> None:
 def test_variables_are_read_from_a_metric_that_has_them() -> None:
     for name in DASHBOARDS:
         board = json.loads((FILES / f"{name}.json").read_text(encoding="utf-8"))
-        told = {variable["name"]: variable["query"] for variable in board["templating"]["list"]}
-        assert told == {
+        variables = {variable["name"]: variable["query"] for variable in board["templating"]["list"]}
+        assert variables == {
             "model": "label_values(albireo_scheduler_epoch, albireo_model)",
             "group": 'label_values(albireo_scheduler_epoch{albireo_model=~"$model"}, albireo_group)',
         }

@@ -28,11 +28,11 @@ def core_with_waiting(tenants: list[str]) -> SchedulerCore:
 
 
 def test_totals_go_on_where_an_epoch_ends() -> None:
-    told = KeptTelemetry()
-    meters = SchedulerMeters(told)
+    telemetry = KeptTelemetry()
+    meters = SchedulerMeters(telemetry)
 
     def totals() -> tuple[float, float]:
-        return told.values(catalogue.OUTPUT_TOKENS)[()], told.values(catalogue.WASTED_ROWS)[()]
+        return telemetry.values(catalogue.OUTPUT_TOKENS)[()], telemetry.values(catalogue.WASTED_ROWS)[()]
 
     seen = [totals()]
     for epoch in (1, 2):
@@ -42,24 +42,24 @@ def test_totals_go_on_where_an_epoch_ends() -> None:
         meters.opened(epoch + 1, "group_joined", failover="group", last=last)
         seen.append(totals())
     assert seen == [(0, 0), (5, 1), (7, 1), (12, 2), (14, 2)]
-    assert told.values(catalogue.EPOCHS)[("group_joined",)] == 2
-    assert told.values(catalogue.FAILOVERS) == {("group",): 2, ("scheduler",): 0}
-    assert told.values(catalogue.EPOCH)[()] == 3
+    assert telemetry.values(catalogue.EPOCHS)[("group_joined",)] == 2
+    assert telemetry.values(catalogue.FAILOVERS) == {("group",): 2, ("scheduler",): 0}
+    assert telemetry.values(catalogue.EPOCH)[()] == 3
 
 
 def test_amounts_are_those_of_the_last_look_and_none_without_a_group() -> None:
-    told = KeptTelemetry()
-    meters = SchedulerMeters(told)
+    telemetry = KeptTelemetry()
+    meters = SchedulerMeters(telemetry)
     meters.update(stats(slots_free=1, blocks_free=60, waiting=3), epoch=1, look_ahead=2, backlog=4)
     found = {
-        metric: told.values(metric)[()]
+        metric: telemetry.values(metric)[()]
         for metric in (catalogue.SLOTS_USED, catalogue.KV_USED, catalogue.KV_TOTAL, catalogue.WAITING)
     }
     assert list(found.values()) == [3, 4, 64, 3]
-    assert told.values(catalogue.LOOK_AHEAD)[()] == 2
-    assert told.values(catalogue.INBOX_BACKLOG)[()] == 4
+    assert telemetry.values(catalogue.LOOK_AHEAD)[()] == 2
+    assert telemetry.values(catalogue.INBOX_BACKLOG)[()] == 4
     meters.update(None, epoch=2, look_ahead=1, backlog=0)
-    assert told.values(catalogue.SLOTS_USED)[()] == 0
+    assert telemetry.values(catalogue.SLOTS_USED)[()] == 0
 
 
 def test_the_core_names_a_few_tenants_and_counts_all() -> None:
@@ -71,13 +71,13 @@ def test_the_core_names_a_few_tenants_and_counts_all() -> None:
     assert sum(many.waiting_by_tenant.values()) == many.waiting
 
 
-def test_a_changing_crowd_of_tenants_adds_no_series_without_end() -> None:
-    told = KeptTelemetry()
-    meters = SchedulerMeters(told)
+def test_tenants_that_change_all_the_time_add_a_bounded_number_of_series() -> None:
+    telemetry = KeptTelemetry()
+    meters = SchedulerMeters(telemetry)
     for round_number in range(5):
-        crowd = {f"t{round_number}-{n}": 1 for n in range(20)}
-        meters.update(stats(waiting_by_tenant=crowd), epoch=1, look_ahead=1, backlog=0)
-        depths = told.values(catalogue.QUEUE_DEPTH)
+        tenants = {f"t{round_number}-{n}": 1 for n in range(20)}
+        meters.update(stats(waiting_by_tenant=tenants), epoch=1, look_ahead=1, backlog=0)
+        depths = telemetry.values(catalogue.QUEUE_DEPTH)
         assert sum(depths.values()) == 20
         assert len(depths) <= MAX_TENANTS + 1
     assert depths[("default",)] == 0
@@ -100,18 +100,18 @@ def result(step: int, **timing: int) -> log.StepResult:
 
 
 def test_steps_are_counted_by_task() -> None:
-    told = KeptTelemetry()
-    meters = SchedulerMeters(told)
+    telemetry = KeptTelemetry()
+    meters = SchedulerMeters(telemetry)
     for step in range(3, 8):
         meters.step(StepResult(1, step), result(step), None if step == 3 else -1e-3)
     # The times of a step need the one before it and the one after.
     for task in ("t1", "t2", "t3", "t4", "t5"):
-        assert told.counted(catalogue.STEP_TASK, task) == 3
+        assert telemetry.counted(catalogue.STEP_TASK, task) == 3
     for task in ("t1", "t2", "t5"):
-        assert told.counted(catalogue.STEP_TASK_VISIBLE, task) == 3
-    assert told.counted(catalogue.STEP_PERIOD) == 3
-    assert told.counted(catalogue.STEP_PLAN_WAIT) == 4
-    assert told.folded(catalogue.STEP_PLAN_WAIT).sum == 0  # it was there in time
-    assert told.counted(catalogue.STEP_ROWS) == 5
-    assert told.folded(catalogue.STEP_TASK, {"task": "t3"}).sum == 3 * 8e-3
-    assert told.values(catalogue.STEPS)[()] == 5
+        assert telemetry.counted(catalogue.STEP_TASK_VISIBLE, task) == 3
+    assert telemetry.counted(catalogue.STEP_PERIOD) == 3
+    assert telemetry.counted(catalogue.STEP_PLAN_WAIT) == 4
+    assert telemetry.folded(catalogue.STEP_PLAN_WAIT).sum == 0  # it was there in time
+    assert telemetry.counted(catalogue.STEP_ROWS) == 5
+    assert telemetry.folded(catalogue.STEP_TASK, {"task": "t3"}).sum == 3 * 8e-3
+    assert telemetry.values(catalogue.STEPS)[()] == 5

@@ -15,8 +15,8 @@ class Scene:
     """A span a wait, as ``(name of the branch or None, from, to, why it ended)``."""
 
     def __init__(self) -> None:
-        self._told = KeptTelemetry()
-        self.spans = QueueSpans(self._told.tracer)
+        self._telemetry = KeptTelemetry()
+        self.spans = QueueSpans(self._telemetry.tracer)
 
     def submit(self, name: str, at: int, *, n: int = 1, traceparent: str = TRACEPARENT) -> None:
         self.spans.submitted(Submission(name, (1, 2), SAMPLING, n=n, traceparent=traceparent), at)
@@ -26,21 +26,26 @@ class Scene:
         self.spans.published(Plan(1, 1, admissions=(admission,)), at)
 
     @property
-    def told(self) -> list[tuple[int | None, int | None, object, object]]:
-        for span in self._told.spans:
+    def recorded(self) -> list[tuple[int | None, int | None, object, object]]:
+        for span in self._telemetry.spans:
             assert span.name == "queue"
             assert span.parent is not None
             assert f"{span.parent.trace_id:032x}" == TRACE_ID
             assert f"{span.parent.span_id:016x}" == PARENT_ID
-        found = [(span, span.attributes or {}) for span in self._told.spans]
+        found = [(span, span.attributes or {}) for span in self._telemetry.spans]
         return [
-            (span.start_time, span.end_time, told.get("albireo.branch"), told.get("albireo.ended"))
-            for span, told in found
+            (
+                span.start_time,
+                span.end_time,
+                given.get("albireo.branch"),
+                given.get("albireo.ended"),
+            )
+            for span, given in found
         ]
 
     @property
     def preempted(self) -> list[object]:
-        return [(span.attributes or {})["albireo.preempted"] for span in self._told.spans]
+        return [(span.attributes or {})["albireo.preempted"] for span in self._telemetry.spans]
 
 
 @pytest.fixture
@@ -52,24 +57,24 @@ def test_a_request_waits_from_the_inbox_to_the_plan_that_admits_it(scene: Scene)
     scene.submit("r", 100)
     scene.admit("r", 130)
     scene.spans.settled(StepResult(1, 2, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.STOP,)))
-    assert scene.told == [(100, 130, None, None)]
+    assert scene.recorded == [(100, 130, None, None)]
     assert len(scene.spans) == 0
     scene.spans.published(Plan(1, 3, released=(0,)), 150)
-    assert len(scene.told) == 1
+    assert len(scene.recorded) == 1
 
 
 def test_what_is_not_traced_is_not_kept(scene: Scene) -> None:
     scene.submit("r", 100, traceparent="")
     assert len(scene.spans) == 0
     scene.admit("r", 130)
-    assert scene.told == []
+    assert scene.recorded == []
 
 
 def test_each_branch_waits_for_itself(scene: Scene) -> None:
     scene.submit("r", 100, n=2)
     scene.admit("r#0", 110)
     scene.admit("r#1", 120, slot=1, incarnation=2)
-    assert scene.told == [(100, 110, 0, None), (100, 120, 1, None)]
+    assert scene.recorded == [(100, 110, 0, None), (100, 120, 1, None)]
 
 
 def test_a_preempted_request_waits_again_from_the_plan_that_took_its_slot(scene: Scene) -> None:
@@ -77,7 +82,7 @@ def test_a_preempted_request_waits_again_from_the_plan_that_took_its_slot(scene:
     scene.admit("r", 110)
     scene.spans.published(Plan(1, 5, released=(0,)), 200)
     scene.admit("r", 250, slot=3, incarnation=9)
-    assert scene.told == [(100, 110, None, None), (200, 250, None, None)]
+    assert scene.recorded == [(100, 110, None, None), (200, 250, None, None)]
     assert scene.preempted == [False, True]
     finished = StepResult(1, 6, slots=(3,), incarnations=(9,), ids=(5,), finishes=(Finish.LENGTH,))
     scene.spans.settled(finished)
@@ -91,11 +96,11 @@ def test_a_slot_given_up_before_the_last_row_settles_is_no_preemption(scene: Sce
     scene.spans.published(Plan(1, 5, released=(0,)), 200)  # its end by length is predicted
     scene.admit("s", 200, incarnation=2)  # in the same slot
     scene.spans.settled(StepResult(1, 4, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.LENGTH,)))
-    assert scene.told == [(100, 110, None, None), (120, 200, None, None)]
+    assert scene.recorded == [(100, 110, None, None), (120, 200, None, None)]
     assert len(scene.spans) == 1
     scene.spans.published(Plan(1, 6, released=(0,)), 300)
     scene.admit("s", 310, slot=1, incarnation=3)
-    assert scene.told[-1] == (300, 310, None, None)
+    assert scene.recorded[-1] == (300, 310, None, None)
 
 
 def test_who_is_ended_while_waiting_or_running_is_forgotten(scene: Scene) -> None:
@@ -104,7 +109,7 @@ def test_who_is_ended_while_waiting_or_running_is_forgotten(scene: Scene) -> Non
     scene.admit("runs", 110)
     ended = (Ended("waits", Finish.CANCELLED), Ended("runs", Finish.DEADLINE), Ended("else", Finish.ERROR))
     scene.spans.published(Plan(1, 2, released=(0,), ended=ended), 140)
-    assert scene.told == [(100, 110, None, None), (100, 140, None, "FINISH_REASON_CANCELLED")]
+    assert scene.recorded == [(100, 110, None, None), (100, 140, None, "FINISH_REASON_CANCELLED")]
     assert len(scene.spans) == 0
 
 
@@ -113,15 +118,15 @@ def test_an_epochs_end_ends_what_waits(scene: Scene) -> None:
     scene.submit("runs", 100)
     scene.admit("runs", 110)
     scene.spans.close(170)
-    assert scene.told == [(100, 110, None, None), (100, 170, None, "EPOCH_CLOSED")]
+    assert scene.recorded == [(100, 110, None, None), (100, 170, None, "EPOCH_CLOSED")]
     assert len(scene.spans) == 0
     scene.submit("waits", 200)  # incarnations and slots begin anew
     scene.admit("waits", 210)
-    assert scene.told[-1] == (200, 210, None, None)
+    assert scene.recorded[-1] == (200, 210, None, None)
 
 
 def test_a_submission_that_is_read_twice_waits_once(scene: Scene) -> None:
     scene.submit("r", 100)
     scene.submit("r", 105)
     scene.admit("r", 110)
-    assert scene.told == [(100, 110, None, None)]
+    assert scene.recorded == [(100, 110, None, None)]

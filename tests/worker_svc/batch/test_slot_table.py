@@ -61,23 +61,23 @@ def test_prefill_in_chunks_then_decode() -> None:
     first = table.apply(
         Plan(1, 1, admissions=(admission(2, 20),), grants=(Grant(2, (5,)),), chunks=(Chunk(2, 0, 13),))
     )
-    assert first.chunk_ids.tolist() == list(range(100, 113))
-    assert first.positions.tolist() == list(range(13))
-    assert first.kv_rows.tolist() == list(range(80, 93))
+    assert first.forward.chunk_ids.tolist() == list(range(100, 113))
+    assert first.forward.positions.tolist() == list(range(13))
+    assert first.forward.kv_rows.tolist() == list(range(80, 93))
     assert not len(first.samples.slots)
     second = table.apply(Plan(1, 2, grants=(Grant(2, (3,)),), chunks=(Chunk(2, 13, 7),)))
-    assert second.kv_rows.tolist() == [93, 94, 95, 48, 49, 50, 51]
-    assert second.chunks[0].blocks.tolist() == [5, 3]
+    assert second.forward.kv_rows.tolist() == [93, 94, 95, 48, 49, 50, 51]
+    assert second.forward.chunks[0].blocks.tolist() == [5, 3]
     assert [batch.fresh.tolist() for batch in (first, second)] == [[5], [3]]
     assert second.samples.rows.tolist() == [6]
     assert second.samples.slots.tolist() == [2]
     third = table.apply(Plan(1, 3, num_decodes=1))
-    assert third.decode_slots.tolist() == [2]
-    assert third.positions.tolist() == [20]
-    assert third.kv_rows.tolist() == [52]
-    assert not len(third.chunk_ids)
+    assert third.forward.decode_slots.tolist() == [2]
+    assert third.forward.positions.tolist() == [20]
+    assert third.forward.kv_rows.tolist() == [52]
+    assert not len(third.forward.chunk_ids)
     assert not len(third.fresh)
-    assert third.decodes[0].contexts.tolist() == [21]
+    assert third.forward.decodes[0].blocks.tolist() == [[5, 3]]
     assert [int(b.samples.positions[0]) for b in (second, third)] == [0, 1]
     assert third.samples.seeds.tolist() == [2**64 - 1]
 
@@ -93,9 +93,9 @@ def test_a_prefix_hit_and_a_recompute_start_where_they_should() -> None:
             chunks=(Chunk(0, 32, 8),),
         )
     )
-    assert batch.chunk_ids.tolist() == list(range(132, 140))
-    assert batch.kv_rows.tolist() == list(range(112, 120))
-    assert batch.chunks[0].start == 32
+    assert batch.forward.chunk_ids.tolist() == list(range(132, 140))
+    assert batch.forward.kv_rows.tolist() == list(range(112, 120))
+    assert batch.forward.positions.tolist() == list(range(32, 40))
     assert batch.fresh.tolist() == [7]  # the others hold the prefix
     assert batch.samples.positions.tolist() == [5]
 
@@ -113,11 +113,14 @@ def test_decode_rows_are_grouped_by_context_and_padded_with_scratch() -> None:
         )
     )
     batch = table.apply(Plan(1, 3, num_decodes=3))
-    assert batch.decode_slots.tolist() == [1, 0, 2]
-    assert batch.positions.tolist() == [4, 40, 60]
-    assert [group.blocks.tolist() for group in batch.decodes] == [[[4]], [[0, 1, 2, SCRATCH], [5, 6, 7, 8]]]
+    assert batch.forward.decode_slots.tolist() == [1, 0, 2]
+    assert batch.forward.positions.tolist() == [4, 40, 60]
+    assert [group.blocks.tolist() for group in batch.forward.decodes] == [
+        [[4]],
+        [[0, 1, 2, SCRATCH], [5, 6, 7, 8]],
+    ]
     assert batch.samples.incarnations.tolist() == [1, 2, 3]
-    assert [group.first for group in batch.decodes] == [0, 1]
+    assert [group.first for group in batch.forward.decodes] == [0, 1]
 
 
 def test_a_slot_is_used_again_with_nothing_left_of_its_last_stay() -> None:
@@ -132,28 +135,28 @@ def test_a_slot_is_used_again_with_nothing_left_of_its_last_stay() -> None:
         digest=digest_of(1, 2, 4, (6,)),
     )
     batch = table.apply(again)
-    assert not len(batch.decode_slots)
-    assert batch.kv_rows.tolist() == [96, 97, 98, 99]
+    assert not len(batch.forward.decode_slots)
+    assert batch.forward.kv_rows.tolist() == [96, 97, 98, 99]
     samples = batch.samples
     assert (samples.positions.tolist(), samples.seeds.tolist()) == ([0], [8])
     assert (samples.temperature.tolist(), samples.top_k.tolist()) == ([1.0], [0])
     assert not len(samples.masked.ids)
     decode = table.apply(Plan(1, 3, num_decodes=1))
-    assert decode.decodes[0].blocks.tolist() == [[6]]
+    assert decode.forward.decodes[0].blocks.tolist() == [[6]]
 
 
 def test_pause_and_resume_keep_the_state() -> None:
     table = table_with(4, (6,))
-    assert not len(table.apply(Plan(1, 2, paused=(1,))).positions)
+    assert not len(table.apply(Plan(1, 2, paused=(1,))).forward.positions)
     batch = table.apply(Plan(1, 3, resumed=(1,), num_decodes=1))
-    assert (batch.positions.tolist(), batch.samples.positions.tolist()) == ([4], [1])
+    assert (batch.forward.positions.tolist(), batch.samples.positions.tolist()) == ([4], [1])
 
 
 def test_reset_frees_every_slot() -> None:
     table = table_with(4, (6,))
     table.reset()
     assert table.digest() == SlotTable(SHAPE, VOCAB, EOS).digest()
-    assert not len(table.apply(Plan(2, 1)).positions)
+    assert not len(table.apply(Plan(2, 1)).forward.positions)
 
 
 @pytest.mark.parametrize(

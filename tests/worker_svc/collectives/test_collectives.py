@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.worker_svc.ranks import run_group
-from worker_svc.collectives.step_barrier import Neighbours
+from worker_svc.collectives.local_ranks import LocalRanks
 from worker_svc.collectives.tp_group import TPGroup
 
 CLONE_NEWNET = 0x40000000
@@ -64,22 +64,22 @@ class Left:
     dies: bool
 
     def __call__(self, group: TPGroup) -> tuple[str, float]:
-        neighbours = Neighbours.find(group.rank, group.size, timeout_seconds=20 if self.dies else 0.5)
-        assert neighbours is not None
-        neighbours.meet()
-        found = self._found(group, neighbours)
+        ranks = LocalRanks.find(group.rank, group.size, timeout_seconds=20 if self.dies else 0.5)
+        assert ranks is not None
+        ranks.barrier()
+        found = self._found(group, ranks)
         group.barrier()  # a rank that has seen it must not be gone itself before the others look
-        neighbours.close()
+        ranks.close()
         return found
 
-    def _found(self, group: TPGroup, neighbours: Neighbours) -> tuple[str, float]:
+    def _found(self, group: TPGroup, ranks: LocalRanks) -> tuple[str, float]:
         began = time.monotonic()
         if group.rank == group.size - 1:
             if self.dies:
-                neighbours.close()
+                ranks.close()
             return "", 0.0  # it comes to the barrier when the others have given it up
         try:
-            neighbours.meet()
+            ranks.barrier()
         except RuntimeError as error:
             return str(error), time.monotonic() - began
         return "met", 0.0
@@ -88,7 +88,7 @@ class Left:
 @pytest.mark.parametrize("dies", [True, False])
 def test_a_rank_that_is_gone_or_late_is_named(dies: bool, tmp_path: Path) -> None:
     message, seconds = run_group(3, {"left": Left(dies)}, tmp_path)["left"]
-    assert message == "rank 2 does not answer its neighbours"
+    assert message == "rank 2 does not answer the other ranks of its machine"
     assert seconds < 5
 
 
@@ -99,10 +99,10 @@ class Far:
     def __call__(self, group: TPGroup) -> bool:
         if group.rank == 1:
             assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
-        return Neighbours.find(group.rank, group.size, timeout_seconds=5) is None
+        return LocalRanks.find(group.rank, group.size, timeout_seconds=5) is None
 
 
-def test_a_rank_on_another_machine_is_no_neighbour(tmp_path: Path) -> None:
+def test_a_rank_on_another_machine_is_no_local_rank(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a network namespace")
     assert run_group(2, {"far": Far()}, tmp_path)["far"] is True

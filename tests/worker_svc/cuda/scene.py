@@ -14,9 +14,9 @@ from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import DeviceOutput, ModelRunner
 from worker_svc.stages.queue import StageQueue
-from worker_svc.stages.step import HostOutput
 
 VOCABULARY = 384
 SLOTS = 20  # a multiple of nothing that rows are rounded up to

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.worker_svc.cuda.scene import MIXED, ids, in_turn, make_runner, overlapped, staggered
-from worker_svc.buffers.staging_ring import SLOTS
+from worker_svc.buffers.staging_ring import BUFFERS
 from worker_svc.runner import timestamps
 
 pytestmark = pytest.mark.gpu
@@ -36,14 +36,14 @@ def test_the_ring_goes_round_ahead_of_a_slow_device(cuda: torch.device, cuda_gra
     """Steps are staged as fast as the queues allow, and the device is a step or more behind all of them."""
     runner, plans = make_runner(cuda, cuda_graphs=cuda_graphs), list(staggered(9, 64, MIXED))
     expected = ids(in_turn(runner, plans))
-    assert len(plans) > 8 * SLOTS
+    assert len(plans) > 8 * BUFFERS
     found = overlapped(runner, plans, before_step=lambda: torch.cuda._sleep(2 * MILLISECOND))
     assert ids(found) == expected
 
 
 @GRAPHS
 def test_launches_far_ahead_of_the_device(cuda: torch.device, cuda_graphs: bool) -> None:
-    """No output is fetched before all is launched: slots of the ring wait for their readers on the device."""
+    """No output is fetched before all is launched: buffers wait for their readers on the device."""
     runner, plans = make_runner(cuda, cuda_graphs=cuda_graphs), list(staggered(9, 64, MIXED))
     expected = ids(in_turn(runner, plans))
     runner.reset()
@@ -93,25 +93,27 @@ def test_execute_returns_while_the_device_is_busy(cuda: torch.device, cuda_graph
         output.to_host()
 
 
-def test_marks_are_in_order_across_calibrations(cuda: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timestamps_are_in_order_across_calibrations(
+    cuda: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(timestamps, "RECALIBRATE_NS", 0)
     runner = make_runner(cuda)
     began = time.time_ns()
-    moments: list[int] = []
+    found: list[int] = []
     pending = []
     for plan in staggered(6, 64):
         pending.append(runner.execute(runner.prepare(plan)))
         if len(pending) > 2:  # so that events lie on both sides of a new base
             output = pending.pop(0)
             output.to_host()
-            moments += output.moments()
+            found += output.timestamps()
     ended = time.time_ns()
-    assert all(earlier <= later for earlier, later in pairwise(moments))
-    assert began - 1_000_000 < moments[0]
-    assert moments[-1] < ended + 1_000_000
+    assert all(earlier <= later for earlier, later in pairwise(found))
+    assert began - 1_000_000 < found[0]
+    assert found[-1] < ended + 1_000_000
 
 
-def test_marks_tell_how_long_the_device_took(cuda: torch.device) -> None:
+def test_timestamps_show_how_long_the_device_took(cuda: torch.device) -> None:
     runner, plans = make_runner(cuda), list(staggered(2, 10))
     in_turn(runner, plans)
     runner.reset()
@@ -120,7 +122,7 @@ def test_marks_tell_how_long_the_device_took(cuda: torch.device) -> None:
     output = runner.execute(runner.prepare(plans[0]))
     launched = time.time_ns()
     output.to_host()
-    forward, sampling, end = output.moments()
+    forward, sampling, end = output.timestamps()
     assert launched < forward < sampling < end < time.time_ns()
     assert forward - began > 10_000_000
 

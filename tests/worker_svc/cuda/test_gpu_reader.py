@@ -1,4 +1,4 @@
-"""What NVML tells of a real GPU."""
+"""What NVML reports of a real GPU."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_bf16_is_as_near_to_fp32_as_that_of_transformers(cases: dict[str, Case],
     asks = [replace(ask, sampling=replace(GREEDY, max_tokens=1)) for ask in case.asks]
     runner = make_runner(case.directory, group, way, dtype=torch.bfloat16)
     outcome = run(runner, group, way, asks)
-    ours = torch.stack([outcome.told[ask.name].logits[0] for ask in asks])
+    ours = torch.stack([outcome.answers[ask.name].logits[0] for ask in asks])
     exact = torch.stack([case.truths[ask.name].logits[0] for ask in asks])
     reference = Reference(case.directory, torch.bfloat16)
     theirs = torch.stack([reference.logits(ask.prompt)[-1] for ask in asks])
@@ -43,7 +43,7 @@ def test_bf16_is_as_near_to_fp32_as_that_of_transformers(cases: dict[str, Case],
 
 @pytest.mark.parametrize("together", [True, False])
 def test_a_request_without_numbers_fails_alone(tmp_path: Path, together: bool) -> None:
-    """Neither those beside it nor those that get its blocks later see anything of it."""
+    """Neither the step's other requests nor those that get its blocks later see anything of it."""
     write(FAMILIES["llama2"], tmp_path)
     reference = Reference(tmp_path)
     good = [(name, *unambiguous(reference, (), length, GREEDY)) for name, length in (("a", 20), ("b", 37))]
@@ -57,9 +57,9 @@ def test_a_request_without_numbers_fails_alone(tmp_path: Path, together: bool) -
     asks += [Ask(name, prompt, GREEDY, after_step=1) for name, prompt, _ in good]
     way, group = Scenario(num_blocks=14, max_model_len=112, together=together), TPGroup()
     outcome = run(make_runner(tmp_path, group, way), group, way, asks)
-    assert outcome.told["bad"].finish is Finish.ERROR
+    assert outcome.answers["bad"].finish is Finish.ERROR
     first, later = outcome.plans[0], outcome.plans[1:]
     granted = {block for plan in later for grant in plan.grants for block in grant.blocks}
-    assert granted.intersection(first.grants[0].blocks), "nobody got a block of the failed request"
+    assert granted.intersection(first.grants[0].blocks), "no request got a block of the failed one"
     for name, _, truth in good:
-        assert outcome.told[name].ids == truth.ids
+        assert outcome.answers[name].ids == truth.ids

@@ -10,8 +10,8 @@ from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, Sam
 from tests.races.fake_scheduler import VOCAB, tokens
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.runner.simulated_runner import token_ids
-from worker_svc.sampling.controls import SampleRows
-from worker_svc.sampling.tensors import FAILED
+from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.rows import SampleRows
 
 
 def rows(

@@ -78,10 +78,10 @@ def alone(directory: Path) -> Outcome:
 
 
 def check(found: Outcome, alone: Outcome) -> None:
-    for name, told in alone.told.items():
-        assert found.told[name].ids == told.ids, name
-        assert found.told[name].finish is told.finish is not Finish.ERROR
-        prompts = [outcome.told[name].prompt_logprobs for outcome in (found, alone)]
+    for name, answer in alone.answers.items():
+        assert found.answers[name].ids == answer.ids, name
+        assert found.answers[name].finish is answer.finish is not Finish.ERROR
+        prompts = [outcome.answers[name].prompt_logprobs for outcome in (found, alone)]
         assert prompts[0].keys() == prompts[1].keys()
         for index, logprobs in prompts[0].items():
             assert logprobs.logprob == pytest.approx(prompts[1][index].logprob, abs=1e-4)
@@ -134,10 +134,10 @@ def test_prompt_logprobs_are_those_of_transformers(
     wanting = [ask for ask in asks() if ask.sampling.prompt_logprobs >= 0]
     assert len(wanting) > 8
     for ask in wanting:
-        told = sliced.told[ask.name].prompt_logprobs
+        answer = sliced.answers[ask.name].prompt_logprobs
         truth = reference.logits(ask.prompt).log_softmax(-1)
-        assert sorted(told) == list(range(1, len(ask.prompt)))
-        for index, logprobs in told.items():
+        assert sorted(answer) == list(range(1, len(ask.prompt)))
+        for index, logprobs in answer.items():
             row = truth[index - 1]
             assert logprobs.logprob == pytest.approx(float(row[ask.prompt[index]]), abs=1e-4)
             top, ids = row.topk(ask.sampling.prompt_logprobs)
@@ -145,4 +145,4 @@ def test_prompt_logprobs_are_those_of_transformers(
             assert list(logprobs.top_ids) == ids.tolist()
     for ask in asks():
         if ask.sampling.prompt_logprobs < 0:
-            assert not sliced.told[ask.name].prompt_logprobs
+            assert not sliced.answers[ask.name].prompt_logprobs

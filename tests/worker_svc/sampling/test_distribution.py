@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from albireo.contract.plan import SamplingParams
@@ -86,6 +86,7 @@ params = st.builds(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     params,
     st.lists(ids, min_size=1, max_size=20).map(tuple),

@@ -55,7 +55,7 @@ def test_a_slot_keeps_nothing_of_its_last_stay() -> None:
     for between in (None, Row(GREEDY, (4,))):
         bench = Bench(VOCAB)
         run(bench, logits, Row(PENALIZED, (30, 31, 32)), 12)
-        bench.decode(1).ids(logits)  # an end had come, and nobody knew yet
+        bench.decode(1).ids(logits)  # after the end of the request, which is not yet known
         released: tuple[int, ...] = (0,)
         if between is not None:
             assert run(bench, logits, between, 3, released) == [int(logits.argmax())] * 3

@@ -1,4 +1,4 @@
-"""Random numbers by (seed, position): uniform, unrelated to their neighbours, and the same for ever."""
+"""Random numbers by (seed, position): uniform, unrelated to adjacent ones, and the same for ever."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_extreme_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (0, 1), (1, 1), (1, -1), (2, -1)])
-def test_neighbours_are_unrelated(shift: tuple[int, int]) -> None:
+def test_adjacent_numbers_are_unrelated(shift: tuple[int, int]) -> None:
     table = grid(300, 300)
     seed, position = shift
     moved = np.roll(table, (seed, position), axis=(0, 1))[4:-4, 4:-4].ravel()

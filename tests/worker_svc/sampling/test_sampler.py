@@ -10,14 +10,14 @@ from torch import Tensor
 
 from albireo.contract.plan import SamplingParams
 from tests.worker_svc.sampled import DRAWN, GREEDY, Row, draw, logits_of, staged, weights
+from worker_svc.sampling.inputs import FAILED, SamplingInput
 from worker_svc.sampling.logprobs import to_messages
-from worker_svc.sampling.tensors import FAILED, SamplingTensors
 
 VOCAB = 60
 LARGE = 5003
 
 
-def with_uniforms(params: SamplingTensors, uniforms: Tensor) -> SamplingTensors:
+def with_uniforms(params: SamplingInput[Tensor], uniforms: Tensor) -> SamplingInput[Tensor]:
     """The same rows with other random numbers."""
     [name] = [name for name in ("plain", "narrow", "wide") if len(getattr(params, name))]
     return replace(params, **{name: replace(getattr(params, name), uniforms=uniforms)})

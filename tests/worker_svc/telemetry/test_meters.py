@@ -1,4 +1,4 @@
-"""What a rank tells of itself and of its GPU, against a real Redis."""
+"""Metrics of a rank, and the readings of its GPU in Redis, against a real Redis."""
 
 from __future__ import annotations
 
@@ -38,44 +38,42 @@ def meters(telemetry: Telemetry, url: str, watch: StepWatch, gpu: GpuReader | No
 
 def test_a_rank_without_a_gpu(redis_url: str) -> None:
     assert GpuReader.of(torch.device("cpu"), 0) is None
-    told, watch = KeptTelemetry(), StepWatch(SYSTEM_CLOCK)
-    found = meters(told, redis_url, watch)
+    telemetry, watch = KeptTelemetry(), StepWatch(SYSTEM_CLOCK)
+    found = meters(telemetry, redis_url, watch)
     for _ in range(2):
         found.report()
     watch.begin()
     watch.end()
     watch.begin()
-    assert told.counted(catalogue.REDIS_ROUND_TRIP) == 2
-    assert told.values(catalogue.WORKER_STEPS)[()] == 1
-    assert 0 < told.values(catalogue.STEP_AGE)[()] < 5
-    blocks = told.values(catalogue.WORKER_KV_BLOCKS)[()]
-    memory = told.values(catalogue.WORKER_KV_MEMORY)[()]
+    assert telemetry.counted(catalogue.REDIS_ROUND_TRIP) == 2
+    assert telemetry.values(catalogue.WORKER_STEPS)[()] == 1
+    assert 0 < telemetry.values(catalogue.STEP_AGE)[()] < 5
+    blocks = telemetry.values(catalogue.WORKER_KV_BLOCKS)[()]
+    memory = telemetry.values(catalogue.WORKER_KV_MEMORY)[()]
     assert 0.9 * KV_MEMORY < memory <= KV_MEMORY
     assert memory % blocks == 0
-    assert told.values(catalogue.GPU_POWER) == {}
+    assert telemetry.values(catalogue.GPU_POWER) == {}
     assert not connect(redis_url).exists(KEYS.gpu(3))
 
 
-def test_a_gpu_that_cannot_be_asked_still_says_which_it_is(redis_url: str) -> None:
-    told = KeptTelemetry()
-    meters(
-        told, redis_url, StepWatch(SYSTEM_CLOCK), GpuReader(None, 3)
-    ).report()  # no NVML: every question is an error
+def test_a_gpu_that_cannot_be_read_is_reported_by_its_rank(redis_url: str) -> None:
+    telemetry, unreadable = KeptTelemetry(), GpuReader(None, 3)  # no NVML: every call is an error
+    meters(telemetry, redis_url, StepWatch(SYSTEM_CLOCK), unreadable).report()
     client = connect(redis_url)
     assert client.get(KEYS.gpu(3)) == control.Gpu(rank=3).SerializeToString()
     assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_SECONDS * 1000
-    assert told.values(catalogue.GPU_ENERGY) == {}
-    assert told.values(catalogue.STAGING_WAIT) == {(): 0}
+    assert telemetry.values(catalogue.GPU_ENERGY) == {}
+    assert telemetry.values(catalogue.STAGING_WAIT) == {(): 0}
 
 
-def test_where_nobody_reads_metrics_redis_is_left_alone() -> None:
+def test_without_metrics_redis_is_not_asked() -> None:
     meters(OFF, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
 
 
-def test_a_redis_that_is_gone_is_for_others_to_notice() -> None:
-    told = KeptTelemetry()
-    meters(told, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
-    assert told.counted(catalogue.REDIS_ROUND_TRIP) == 0
+def test_a_redis_that_is_gone_raises_nothing_here() -> None:
+    telemetry = KeptTelemetry()
+    meters(telemetry, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK)).report()
+    assert telemetry.counted(catalogue.REDIS_ROUND_TRIP) == 0
 
 
 @pytest.mark.parametrize("reads", [1, 3])

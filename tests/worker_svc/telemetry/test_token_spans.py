@@ -25,8 +25,8 @@ class Scene:
     """Step ``k`` runs from ``10 k`` to ``10 k + 8``."""
 
     def __init__(self) -> None:
-        self._told = KeptTelemetry()
-        self.spans = TokenSpans(self._told.tracer)
+        self._telemetry = KeptTelemetry()
+        self.spans = TokenSpans(self._telemetry.tracer)
         self.outputs = np.zeros(4, dtype=np.int64)
         self._step = 0
 
@@ -43,14 +43,14 @@ class Scene:
         self.spans.step(made, timing, slots, [int(finish) for finish in rows.values()], self.outputs)
 
     @property
-    def told(self) -> list[tuple[str, int | None, int | None]]:
-        for span in self._told.spans:
+    def recorded(self) -> list[tuple[str, int | None, int | None]]:
+        for span in self._telemetry.spans:
             assert span.parent is not None
             assert f"{span.parent.span_id:016x}" == PARENT_ID
-        return [(span.name, span.start_time, span.end_time) for span in self._told.spans]
+        return [(span.name, span.start_time, span.end_time) for span in self._telemetry.spans]
 
     def attributes(self, index: int) -> dict[str, Any]:
-        return dict(self._told.spans[index].attributes or {})
+        return dict(self._telemetry.spans[index].attributes or {})
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def scene() -> Scene:
 def test_prefill_ends_with_the_first_token_and_decode_with_the_last(scene: Scene) -> None:
     scene.step({}, admissions=(admission("r#1"),))
     scene.step({0: Finish.NONE})
-    assert scene.told == [("prefill", 10, 28)]
+    assert scene.recorded == [("prefill", 10, 28)]
     for _ in range(3):
         scene.step({0: Finish.NONE})
     scene.step({0: Finish.STOP})
-    assert scene.told == [("prefill", 10, 28), ("decode", 28, 68)]
+    assert scene.recorded == [("prefill", 10, 28), ("decode", 28, 68)]
     assert scene.attributes(0) == {
         "gen_ai.response.id": "r",
         "albireo.branch": 1,
@@ -75,18 +75,18 @@ def test_prefill_ends_with_the_first_token_and_decode_with_the_last(scene: Scene
     assert (scene.attributes(1)[TOKENS], scene.attributes(1)[FINISH]) == (5, ("stop",))
     assert len(scene.spans) == 0
     scene.step({}, released=(0,))
-    assert len(scene.told) == 2
+    assert len(scene.recorded) == 2
 
 
 def test_a_request_of_one_token_has_both(scene: Scene) -> None:
     scene.step({0: Finish.LENGTH}, admissions=(admission(),))
-    assert scene.told == [("prefill", 10, 18), ("decode", 18, 18)]
+    assert scene.recorded == [("prefill", 10, 18), ("decode", 18, 18)]
 
 
 def test_what_is_not_traced_is_not_kept(scene: Scene) -> None:
     scene.step({0: Finish.NONE}, admissions=(admission(traceparent=""),))
     assert len(scene.spans) == 0
-    assert scene.told == []
+    assert scene.recorded == []
 
 
 def test_a_preempted_request_tells_both_parts_and_then_again(scene: Scene) -> None:
@@ -94,12 +94,12 @@ def test_a_preempted_request_tells_both_parts_and_then_again(scene: Scene) -> No
     scene.step({0: Finish.NONE})
     # Its slot goes to another at once.
     scene.step({0: Finish.NONE}, released=(0,), admissions=(admission("other", traceparent=""),))
-    assert scene.told == [("prefill", 10, 18), ("decode", 18, 28)]
+    assert scene.recorded == [("prefill", 10, 18), ("decode", 18, 28)]
     assert scene.attributes(1)["albireo.preempted"] is True
     assert scene.attributes(1)[TOKENS] == 2
     scene.step({1: Finish.NONE}, admissions=(admission(slot=1, outputs=2),))
     scene.step({1: Finish.LENGTH})
-    assert scene.told[2:] == [("prefill", 40, 48), ("decode", 48, 58)]
+    assert scene.recorded[2:] == [("prefill", 40, 48), ("decode", 48, 58)]
     assert scene.attributes(2)["albireo.recomputed_tokens"] == 2
     assert scene.attributes(2)["gen_ai.usage.input_tokens"] == 20
     assert scene.attributes(3)[TOKENS] == 2
@@ -111,7 +111,7 @@ def test_who_is_ended_says_why(scene: Scene, reason: Finish) -> None:
     scene.step({1: Finish.NONE}, admissions=(admission("early"), admission("late", slot=1)))
     ended = (Ended("early", reason), Ended("late", reason))
     scene.step({}, released=(0, 1), ended=ended)
-    assert sorted(scene.told) == [("decode", 18, 18), ("prefill", 10, 18), ("prefill", 10, 18)]
+    assert sorted(scene.recorded) == [("decode", 18, 18), ("prefill", 10, 18), ("prefill", 10, 18)]
     assert [scene.attributes(n).get(FINISH) for n in (1, 2)] == [(reason.name.lower(),)] * 2
     assert len(scene.spans) == 0
 
@@ -119,11 +119,11 @@ def test_who_is_ended_says_why(scene: Scene, reason: Finish) -> None:
 def test_an_epochs_end_ends_what_runs(scene: Scene) -> None:
     scene.step({0: Finish.NONE}, admissions=(admission(), admission("s", slot=1)))
     scene.step({}, epoch=2)
-    assert sorted(scene.told) == [("decode", 18, 18), ("prefill", 10, 18), ("prefill", 10, 18)]
+    assert sorted(scene.recorded) == [("decode", 18, 18), ("prefill", 10, 18), ("prefill", 10, 18)]
     assert len(scene.spans) == 0
     scene.step({}, epoch=2, admissions=(admission(),))
     scene.spans.close()
-    assert scene.told[-1] == ("prefill", 30, 38)
+    assert scene.recorded[-1] == ("prefill", 30, 38)
     assert len(scene.spans) == 0
 
 
@@ -131,4 +131,4 @@ def test_no_span_is_made_per_step(scene: Scene) -> None:
     scene.step({0: Finish.NONE}, admissions=(admission(),))
     for _ in range(500):
         scene.step({0: Finish.NONE})
-    assert len(scene.told) == 1
+    assert len(scene.recorded) == 1

@@ -61,19 +61,21 @@ def test_a_tp_that_does_not_divide_names_those_that_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "problem"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "supported: LlamaForCausalLM"),
         ({"quantization_config": {}}, "quantized"),
         ({"hidden_size": "wide", "head_dim": None}, "config.json"),
     ],
 )
-def test_a_config_that_cannot_be_served_is_a_failure(copy: Path, fields: dict[str, Any], told: str) -> None:
+def test_a_config_that_cannot_be_served_is_a_failure(
+    copy: Path, fields: dict[str, Any], problem: str
+) -> None:
     edit(copy / "config.json", **fields)
     found, config = check_config(copy, 1)
     assert config is None
     assert levels(found) == ["failure"]
-    assert told in found[0].found
+    assert problem in found[0].found
 
 
 def test_no_directory_is_a_failure(tmp_path: Path) -> None:

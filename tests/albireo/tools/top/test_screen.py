@@ -87,7 +87,7 @@ def test_a_frame_shows_everything(width: int) -> None:
         "output 800 ██████████",
     ):
         assert all(word in text for word in part.split(" ")), part
-        if width == 80:  # panels beside each other share lines
+        if width == 80:  # panels next to each other share lines
             assert part in text
     assert "SIMULATED" not in text
     assert "unavailable" not in text

@@ -30,7 +30,7 @@ def test_simulated_steps_say_so() -> None:
 
 
 def test_nothing_unknown_is_drawn() -> None:
-    """The last step cannot tell when it was appended; no span may reach back to the year 1970."""
+    """When the last step was appended is not known; no span may reach back to the year 1970."""
     trace = chrome_trace(overlapped([7]))
     assert {e["cat"] for e in trace["traceEvents"] if e["ph"] == "X"} == {
         "plan",

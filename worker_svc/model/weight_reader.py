@@ -1,4 +1,7 @@
-"""Reading tensors of a checkpoint, each rank its own slices only."""
+"""Reads the weights of a checkpoint: tensors, or slices of them, in one dtype.
+
+:class:`worker_svc.model.loader.Loader` calls it when a rank starts, which reads its own slices only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PREFIX = "model."
 """Of all tensors but the head's; a model saved without its head may have none."""
 
 
-class Checkpoint:
+class WeightReader:
     """The tensors of a directory, in one file or in the shards that an index names.
 
     Files are mapped, not read: a slice costs the bytes it has.
@@ -93,7 +96,7 @@ def _tensors(path: Path) -> Sequence[tuple[str, Any]]:
     return [(name, file) for name in names]
 
 
-class Headers(Checkpoint):
+class HeaderReader(WeightReader):
     """A checkpoint of which only the headers are read: pieces have a shape and a type, and no storage.
 
     For finding out, without its memory, whether a model is complete and what a rank would hold.
@@ -102,7 +105,7 @@ class Headers(Checkpoint):
     def __init__(self, directory: Path, dtype: torch.dtype) -> None:
         super().__init__(directory, dtype)
         self.bytes = 0
-        """Of the pieces that were asked for."""
+        """Of the pieces that were read so far."""
 
     def _take(self, found: Any, window: tuple[slice, ...]) -> Tensor:
         piece = torch.empty(found.get_shape(), dtype=self._dtype, device="meta")[window]

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.contract.plan import GroupShape, Plan
 from tests.worker_svc.cuda.scene import SLOTS, ids, in_turn, make_runner, staggered
 from worker_svc.batch import buckets
 from worker_svc.batch.buckets import Bucket, DecodeBuckets
-from worker_svc.batch.slot_table import DecodeRows, HostBatch, SlotTable
+from worker_svc.batch.inputs import DecodeRows, ForwardInput
+from worker_svc.batch.slot_table import HostBatch, SlotTable
 
 CPU = torch.device("cpu")
 SHAPE = GroupShape(num_blocks=1000, max_seqs=SLOTS, max_model_len=1000)
@@ -24,10 +26,10 @@ def decoding(*blocks: int) -> HostBatch:
     groups, first = [], 0
     for longest in sorted(set(blocks)):
         rows = blocks.count(longest)
-        contexts = np.full(rows, longest * BLOCK_SIZE)
-        groups.append(DecodeRows(first, contexts, np.zeros((rows, longest), dtype=np.int64)))
+        groups.append(DecodeRows(first, np.zeros((rows, longest), dtype=np.int64)))
         first += rows
-    return replace(empty, decode_slots=np.arange(first), decodes=tuple(groups))
+    forward = replace(empty.forward, decode_slots=np.arange(first), decodes=tuple(groups))
+    return replace(empty, forward=forward)
 
 
 def test_shapes() -> None:
@@ -69,11 +71,15 @@ def test_padding_changes_no_id() -> None:
             batch = known.pad(batch, bucket)
             padded += len(batch.samples.slots) < bucket.rows
             assert bucket.words <= known.max_words
-        staged = runner._staging.stage(batch)
+        staged = runner._staging.to_device(batch)
         if bucket is not None:
-            words = staged.lease.words[: bucket.words].tolist()
-            rows = [batch.decode_slots, batch.positions, batch.kv_rows, batch.decodes[0].blocks.ravel()]
-            assert words == np.concatenate(rows).tolist()
+            rows = batch.forward.decode_slots, batch.forward.positions, batch.forward.kv_rows
+            expected_words = np.concatenate([*rows, batch.forward.decodes[0].blocks.ravel()])
+            assert staged.buffer.words[: bucket.words].tolist() == expected_words.tolist()
+            # What a graph reads of these words is the step's own forward.
+            graph = bucket.packing.views(ForwardInput[Tensor], staged.buffer.words)
+            assert graph.positions.tolist() == staged.input.forward.positions.tolist()
+            assert graph.decodes[0].blocks.tolist() == staged.input.forward.decodes[0].blocks.tolist()
         found.append(runner.execute(staged).to_host().ids.tolist())
     assert found == expected
     assert padded > 10

@@ -1,4 +1,4 @@
-"""The ring of staging buffers: what it refuses, and in which order it waits for whom."""
+"""The ring of staging buffers: what it refuses, and in which order each side waits for the other."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ import pytest
 import torch
 
 from tests.worker_svc.cuda.scene import MIXED, ids, in_turn, make_runner, overlapped, staggered
-from worker_svc.buffers.staging_ring import SLOTS, SMALLEST, StagingRing
+from worker_svc.buffers.staging_ring import BUFFERS, SMALLEST, StagingRing
 
 CPU = torch.device("cpu")
 
 
-def test_slots_come_round_again() -> None:
-    ring = StagingRing(CPU, None, slots=3)
-    places = []
+def test_buffers_come_round_again() -> None:
+    ring = StagingRing(CPU, None, buffers=3)
+    addresses = []
     for number in range(7):
-        lease = ring.take(4)
-        lease.host[:] = number
-        lease.upload()
-        lease.seal()
-        assert lease.words.tolist() == [number] * 4
-        places.append(lease.words.data_ptr())
-        lease.release()
-    assert len(set(places)) == 3
-    assert places[3:] == places[:-3]
+        buffer = ring.take(4)
+        buffer.host[:] = number
+        buffer.upload()
+        buffer.seal()
+        assert buffer.words.tolist() == [number] * 4
+        addresses.append(buffer.words.data_ptr())
+        buffer.release()
+    assert len(set(addresses)) == 3
+    assert addresses[3:] == addresses[:-3]
 
 
 def test_a_step_that_is_still_to_come_is_not_overwritten() -> None:
-    ring = StagingRing(CPU, None, slots=3)
-    leases = [ring.take(1) for _ in range(3)]
+    ring = StagingRing(CPU, None, buffers=3)
+    buffers = [ring.take(1) for _ in range(3)]
     with pytest.raises(RuntimeError, match="staged step 0 has not been executed"):
         ring.take(1)
-    leases[0].release()
+    buffers[0].release()
     assert ring.take(1).number == 3
 
 
-def test_a_step_that_nobody_holds_gives_its_slot_back() -> None:
-    ring = StagingRing(CPU, None, slots=2)
+def test_a_step_that_is_dropped_gives_its_buffer_back() -> None:
+    ring = StagingRing(CPU, None, buffers=2)
     assert [ring.take(1).number for _ in range(5)] == [0, 1, 2, 3, 4]
 
 
-def test_slots_grow_by_powers_of_two_and_keep_their_size() -> None:
-    ring = StagingRing(CPU, None, slots=1)
+def test_buffers_grow_by_powers_of_two_and_keep_their_size() -> None:
+    ring = StagingRing(CPU, None, buffers=1)
     capacities = []
     for size in (1, SMALLEST, SMALLEST + 1, 3, 5 * SMALLEST):
-        lease = ring.take(size)
-        assert len(lease.host) == len(lease.words) == size
-        capacities.append(lease.words.untyped_storage().nbytes() // 8)
-        lease.release()
+        buffer = ring.take(size)
+        assert len(buffer.host) == len(buffer.words) == size
+        capacities.append(buffer.words.untyped_storage().nbytes() // 8)
+        buffer.release()
     assert capacities == [SMALLEST, SMALLEST, 2 * SMALLEST, 2 * SMALLEST, 8 * SMALLEST]
 
 
@@ -94,13 +94,13 @@ def test_order_of_waits_on_a_device_with_streams(monkeypatch: pytest.MonkeyPatch
     compute = device.stream("compute")
     monkeypatch.setattr(torch.cuda, "Event", device.event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: compute)
-    ring = StagingRing(CPU, device.stream("copy"), slots=2)  # type: ignore[arg-type]
+    ring = StagingRing(CPU, device.stream("copy"), buffers=2)  # type: ignore[arg-type]
     for _ in range(3):
-        lease = ring.take(1)
-        lease.upload()
-        lease.seal()
-        lease.wait()
-        lease.release()
+        buffer = ring.take(1)
+        buffer.upload()
+        buffer.seal()
+        buffer.wait()
+        buffer.release()
     assert device.log == [
         *("copy records 0", "compute waits for 0", "compute records 1"),
         *("copy records 2", "compute waits for 2", "compute records 3"),
@@ -114,13 +114,13 @@ def test_a_runner_stages_as_many_steps_as_there_are_slots() -> None:
     runner, plans = make_runner(CPU), list(staggered(5, 12, MIXED))
     expected = ids(in_turn(runner, plans))
     runner.reset()
-    batches = [runner.prepare(plan) for plan in plans[:SLOTS]]
-    assert ids([runner.execute(batch).to_host() for batch in batches]) == expected[:SLOTS]
+    batches = [runner.prepare(plan) for plan in plans[:BUFFERS]]
+    assert ids([runner.execute(batch).to_host() for batch in batches]) == expected[:BUFFERS]
     runner.reset()
-    batches = [runner.prepare(plan) for plan in plans[:SLOTS]]
+    batches = [runner.prepare(plan) for plan in plans[:BUFFERS]]
     with pytest.raises(RuntimeError, match="has not been executed"):
-        runner.prepare(plans[SLOTS])
-    assert ids([runner.execute(batch).to_host() for batch in batches]) == expected[:SLOTS]
+        runner.prepare(plans[BUFFERS])
+    assert ids([runner.execute(batch).to_host() for batch in batches]) == expected[:BUFFERS]
 
 
 def test_overlapped_steps_bring_the_same() -> None:

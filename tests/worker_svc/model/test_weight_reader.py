@@ -17,12 +17,12 @@ from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.checkpoints import FAMILIES, SHAPE, VOCAB, write
 from tests.worker_svc.oracle import CPU, Scenario, make_runner
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model import checkpoint as checkpoint_module
-from worker_svc.model.checkpoint import Checkpoint
+from worker_svc.model import weight_reader
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_files import INDEX, SINGLE
+from worker_svc.model.weight_reader import WeightReader
 from worker_svc.runner.model_runner import ModelRunner
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -32,7 +32,7 @@ QUERY = "model.layers.0.self_attn.q_proj.weight"
 def load(directory: Path, group: TPGroup | None = None, dtype: torch.dtype = torch.float32) -> None:
     Loader(
         ModelConfig.from_dir(directory),
-        Checkpoint(directory, dtype),
+        WeightReader(directory, dtype),
         group or TPGroup(),
         CPU,
         dtype,
@@ -82,7 +82,7 @@ def test_ranks_read_their_own_slices_and_nothing_twice(
     whole = {
         tensor: t.numel() for path in tmp_path.glob("*.safetensors") for tensor, t in load_file(path).items()
     }
-    monkeypatch.setattr(checkpoint_module, "safe_open", Spy)
+    monkeypatch.setattr(weight_reader, "safe_open", Spy)
     by_rank = []
     for rank in range(4):
         Spy.counts = {}
@@ -102,21 +102,21 @@ def test_ranks_read_their_own_slices_and_nothing_twice(
 def test_slices_are_those_of_the_tensor(tmp_path: Path) -> None:
     tensor = torch.arange(60, dtype=torch.bfloat16).reshape(6, 10)
     save_file({"t": tensor}, tmp_path / SINGLE)
-    checkpoint = Checkpoint(tmp_path, torch.float32)
-    assert "t" in checkpoint
-    assert "u" not in checkpoint
-    found = checkpoint.read("t", (6, 10), dim=1, start=4, size=3)
+    weights = WeightReader(tmp_path, torch.float32)
+    assert "t" in weights
+    assert "u" not in weights
+    found = weights.read("t", (6, 10), dim=1, start=4, size=3)
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     assert torch.equal(found, tensor[:, 4:7].float())
-    assert torch.equal(checkpoint.read("t", (6, 10), start=4, size=4), tensor[4:].float())
-    assert checkpoint.read("t", (6, 10), start=8, size=4).shape == (0, 10)
-    assert torch.equal(checkpoint.read("t", (6, 10)), tensor.float())
+    assert torch.equal(weights.read("t", (6, 10), start=4, size=4), tensor[4:].float())
+    assert weights.read("t", (6, 10), start=8, size=4).shape == (0, 10)
+    assert torch.equal(weights.read("t", (6, 10)), tensor.float())
 
 
 def test_no_weights_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=rf"neither {SINGLE} nor {INDEX}"):
-        Checkpoint(tmp_path, torch.float32)
+        WeightReader(tmp_path, torch.float32)
 
 
 def test_a_missing_shard(tmp_path: Path) -> None:
@@ -124,14 +124,14 @@ def test_a_missing_shard(tmp_path: Path) -> None:
     lost = sorted(tmp_path.glob("*.safetensors"))[1]
     os.unlink(lost)
     with pytest.raises(CheckpointError, match=f"{lost.name}: no such file"):
-        Checkpoint(tmp_path, torch.float32)
+        WeightReader(tmp_path, torch.float32)
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64])
 def test_a_broken_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / SINGLE).write_bytes(content)
     with pytest.raises(CheckpointError, match=SINGLE):
-        Checkpoint(tmp_path, torch.float32)
+        WeightReader(tmp_path, torch.float32)
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:

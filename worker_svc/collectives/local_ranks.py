@@ -1,4 +1,7 @@
-"""Ranks on one machine, each joined to each by a socket: they wake one another, and share descriptors."""
+"""Sockets between the ranks of one machine, by which they wait for one another and share file descriptors.
+
+:class:`worker_svc.collectives.tp_group.TPGroup` makes them on the first collective; the compute stage waits.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ import torch
 import torch.distributed as dist
 
 TOKEN_BYTES = 16
-BELL = b"\0"
+SIGNAL = b"\0"
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
-class Neighbours:
+class LocalRanks:
     """The other ranks of the default group. All ranks call the same, in order.
 
     A rank that waits is woken by the kernel, with no thread in between: gloo's own barrier, over loopback and
@@ -37,37 +40,37 @@ class Neighbours:
         # Names in Linux' abstract namespace: they go with the sockets. Others of this machine may see them,
         # so only processes of the same user are let in.
         name = "\0albireo-" + bytes(token.tolist()).hex()
-        neighbours = cls({})
+        ranks = cls({})
         with socket.socket(socket.AF_UNIX) as listener:
             listener.settimeout(timeout_seconds)
             listener.bind(f"{name}-{rank}")
             listener.listen(size)
             dist.barrier()
             reached = all(
-                neighbours._call(f"{name}-{peer}", rank, peer, timeout_seconds) for peer in range(rank)
+                ranks._connect(f"{name}-{peer}", rank, peer, timeout_seconds) for peer in range(rank)
             )
             everyone = torch.tensor([int(reached)])
             dist.all_reduce(everyone, dist.ReduceOp.MIN)
             if not everyone:
-                neighbours.close()
+                ranks.close()
                 return None
-            while len(neighbours._sockets) < size - 1:  # all have called already
-                neighbours._take_in(listener, timeout_seconds)
-        return neighbours
+            while len(ranks._sockets) < size - 1:  # all have connected already
+                ranks._accept(listener, timeout_seconds)
+        return ranks
 
-    def _take_in(self, listener: socket.socket, timeout_seconds: float) -> None:
+    def _accept(self, listener: socket.socket, timeout_seconds: float) -> None:
         with _answering("another"):
             connection, _ = listener.accept()
             connection.settimeout(timeout_seconds)
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             _, user, _ = _CREDENTIALS.unpack(credentials)
-            heard = connection.recv(1)
-        if user != os.geteuid() or not heard:  # no rank of ours
+            sent = connection.recv(1)
+        if user != os.geteuid() or not sent:  # no rank of this group
             connection.close()
         else:
-            self._sockets[heard[0]] = connection
+            self._sockets[sent[0]] = connection
 
-    def _call(self, name: str, rank: int, peer: int, timeout_seconds: float) -> bool:
+    def _connect(self, name: str, rank: int, peer: int, timeout_seconds: float) -> bool:
         connection = self._sockets[peer] = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout_seconds)
         try:
@@ -81,32 +84,32 @@ class Neighbours:
         for connection in self._sockets.values():
             connection.close()
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Waits until every rank is here. Raises RuntimeError when one is gone, or late."""
-        self.ring()
-        self.hear()
+        self.signal()
+        self.wait()
 
-    def ring(self) -> None:
-        """The first half of a meeting: tells the others that this rank is here. Raises likewise."""
+    def signal(self) -> None:
+        """The first half of a barrier: signals to the others that this rank is here. Raises likewise."""
         for rank, peer in self._sockets.items():
             with _answering(rank):
-                peer.send(BELL)
+                peer.send(SIGNAL)
 
-    def hear(self) -> None:
-        """The other half: waits for all others."""
+    def wait(self) -> None:
+        """The second half: waits for the signals of all others."""
         for rank, peer in self._sockets.items():
             with _answering(rank):
                 if not peer.recv(1):
                     raise ConnectionResetError
 
-    def hand_out(self, descriptor: int) -> None:
-        """Gives a file to all others, who call :meth:`receive`. Raises RuntimeError likewise."""
+    def send_file(self, descriptor: int) -> None:
+        """Sends a file to all others, which call :meth:`receive_file`. Raises RuntimeError likewise."""
         for rank, peer in self._sockets.items():
             with _answering(rank):
-                socket.send_fds(peer, [BELL], [descriptor])
+                socket.send_fds(peer, [SIGNAL], [descriptor])
 
-    def receive(self, rank: int) -> int:
-        """The descriptor, now our own, of the file that ``rank`` hands out."""
+    def receive_file(self, rank: int) -> int:
+        """This process's own descriptor of the file that ``rank`` sends. Raises RuntimeError likewise."""
         with _answering(rank):
             _, descriptors, _, _ = socket.recv_fds(self._sockets[rank], 1, 1)
             if not descriptors:
@@ -119,4 +122,4 @@ def _answering(rank: int | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RuntimeError(f"rank {rank} does not answer its neighbours") from error
+        raise RuntimeError(f"rank {rank} does not answer the other ranks of its machine") from error

@@ -39,7 +39,7 @@ def test_bf16_is_near_fp32(cases: dict[str, Case], cuda: torch.device, family: s
     asks = [replace(ask, sampling=replace(GREEDY, max_tokens=1)) for ask in case.asks]
     runner = make_runner(case.directory, group, way, device=cuda, dtype=torch.bfloat16)
     outcome = run(runner, group, way, asks)
-    ours = torch.stack([outcome.told[ask.name].logits[0] for ask in asks])
+    ours = torch.stack([outcome.answers[ask.name].logits[0] for ask in asks])
     exact = torch.stack([case.truths[ask.name].logits[0] for ask in asks])
     assert 0 < (ours - exact).norm() < 0.1 * exact.norm()
 

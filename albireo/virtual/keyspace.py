@@ -1,0 +1,202 @@
+"""What Redis holds, in memory and in virtual time: values that expire, logs, records of requests.
+
+The one shared state of a simulated cluster. The stores of all tiers (:mod:`albireo.virtual.store`,
+``gateway/store/memory_store.py``) are faces of one keyspace; it knows neither models nor tiers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from albireo.store.interface import LogEntry
+from albireo.virtual.clock import VirtualClock
+from albireo.virtual.waiting import Wait
+
+READ_COUNT = 1024
+"""Most entries of one log that a read returns, as from Redis."""
+TRIM_SLACK = 100
+"""A log that trims itself may be so many entries longer, as in Redis."""
+
+Id = tuple[int, int]
+NONE: Id = (0, 0)
+
+
+class RefusedId(ValueError):
+    """The log has an entry with this id, or a later one."""
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What is kept of an accepted request; gateway and cancellation are None once it has ended."""
+
+    digest: str
+    epoch: int
+    gateway: str | None
+    cancellation: bytes | None
+
+
+class MemoryStream:
+    """Entries in the order of their ids."""
+
+    __slots__ = ("_data", "_ids", "last")
+
+    def __init__(self) -> None:
+        self._ids: list[Id] = []
+        self._data: list[bytes] = []
+        self.last = NONE  # the highest id there has been, trimmed or not
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def newest(self) -> Id:
+        """Id of the last entry that is there."""
+        return self._ids[-1] if self._ids else NONE
+
+    def append(self, entry_id: Id, data: bytes) -> None:
+        """Raises RefusedId."""
+        if entry_id <= self.last:
+            raise RefusedId(f"{entry_id} is not above {self.last}")
+        self._ids.append(entry_id)
+        self._data.append(data)
+        self.last = entry_id
+
+    def has(self, entry_id: Id, data: bytes) -> bool:
+        """Whether this entry is there."""
+        index = bisect_left(self._ids, entry_id)
+        return index < len(self._ids) and self._ids[index] == entry_id and self._data[index] == data
+
+    def after(self, entry_id: Id, count: int) -> list[LogEntry]:
+        """The first ``count`` entries with ids above ``entry_id``."""
+        begin = bisect_right(self._ids, entry_id)
+        found = slice(begin, begin + count)
+        return [
+            (b"%d-%d" % entry_id, data)
+            for entry_id, data in zip(self._ids[found], self._data[found], strict=True)
+        ]
+
+    def trim_before(self, entry_id: Id) -> None:
+        self._remove(bisect_left(self._ids, entry_id))
+
+    def trim_to(self, keep: int) -> None:
+        """Leaves about ``keep`` entries."""
+        if len(self._ids) >= keep + TRIM_SLACK:
+            self._remove(len(self._ids) - keep)
+
+    def _remove(self, count: int) -> None:
+        del self._ids[:count], self._data[:count]
+
+
+class Keyspace:
+    """Keys with their values, and who waits for the next entry of a log."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self._values: dict[str, tuple[bytes, float]] = {}  # with the time at which it expires
+        self._records: dict[str, tuple[RequestRecord, float]] = {}
+        self._streams: dict[str, MemoryStream] = {}
+        self._listeners: dict[str, dict[Callable[[], None], None]] = {}  # by the key of a log
+
+    def clear(self) -> None:
+        """Removes all keys, as a Redis that lost its data."""
+        self._values.clear()
+        self._records.clear()
+        self._streams.clear()
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key; None where there is none, or it has expired."""
+        value, expires = self._values.get(key, (None, 0.0))
+        return value if self.clock.now() < expires else None
+
+    def set(self, key: str, value: bytes, *, ttl: float = float("inf")) -> None:
+        """``ttl``: seconds until it expires."""
+        self._values[key] = (value, self.clock.now() + ttl)
+
+    def delete(self, key: str) -> None:
+        self._values.pop(key, None)
+
+    def number(self, key: str) -> int:
+        """A counter; 0 where there is none."""
+        return int(self.get(key) or 0)
+
+    def keys(self, pattern: str) -> list[str]:
+        """Keys of values that match a pattern with ``*``, sorted."""
+        return sorted(key for key in self._values if fnmatchcase(key, pattern) and self.get(key) is not None)
+
+    def record(self, key: str) -> RequestRecord | None:
+        """The record of a request; the caller may change it."""
+        record, expires = self._records.get(key, (None, 0.0))
+        return record if self.clock.now() < expires else None
+
+    def set_record(self, key: str, record: RequestRecord, *, ttl: float) -> None:
+        """``ttl``: seconds until it expires."""
+        self._records[key] = (record, self.clock.now() + ttl)
+
+    def delete_record(self, key: str) -> None:
+        self._records.pop(key, None)
+
+    def stream(self, key: str) -> MemoryStream:
+        """The log of a key, an empty one where there is none. Append with the methods of this class."""
+        return self._streams.setdefault(key, MemoryStream())
+
+    def append(self, key: str, entry_id: Id, data: bytes) -> None:
+        """Appends under the writer's own id, and wakes those that wait. Raises RefusedId."""
+        self.stream(key).append(entry_id, data)
+        for wake in list(self._listeners.get(key, ())):
+            wake()
+
+    def append_now(self, key: str, data: bytes) -> None:
+        """Appends under an id that is the time in milliseconds."""
+        last, now = self.stream(key).last, self.clock.time_ns() // 1_000_000
+        self.append(key, (now, 0) if now > last[0] else (last[0], last[1] + 1), data)
+
+    def read(self, after: Mapping[str, str]) -> dict[str, list[LogEntry]]:
+        """Entries behind the given ids, by the key of their log; logs without any are left out."""
+        found = {key: self.stream(key).after(parse(entry_id), READ_COUNT) for key, entry_id in after.items()}
+        return {key: entries for key, entries in found.items() if entries}
+
+    def read_blocking(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        """As ``read``, but waits up to ``wait`` seconds for the first entry; for actors."""
+        found = self.read(after)
+        if found or wait <= 0:
+            return found
+        waiting = Wait(self.clock)
+        with self._listening(after, waiting.end):
+            waiting.wait(self.clock.now() + wait)
+        return self.read(after)
+
+    async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        """As ``read_blocking``, for tasks of the event loop."""
+        found = self.read(after)
+        if found or wait <= 0:
+            return found
+        appended = asyncio.Event()
+        timer = self.clock.loop.call_later(wait, appended.set)
+        try:
+            with self._listening(after, appended.set):
+                await appended.wait()
+        finally:
+            timer.cancel()
+        return self.read(after)
+
+    @contextmanager
+    def _listening(self, keys: Iterable[str], wake: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile ``wake`` is called after every append to one of these logs."""
+        for key in keys:
+            self._listeners.setdefault(key, {})[wake] = None
+        try:
+            yield
+        finally:
+            for key in keys:
+                self._listeners[key].pop(wake, None)
+
+
+def parse(entry_id: str) -> Id:
+    """``<number>-<number>`` as it stands in logs."""
+    first, _, second = entry_id.partition("-")
+    return int(first), int(second)

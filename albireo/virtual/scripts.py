@@ -1,0 +1,137 @@
+"""What the Lua scripts of :mod:`albireo.store.scripts` do, on a keyspace in memory: the same verdicts.
+
+Each function is the script of its name. Nothing else runs in between, since nothing here waits.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from albireo.contract.keys import Keys
+from albireo.v1 import log_pb2 as log
+from albireo.virtual.keyspace import Keyspace, RequestRecord
+
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
+
+
+def submit(
+    space: Keyspace,
+    keys: Keys,
+    *,
+    request_id: str,
+    digest: str,
+    entry: bytes,
+    queue_bound: int,
+    record_ttl: float,
+    branches: int,
+    gateway: str,
+    cancellation: bytes,
+) -> tuple[Verdict, int]:
+    """Verdict and current epoch. ``record_ttl``: seconds for which the request's id stays taken."""
+    epoch = space.number(keys.epoch)
+    key = keys.request(request_id)
+    seen = space.record(key)
+    orphan = seen is not None and seen.gateway is not None and space.get(keys.gateway(seen.gateway)) is None
+    if seen is not None and not orphan:
+        if seen.digest != digest:
+            return "conflict", epoch
+        if seen.epoch >= epoch:
+            return "duplicate", epoch
+    if space.get(keys.gateway(gateway)) is None:
+        return "no_gateway", epoch
+    if space.get(keys.lease) is None:
+        return "no_scheduler", epoch
+    if space.get(keys.group) is None or space.get(keys.serving) != b"1":
+        return "no_group", epoch
+    waiting = space.number(keys.waiting) + branches
+    if waiting > queue_bound:
+        return "full", epoch
+    space.set(keys.waiting, b"%d" % waiting)
+    if seen is not None and orphan and seen.cancellation is not None:
+        space.append_now(keys.inbox, seen.cancellation)
+    space.append_now(keys.inbox, entry)
+    space.set_record(key, RequestRecord(digest, epoch, gateway, cancellation), ttl=record_ttl)
+    return "accepted", epoch
+
+
+def end(space: Keyspace, keys: Keys, *, request_id: str, cancellation: bytes) -> None:
+    """The request of this cancellation has ended; its id stays taken."""
+    record = space.record(keys.request(request_id))
+    if record is not None and record.cancellation == cancellation:
+        record.cancellation = record.gateway = None
+
+
+def cancel(space: Keyspace, keys: Keys, *, request_id: str) -> int:
+    """Cancels a request unless it is known to be over: 1; 0 where there is none, -1 without a scheduler."""
+    record = space.record(keys.request(request_id))
+    if record is None or record.cancellation is None or record.epoch < space.number(keys.epoch):
+        return 0
+    if space.get(keys.lease) is None:
+        return -1
+    space.append_now(keys.inbox, record.cancellation)
+    return 1
+
+
+def drop(space: Keyspace, keys: Keys, *, cancellation: bytes) -> None:
+    """Cancels what a gateway submitted itself; without a scheduler there is nothing to cancel."""
+    if space.get(keys.lease) is not None:
+        space.append_now(keys.inbox, cancellation)
+
+
+def withdraw(space: Keyspace, keys: Keys, *, request_id: str, cancellation: bytes) -> None:
+    """Cancels a submission that may have been accepted, and frees its id."""
+    record = space.record(keys.request(request_id))
+    if record is not None and record.cancellation == cancellation:
+        space.delete_record(keys.request(request_id))
+    drop(space, keys, cancellation=cancellation)
+
+
+def depart(space: Keyspace, keys: Keys, *, epoch: int, total: int) -> None:
+    """``total`` requests have left the queue since the epoch opened."""
+    if space.get(keys.epoch) != b"%d" % epoch:
+        return
+    new = total - space.number(keys.departed)
+    if new > 0:
+        space.set(keys.departed, b"%d" % total)
+        space.set(keys.waiting, b"%d" % max(0, space.number(keys.waiting) - new))
+
+
+def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes, group_incarnation: str) -> int | None:
+    """Opens the next epoch in both logs and returns it; None where the lease is not ours."""
+    if space.get(keys.lease) != lease_value:
+        return None
+    logs = (keys.plans, keys.results)
+    epoch = max(space.number(keys.epoch), *(space.stream(key).newest[0] for key in logs)) + 1
+    opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
+    space.set(keys.epoch, b"%d" % epoch)
+    space.append(keys.plans, (epoch, 0), log.PlanEntry(open=opening).SerializeToString())
+    space.append(keys.results, (epoch, 0), log.ResultEntry(open=opening).SerializeToString())
+    space.set(keys.waiting, b"0")
+    space.set(keys.departed, b"0")
+    space.set(keys.serving, b"1" if group_incarnation else b"0")
+    return epoch
+
+
+def take(space: Keyspace, key: str, value: bytes, *, ttl: float) -> int:
+    """Takes an expiring key, or keeps it alive: 0 if another holds it, 1 if it was free, 2 if it was ours."""
+    holder = space.get(key)
+    if holder is not None and holder != value:
+        return 0
+    space.set(key, value, ttl=ttl)
+    return 1 if holder is None else 2
+
+
+def renew(space: Keyspace, keys: Keys, key: str, value: bytes, *, ttl: float, least_epoch: int) -> int:
+    """Keeps an expiring key alive, or takes it again: the epoch opened last, or -1 where the key is lost."""
+    holder = space.get(key)
+    epoch = space.number(keys.epoch)
+    if (holder is not None and holder != value) or (holder is None and epoch < least_epoch):
+        return -1
+    space.set(key, value, ttl=ttl)
+    return epoch
+
+
+def release(space: Keyspace, key: str, value: bytes) -> None:
+    """Deletes a key that still holds our value."""
+    if space.get(key) == value:
+        space.delete(key)

@@ -1,0 +1,108 @@
+"""The store in memory, for code that blocks: scheduler and workers in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from albireo.contract.keys import Keys
+from albireo.store.interface import EntryId, Fenced, LogEntry
+from albireo.virtual import scripts
+from albireo.virtual.keyspace import Keyspace, RefusedId, parse
+
+
+class MemoryStore:
+    """One caller's face of a keyspace; see :class:`albireo.store.interface.Store`. It never fails."""
+
+    def __init__(self, space: Keyspace, keys: Keys) -> None:
+        self._space = space
+        self._keys = keys
+
+    def time(self) -> float:
+        return self._space.clock.time_ns() / 1e9
+
+    def log(self, key: str, *, keep: int = 0) -> MemoryLog:
+        return MemoryLog(self._space, key, keep)
+
+    def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
+        return self._space.read_blocking(after, wait)
+
+    def lease(self, key: str, value: bytes, *, ttl: float) -> MemoryLease:
+        return MemoryLease(self._space, self._keys, key, value, ttl)
+
+    def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self._space.get(key) for key in keys]
+
+    def announce(self, key: str, value: bytes, *, ttl: float, retry: bool = True) -> None:
+        self._space.set(key, value, ttl=ttl)
+
+    def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
+        epoch = scripts.open_epoch(
+            self._space, self._keys, lease_value=lease_value, group_incarnation=group_incarnation
+        )
+        if epoch is None:
+            raise Fenced(f"{self._keys.epoch}: the lease is another's")
+        return epoch, self.log(self._keys.inbox).last()
+
+    def count_departures(self, *, epoch: int, total: int) -> None:
+        scripts.depart(self._space, self._keys, epoch=epoch, total=total)
+
+    def ping(self) -> None:
+        """It is there."""
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+class MemoryLog:
+    """See :class:`albireo.store.interface.Log`."""
+
+    def __init__(self, space: Keyspace, key: str, keep: int) -> None:
+        self._space = space
+        self._key = key
+        self._keep = keep
+
+    def append(self, entry_id: EntryId, data: bytes) -> None:
+        try:
+            self._space.append(self._key, entry_id, data)
+        except RefusedId as error:
+            if not self._space.stream(self._key).has(entry_id, data):
+                raise Fenced(f"{self._key} {entry_id}: another writer has come as far") from error
+        else:
+            self._space.stream(self._key).trim_to(self._keep)
+
+    def last(self) -> str:
+        return str(EntryId(*self._space.stream(self._key).newest))
+
+    def read(self, after: str, wait: float) -> list[LogEntry]:
+        return self._space.read_blocking({self._key: after}, wait).get(self._key, [])
+
+    def trim(self, before: str) -> int:
+        stream = self._space.stream(self._key)
+        stream.trim_before(parse(before))
+        return len(stream)
+
+
+class MemoryLease:
+    """See :class:`albireo.store.interface.Lease`."""
+
+    def __init__(self, space: Keyspace, keys: Keys, key: str, value: bytes, ttl: float) -> None:
+        self._space = space
+        self._keys = keys
+        self._key = key
+        self._value = value
+        self._ttl = ttl
+        self._epoch = 0  # the last one that was opened, as of the last renewal
+
+    def acquire(self) -> bool:
+        return bool(scripts.take(self._space, self._key, self._value, ttl=self._ttl))
+
+    def renew(self) -> None:
+        epoch = scripts.renew(
+            self._space, self._keys, self._key, self._value, ttl=self._ttl, least_epoch=self._epoch
+        )
+        if epoch < 0:
+            raise Fenced(f"{self._key} was lost")
+        self._epoch = epoch
+
+    def release(self) -> None:
+        scripts.release(self._space, self._key, self._value)

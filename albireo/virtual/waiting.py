@@ -1,0 +1,103 @@
+"""How code that blocks waits in virtual time: its greenlet hands over to the event loop, which resumes it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+
+class Driver(Protocol):
+    """What runs the greenlets of one virtual time: the clock."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def main(self) -> greenlet:
+        """The greenlet that runs the event loop. All others are actors."""
+        ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def drive(self) -> None:
+        """Runs the event loop until it is stopped. Called by ``main``."""
+        ...
+
+
+class Wait:
+    """One wait of the calling greenlet, until ``end`` is called or a time has passed.
+
+    An actor hands over to the event loop. The main greenlet, when it waits, runs the event loop meanwhile.
+    """
+
+    __slots__ = ("_driver", "_ended", "_greenlet", "_over")
+
+    def __init__(self, driver: Driver) -> None:
+        """Raises RuntimeError in a callback or task of the event loop: asynchronous code has to await."""
+        self._driver = driver
+        self._greenlet = getcurrent()
+        self._over = False  # ended, or timed out
+        self._ended = False
+        if self._greenlet is driver.main and driver.loop.is_running():
+            raise RuntimeError("a callback or task of the event loop cannot block: it must await")
+
+    def wait(self, until: float | None) -> bool:
+        """Waits for ``end``, until that time of the event loop at most; returns whether it was called."""
+        driver = self._driver
+        if driver.closed:  # an actor that is unwound waits for nothing more
+            raise RuntimeError("the clock is closed") if self._greenlet is driver.main else GreenletExit
+        timer = None if until is None else driver.loop.call_at(until, self._expire)
+        try:
+            if self._greenlet is driver.main:
+                driver.drive()
+            else:
+                driver.main.switch()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return self._ended
+
+    def end(self) -> None:
+        """Ends the wait: its greenlet goes on after the callbacks that are ready already."""
+        if not self._over:
+            self._over = self._ended = True
+            self._driver.loop.call_soon(self._resume)
+
+    def _expire(self) -> None:
+        if not self._over:
+            self._over = True
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._greenlet is self._driver.main:
+            self._driver.loop.stop()
+        else:
+            self._greenlet.switch()
+
+
+class Waiters:
+    """The greenlets that wait for one thing to change, in the order in which they began."""
+
+    __slots__ = ("_driver", "_waits")
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._waits: dict[Wait, None] = {}
+
+    def wait(self, until: float | None) -> bool:
+        """Waits for ``wake``, until that time at most; returns whether it was called."""
+        wait = Wait(self._driver)
+        self._waits[wait] = None
+        try:
+            return wait.wait(until)
+        finally:
+            self._waits.pop(wait, None)
+
+    def wake(self) -> None:
+        """Ends all waits."""
+        waits, self._waits = self._waits, {}
+        for wait in waits:
+            wait.end()

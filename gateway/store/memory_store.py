@@ -1,0 +1,89 @@
+"""The store in memory and in virtual time; see :class:`gateway.store.interface.GatewayStore`.
+
+For simulations and tests. Nothing here takes time or fails.
+"""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.store.interface import EntryId, LogEntry
+from albireo.virtual import scripts
+from albireo.virtual.keyspace import Keyspace
+from gateway.store.interface import CancelVerdict, Liveness, NewRequest, Verdict
+
+CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
+
+
+class MemoryGatewayStore:
+    """One gateway's face of a keyspace that scheduler and workers share."""
+
+    def __init__(self, space: Keyspace, keys: Keys, gateway_id: str) -> None:
+        self.gateway_id = gateway_id
+        self._space = space
+        self._keys = keys
+        self._heartbeat = keys.gateway(gateway_id)
+
+    async def last_result(self) -> EntryId:
+        return EntryId(*self._space.stream(self._keys.results).newest)
+
+    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
+        key = self._keys.results
+        return (await self._space.read_async({key: str(after)}, wait)).get(key, [])
+
+    async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
+        return scripts.submit(
+            self._space,
+            self._keys,
+            request_id=request.request_id,
+            digest=request.digest,
+            entry=request.entry,
+            queue_bound=request.max_queue,
+            record_ttl=request.record_seconds,
+            branches=request.branches,
+            gateway=self.gateway_id,
+            cancellation=request.cancellation,
+        )
+
+    async def cancel_known(self, request_id: str) -> CancelVerdict:
+        return CANCEL_VERDICTS[scripts.cancel(self._space, self._keys, request_id=request_id)]
+
+    async def cancel(self, cancellation: bytes) -> None:
+        scripts.drop(self._space, self._keys, cancellation=cancellation)
+
+    async def withdraw(self, request_id: str, cancellation: bytes) -> None:
+        scripts.withdraw(self._space, self._keys, request_id=request_id, cancellation=cancellation)
+
+    async def note_end(self, request_id: str, cancellation: bytes) -> None:
+        scripts.end(self._space, self._keys, request_id=request_id, cancellation=cancellation)
+
+    async def start_heartbeat(self, ttl: float) -> None:
+        scripts.take(self._space, self._heartbeat, self.gateway_id.encode(), ttl=ttl)
+
+    async def check(self, ttl: float) -> Liveness:
+        space, keys = self._space, self._keys
+        taken = scripts.take(space, self._heartbeat, self.gateway_id.encode(), ttl=ttl)
+        return Liveness(
+            heartbeat_kept=taken == 2,
+            leased=space.get(keys.lease) is not None,
+            group=space.get(keys.group),
+            serving=space.get(keys.serving) == b"1",
+            epoch=space.number(keys.epoch),
+        )
+
+    async def stop_heartbeat(self) -> None:
+        scripts.release(self._space, self._heartbeat, self.gateway_id.encode())
+
+    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
+        gpus = [self._space.get(self._keys.gpu(rank)) for rank in range(ranks)]
+        return self._space.get(self._keys.load), [gpu for gpu in gpus if gpu is not None]
+
+    async def models(self) -> set[str]:
+        return set(map(model_of, self._space.keys(EVERY_LEASE)))
+
+    async def recover(self, error: RedisError) -> None:
+        """Nothing to recover from."""
+
+    async def close(self) -> None:
+        """There is no connection."""

@@ -1,0 +1,66 @@
+"""What only a real server shows: two processes that write, and connections that break."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import cast
+
+import pytest
+import redis
+
+from albireo.contract.keys import Keys
+from albireo.store.interface import EntryId
+from albireo.store.redis_store import RedisStore
+
+KEYS = Keys("m")
+
+# Appends `1-<step>` for steps 1..n with its own payload; prints how many were accepted.
+WRITER = """
+import sys
+from albireo.contract.keys import Keys
+from albireo.store.interface import EntryId, Fenced
+from albireo.store.redis_store import RedisStore
+url, key, name, steps = sys.argv[1:]
+log = RedisStore.open(url, Keys("m")).log(key, keep=100000)
+accepted = 0
+for step in range(1, int(steps) + 1):
+    try:
+        log.append(EntryId(1, step), f"{name} {step}".encode())
+        accepted += 1
+    except Fenced:
+        pass
+print(accepted)
+"""
+
+
+@pytest.fixture
+def client(redis_url: str) -> redis.Redis:
+    return redis.Redis.from_url(redis_url)
+
+
+@pytest.mark.parametrize("key", [KEYS.plans, KEYS.results])
+def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: redis.Redis, key: str) -> None:
+    steps = 2000
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, redis_url, key, name, str(steps)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    accepted = [int(writer.communicate(timeout=60)[0]) for writer in writers]
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key))
+    ids = [EntryId.parse(entry_id) for entry_id, _ in entries]
+    assert len(ids) == sum(accepted)
+    assert ids == sorted(set(ids))
+    assert ids[-1] == EntryId(1, steps)
+
+
+def test_an_append_is_retried_when_the_server_drops_connections(redis_url: str, client: redis.Redis) -> None:
+    results = RedisStore.open(redis_url, KEYS).log(KEYS.results, keep=10000)
+    for step in range(1, 51):
+        client.client_kill_filter(_type="normal", skipme=True)
+        results.append(EntryId(1, step), b"x")
+    assert client.xlen(KEYS.results) == 50

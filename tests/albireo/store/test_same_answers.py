@@ -1,0 +1,143 @@
+"""Random operations on Redis and on memory: every answer and every key is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from albireo.store.interface import EntryId, Fenced, Lease, Store
+from albireo.store.redis_store import RedisStore
+from albireo.virtual.clock import VirtualClock
+from albireo.virtual.keyspace import Keyspace
+from albireo.virtual.store import MemoryStore
+from tests.albireo.store.conftest import KEYS
+from tests.albireo.store.scripted import MemoryScripts, RedisScripts
+
+REQUESTS = st.sampled_from(["a", "b"])
+NAMES = st.sampled_from(["1", "2"])
+GATEWAYS = st.sampled_from(["g", "h"])
+OWNERS = st.sampled_from([b"me", b"you"])
+LOGS = st.sampled_from([KEYS.plans, KEYS.results])
+LEASES = st.sampled_from([KEYS.lease, KEYS.group])
+EXPIRING = [KEYS.lease, KEYS.group, KEYS.gateway("g"), KEYS.gateway("h"), KEYS.load]
+VALUES = [*EXPIRING, KEYS.epoch, KEYS.serving, KEYS.waiting, KEYS.departed]
+TTL = 600  # nothing expires by time: `expire` deletes
+
+
+class Stores(RuleBasedStateMachine):
+    """``self.both(f)`` calls ``f`` for each store, and compares the answers."""
+
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        client = self.client
+        client.flushall()
+        self.clock = VirtualClock()
+        space = Keyspace(self.clock)
+        self.stores: list[Store] = [RedisStore(client, KEYS), MemoryStore(space, KEYS)]
+        self.scripts = [RedisScripts(client, KEYS), MemoryScripts(space, KEYS)]
+        self.leases: list[dict[tuple[str, bytes], Lease]] = [{}, {}]
+
+    def teardown(self) -> None:
+        self.clock.close()
+
+    def both(self, call: Callable[..., Any], targets: list[Any] | None = None) -> None:
+        answers = [answer(call, target) for target in (self.stores if targets is None else targets)]
+        assert answers[0] == answers[1]
+
+    @rule(key=LEASES, owner=OWNERS, what=st.sampled_from(["acquire", "acquire", "renew", "release"]))
+    def use_lease(self, key: str, owner: bytes, what: str) -> None:
+        for store, leases in zip(self.stores, self.leases, strict=True):
+            leases.setdefault((key, owner), store.lease(key, owner, ttl=TTL))
+        self.both(lambda leases: getattr(leases[key, owner], what)(), self.leases)
+
+    @rule(key=st.sampled_from(EXPIRING[1:]), value=OWNERS)
+    def announce(self, key: str, value: bytes) -> None:
+        self.both(lambda store: store.announce(key, value, ttl=TTL))
+
+    @rule(key=st.sampled_from(EXPIRING))
+    def expire(self, key: str) -> None:
+        self.both(lambda scripts: scripts.delete(key), self.scripts)
+
+    @rule(owner=OWNERS, incarnation=st.sampled_from(["", "x", "x"]))
+    def open_epoch(self, owner: bytes, incarnation: str) -> None:
+        # The inbox id after which it begins is a time: compared as the number of entries before it.
+        def opened(store: Store) -> tuple[int, int]:
+            epoch, begin = store.open_epoch(lease_value=owner, group_incarnation=incarnation)
+            entries = store.log(KEYS.inbox).read("0-0", 0)
+            return epoch, sum(entry_id <= begin.encode() for entry_id, _ in entries)
+
+        self.both(opened)
+
+    @rule(key=LOGS, epoch=st.integers(1, 4), step=st.integers(0, 3), data=OWNERS)
+    def append(self, key: str, epoch: int, step: int, data: bytes) -> None:
+        self.both(lambda store: store.log(key, keep=1000).append(EntryId(epoch, step), data))
+
+    @rule(key=LOGS, epoch=st.integers(1, 4), step=st.integers(0, 3))
+    def trim(self, key: str, epoch: int, step: int) -> None:
+        def trimmed(store: Store) -> int:
+            # A reader trims before an entry that it has read: the newest one stays.
+            newest = EntryId.parse(store.log(key).last())
+            return store.log(key).trim(str(min(EntryId(epoch, step), newest)))
+
+        self.both(trimmed)
+
+    @rule(key=LOGS, epoch=st.integers(0, 4), step=st.integers(0, 3))
+    def read(self, key: str, epoch: int, step: int) -> None:
+        self.both(lambda store: store.log(key).read(f"{epoch}-{step}", 0))
+
+    @rule(epoch=st.integers(1, 3), total=st.integers(0, 4))
+    def count_departures(self, epoch: int, total: int) -> None:
+        self.both(lambda store: store.count_departures(epoch=epoch, total=total))
+
+    @rule(request=REQUESTS, name=NAMES, digest=NAMES, n=st.integers(1, 3), gateway=GATEWAYS)
+    def submit(self, request: str, name: str, digest: str, n: int, gateway: str) -> None:
+        options: dict[str, Any] = {"name": f"{request}@{name}", "digest": digest, "n": n, "gateway": gateway}
+        self.both(lambda scripts: scripts.submit(request, bound=6, **options), self.scripts)
+
+    @rule(request=REQUESTS, name=NAMES, what=st.sampled_from(["end", "withdraw"]))
+    def conclude(self, request: str, name: str, what: str) -> None:
+        self.both(lambda scripts: getattr(scripts, what)(request, name=f"{request}@{name}"), self.scripts)
+
+    @rule(request=REQUESTS)
+    def cancel(self, request: str) -> None:
+        self.both(lambda scripts: scripts.cancel(request), self.scripts)
+
+    @rule(request=REQUESTS)
+    def drop(self, request: str) -> None:
+        self.both(lambda scripts: scripts.drop(request), self.scripts)
+
+    @invariant()
+    def keys_are_the_same(self) -> None:
+        self.both(lambda store: store.get(VALUES))
+        self.both(lambda store: store.read({KEYS.plans: "0-0", KEYS.results: "0-0"}, 0))
+        self.both(lambda store: [store.log(key).last() for key in (KEYS.plans, KEYS.results)])
+        self.both(lambda store: [data for _, data in store.log(KEYS.inbox).read("0-0", 0)])
+
+
+def answer(call: Callable[[Any], Any], target: Any) -> Any:
+    try:
+        return call(target)
+    except Fenced:
+        return Fenced
+
+
+def test_redis_and_memory_give_the_same_answers(redis_url: str) -> None:
+    Stores.client = client = redis.Redis.from_url(redis_url)
+    run_state_machine_as_test(
+        Stores,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=40,
+            deadline=None,
+            phases=[Phase.generate],  # to shrink a failure by the answers of a server takes minutes
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    client.close()

@@ -1,0 +1,78 @@
+"""The input of one step: numpy arrays on the host, the same as tensors on the device.
+
+The slot table makes the forward's part, :class:`worker_svc.batch.staging.Staging` the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from albireo.contract.plan import BLOCK_SIZE
+from worker_svc.buffers.structs import A, Struct, int64
+from worker_svc.model.attention import AttentionPlan, ChunkView, DecodeGroup
+from worker_svc.model.causal_mask import CausalMasks
+from worker_svc.sampling.inputs import SamplingInput
+from worker_svc.sampling.prompt import PromptInput
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRows(Struct[A]):
+    """Decoding rows of similar context length, from row ``first`` of the step."""
+
+    first: int
+    blocks: Annotated[A, int64("rows", "blocks of the longest")]  # padded with the scratch block
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRows(Struct[A]):
+    """The rows of one prefill chunk, from row ``first`` of the step."""
+
+    first: int
+    count: int
+    blocks: Annotated[A, int64("blocks")]  # of the context
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardInput(Struct[A]):
+    """The rows that run through the model: decoding rows first, in groups, then those of the chunks.
+
+    Of a step that only decodes, in one group, this is the whole input of a CUDA graph.
+    """
+
+    decode_slots: Annotated[A, int64("decodes")]  # where the decoding rows find their token
+    positions: Annotated[A, int64("rows")]
+    kv_rows: Annotated[A, int64("rows")]  # block * 16 + offset of each row's own key and value
+    decodes: tuple[DecodeRows[A], ...]
+    chunk_ids: Annotated[A, int64("chunk rows")]  # tokens of the chunks' rows
+    chunks: tuple[ChunkRows[A], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput(Struct[A]):
+    """All arrays of one step. ``forward`` comes first: a graph copies its input from the first words."""
+
+    forward: ForwardInput[A]
+    decode_ids: Annotated[A | None, int64("decodes")]  # None: they are on the device, in ``last_token``
+    fresh: Annotated[A, int64("fresh")]  # blocks to clear before the forward
+    sample_rows: Annotated[A, int64("samples")]  # among the rows of the forward
+    sample_slots: Annotated[A, int64("samples")]
+    sampling: SamplingInput[A]
+    prompts: PromptInput[A] | None
+
+
+def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks) -> AttentionPlan:
+    """What the layers' attention needs of ``forward``: a row sees its own position and all before it."""
+    decodes, chunks = [], []
+    for group in forward.decodes:
+        rows, longest = group.blocks.shape
+        positions = forward.positions[group.first : group.first + rows]
+        mask = masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
+        decodes.append(DecodeGroup(group.first, rows, group.blocks.view(-1), mask))
+    for chunk in forward.chunks:
+        positions = forward.positions[chunk.first : chunk.first + chunk.count]
+        mask = masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
+        chunks.append(ChunkView(chunk.first, chunk.count, chunk.blocks, mask))
+    return AttentionPlan(tuple(decodes), tuple(chunks))

@@ -1,0 +1,69 @@
+"""The interface of a runner, which is a model on a device or the simulated device. The stages call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from albireo.contract.plan import GroupShape, Plan
+from albireo.v1 import inference_pb2 as api
+from worker_svc.batch.staging import StepBatch
+from worker_svc.buffers.arrays import Ints
+from worker_svc.model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class HostOutput:
+    """What a step sampled: parallel arrays, one entry a row."""
+
+    slots: Ints
+    incarnations: Ints
+    ids: Ints  # sampling.inputs.FAILED for a row that could not be sampled
+    logprobs: dict[int, api.TokenLogprobs]  # by entry
+    # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
+    prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
+
+
+class StepOutput(Protocol):
+    """A step that has been launched; its ids may still be under way on the device."""
+
+    def to_host(self) -> HostOutput:
+        """Waits until the step is done. Called once."""
+        ...
+
+    def timestamps(self) -> list[int]:
+        """Begin of the forward, begin and end of sampling: ns of the Unix clock. After ``to_host``."""
+        ...
+
+
+class Runner(Protocol):
+    """One rank's model and slot table.
+
+    ``prepare`` and ``reset`` belong to the input stage, ``execute`` to the compute stage; they may run at
+    the same time. All ranks prepare and execute the same plans in the same order.
+    """
+
+    config: ModelConfig
+    shape: GroupShape
+    kv_bytes: int  # memory of this rank's part of the KV blocks
+
+    @property
+    def staging_wait(self) -> float:
+        """Seconds that ``prepare`` has waited for a staging buffer so far."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets all requests. Steps that were prepared before may still be executed."""
+        ...
+
+    def prepare(self, plan: Plan) -> StepBatch:
+        """Applies a plan and stages its step. Raises TableMismatch."""
+        ...
+
+    def execute(self, batch: StepBatch) -> StepOutput:
+        """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
+        ...
+
+    def feed_back(self, output: HostOutput) -> None:
+        """Synchronous mode only: the ids of a step, by way of the host, before the next is prepared."""
+        ...

@@ -1,0 +1,140 @@
+"""Builds the sampler's input for one step: one rank's share of the rows that sample.
+
+:class:`worker_svc.batch.staging.Staging` calls it in the input stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from worker_svc.buffers.arrays import Floats, HostArray, Ints
+from worker_svc.sampling.draw import MAX_NARROW_K
+from worker_svc.sampling.inputs import Draws, Pairs, Penalties, PenaltyStarts, SamplingInput
+from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
+from worker_svc.sampling.random_numbers import uniforms
+from worker_svc.sampling.rows import PenaltyStart, SampleRows
+
+Flags = npt.NDArray[np.bool_]
+
+
+class SamplingInputBuilder:
+    """Selects what this rank needs of the rows that sample, and sorts the rows by how they are sampled."""
+
+    def __init__(self, policy: SamplingPolicy, *, narrow: bool) -> None:
+        """``narrow``: the device answers at once whether a narrow draw was enough, as a CPU does."""
+        self._policy = policy
+        self._narrow = narrow
+
+    def build(
+        self, samples: SampleRows, starts: Sequence[PenaltyStart], layout: SampleLayout
+    ) -> SamplingInput[HostArray]:
+        """``starts``: of all requests with penalties that take a slot in this step."""
+        rows = slice(layout.first, layout.last)
+        sampled = samples.temperature[rows] != 0
+        plain = sampled & _unrestricted(samples, rows)
+        few = sampled & ~plain & self._needs_few(samples, rows)
+        biased = _span(samples.biased, layout)
+        allowed = _part(samples.allowed, layout)
+        return SamplingInput(
+            greedy=np.flatnonzero(~sampled),
+            plain=_draws(samples, np.flatnonzero(plain), layout.first),
+            narrow=_draws(samples, np.flatnonzero(few), layout.first),
+            wide=_draws(samples, np.flatnonzero(sampled & ~plain & ~few), layout.first),
+            biased=_part(samples.biased, layout),
+            biases=_fp32(samples.biases[biased]),
+            allowed=allowed,
+            allowed_rows=np.unique(allowed.rows),
+            masked=_part(samples.masked, layout),
+            logprob_rows=np.flatnonzero(samples.logprobs[rows] >= 0),
+            words=samples.words,
+            penalties=self._penalties(samples, layout),
+            starts=self._starts(starts),
+        )
+
+    def _needs_few(self, samples: SampleRows, rows: slice) -> Flags:
+        """Rows whose largest logits most likely decide: by top_k, else by top_p or min_p."""
+        top_k = samples.top_k[rows]
+        cut = (samples.top_p[rows] < 1) | (samples.min_p[rows] > 0)
+        found: Flags = (top_k <= MAX_NARROW_K) & ((top_k > 0) | cut) & self._narrow
+        return found
+
+    def _penalties(self, samples: SampleRows, layout: SampleLayout) -> Penalties[HostArray] | None:
+        entries = samples.penalized
+        state_rows = self._policy.state_row(samples.slots[entries])
+        kept = state_rows >= 0
+        if not kept.any():
+            return None
+        mine = (layout.first <= entries) & (entries < layout.last)
+        return Penalties(
+            entries=entries[mine] - layout.first,
+            rows=state_rows[mine],
+            columns=samples.columns[mine],
+            repetition=_fp32(samples.repetition[mine]),
+            presence=_fp32(samples.presence[mine]),
+            frequency=_fp32(samples.frequency[mine]),
+            kept_entries=entries[kept],
+            kept_rows=state_rows[kept],
+            kept_columns=samples.columns[kept],
+            most=int(samples.columns[kept].max()),
+        )
+
+    def _starts(self, starts: Sequence[PenaltyStart]) -> PenaltyStarts[HostArray] | None:
+        rows = self._policy.state_row(np.array([start.slot for start in starts], dtype=np.int64))
+        here = [(row, start) for row, start in zip(rows.tolist(), starts, strict=True) if row >= 0]
+        if not here:
+            return None
+        return PenaltyStarts(
+            rows=np.concatenate([np.full(len(start.ids), row) for row, start in here]),
+            columns=np.concatenate([np.arange(len(start.ids)) for _, start in here]),
+            ids=np.concatenate([start.ids for _, start in here]),
+            counts=np.concatenate([start.counts for _, start in here]),
+        )
+
+
+def _unrestricted(samples: SampleRows, rows: slice) -> Flags:
+    """Rows with no control that cuts a distribution."""
+    found: Flags = (
+        (samples.top_k[rows] == 0)
+        & (samples.top_p[rows] >= 1)
+        & (samples.min_p[rows] == 0)
+        & (samples.typical_p[rows] >= 1)
+    )
+    return found
+
+
+def _draws(samples: SampleRows, entries: Ints, first: int) -> Draws[HostArray]:
+    """``entries``: counted from ``first`` on, which is how the rows of the rank's logits are counted."""
+    chosen = entries + first
+    top_k, top_p = samples.top_k[chosen], samples.top_p[chosen]
+    min_p, typical_p = samples.min_p[chosen], samples.typical_p[chosen]
+    return Draws(
+        rows=entries,
+        temperature=_fp32(samples.temperature[chosen]),
+        top_k=top_k,
+        top_p=_fp32(top_p),
+        min_p=_fp32(min_p),
+        typical_p=_fp32(typical_p),
+        uniforms=uniforms(samples.seeds[chosen], samples.positions[chosen]),
+        max_top_k=int(top_k.max(initial=0)),
+        any_top_p=bool((top_p < 1).any()),
+        any_min_p=bool((min_p > 0).any()),
+        any_typical_p=bool((typical_p < 1).any()),
+        any_unbounded=bool((top_k == 0).any()),
+    )
+
+
+def _part(pairs: Pairs[HostArray], layout: SampleLayout) -> Pairs[HostArray]:
+    """The pairs of this rank's rows, which are counted from ``layout.first`` on."""
+    span = _span(pairs, layout)
+    return Pairs(pairs.rows[span] - layout.first, pairs.ids[span])
+
+
+def _span(pairs: Pairs[HostArray], layout: SampleLayout) -> slice:
+    return slice(*np.searchsorted(pairs.rows, [layout.first, layout.last]).tolist())
+
+
+def _fp32(array: Floats) -> npt.NDArray[np.float32]:
+    return array.astype(np.float32)
