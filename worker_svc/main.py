@@ -9,13 +9,13 @@ import sys
 import torch
 from redis.exceptions import RedisError
 
-from albireo import telemetry
 from albireo.contract.plan import BLOCK_SIZE
 from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF
+from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.model.weight_files import weight_bytes
@@ -40,16 +40,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(settings: WorkerSettings) -> None:
-    """Serves as one rank of a worker group until it is told to stop."""
+    """Serves as one rank of a worker group until a signal stops it."""
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     setup_logging(f"worker-{rank}", settings.log_level, settings.log_format)
     stop = stop_on_signals()
     device = _device(settings)
     torch.set_num_threads(_threads(settings))
-    health, told = None, OFF
+    health, telemetry = None, OFF
     try:
         port = _metrics_port(settings, local_rank)
-        told = telemetry.start("worker", settings, host=settings.host, metrics_port=port, rank=rank)
+        telemetry = start_telemetry("worker", settings, host=settings.host, metrics_port=port, rank=rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
@@ -60,7 +60,7 @@ def run(settings: WorkerSettings) -> None:
         _tell_memory(settings, runner)
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
-        service = WorkerService(settings, group, runner, checkpoint, health, stop, told, gpu)
+        service = WorkerService(settings, group, runner, checkpoint, health, stop, telemetry, gpu)
         freeze_heap()
         # The stages share an interpreter: one that computes must not wait long for one that has work.
         switch_quickly()
@@ -76,12 +76,12 @@ def run(settings: WorkerSettings) -> None:
     except RuntimeError as error:
         if not stop.is_set():
             raise
-        # The peers were told to stop as well; one that left first breaks our last collective.
+        # The signal went to the peers as well; one that left first breaks our last collective.
         logger.info("stopped in a collective: %s", error)
     finally:
         if health is not None:
             health.stop()
-        told.shutdown()
+        telemetry.shutdown()
     logging.shutdown()
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
 

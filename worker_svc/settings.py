@@ -34,7 +34,7 @@ class WorkerSettings(ServiceSettings):
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     kv_memory: str = Field(
         "auto",
-        description="Memory for KV blocks on each rank: a size (8GiB), a share of what is free beside the "
+        description="Memory for KV blocks on each rank: a size (8GiB), a share of what is free after the "
         "weights (40%), or auto: what --gpu-memory-share leaves of a GPU, or a quarter of free main memory, "
         "at most twice what all slots can use.",
     )

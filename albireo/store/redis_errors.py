@@ -1,4 +1,4 @@
-"""What an error of Redis means for whoever got it, decided here for all tiers.
+"""What an error of Redis means for its caller, decided here for all tiers.
 
 Redis names the kind of an error by the first word of its answer. redis-py has a class for some of these words
 and takes the word off, has none for others, and puts the command before what a pipeline brought; Redis 6.2

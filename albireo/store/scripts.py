@@ -65,7 +65,7 @@ CANCEL: Final = (
 local seen = redis.call('HMGET', KEYS[4], 'epoch', 'cancellation')
 if not seen[2] then return 0 end
 if tonumber(seen[1]) < tonumber(redis.call('GET', KEYS[3]) or '0') then return 0 end
--- Nobody would read the inbox, nor trim it.
+-- No scheduler would read the inbox, nor trim it.
 if redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
 redis.call('XADD', KEYS[1], '*', 'e', seen[2])
 return 1

@@ -11,9 +11,7 @@ from albireo.contract.keys import EVERY_LEASE, Keys, model_of
 from albireo.store.interface import EntryId, LogEntry
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace
-from gateway.store.interface import CancelVerdict, Liveness, NewRequest, Verdict
-
-CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
+from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
 
 
 class MemoryGatewayStore:

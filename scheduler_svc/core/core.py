@@ -26,8 +26,8 @@ from scheduler_svc.core.stats import CoreStats, by_tenant
 class SchedulerCore:
     """Decides what a worker group runs, step by step, for one epoch; or follows the core that decides.
 
-    The scheduler service calls it, from one thread. It reads no clock: ``now`` is a monotonic time in seconds
-    that the caller gives.
+    The scheduler service calls it, from one thread. It reads no clock: ``now`` is a time in seconds that
+    the caller gives, in the service that of the store.
 
     **State.** It is a fold over the logs: a submission (:meth:`submit`), a plan and a result change it, and
     nothing else does. :meth:`plan` makes the next plan and changes the state as :meth:`apply` does with the

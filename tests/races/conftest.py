@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 from albireo.contract.plan import GroupShape
+from albireo.virtual.clock import VirtualClock
+from tests.races.cluster import VirtualCluster
 from tests.races.scene import Scene
 
 MakeScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def make_scene(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeScene]:
-    """Builds scenes; a scheduler that died is an error of the test."""
-    # Every test waits for the load that tells that all is over.
-    monkeypatch.setattr("scheduler_svc.service.HOUSEKEEPING_SECONDS", 0.05)
-    with ExitStack() as closing:
+def make_scene() -> Iterator[MakeScene]:
+    """Builds scenes in virtual time; a scheduler that died is an error of the test."""
+    with VirtualClock() as clock, ExitStack() as closing:
 
         def make(*, num_blocks: int = 64, max_seqs: int = 4, max_model_len: int = 256, **rest: Any) -> Scene:
-            scene = Scene(redis_url, shape=GroupShape(num_blocks, max_seqs, max_model_len), **rest)
+            shape = GroupShape(num_blocks, max_seqs, max_model_len)
+            scene = Scene(VirtualCluster(clock), shape=shape, **rest)
             closing.callback(scene.close)
             return scene
 

@@ -21,7 +21,7 @@ from albireo.store.connection import connect
 from albireo.store.interface import EntryId
 from albireo.store.redis_store import RedisStore
 from albireo.v1 import log_pb2 as log
-from tests.races.fake_worker import POLL_SECONDS, entries_after
+from tests.races.cluster import POLL_SECONDS
 from worker_svc.sampling.random_numbers import random_bits
 
 VOCAB = 384
@@ -87,6 +87,7 @@ class FakeScheduler:
         self._lease = self._store.lease(keys.lease, LEASE, ttl=600)
         assert self._lease.acquire(), "another scheduler holds the lease"
         self._plans = self._store.log(keys.plans, keep=10_000)
+        self._results = self._store.log(keys.results)
         self.group = log.GroupInfo()
         self.epoch = 0
         self._step = 0
@@ -122,17 +123,17 @@ class FakeScheduler:
     def results(self, seconds: float = 10) -> Results:
         """Results of this epoch up to that of the last plan."""
         deadline, due = time.monotonic() + seconds, EntryId(self.epoch, self._step)
-        while EntryId.parse(self._store.log(self._keys.results).last()) < due:
+        while EntryId.parse(self._results.last()) < due:
             assert time.monotonic() < deadline, f"no result of {due}"
             time.sleep(POLL_SECONDS)
         return [
             (EntryId.parse(raw_id), log.ResultEntry.FromString(data).result)
-            for raw_id, data in entries_after(self._redis, self._keys.results, f"{self.epoch}-0")
+            for raw_id, data in self._results.read(f"{self.epoch}-0", 0)
         ]
 
     def order(self) -> list[EntryId]:
         """Ids of everything in the results log."""
-        return [EntryId.parse(raw_id) for raw_id, _ in entries_after(self._redis, self._keys.results, "0-0")]
+        return [EntryId.parse(raw_id) for raw_id, _ in self._results.read("0-0", 0)]
 
 
 @contextmanager

@@ -7,46 +7,27 @@ whether it answers at all is up to the test.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
-
-import redis
-from redis.exceptions import ResponseError
 
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
-from albireo.store.connection import connect
-from albireo.store.interface import EntryId, LogEntry
-from albireo.store.redis_store import FIELD, RedisStore
+from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
+from tests.races.cluster import POLL_SECONDS, Cluster
 from tests.scheduler_svc.core.worker_model import EOS_IDS, VOCAB, Row, Worker
 
-"""The checkpoint of the gateways before such a group."""
 FOR_EVER = 600.0
 """A lease that outlives every test: the group stays announced without renewal."""
 
 
-POLL_SECONDS = 0.002
-"""Redis ends a blocking read up to 100 ms late, which the many short waits of a script would add up."""
-
-
 class Closed(Exception):
     """The epoch of this group is over."""
-
-
-def entries_after(client: redis.Redis, key: str, after: str, *, count: int | None = None) -> list[LogEntry]:
-    """Entries of a stream after an id, without waiting."""
-    found = cast(
-        "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, min=f"({after}", max="+", count=count)
-    )
-    return [(entry_id, fields[FIELD]) for entry_id, fields in found]
 
 
 class Table(Worker):
@@ -67,14 +48,15 @@ class FakeGroup:
 
     def __init__(
         self,
-        url: str,
+        cluster: Cluster,
         keys: Keys,
         shape: GroupShape,
         *,
         script: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         """Announces itself. ``script``: the first tokens of requests. The lease is never renewed."""
-        self.redis = connect(url)
+        self._cluster = cluster
+        self._clock = cluster.clock
         self.keys = keys
         self.shape = shape
         self.incarnation = uuid.uuid4().hex
@@ -82,8 +64,9 @@ class FakeGroup:
         self.table = Table(shape, script or {})
         self._script = script or {}
         self._fetched = 0  # the last step whose plan was read
-        store = RedisStore(self.redis, keys)
-        self._after = store.log(keys.plans).last()
+        self._store = cluster.open_store(keys)
+        self._plans = self._store.log(keys.plans)
+        self._after = self._plans.last()
         info = log.GroupInfo(
             incarnation=self.incarnation,
             num_blocks=shape.num_blocks,
@@ -97,20 +80,21 @@ class FakeGroup:
             eos_token_ids=sorted(EOS_IDS),
             fingerprint=fingerprint(TINY),
         )
-        self.lease = store.lease(keys.group, info.SerializeToString(), ttl=FOR_EVER)
+        self._announcement = info.SerializeToString()
+        self.lease = self._store.lease(keys.group, self._announcement, ttl=FOR_EVER)
         assert self.lease.acquire(), "another group is announced"
 
     def stop_renewing(self, seconds: float) -> None:
         """The lease runs out after ``seconds``, as that of a group that is dead or stuck does."""
-        self.redis.pexpire(self.keys.group, int(seconds * 1000))
+        self._store.lease(self.keys.group, self._announcement, ttl=seconds).renew()
 
     def wait_epoch(self, *, after: int = 0, seconds: float = 10) -> int:
         """Waits until an epoch of this group beyond ``after`` begins; what is left of the last is dropped."""
-        deadline = time.monotonic() + seconds
+        deadline = self._clock.now() + seconds
         while self.epoch <= after:
-            assert time.monotonic() < deadline, "no epoch began"
+            assert self._clock.now() < deadline, "no epoch began"
             self._read()
-            time.sleep(POLL_SECONDS)
+            self._clock.sleep(POLL_SECONDS)
         return self.epoch
 
     def wait_closed(self) -> None:
@@ -127,9 +111,9 @@ class FakeGroup:
 
     def plan_within(self, seconds: float) -> Plan | None:
         """The next plan, or None where none comes."""
-        deadline = time.monotonic() + seconds
-        while (plan := self._read()) is None and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        deadline = self._clock.now() + seconds
+        while (plan := self._read()) is None and self._clock.now() < deadline:
+            self._clock.sleep(POLL_SECONDS)
         return plan
 
     def run(self, plan: Plan) -> StepResult:
@@ -137,35 +121,30 @@ class FakeGroup:
         return self.table.run(plan)
 
     def append(self, plan: Plan, result: StepResult) -> None:
-        """Tells the result. Raises ResponseError where Redis refuses it."""
-        self.redis.xadd(
-            self.keys.results, {FIELD: result_bytes(plan, result)}, id=str(EntryId(plan.epoch, plan.step))
-        )
+        """Publishes the result."""
+        assert not self.refused(plan, result), f"the result of {plan.epoch}-{plan.step} is refused"
 
     def answer(self, plan: Plan) -> StepResult:
-        """Runs a step and tells its result at once."""
+        """Runs a step and publishes its result at once."""
         result = self.run(plan)
         self.append(plan, result)
         return result
 
     def refused(self, plan: Plan, result: StepResult) -> bool:
-        """Whether Redis refuses this result."""
-        try:
-            self.append(plan, result)
-        except ResponseError:
-            return True
-        return False
+        """Whether the store refuses this result."""
+        entry_id = EntryId(plan.epoch, plan.step)
+        return self._cluster.refuses(self.keys.results, entry_id, result_bytes(plan, result))
 
     def serve_until(self, done: Callable[[], bool], *, hold: int = 0, seconds: float = 20) -> list[Plan]:
         """Answers plans until ``done``, the oldest first, and returns them.
 
         ``hold``: how many stay unanswered as long as more come in. Keeps the scheduler's window full.
         """
-        deadline = time.monotonic() + seconds
+        deadline = self._clock.now() + seconds
         plans: list[Plan] = []
         held: deque[Plan] = deque()
         while held or not done():
-            assert time.monotonic() < deadline, "not done in time"
+            assert self._clock.now() < deadline, "not done in time"
             plan = self.plan_within(0.03)
             if plan is not None:
                 held.append(plan)
@@ -176,7 +155,7 @@ class FakeGroup:
 
     def _read(self) -> Plan | None:
         """One entry of the log: a plan of ours, or None for an opening and where there is none."""
-        for raw_id, data in entries_after(self.redis, self.keys.plans, self._after, count=1):
+        for raw_id, data in self._plans.read(self._after, 0)[:1]:
             self._after = raw_id.decode()
             entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
             if entry.WhichOneof("entry") == "open":

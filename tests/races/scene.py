@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
-from albireo.runtime.process import HealthServer
-from albireo.store.connection import connect
 from albireo.store.interface import Fenced
-from albireo.store.redis_store import FIELD, RedisLog
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
-from tests.races.fake_worker import FakeGroup, entries_after
+from tests.races.cluster import Cluster
+from tests.races.fake_worker import FakeGroup
 from tests.scheduler_svc.core.worker_model import solo
 
 MODEL = "tiny"
 
 
-class SchedulerThread:
-    """The scheduler service in a thread of its own."""
+class Health:
+    """Where a scheduler under test says whether it serves."""
 
-    def __init__(self, url: str, **options: object) -> None:
-        settings = SchedulerSettings.model_validate({"redis_url": url, "model_name": MODEL, **options})
-        self._health = HealthServer("127.0.0.1", 0)
-        self._stop = threading.Event()
+    serving = False
+
+    def set(self, *, serving: bool) -> None:
+        self.serving = serving
+
+
+class RunningScheduler:
+    """The scheduler service in a thread of the cluster's clock."""
+
+    def __init__(self, cluster: Cluster, **options: object) -> None:
+        settings = SchedulerSettings.model_validate({"model_name": MODEL, **options})
+        self._stop = cluster.clock.event()
         self.error: Fenced | ProtocolError | None = None
-        self._service = SchedulerService(settings, self._health, self._stop)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self._service = SchedulerService(
+            settings,
+            Health(),
+            self._stop,
+            clock=cluster.clock,
+            open_store=lambda: cluster.open_store(Keys(MODEL)),
+        )
+        self._thread = cluster.clock.start("scheduler", self._run)
 
     def _run(self) -> None:
         try:
@@ -50,10 +58,9 @@ class SchedulerThread:
         assert not self._thread.is_alive(), "the scheduler goes on"
 
     def stop(self) -> None:
-        """Stops it and gives its lease back."""
+        """Stops it; it gives its lease back."""
         self._stop.set()
         self.join()
-        self._health.stop()
 
 
 @dataclass
@@ -67,17 +74,16 @@ class Story:
 class Reader:
     """Folds the results log as a gateway does: the first end that is read counts, no row may follow it."""
 
-    def __init__(self, url: str, keys: Keys) -> None:
-        self._redis = connect(url)
-        self._key = keys.results
-        self._after = RedisLog(self._redis, keys.results).last()
+    def __init__(self, cluster: Cluster, keys: Keys) -> None:
+        self._results = cluster.open_store(keys).log(keys.results)
+        self._after = self._results.last()
         self._names: dict[int, str] = {}  # by incarnation, in the current epoch
         self.stories: dict[str, Story] = {}
         self.opened: list[log.EpochOpen] = []
 
     def read(self) -> None:
         """Takes in what has come since."""
-        for raw_id, data in entries_after(self._redis, self._key, self._after):
+        for raw_id, data in self._results.read(self._after, 0):
             self._after = raw_id.decode()
             self._take(log.ResultEntry.FromString(data))
 
@@ -112,34 +118,33 @@ class Scene:
 
     def __init__(
         self,
-        url: str,
+        cluster: Cluster,
         *,
         shape: GroupShape,
         script: Mapping[str, Sequence[int]] | None = None,
         look_ahead: int = 1,
         **options: object,
     ) -> None:
-        self.url = url
+        self.cluster = cluster
         self.keys = Keys(MODEL)
         self.look_ahead = look_ahead
-        self.group = FakeGroup(url, self.keys, shape, script=script)
-        self.reader = Reader(url, self.keys)
-        self.redis = connect(url)
+        self.group = FakeGroup(cluster, self.keys, shape, script=script)
+        self.reader = Reader(cluster, self.keys)
         self.submissions: dict[str, Submission] = {}  # by branch name
         self._options = {"look_ahead": str(look_ahead), **options}
-        self.schedulers = [SchedulerThread(url, **self._options)]
+        self.schedulers = [RunningScheduler(cluster, **self._options)]
         self.group.wait_epoch()
 
     def restart_scheduler(self) -> None:
         """The requests of the old one are given up."""
         self.schedulers[-1].stop()
         self.submissions.clear()
-        self.schedulers.append(SchedulerThread(self.url, **self._options))
+        self.schedulers.append(RunningScheduler(self.cluster, **self._options))
         self.group.wait_epoch(after=self.group.epoch)
 
     def replace_group(self) -> None:
         """Another incarnation comes up where the last one is gone."""
-        self.group = FakeGroup(self.url, self.keys, self.group.shape)
+        self.group = FakeGroup(self.cluster, self.keys, self.group.shape)
         self.group.wait_epoch()
 
     def close(self) -> None:
@@ -161,11 +166,11 @@ class Scene:
         sampling = SamplingParams(max_tokens=max_tokens, seed=0, ignore_eos=ignore_eos)
         submission = Submission(request_id, prompt, sampling, timeout_s=timeout_s, n=n)
         self.submissions |= {branch.request_id: branch for branch in branches(submission)}
-        self.redis.incrby(self.keys.waiting, n)
-        self.redis.xadd(self.keys.inbox, {FIELD: codec.submission_to_bytes(submission)})
+        self.cluster.increment(self.keys.waiting, n)
+        self.cluster.append(self.keys.inbox, codec.submission_to_bytes(submission))
 
     def cancel(self, request_id: str) -> None:
-        self.redis.xadd(self.keys.inbox, {FIELD: codec.cancellation_to_bytes(request_id)})
+        self.cluster.append(self.keys.inbox, codec.cancellation_to_bytes(request_id))
 
     def fill(self) -> list[Plan]:
         """As many plans as the window takes; makes sure that there is not one more."""
@@ -173,20 +178,19 @@ class Scene:
         assert self.group.plan_within(0.1) is None, "a plan beyond the window"
         return plans
 
-    def wait_read(self) -> None:
-        """Waits until the scheduler has taken in all that is in its logs, and waits for more.
-
-        Redis lets a blocked reader go within the write that it waited for. So from there on, a reader that
-        is blocked is one that has taken that in.
-        """
-        wait_for(lambda: self.redis.info("clients")["blocked_clients"] > 0, "the scheduler does not read")
+    def wait_for(self, condition: Callable[[], bool], otherwise: str, *, seconds: float = 10) -> None:
+        """Waits until ``condition`` holds; fails with ``otherwise``."""
+        deadline = self.cluster.clock.now() + seconds
+        while not condition():
+            assert self.cluster.clock.now() < deadline, otherwise
+            self.cluster.clock.sleep(0.01)
 
     def story(self, request_id: str) -> Story:
         self.reader.read()
         return self.reader.stories.get(request_id) or Story()
 
     def load(self) -> control.Load:
-        data = cast("bytes | None", self.redis.get(self.keys.load))
+        data = self.cluster.get(self.keys.load)
         return control.Load.FromString(data or b"")
 
     def alone(self, request_id: str) -> Story:
@@ -205,7 +209,7 @@ class Scene:
         assert list(load.integrity_violations) == []
         assert load.slots_free == load.slots_total
         assert load.blocks_free == load.blocks_total
-        assert self.redis.get(self.keys.waiting) == b"0"
+        assert self.cluster.get(self.keys.waiting) == b"0"
         return plans
 
     def _idle(self, names: Sequence[str]) -> bool:
@@ -216,11 +220,3 @@ class Scene:
             and not (load.waiting or load.running or load.steps_in_flight)
             and load.step == load.integrity_checked_step == self.group.table.step
         )
-
-
-def wait_for(condition: Callable[[], bool], otherwise: str, *, seconds: float = 10) -> None:
-    """Waits until ``condition`` holds; fails with ``otherwise``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)

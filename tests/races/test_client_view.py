@@ -21,7 +21,9 @@ from albireo.models import TINY
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.text.text_codec import TextCodec
-from tests.races.scene import MODEL, Scene, Story, wait_for
+from tests.races.cluster import RedisCluster
+from tests.races.scene import MODEL, Scene, Story
+from tests.stack import wait_for
 from tests.streams import rest as rest_of
 
 DEADLINE_SECONDS = 5.0
@@ -112,9 +114,9 @@ def make_scene(client: Client) -> Iterator[MakeScene]:
     with ExitStack() as closing:
 
         def make(**options: Any) -> Scene:
-            scene = Scene(client.url, shape=GroupShape(64, 4, 256), **options)
+            scene = Scene(RedisCluster(client.url), shape=GroupShape(64, 4, 256), **options)
             closing.callback(scene.close)
-            wait_for(client.serving, "the gateway does not serve", seconds=30)
+            wait_for(client.serving, 30, "the gateway does not serve")
             return scene
 
         yield make

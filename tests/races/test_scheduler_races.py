@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
 
 from albireo.contract.plan import Chunk, Ended, Finish
 from albireo.store.interface import EntryId, Fenced
-from albireo.store.redis_store import RedisLog
 from tests.races.conftest import MakeScene
 from tests.races.fake_worker import result_bytes
 from tests.races.scene import Story
@@ -45,7 +43,7 @@ def test_a_finish_in_flight_beats_an_abort(make_scene: MakeScene) -> None:
     scene.group.answer(first)
     third = scene.group.next_plan()
     scene.cancel("a")
-    scene.wait_read()
+    scene.cluster.wait_read()
     scene.group.answer(second)  # its row is the end; the cancellation has nothing left to end
     scene.group.answer(third)
     plans = scene.finish()
@@ -113,7 +111,7 @@ def test_a_deadline_during_prefill_frees_the_slot_after_the_last_chunk_in_flight
     scene.submit("a", prompt(200), timeout_s=0.8)
     oldest, *flight = scene.fill()
     scene.submit("b", prompt(20, 1))
-    time.sleep(0.8)  # the deadline itself
+    scene.cluster.clock.sleep(0.8)  # until the deadline
     scene.group.answer(oldest)
     plan = scene.group.next_plan()
     assert plan.ended == (Ended("a", Finish.DEADLINE),)
@@ -168,7 +166,7 @@ def test_a_result_is_taken_once(make_scene: MakeScene) -> None:
     assert scene.group.refused(first, result)
     assert scene.group.refused(first, other)
     # The writer of rank 0 takes a repetition of its own for done, and anything else for another's.
-    writer = RedisLog(scene.redis, scene.keys.results, keep=100)
+    writer = scene.cluster.open_store(scene.keys).log(scene.keys.results, keep=100)
     writer.append(EntryId(first.epoch, first.step), result_bytes(first, result))
     with pytest.raises(Fenced):
         writer.append(EntryId(first.epoch, first.step), result_bytes(first, other))
@@ -242,7 +240,7 @@ def test_a_group_whose_lease_expires_closes_its_epoch(make_scene: MakeScene) -> 
     scene.group.wait_closed()
     scene.reader.read()
     assert [opening.group_incarnation for opening in scene.reader.opened] == [scene.group.incarnation, ""]
-    assert scene.redis.get(scene.keys.serving) == b"0"
+    assert scene.cluster.get(scene.keys.serving) == b"0"
     assert scene.group.refused(plan, late)
 
 

@@ -18,9 +18,11 @@ import pytest
 from albireo.contract.plan import GroupShape, SamplingParams
 from albireo.local.redis_server import LocalRedis
 from albireo.v1 import inference_pb2 as api
-from tests.races.scene import Scene, wait_for
+from tests.races.cluster import RedisCluster
+from tests.races.scene import Scene
 from tests.races.test_client_view import Client
 from tests.scheduler_svc.core.worker_model import solo
+from tests.stack import wait_for
 
 PROMPT = (5, 6, 7)
 TOKENS = 40
@@ -38,14 +40,16 @@ class Stage:
             gateway = Client(server.url, directory / name)
             closing.callback(gateway.close)
             self.gateways.append(gateway)
-        self.scene = Scene(server.url, shape=GroupShape(64, 4, 256))
+        cluster = RedisCluster(server.url)
+        self.redis = cluster.redis
+        self.scene = Scene(cluster, shape=GroupShape(64, 4, 256))
         closing.callback(self.scene.close)
         for gateway in self.gateways:
-            wait_for(gateway.serving, "a gateway does not serve", seconds=30)
+            wait_for(gateway.serving, 30, "a gateway does not serve")
 
     def heartbeats(self) -> set[bytes]:
         """The keys by which gateways are known to live."""
-        return set(self.scene.redis.scan_iter(f"{self.scene.keys.gateway('')}*"))
+        return set(self.redis.scan_iter(f"{self.scene.keys.gateway('')}*"))
 
     def serve(self, call: Any) -> list[api.GenerateEvent]:
         """Answers plans until a stream has ended, and nothing runs any more."""
@@ -80,10 +84,10 @@ def test_what_a_killed_gateway_left_is_cancelled_and_its_ids_are_free(stage: Sta
     assert [code(call) for call in calls] == [grpc.StatusCode.UNAVAILABLE] * 2
     # While it may be alive its ids stay taken, and what it left runs on.
     assert code(second._inference.Generate(message("same"), timeout=5)) is grpc.StatusCode.ALREADY_EXISTS
-    wait_for(lambda: any(scene.redis.pttl(key) < 11_000 for key in both), "no heartbeat runs out")
-    [dead] = [key for key in both if scene.redis.pttl(key) < 11_000]
-    assert scene.redis.pttl(dead) > 9_000
-    scene.redis.delete(dead)  # as if those seconds were over
+    wait_for(lambda: any(stage.redis.pttl(key) < 11_000 for key in both), 10, "no heartbeat runs out")
+    [dead] = [key for key in both if stage.redis.pttl(key) < 11_000]
+    assert stage.redis.pttl(dead) > 9_000
+    stage.redis.delete(dead)  # as if those seconds were over
 
     began = time.monotonic()
     call = second.generate("same", max_tokens=TOKENS, seed=0)

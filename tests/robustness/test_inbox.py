@@ -14,9 +14,12 @@ from typing import Any, cast
 import pytest
 
 from albireo.contract.plan import Finish, GroupShape
+from albireo.store.connection import connect
+from albireo.store.interface import EntryId
 from albireo.store.redis_store import FIELD
 from albireo.v1 import log_pb2 as log
-from tests.races.scene import Reader, Scene, Story, wait_for
+from tests.races.cluster import RedisCluster
+from tests.races.scene import Reader, Scene, Story
 from tests.scheduler_svc.core.worker_model import VOCAB
 from tests.scheduler_svc.core.world import prompt
 
@@ -78,7 +81,7 @@ NONSENSE: dict[str, dict[Any, Any]] = {
 def scene(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr("scheduler_svc.service.HOUSEKEEPING_SECONDS", 0.05)
     with ExitStack() as closing:
-        found = Scene(redis_url, shape=GroupShape(64, 4, MAX_LEN))
+        found = Scene(RedisCluster(redis_url), shape=GroupShape(64, 4, MAX_LEN))
         closing.callback(found.close)
         yield found
 
@@ -89,9 +92,9 @@ def send(scene: Scene, name: str, spoil: Spoil) -> None:
     sampling = log.Sampling(max_tokens=4, ignore_eos=True, **controls)  # type: ignore[arg-type]
     message = log.Submission(request_id=name, prompt=[5, 6, 7], tenant="default", sampling=sampling)
     spoil(message)
-    scene.redis.incr(scene.keys.waiting)
+    scene.cluster.increment(scene.keys.waiting, 1)
     entry = log.InboxEntry(submission=message)
-    scene.redis.xadd(scene.keys.inbox, {FIELD: entry.SerializeToString()})
+    scene.cluster.append(scene.keys.inbox, entry.SerializeToString())
 
 
 def test_only_the_request_out_of_bounds_is_refused(scene: Scene) -> None:
@@ -109,10 +112,11 @@ def test_only_the_request_out_of_bounds_is_refused(scene: Scene) -> None:
         assert scene.story(name) == scene.alone(name)
 
 
-def test_an_invalid_inbox_entry_is_skipped(scene: Scene) -> None:
+def test_an_invalid_inbox_entry_is_skipped(scene: Scene, redis_url: str) -> None:
+    redis = connect(redis_url)
     scene.submit("before", prompt(10))
     for fields in NONSENSE.values():
-        scene.redis.xadd(scene.keys.inbox, fields)
+        redis.xadd(scene.keys.inbox, fields)
     scene.submit("after", prompt(10, 1))
     scene.finish()
     for name in ("before", "after"):
@@ -132,20 +136,20 @@ def test_an_invalid_inbox_entry_is_skipped(scene: Scene) -> None:
 def test_a_result_that_cannot_be_read_ends_the_epoch_and_not_the_service(scene: Scene, entry: bytes) -> None:
     scene.submit("a", prompt(10))
     plan, _ = scene.fill()
-    scene.redis.xadd(scene.keys.results, {FIELD: entry}, id=f"{plan.epoch}-{plan.step}")
+    assert not scene.cluster.refuses(scene.keys.results, EntryId(plan.epoch, plan.step), entry)
     scene.schedulers[-1].join()
     assert f"result {plan.epoch}-{plan.step}" in str(scene.schedulers[-1].error)
     scene.restart_scheduler()
-    scene.reader = Reader(scene.url, scene.keys)  # it cannot read that entry either
+    scene.reader = Reader(scene.cluster, scene.keys)  # it cannot read that entry either
     scene.submit("b", prompt(10, 1))
     scene.finish()
     assert scene.story("b") == scene.alone("b")
 
 
 def test_an_announcement_that_cannot_be_read_is_no_group(scene: Scene) -> None:
-    announced = cast("bytes", scene.redis.get(scene.keys.group))
-    scene.redis.set(scene.keys.group, b"\xff\xff")
+    announced = cast("bytes", scene.cluster.get(scene.keys.group))
+    scene.cluster.set(scene.keys.group, b"\xff\xff")
     scene.group.wait_closed()
-    scene.redis.set(scene.keys.group, announced)
-    wait_for(lambda: scene.redis.get(scene.keys.serving) == b"1", "no epoch for the group that is back")
+    scene.cluster.set(scene.keys.group, announced)
+    scene.wait_for(lambda: scene.cluster.get(scene.keys.serving) == b"1", "no epoch for the new group")
     scene.group.wait_epoch(after=scene.group.epoch)

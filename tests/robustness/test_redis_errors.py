@@ -24,7 +24,7 @@ from albireo.local.redis_server import LocalRedis
 from albireo.store.connection import RECONNECT_SECONDS, connect
 from albireo.store.interface import EntryId, Fenced
 from albireo.store.redis_store import RedisLog, RedisStore
-from tests.races.scene import wait_for
+from tests.stack import wait_for
 
 KEYS = Keys("m")
 ID = EntryId(1, 1)
@@ -65,7 +65,9 @@ def no_disk(admin: redis.Redis) -> Iterator[None]:
     occupied.mkdir()
     admin.config_set("save", "3600 1")
     admin.bgsave()
-    wait_for(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err", "the snapshot was written")
+    wait_for(
+        lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "the snapshot was written"
+    )
     try:
         yield
     finally:
@@ -79,7 +81,7 @@ def busy(admin: redis.Redis) -> Iterator[None]:
     admin.config_set("lua-time-limit", 50)
     runner = threading.Thread(target=_run_for_ever, args=(admin,))
     runner.start()
-    wait_for(lambda: _is_busy(admin), "the script does not hold Redis up")
+    wait_for(lambda: _is_busy(admin), 10, "the script does not hold Redis up")
     try:
         yield
     finally:

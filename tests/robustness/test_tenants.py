@@ -12,7 +12,8 @@ import pytest
 
 from albireo.contract import codec
 from albireo.contract.plan import GroupShape, SamplingParams, Submission, branch_names, branches
-from albireo.store.redis_store import FIELD
+from albireo.virtual.clock import VirtualClock
+from tests.races.cluster import VirtualCluster
 from tests.races.scene import Scene
 from tests.scheduler_svc.core.world import prompt
 
@@ -21,12 +22,11 @@ MakeScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def make_scene(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeScene]:
-    monkeypatch.setattr("scheduler_svc.service.HOUSEKEEPING_SECONDS", 0.05)
-    with ExitStack() as closing:
+def make_scene() -> Iterator[MakeScene]:
+    with VirtualClock() as clock, ExitStack() as closing:
 
         def make(**options: object) -> Scene:
-            scene = Scene(redis_url, shape=GroupShape(64, 4, 256), **options)  # type: ignore[arg-type]
+            scene = Scene(VirtualCluster(clock), shape=GroupShape(64, 4, 256), **options)  # type: ignore[arg-type]
             closing.callback(scene.close)
             return scene
 
@@ -37,8 +37,8 @@ def cached(scene: Scene, name: str, tenant: str, tokens: tuple[int, ...], n: int
     """Runs a request to its end; the tokens of its prompt that each branch found computed."""
     submission = Submission(name, tokens, SamplingParams(max_tokens=2, seed=0), n=n, tenant=tenant)
     scene.submissions |= {branch.request_id: branch for branch in branches(submission)}
-    scene.redis.incrby(scene.keys.waiting, n)
-    scene.redis.xadd(scene.keys.inbox, {FIELD: codec.submission_to_bytes(submission)})
+    scene.cluster.increment(scene.keys.waiting, n)
+    scene.cluster.append(scene.keys.inbox, codec.submission_to_bytes(submission))
     found = {a.request_id: a.num_cached for plan in scene.finish() for a in plan.admissions}
     return [found[branch] for branch in branch_names(name, n)]
 

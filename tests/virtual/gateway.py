@@ -1,4 +1,4 @@
-"""A gateway in virtual time without its gRPC server: follower, watch and submissions are the real ones."""
+"""A gateway in virtual time, without its gRPC server: reader, watch and submissions are the real ones."""
 
 from __future__ import annotations
 

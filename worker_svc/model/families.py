@@ -14,7 +14,7 @@ from worker_svc.model.fields import Fields
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Numbers that hold where a config.json does not give them, and what tells the families apart."""
+    """Numbers that hold where a config.json does not give them, and how the families differ."""
 
     architecture: str
     intermediate_size: int
