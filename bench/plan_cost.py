@@ -3,9 +3,9 @@
     python -m bench.plan_cost [--json] [--steps N] [--running N ...]
 
 Steady load: every request that ends is replaced at once, so about ``running / 128`` requests come and go
-in each step; one in eight ends by a stop that the core could not foresee. The worker is a stand-in whose
+in each step; one in eight ends by a stop that the core cannot predict. The worker is simulated, and its
 time is not counted. The time is the thread's CPU time, so that other load on the machine does not show as
-a tail; Python's garbage collector runs as it likes, and does.
+a tail; Python's garbage collector is on, and its time counts.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Cost:
 
 
 class StandIn:
-    """Answers plans with results: a random token a row, and an end where the request's length is due."""
+    """Answers plans with results: a random token a row, and a finish at the request's length."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -152,7 +152,7 @@ def p99(values: list[float]) -> float:
 
 
 def table(costs: list[Cost]) -> Table:
-    """For people."""
+    """The costs as a table for the terminal."""
     view = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,

@@ -90,7 +90,7 @@ class Admission:
     """
 
     slot: int
-    incarnation: int  # unique within the epoch; names this stay in the slot in results
+    incarnation: int  # unique within the epoch; names this occupancy of the slot in results
     request_id: str
     tokens: tuple[int, ...]
     num_outputs: int

@@ -124,8 +124,8 @@ def _check_requests(ledger: Ledger) -> Iterator[str]:
             yield f"{name}: waiting, held, in a slot: {places}"
         if not len(request.submission.prompt) <= len(request.tokens) < request.end:
             yield f"{name}: {len(request.tokens)} tokens, end {request.end}"
-        if name in requests.ending and (not request.departed or request in requests.deadlines):
-            yield f"{name} is ending, and counts as if it were not"
+        if name in requests.ending and request in requests.deadlines:
+            yield f"{name} is ending, and its deadline is still to come"
     for name, reason in requests.ending.items():
         if name not in requests.live and reason is not Finish.ERROR:
             yield f"{name} is ending with {reason.name} and is not live"

@@ -83,9 +83,9 @@ class Ledger:
     def schedule_end(self, request: Request, reason: Finish) -> None:
         """The next plan is to end a live request, unless it finishes before. The first reason counts."""
         if request.name not in self.requests.ending:
+            self._count_departure(request)
             self.requests.ending[request.name] = reason
             self.requests.deadlines.remove(request)
-            self._depart(request)
 
     def schedule_refusal(self, names: tuple[str, ...]) -> None:
         """The next plan is to end requests that were never live, with ERROR."""
@@ -125,7 +125,7 @@ class Ledger:
         if request is not None:
             if request.occupancy is not None:
                 self._stop_receiving(request.occupancy)
-            self._depart(request)
+            self._count_departure(request)
             self.requests.remove(request)
         elif ended.reason == Finish.ERROR:  # it was refused
             self.requests.ending.pop(ended.request_id, None)
@@ -167,10 +167,11 @@ class Ledger:
         self.free_slots.take(admission.slot)
         self.requests.waiting.remove(request)
         self.incarnation = admission.incarnation
-        if not request.departed:
+        if not request.admitted:
+            self._count_departure(request)
             self.counters.prompt_tokens += len(request.tokens)
             self.counters.prefix_hit_tokens += admission.num_cached
-        self._depart(request)
+            request.admitted = True
         occupancy = Occupancy.of(request, admission, prefix_cache=self.prefix_cache)
         request.occupancy = occupancy
         self.receiving[occupancy.incarnation] = occupancy
@@ -279,9 +280,9 @@ class Ledger:
         del self.receiving[occupancy.incarnation]
         occupancy.request.occupancy = None
 
-    def _depart(self, request: Request) -> None:
-        if not request.departed:
-            request.departed = True
+    def _count_departure(self, request: Request) -> None:
+        """Counts a request that is admitted or ending for the first time."""
+        if not request.admitted and request.name not in self.requests.ending:
             self.counters.departures += 1
 
     def _occupancy(self, slot: int, phase: Phase | None = None) -> Occupancy:

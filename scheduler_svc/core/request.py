@@ -25,7 +25,7 @@ class Request:
     family: Sequence[Request] = ()  # all branches of its prompt, itself included; empty if it is alone
     keys: list[bytes] = field(default_factory=list)  # of the first full blocks, computed on demand
     occupancy: Occupancy | None = None  # the one whose results count, also after its slot was released
-    departed: bool = False  # it was admitted once, or its end was decided: it is no longer a new arrival
+    admitted: bool = False  # at least once
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from albireo.store.interface import EntryId, Fenced
 from tests.races.conftest import MakeScene
 from tests.races.fake_worker import result_bytes
 from tests.races.scene import Story
-from tests.scheduler_svc.core.world import prompt
+from tests.scheduler_svc.core.samples import prompt
 
 look_aheads = pytest.mark.parametrize("look_ahead", [1, 2, 4])
 

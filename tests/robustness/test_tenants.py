@@ -15,7 +15,7 @@ from albireo.contract.plan import GroupShape, SamplingParams, Submission, branch
 from albireo.virtual.clock import VirtualClock
 from tests.races.cluster import VirtualCluster
 from tests.races.scene import Scene
-from tests.scheduler_svc.core.world import prompt
+from tests.scheduler_svc.core.samples import prompt
 
 SECRET = prompt(50)
 MakeScene = Callable[..., Scene]

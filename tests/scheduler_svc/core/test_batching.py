@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from albireo.contract.plan import Chunk
 
-from .world import World, prompt, world
+from .samples import prompt
+from .world import World, world
 
 
 def order_of_admission(w: World) -> list[str]:
@@ -74,7 +75,7 @@ def test_a_priority_buys_a_head_start() -> None:
     assert order_of_admission(w) == ["urgent", "normal", "idle", "late"]
 
 
-def test_nobody_starves() -> None:
+def test_no_request_starves() -> None:
     w = world(max_seqs=1, priority_seconds=3.0)
     w.submit("patient", prompt(5), max_tokens=1, priority=2)
     for second in range(12):  # twice as many as can be served

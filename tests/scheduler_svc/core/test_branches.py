@@ -1,4 +1,4 @@
-"""Several answers to one prompt: what they share, and how each goes its own way."""
+"""Several answers to one prompt: what they share, and that each ends by itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from albireo.contract.plan import (
     branch_seed,
     branches,
 )
-from scheduler_svc.core.block_forecast import BlockForecast
 from scheduler_svc.core.prefix import shared_blocks
 
-from .world import World, prompt, seed_that_stops, world
+from .samples import prompt, seed_that_stops
+from .world import World, world
 
 
 def admissions(w: World) -> list[Admission]:
@@ -59,7 +59,7 @@ def test_the_prompt_is_computed_once(ahead: int, prefix_cache: bool) -> None:
     first, *others = admissions(w)
     assert (first.num_cached, [other.num_cached for other in others]) == (0, [32] * 3)
     assert [sum(chunk.count for chunk in plan.chunks) for plan in w.plans[:2]] == [40, 3 * 8]
-    tables = list(w.tables.values())
+    tables = list(w.auditor.tables.values())
     assert all(table[:2] == tables[0][:2] for table in tables)
     assert len({table[2] for table in tables}) == 4
     assert w.core.stats().blocks_free == 64 - 2 - 4
@@ -68,14 +68,14 @@ def test_the_prompt_is_computed_once(ahead: int, prefix_cache: bool) -> None:
 
 
 def test_a_prompt_of_full_blocks_shares_all_but_the_last() -> None:
-    """Its last token must be computed, and nobody writes into a block that others hold."""
+    """Its last token must be computed, and no row writes into a block that others hold."""
     w = world(chunk=64)
     w.submit("r", prompt(32), max_tokens=3, ignore_eos=True, n=2)
     w.drain(10)
     assert [admission.num_cached for admission in admissions(w)] == [0, 16]
 
 
-def test_held_branches_keep_nobody_from_a_slot() -> None:
+def test_held_branches_do_not_keep_later_requests_from_a_slot() -> None:
     w = world(max_seqs=3, chunk=16)
     w.submit("long", prompt(100), max_tokens=4, ignore_eos=True, n=2)
     w.submit("b", prompt(10, 1), max_tokens=4, ignore_eos=True)
@@ -255,29 +255,3 @@ def test_a_released_branch_lends_what_it_has_computed_and_nothing_else(plans: in
     assert first.occupancy is not None
     ledger.release(first.occupancy.slot)
     assert shared_blocks(other) == first.occupancy.blocks[:lent]
-
-
-def test_blocks_come_in_when_the_last_of_their_owners_leaves() -> None:
-    w = world(chunk=64, ahead=2)
-    w.submit("r", prompt(40), max_tokens=20, ignore_eos=True, n=3)
-    for _ in range(4):
-        w.step()
-    w.plan()
-    for slot, incoming in enumerate((1, 2, 5)):  # its own, then the two that all have
-        w.core._ledger.release(slot)
-        forecast = BlockForecast(w.core._ledger, ())
-        assert (forecast.now, forecast.later) == (0, incoming)
-
-
-@pytest.mark.parametrize("in_flight", [True, False])
-def test_blocks_that_a_plan_in_the_making_releases_come_in_likewise(in_flight: bool) -> None:
-    w = world(chunk=64)
-    w.submit("r", prompt(40), max_tokens=20, ignore_eos=True, n=3)
-    for _ in range(4):
-        w.step()
-    if in_flight:
-        w.plan()
-    forecast = BlockForecast(w.core._ledger, ())
-    for slot, coming in enumerate((1, 2, 5)):
-        forecast.add(w.core._ledger.occupied[slot])
-        assert (forecast.now, forecast.later) == ((0, coming) if in_flight else (coming, 0))

@@ -16,10 +16,11 @@ from albireo.contract.plan import (
     table_digest,
 )
 from scheduler_svc.core import Limits, ProtocolError, SchedulerCore
-from scheduler_svc.core.queue import KeyedQueue
 
+from .auditor import EPOCH
+from .samples import prompt
 from .worker_model import solo
-from .world import EPOCH, prompt, world
+from .world import world
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_the_digest_is_of_the_table_after_the_step() -> None:
         w.step()
     assert [plan.digest is not None for plan in w.plans] == [False, True, False, True]
     # Step 2 completes the prompt, steps 3 and 4 run a row each.
-    assert w.plans[3].digest == table_digest([(0, 1, 42, 3, w.tables[0][-1])])
+    assert w.plans[3].digest == table_digest([(0, 1, 42, 3, w.auditor.tables[0][-1])])
     w.drain(20)
 
 
@@ -171,18 +172,3 @@ def test_stats_add_up() -> None:
     assert (stats.slots_free, stats.slots_total, stats.blocks_free, stats.blocks_total) == (0, 1, 62, 64)
     w.drain(40)
     assert w.core.stats().output_tokens == 18
-
-
-def test_a_queue_forgets_what_was_removed() -> None:
-    queue: KeyedQueue[str] = KeyedQueue()
-    for number in range(1000):
-        queue.push(f"item {number}", (float(number), number))
-    for number in range(999):
-        queue.remove(f"item {number}")
-    queue.remove("nobody")
-    assert len(queue) == 1
-    assert len(queue._heap) <= 18
-    assert queue.peek() == ((999.0, 999), "item 999")
-    queue.remove("item 999")
-    queue.push("item 999", (0.0, 1))
-    assert queue.peek() == ((0.0, 1), "item 999")

@@ -6,7 +6,8 @@ import pytest
 
 from albireo.contract.plan import Ended, Finish
 
-from .world import World, prompt, seed_that_stops, world
+from .samples import prompt, seed_that_stops
+from .world import World, world
 
 
 def ended(w: World) -> list[Ended]:
@@ -181,5 +182,5 @@ def test_the_first_reason_stands() -> None:
     assert ended(w) == [Ended("a", Finish.CANCELLED)]
 
 
-def test_unknown_ids_are_nobody() -> None:
-    assert not world().cancel("nobody")
+def test_an_unknown_id_cannot_be_cancelled() -> None:
+    assert not world().cancel("unknown")

@@ -1,10 +1,11 @@
-"""Too few blocks: who waits, who goes, and when blocks come back."""
+"""Too few blocks: which requests wait, which are preempted, and when blocks come back."""
 
 from __future__ import annotations
 
 import pytest
 
-from .world import World, prompt, world
+from .samples import prompt
+from .world import World, world
 
 
 def crowded(ahead: int) -> World:
@@ -42,7 +43,7 @@ def test_with_nothing_in_flight_the_blocks_change_hands_at_once() -> None:
     assert not preempting.paused
 
 
-def test_with_a_step_in_flight_the_needy_row_waits_for_the_fence() -> None:
+def test_with_a_step_in_flight_the_needy_row_waits_until_it_settles() -> None:
     w = crowded(2)
     w.drain(300)
     index = next(i for i, plan in enumerate(w.plans) if plan.released)
@@ -65,7 +66,7 @@ def test_the_last_to_come_waits_in_place() -> None:
     assert waits[0] < comes_back[0]
 
 
-def test_a_prompt_comes_in_only_if_it_fits_beside_the_others() -> None:
+def test_a_prompt_comes_in_only_if_it_fits_next_to_the_others() -> None:
     w = world(num_blocks=8, max_model_len=128, chunk=16)
     w.submit("a", prompt(50), max_tokens=20, ignore_eos=True)
     w.submit("b", prompt(70, 1), max_tokens=2)
@@ -83,7 +84,7 @@ def test_alone_a_request_may_take_everything() -> None:
 
 
 @pytest.mark.parametrize("ahead", [2, 3])
-def test_slots_and_blocks_are_fenced_until_the_last_step_has_settled(ahead: int) -> None:
+def test_slots_and_blocks_are_not_used_again_until_the_last_step_has_settled(ahead: int) -> None:
     w = world(num_blocks=2, max_seqs=1, max_model_len=32, ahead=ahead, chunk=32)
     w.submit("a", prompt(20), max_tokens=9, ignore_eos=True)
     w.plan()

@@ -84,6 +84,7 @@ class Worker:
         self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
         self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
         self.writers: dict[int, str] = {}  # block -> the request that wrote it last
+        self.failing: set[str] = set()  # requests that end with an error at their next row
 
     def run(self, plan: Plan) -> StepResult:
         """Runs one step; raises AssertionError where the plan breaks its contract."""
@@ -174,7 +175,7 @@ class Worker:
             return False
         row.tokens.append(self.sample(row, state))
         if row.finish:
-            assert row.finish is Finish.STOP, "a row beyond a predictable end"
+            assert row.finish in (Finish.STOP, Finish.ERROR), "a row beyond a predictable end"
             self.wasted_rows += 1
         return True
 
@@ -192,6 +193,8 @@ class Worker:
                 eos_ids=EOS_IDS,
                 max_model_len=self.shape.max_model_len,
             )
+            if row.request_id in self.failing:
+                row.finish = Finish.ERROR
             rows.append((slot, row.incarnation, row.tokens[-1], int(row.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
         return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)

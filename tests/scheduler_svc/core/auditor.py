@@ -1,0 +1,126 @@
+"""Checks every plan against what is known outside the core."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from albireo.contract.plan import BLOCK_SIZE, Admission, Ended, Finish, GroupShape, Plan, blocks_for
+from scheduler_svc.core import Limits
+
+from .story import Story, family
+from .worker_model import Worker
+
+EPOCH = 7
+
+
+class Auditor:
+    """Follows the plans as they are published. It asks the core for nothing.
+
+    That no slot and no block is used again before the last step that used it has settled is known by a worker
+    model of its own, which runs every plan at once and so knows what each step reads and writes.
+    """
+
+    def __init__(self, shape: GroupShape, limits: Limits, stories: Mapping[str, Story]) -> None:
+        self.tables: dict[int, list[int]] = {}  # slot -> blocks, as published
+        self.by_incarnation: dict[int, str] = {}  # -> branch name
+        self._limits = limits
+        self._stories = stories
+        self._steps = 0  # audited
+        self._worker = Worker(shape)
+        self._slot_used: dict[int, int] = {}  # slot -> last published step that runs it
+        self._block_used: dict[int, int] = {}  # block -> last published step that reads or writes it
+        self._block_written: dict[int, int] = {}  # block -> last published step that writes it
+
+    def audit(self, plan: Plan, *, in_flight: int, settled: int, now: float) -> None:
+        """A plan is published, ``in_flight`` others are in flight already, ``settled`` steps have settled."""
+        self._steps += 1
+        assert (plan.epoch, plan.step) == (EPOCH, self._steps)
+        self._check_budgets(plan, in_flight)
+        for slot in plan.released:
+            del self.tables[slot]
+        for admission in plan.admissions:
+            assert self._slot_used.get(admission.slot, 0) <= settled, "a slot whose last step has not settled"
+            self.by_incarnation[admission.incarnation] = admission.request_id
+            self._check_admission(self._stories[admission.request_id], admission, plan)
+            self.tables[admission.slot] = []
+        assert len(self.tables) <= self._limits.max_num_seqs
+        self._check_grants(plan, settled)
+        for ended in plan.ended:
+            self._check_ended(self._stories[ended.request_id], ended, now)
+        self._note_uses(plan)
+
+    def _check_budgets(self, plan: Plan, in_flight: int) -> None:
+        limits = self._limits
+        assert any(
+            (plan.released, plan.paused, plan.admissions, plan.chunks, plan.ended, plan.num_decodes)
+        ), "an empty plan"
+        if not any((plan.paused, plan.chunks, plan.ended, plan.num_decodes)):
+            assert in_flight == 0, "a release alone that takes a place in the window"
+        tokens = plan.num_decodes + sum(chunk.count for chunk in plan.chunks)
+        assert tokens <= limits.max_num_batched_tokens
+        assert all(chunk.count <= limits.prefill_chunk for chunk in plan.chunks)
+        if plan.digest is not None:
+            assert plan.step % limits.digest_every == 0
+
+    def _check_admission(self, story: Story, admission: Admission, plan: Plan) -> None:
+        """Recompute begins with what was delivered, all of it. The prompt is computed once for all branches,
+        and once more where its log-probabilities are needed."""
+        submission, tokens = story.submission, admission.tokens
+        assert not story.final
+        assert tokens == (*submission.prompt, *story.read)
+        assert admission.num_outputs == len(story.read)
+        logprobs = -1 if story.read else submission.sampling.prompt_logprobs
+        assert admission.sampling == replace(submission.sampling, prompt_logprobs=logprobs)
+        computed = any(
+            family(row.request_id) == family(submission.request_id)
+            and (row.decoding or row.joins or row.paused)
+            and slot not in plan.released
+            for slot, row in self._worker.slots.items()
+        )
+        if logprobs >= 0:
+            assert admission.num_cached == 0
+        elif computed:
+            shared = min(len(submission.prompt), len(tokens) - 1) // BLOCK_SIZE
+            assert admission.num_cached >= shared * BLOCK_SIZE
+        story.admitted = True
+
+    def _check_grants(self, plan: Plan, settled: int) -> None:
+        cached = Counter({a.slot: a.num_cached for a in plan.admissions})
+        names = {a.slot: a.request_id for a in plan.admissions}
+        for grant in plan.grants:
+            table = self.tables[grant.slot]
+            for block in grant.blocks:
+                if len(table) < blocks_for(cached[grant.slot]):
+                    if self._block_written.get(block, 0) > settled:
+                        writer, reader = self._worker.writers[block], names[grant.slot]
+                        assert family(writer) == family(reader), "a prefix hit on a block still written"
+                else:
+                    assert self._block_used.get(block, 0) <= settled, "a block whose step has not settled"
+                    assert all(block not in other for other in self.tables.values()), "a block in use"
+                table.append(block)
+
+    def _check_ended(self, story: Story, ended: Ended, now: float) -> None:
+        assert not story.announced
+        assert not story.settled_final
+        story.announced = True
+        if ended.reason is Finish.CANCELLED:
+            assert story.cancelled
+        elif ended.reason is Finish.ERROR:
+            assert story.refused
+        else:
+            assert ended.reason is Finish.DEADLINE
+            assert story.deadline is not None
+            assert story.deadline <= now
+
+    def _note_uses(self, plan: Plan) -> None:
+        self._worker.run(plan)
+        for block in self._worker.reached[plan.step]:
+            self._block_used[block] = plan.step
+        for block in self._worker.written[plan.step]:
+            self._block_written[block] = plan.step
+            assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
+        for slot, row in self._worker.slots.items():
+            if row.decoding or any(chunk.slot == slot for chunk in plan.chunks):
+                self._slot_used[slot] = plan.step
