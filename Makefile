@@ -15,9 +15,10 @@ up: $(VENV)/.run
 
 # Processes that run tests side by side: one more than the cores, since tests of real processes mostly wait.
 WORKERS ?= 3
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test: lint check-stubs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,7 +33,7 @@ test-gpu: $(VENV)/.dev
 IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc virtual worker_svc)
 
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(IN_PROCESS) \
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(IN_PROCESS) \
 		--cov --cov-report=term --hypothesis-profile=ci --timeout 600 $(ARGS)
 
 PROTOS := $(wildcard proto/albireo/v1/*.proto)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +14,9 @@ from albireo.local.redis_server import LocalRedis
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
 
+LONG = tuple(f"tests/{folder}" for folder in ("integration", "races", "robustness", "worker_svc"))
+"""Tests with real processes or real models."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """``free_port`` gives ports of this process alone."""
@@ -21,14 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     ports.bind_once = own.bind_once
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests run in one process."""
+    from tests.side_by_side import FilesTogether
+
+    return FilesTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A module's tests run in one process, and in one with all others that share its stack."""
-    if config.getoption("dist", "no") != "loadgroup":
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = "tp2" if "tp2" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
-            item.add_marker(pytest.mark.xdist_group(shared))
+    """Where several processes run tests, what takes long begins first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -181,7 +181,7 @@ class Ledger:
     def grant(self, grant: Grant) -> None:
         """Appends to a slot's block table: shared blocks for a prefix that has KV already, then free ones."""
         occupancy = self._occupancy(grant.slot)
-        shared = max(0, occupancy.scheduled // BLOCK_SIZE - len(occupancy.blocks))
+        shared = 0 if occupancy.blocks else occupancy.scheduled // BLOCK_SIZE
         if shared:
             self.pool.share(grant.blocks[:shared])
         self.pool.take(grant.blocks[shared:])

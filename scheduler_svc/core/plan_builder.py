@@ -53,7 +53,7 @@ class PlanBuilder:
         self._rows = 0  # that decode in this step
         self._running = 0  # requests that hold a slot and go on
         self._budget = 0  # tokens left for chunks
-        self._promised = 0  # blocks granted, and those that requests wait for
+        self._free = 0  # blocks that are free and promised to no request, without those in the forecast
         self._scarce = False  # a request waits for a block, or was preempted
         self._forecast: BlockForecast | None = None  # made at the first shortage
         self._victims: list[Occupancy] | None = None  # that may be preempted, in queue order; made as needed
@@ -67,6 +67,7 @@ class PlanBuilder:
         self._end()
         self._rows = len(self._ledger.phases[Phase.DECODING])
         self._running = self._ledger.num_running
+        self._free = self._ledger.pool.num_free
         self._serve(self._release())
         release_now = self._releasing and not self._ledger.in_flight
         if self._rows or self._chunks or self._paused or self._ended or release_now:
@@ -155,14 +156,9 @@ class PlanBuilder:
     def _obtain(self, occupancy: Occupancy, count: int) -> bool:
         """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
         it waits for them in place."""
-        found = self._num_free() >= count or self._make_free(occupancy, count)
-        self._promised += count
+        found = self._free >= count or self._make_free(occupancy, count)
+        self._free -= count
         return found
-
-    def _num_free(self) -> int:
-        """Blocks that are free once the decisions so far are booked, and promised to no request."""
-        released = self._forecast.now if self._forecast else 0
-        return self._ledger.pool.num_free + released - self._promised
 
     def _make_free(self, occupancy: Occupancy, count: int) -> bool:
         """Preempts later requests until ``count`` blocks are free.
@@ -172,13 +168,15 @@ class PlanBuilder:
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self._releasing)
-        while self._num_free() < count:
+        forecast = self._forecast
+        while self._free + forecast.now < count:
             self._scarce = True
-            if self._num_free() + self._forecast.later >= count or not self._preempt_after(occupancy):
+            coming = self._free + forecast.now + forecast.later
+            if coming >= count or not self._preempt_after(occupancy, forecast):
                 return False
         return True
 
-    def _preempt_after(self, occupancy: Occupancy) -> bool:
+    def _preempt_after(self, occupancy: Occupancy, forecast: BlockForecast) -> bool:
         """Preempts the last request in queue order, if it comes after ``occupancy``."""
         if self._victims is None:
             running = (other for other in self._ledger.occupied.values() if other not in self._releasing)
@@ -188,8 +186,7 @@ class PlanBuilder:
             return False
         self._victims.pop()
         self._release_running(victim)
-        if self._forecast:
-            self._forecast.add(victim)
+        forecast.add(victim)
         return True
 
     def _book(self) -> None:

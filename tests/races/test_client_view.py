@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -244,7 +243,8 @@ def test_a_group_that_stalls_and_keeps_its_lease_holds_nobody_beyond_his_deadlin
         tokens, last = rest(call)
         assert len(tokens) == delivered
         assert last.finished.reason == api.FINISH_REASON_DEADLINE
-    time.sleep(0.3)  # the gateway's clock and the scheduler's began a moment apart
+    # The gateway's clock and the scheduler's began a moment apart.
+    wait_for(lambda: not scene.load().waiting, 10, "the scheduler keeps a request beyond its deadline")
     # Once it answers again, one plan ends all three, and nothing of them is left.
     scene.group.answer(flight.pop(0))
     plan = scene.group.next_plan()

@@ -74,8 +74,8 @@ async def test_concurrency_is_reached_and_never_exceeded() -> None:
 
 
 async def test_arrivals_are_poisson_whether_or_not_answers_come() -> None:
-    rate, count = 200.0, 300
-    async with server_of(0.5) as (server, target):
+    rate, count = 60.0, 120  # slow enough to be kept by a machine whose cores are busy
+    async with server_of(1.5) as (server, target):
         records = await run_load(target, requests(count), rate=rate, seed=3)
     assert server.most > 50  # no request waited for another one's answer
     sent = sorted(record.sent for record in records)
