@@ -50,7 +50,7 @@ class GatewaySettings(ServiceSettings):
     record_seconds: float = Field(
         3600.0, gt=0, le=30 * 86_400, description="How long a request id stays taken after it was accepted."
     )
-    drain_seconds: float = Field(5.0, ge=0, description="Grace for running streams when told to stop.")
+    drain_seconds: float = Field(5.0, ge=0, description="Seconds that running streams get before a stop.")
     sink: bool = Field(
         False, description="For measurements: detokenize all tokens, send clients only how streams end."
     )

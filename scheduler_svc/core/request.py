@@ -10,7 +10,7 @@ from scheduler_svc.core.blocks import block_key
 from scheduler_svc.core.occupancy import Occupancy
 
 Order = tuple[float, int]
-"""Place in the queue: arrival time shifted by the priority, then arrival number. Lower comes first."""
+"""Position in the queue: arrival time shifted by the priority, then arrival number. Lower comes first."""
 
 
 @dataclass(slots=True, eq=False)

@@ -35,7 +35,7 @@ BAD: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "allowed_ids": (PROMPT, {"allowed_ids": (3, VOCAB)}),
     "bad_ids": (PROMPT, {"bad_ids": (VOCAB,)}),
     "logit_bias": (PROMPT, {"logit_bias": ((VOCAB, 1.0),)}),
-    "a bias that is no number": (PROMPT, {"logit_bias": ((3, NAN),)}),
+    "a bias that is NaN": (PROMPT, {"logit_bias": ((3, NAN),)}),
     "temperature": (PROMPT, {"temperature": NAN}),
     "negative temperature": (PROMPT, {"temperature": -1.0}),
     "top_p": (PROMPT, {"temperature": 1.0, "top_p": NAN}),
@@ -156,7 +156,7 @@ def test_good_tokens_of_a_bad_prompt_leave_their_own_blocks(model: Path, expecte
 
 
 def poison(runner: ModelRunner, number: float) -> None:
-    """A row of the embedding, which only one prompt uses, becomes what is no number."""
+    """A row of the embedding, which only one prompt uses, becomes NaN."""
     embedding = runner._model.embedding
     # The head is the same table, and that row of it is a column of all logits: it must stay good.
     embedding._weight = embedding._weight.clone()
@@ -192,7 +192,7 @@ def test_nan_stays_in_its_row(model: Path, expected: list[int], controls: str, n
 @pytest.mark.parametrize("number", [NAN, INF])
 @pytest.mark.parametrize("most", [0, 3])
 def test_nan_log_probabilities_of_a_prompt_end_the_request(model: Path, number: float, most: int) -> None:
-    """Also where the row that samples is good: the numbers were asked for, and cannot be told."""
+    """Also where the row that samples is good: the log-probabilities that were asked for are NaN."""
     runner = make_runner(model, TPGroup(), Scenario())
     head = runner._model.logits
     prompts: list[int] = []

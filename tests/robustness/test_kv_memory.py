@@ -27,7 +27,7 @@ from worker_svc.runner.profile_steps import STEP_TOKENS, profile_plans
 from worker_svc.settings import WorkerSettings
 
 BLOCK = 16 << 10  # 4 layers, keys and values, 16 tokens, 4 heads of 16 numbers, 2 bytes
-COPIES = 1.5  # beside a block of 4 layers, two copies of one layer's share
+COPIES = 1.5  # in addition to a block of 4 layers, two copies of one layer's share
 SLOTS, LONGEST = 64, 1024
 USEFUL = 2 * SLOTS * LONGEST // 16
 

@@ -52,7 +52,7 @@ class DecodeBuckets:
         """The cache must have two blocks beyond ``shape.num_blocks``, ``last_token`` one slot more.
 
         The first of the blocks pads block tables and stays zero; the second takes what padding rows write,
-        and is never read, so that no number of theirs can reach a request.
+        and is never read, so that none of their values can reach a request.
         """
         self._shape = shape
         self._known: set[Bucket] = set()

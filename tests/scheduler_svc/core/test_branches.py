@@ -124,7 +124,7 @@ def test_one_that_ends_early_leaves_the_shared_blocks_to_the_others() -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 def test_cancelling_a_request_ends_all_its_branches_at_once(steps: int) -> None:
-    """Held, waiting for a slot, or running."""
+    """While branches are held, wait for a slot, or run."""
     w = world(max_seqs=2, chunk=16)
     w.submit("r", prompt(40), max_tokens=30, ignore_eos=True, n=3)
     for _ in range(steps):

@@ -79,7 +79,7 @@ def test_every_row_of_every_history_ends_as_the_plain_decision_says(
 ) -> None:
     finder = FinishDetector(SLOTS, eos_ids=eos_ids, max_model_len=MAX_MODEL_LEN)
     model = Model(eos_ids)
-    incarnations = dict.fromkeys(range(SLOTS), 0)  # 0: nobody was there yet
+    incarnations = dict.fromkeys(range(SLOTS), 0)  # 0: no request yet
     for step in range(data.draw(st.integers(1, 25), "steps")):
         for slot in data.draw(st.sets(st.integers(0, SLOTS - 1), max_size=2), "admitted"):
             prompt = data.draw(st.integers(1, MAX_MODEL_LEN - 1), "prompt")
