@@ -32,8 +32,7 @@ EXEMPT = {
     "tests/test_words.py",
     "bench/tiny/corpus.py",  # stories that the bundled model is trained on
 }
-FOLDERS = ("albireo", "bench", "deploy", "docs", "examples", "gateway", "proto", "scheduler_svc", "tests")
-FOLDERS = (*FOLDERS, "worker_svc")
+FOLDERS = "albireo bench deploy docs examples gateway proto scheduler_svc tests worker_svc".split()
 TEXTS = [
     path
     for folder in (*ROOT.glob("*.md"), *(ROOT / name for name in FOLDERS))
