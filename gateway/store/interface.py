@@ -2,7 +2,7 @@
 
 All calls are made on the gateway's event loop. Two implementations:
 :class:`gateway.store.redis_store.RedisGatewayStore`, and in virtual time
-:class:`gateway.store.memory_store.MemoryGatewayStore`; ``tests/gateway/store`` holds both to the same contract.
+:class:`gateway.store.memory_store.MemoryGatewayStore`. ``tests/gateway/store`` holds both to one contract.
 Scheduler and workers use the same keys by :mod:`albireo.store.interface`.
 
 Errors of a store that cannot answer are redis-py's ``RedisError``. The store itself retries nothing: an
