@@ -36,7 +36,7 @@ def run(settings: SchedulerSettings) -> None:
         freeze_heap()
         service.run()
     except Fenced as error:
-        sys.exit(f"scheduler: another scheduler took over: {error}")
+        sys.exit(f"scheduler: it no longer owns the logs: {error}")
     except ProtocolError as error:
         sys.exit(f"scheduler: the worker group broke the protocol: {error}")
     except RedisError as error:

@@ -61,9 +61,10 @@ def run(settings: WorkerSettings) -> None:
         logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
         gpu = GpuReader.of(device, rank)
         service = WorkerService(settings, group, runner, checkpoint, health, stop, telemetry, gpu)
-        freeze_heap()
-        # The stages share an interpreter: one that computes must not wait long for one that has work.
-        switch_quickly()
+        if not settings.synchronous:
+            freeze_heap()
+            # The stages share an interpreter: one that computes must not wait long for one that has work.
+            switch_quickly()
         service.run()
     except RedisError as error:
         sys.exit(f"worker-{rank}: {describe(error)}")

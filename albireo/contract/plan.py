@@ -74,7 +74,7 @@ class Submission:
     prompt: tuple[int, ...]
     sampling: SamplingParams
     priority: int = 0  # lower runs earlier
-    timeout_s: float | None = None  # counted from when the scheduler reads it
+    timeout_s: float | None = None  # counted from its entry in the inbox, in the store's time
     n: int = 1
     tenant: str = DEFAULT_TENANT
     traceparent: str = ""  # names the request's trace if that is recorded; opaque here

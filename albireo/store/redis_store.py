@@ -25,6 +25,8 @@ FIELD = b"e"
 """The field of a stream's entry that holds its payload."""
 READ_COUNT = 1024
 """Most entries of one log that a read returns."""
+SLOW_SECONDS = 0.1
+"""An answer that takes longer says too little about Redis's clock: the last measurement is kept."""
 SYNC_SECONDS = 10.0
 """How often the offset between Redis's clock and this host's is measured."""
 
@@ -110,7 +112,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._offset = 0.0  # Redis's clock less this host's monotonic one
+        self._offset: float | None = None  # Redis's clock less this host's monotonic one; None: not measured
         self._sync_at = 0.0  # monotonic seconds
 
     @classmethod
@@ -119,16 +121,18 @@ class RedisStore:
         return cls(connect(url), keys)
 
     def time(self) -> float:
-        """Redis's clock, measured every SYNC_SECONDS to about half a round trip, and counted on between."""
-        if time.monotonic() >= self._sync_at:
-            self._offset = retried(self._client, self._measure_offset)
-            self._sync_at = time.monotonic() + SYNC_SECONDS
-        return time.monotonic() + self._offset
+        """Redis's clock, measured every SYNC_SECONDS and counted on in between.
 
-    def _measure_offset(self) -> float:
-        sent = time.monotonic()
-        seconds, micros = self._client.time()
-        return seconds + micros / 1e6 - (sent + time.monotonic()) / 2
+        It is behind by the time that the answer took to come, never ahead: no deadline passes early.
+        """
+        if time.monotonic() >= self._sync_at:
+            sent = time.monotonic()
+            seconds, micros = retried(self._client, self._client.time)
+            received = time.monotonic()
+            if self._offset is None or received - sent <= SLOW_SECONDS:
+                self._offset = seconds + micros / 1e6 - received
+            self._sync_at = received + SYNC_SECONDS
+        return time.monotonic() + (self._offset or 0.0)
 
     def log(self, key: str, *, keep: int = 0) -> RedisLog:
         return RedisLog(self._client, key, keep=keep)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import cast
 
 import pytest
 import redis
 
 from albireo.contract.keys import Keys
+from albireo.store import redis_store
 from albireo.store.interface import EntryId
 from albireo.store.redis_store import RedisStore
 
@@ -20,6 +22,7 @@ WRITER = """
 import sys
 from albireo.contract.keys import Keys
 from albireo.store.interface import EntryId, Fenced
+from albireo.store import redis_store
 from albireo.store.redis_store import RedisStore
 url, key, name, steps = sys.argv[1:]
 log = RedisStore.open(url, Keys("m")).log(key, keep=100000)
@@ -64,3 +67,34 @@ def test_an_append_is_retried_when_the_server_drops_connections(redis_url: str, 
         client.client_kill_filter(_type="normal", skipme=True)
         results.append(EntryId(1, step), b"x")
     assert client.xlen(KEYS.results) == 50
+
+
+class ClockOfRedis:
+    """Answers TIME with ``seconds``, after ``delay`` seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000
+        self.delay = 0.0
+
+    def time(self) -> tuple[int, int]:
+        time.sleep(self.delay)
+        return self.seconds, 0
+
+
+def test_a_slow_answer_does_not_change_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_store, "SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(redis_store, "SLOW_SECONDS", 0.01)
+    clock = ClockOfRedis()
+    store = RedisStore(cast("redis.Redis", clock), KEYS)
+    assert store.time() == pytest.approx(1000, abs=0.05)
+    clock.seconds, clock.delay = 1500, 0.02
+    assert store.time() == pytest.approx(1000, abs=0.1)
+    clock.delay = 0.0
+    assert store.time() == pytest.approx(1500, abs=0.05)
+
+
+def test_the_first_answer_counts_however_slow_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_store, "SLOW_SECONDS", 0.01)
+    clock = ClockOfRedis()
+    clock.delay = 0.02
+    assert RedisStore(cast("redis.Redis", clock), KEYS).time() == pytest.approx(1000, abs=0.05)
