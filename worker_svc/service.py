@@ -28,9 +28,10 @@ from worker_svc.runner.interface import HostOutput, Runner
 from worker_svc.settings import WorkerSettings
 from worker_svc.stages.input_stage import InputStage
 from worker_svc.stages.output_stage import OutputStage
-from worker_svc.stages.queue import StageQueue, exit_process, start_stage
+from worker_svc.stages.queue import StageQueue
 from worker_svc.stages.renewal import StepWatch, renew_lease
 from worker_svc.stages.step import ComputedStep, StagedStep
+from worker_svc.stages.thread import exit_process, start_stage
 from worker_svc.telemetry.gpu import GpuReader
 from worker_svc.telemetry.meters import WorkerMeters
 

@@ -17,13 +17,13 @@ from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.sampling.blocks import block_maxima
 from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
 from worker_svc.sampling.inputs import Draws, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
 from worker_svc.sampling.sampler import _edit
 from worker_svc.sampling.step_sampler import StepSampler
+from worker_svc.sampling.tiles import tile_maxima
 
 CPU = torch.device("cpu")
 MAX_LEN = 64
@@ -168,7 +168,7 @@ def weights(
 
 def _mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor | None:
     """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
-    few = narrow(logits, block_maxima(logits), draws, ScratchBuffer())
+    few = narrow(logits, tile_maxima(logits), draws, ScratchBuffer())
     if not bool(few.enough.all()):
         return None
     mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)

@@ -15,7 +15,7 @@ from worker_svc.buffers.structs import A, Struct, int64
 from worker_svc.model.attention import AttentionPlan, ChunkView, DecodeGroup
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.sampling.inputs import SamplingInput
-from worker_svc.sampling.prompt import PromptInput
+from worker_svc.sampling.prompt_logprobs import PromptInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class HostBatch:
     forward: ForwardInput[HostArray]
     fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
     samples: SampleRows
-    penalties: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
+    penalty_starts: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
     prompts: tuple[PromptRows, ...]
 
 
@@ -162,7 +162,7 @@ class SlotTable:
             samples=self._samples(
                 np.concatenate(sampling_rows), np.concatenate([slots, np.array(joining, dtype=np.int64)])
             ),
-            penalties=starts,
+            penalty_starts=starts,
             prompts=tuple(prompt for prompt in prompts if len(prompt.targets)),
         )
 

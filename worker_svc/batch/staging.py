@@ -21,7 +21,7 @@ from worker_svc.model.attention import AttentionPlan
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.sampling.input_builder import SamplingInputBuilder
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
-from worker_svc.sampling.prompt import prompt_input
+from worker_svc.sampling.prompt_logprobs import prompt_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Staging:
                 fresh=batch.fresh,
                 sample_rows=samples.rows,
                 sample_slots=samples.slots,
-                sampling=self._sampling.build(samples, batch.penalties, layout),
+                sampling=self._sampling.build(samples, batch.penalty_starts, layout),
                 prompts=prompt_input(batch.prompts),
             )
         )

@@ -29,7 +29,7 @@ from worker_svc.runner.timestamps import CudaClock, HostTimestamps, Timestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.logprobs import to_messages
 from worker_svc.sampling.penalties import PenaltyState
-from worker_svc.sampling.prompt import prompt_messages, prompt_words
+from worker_svc.sampling.prompt_logprobs import prompt_messages, prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:

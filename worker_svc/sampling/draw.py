@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.blocks import (
-    BLOCK,
+from worker_svc.sampling.inputs import FAILED, Draws, select_draws
+from worker_svc.sampling.tiles import (
     LOWEST,
-    block_members,
-    block_sums,
+    TILE,
     chunk_rows,
     list_largest,
     rows_in_chunks,
     select_rows,
+    tile_members,
+    tile_sums,
 )
-from worker_svc.sampling.inputs import FAILED, Draws, select_draws
 
 UNIT = 2.0**44
 """Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
@@ -55,14 +55,14 @@ class Few(NamedTuple):
 
 
 def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer) -> Tensor:
-    """Ids of rows of ``logits`` that no control restricts: by one softmax, and sums of its blocks."""
+    """Ids of rows of ``logits`` that no control restricts: by one softmax, and sums of its tiles."""
     ids = []
     for _, part, chances in _softmax(logits, draws, scratch):
-        block, rest, sums = _find_block((block_sums(chances) * UNIT).long(), part.uniforms)
-        members = (block_members(chances, block) * UNIT).long().cumsum(-1)
-        # The block's sum was rounded, so what is left of the target is taken as a share of it.
+        tile, rest, sums = _find_tile((tile_sums(chances) * UNIT).long(), part.uniforms)
+        members = (tile_members(chances, tile) * UNIT).long().cumsum(-1)
+        # The tile's sum was rounded, so what is left of the target is taken as a share of it.
         rest = torch.minimum((rest.double() / sums * members[:, -1:]).long(), members[:, -1:] - 1)
-        ids.append(_ids(block, _first_above(members, rest), logits))
+        ids.append(_ids(tile, _first_above(members, rest), logits))
     highest = select_rows(maxima, draws.rows).amax(-1)
     return torch.cat(ids).masked_fill_(~highest.isfinite(), FAILED)
 
@@ -72,7 +72,7 @@ def draw_narrow(
 ) -> tuple[Tensor, Tensor]:
     """Ids of rows of ``logits`` by their largest numbers, and whether those were enough to know.
 
-    ``maxima``: of the logits' blocks. CPU only.
+    ``maxima``: of the logits' tiles. CPU only.
     """
     few = narrow(logits, maxima, draws, scratch)
     ids = few.ids.gather(1, _pick(few.mass, draws.uniforms)).squeeze(1)
@@ -115,24 +115,24 @@ def whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
 
 def _draw_whole(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
     mass = whole(logits, highest, draws)
-    sums = block_sums(mass)
-    block, rest, _ = _find_block(sums, draws.uniforms)
-    ids = _ids(block, _first_above(block_members(mass, block).cumsum(-1), rest), logits)
+    sums = tile_sums(mass)
+    tile, rest, _ = _find_tile(sums, draws.uniforms)
+    ids = _ids(tile, _first_above(tile_members(mass, tile).cumsum(-1), rest), logits)
     return ids.masked_fill_(~_drawable(sums, highest), FAILED)
 
 
-def _find_block(sums: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where in the inverse distribution each uniform falls: ``[rows, 1]`` each, a block by ``sums`` ``[rows,
-    blocks]``, how far into it, and its sum."""
+def _find_tile(sums: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where in the inverse distribution each uniform falls: ``[rows, 1]`` each, a tile by ``sums`` ``[rows,
+    tiles]``, how far into it, and its sum."""
     cumulated = sums.cumsum(-1)
     target = _target(cumulated[:, -1:], uniforms)
-    block = _first_above(cumulated, target)
-    found = sums.gather(1, block)
-    return block, target - cumulated.gather(1, block) + found, found
+    tile = _first_above(cumulated, target)
+    found = sums.gather(1, tile)
+    return tile, target - cumulated.gather(1, tile) + found, found
 
 
-def _ids(block: Tensor, within: Tensor, logits: Tensor) -> Tensor:
-    return (block * BLOCK + within).clamp_(max=logits.shape[1] - 1).squeeze(1)
+def _ids(tile: Tensor, within: Tensor, logits: Tensor) -> Tensor:
+    return (tile * TILE + within).clamp_(max=logits.shape[1] - 1).squeeze(1)
 
 
 def _restrict(

@@ -70,24 +70,25 @@ class SamplingInputBuilder:
         mine = (layout.first <= entries) & (entries < layout.last)
         return Penalties(
             entries=entries[mine] - layout.first,
-            rows=state_rows[mine],
+            state_rows=state_rows[mine],
             columns=samples.columns[mine],
             repetition=_fp32(samples.repetition[mine]),
             presence=_fp32(samples.presence[mine]),
             frequency=_fp32(samples.frequency[mine]),
             kept_entries=entries[kept],
-            kept_rows=state_rows[kept],
+            kept_state_rows=state_rows[kept],
             kept_columns=samples.columns[kept],
             most=int(samples.columns[kept].max()),
         )
 
     def _starts(self, starts: Sequence[PenaltyStart]) -> PenaltyStarts[HostArray] | None:
-        rows = self._policy.state_row(np.array([start.slot for start in starts], dtype=np.int64))
-        here = [(row, start) for row, start in zip(rows.tolist(), starts, strict=True) if row >= 0]
+        state_rows = self._policy.state_row(np.array([start.slot for start in starts], dtype=np.int64))
+        placed = zip(state_rows.tolist(), starts, strict=True)
+        here = [(state_row, start) for state_row, start in placed if state_row >= 0]
         if not here:
             return None
         return PenaltyStarts(
-            rows=np.concatenate([np.full(len(start.ids), row) for row, start in here]),
+            state_rows=np.concatenate([np.full(len(start.ids), state_row) for state_row, start in here]),
             columns=np.concatenate([np.arange(len(start.ids)) for _, start in here]),
             ids=np.concatenate([start.ids for _, start in here]),
             counts=np.concatenate([start.counts for _, start in here]),

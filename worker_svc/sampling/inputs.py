@@ -58,8 +58,8 @@ def select_draws(draws: Draws[Tensor], entries: Tensor) -> Draws[Tensor]:
 class PenaltyStarts(Struct[A]):
     """The ids of requests whose penalty state begins with this step, each once."""
 
-    rows: Annotated[A, int64("ids")]  # of the state
-    columns: Annotated[A, int64("ids")]
+    state_rows: Annotated[A, int64("ids")]  # where the penalty state of the slot lies on this rank
+    columns: Annotated[A, int64("ids")]  # of the state
     ids: Annotated[A, int64("ids")]
     counts: Annotated[A, int64("ids")]  # how often the id is among the outputs
 
@@ -69,14 +69,14 @@ class Penalties(Struct[A]):
     """Penalties of the rows that this rank samples, and the step's rows whose state it keeps."""
 
     entries: Annotated[A, int64("sampled")]  # among the rows that this rank samples
-    rows: Annotated[A, int64("sampled")]  # of the state
+    state_rows: Annotated[A, int64("sampled")]  # where the penalty state of the slots lies
     columns: Annotated[A, int64("sampled")]  # of the state that are in use
     repetition: Annotated[A, float32("sampled")]
     presence: Annotated[A, float32("sampled")]
     frequency: Annotated[A, float32("sampled")]
     kept_entries: Annotated[A, int64("kept")]  # among all rows that sample
-    kept_rows: Annotated[A, int64("kept")]  # of the state
-    kept_columns: Annotated[A, int64("kept")]  # likewise; the sampled id takes the next one
+    kept_state_rows: Annotated[A, int64("kept")]
+    kept_columns: Annotated[A, int64("kept")]  # in use; the sampled id takes the next one
     most: int  # columns in use, at most
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.blocks import block_maxima, chunk_rows, largest, rows_in_chunks
+from worker_svc.sampling.tiles import chunk_rows, largest, rows_in_chunks, tile_maxima
 
 
 class ModelLogprobs:
@@ -26,7 +26,7 @@ class ModelLogprobs:
         space = scratch.take((min(len(rows), chunk_rows(logits)), logits.shape[1]), logits)
         maxima, chances = [], []
         for part in rows_in_chunks(logits, rows):  # read once from memory, twice from a CPU's cache
-            maxima.append(block_maxima(part))
+            maxima.append(tile_maxima(part))
             # A softmax is one kernel that keeps its row in cache, and several times faster than a logsumexp.
             chances.append(torch.softmax(part, -1, out=space[: len(part)]).amax(-1, keepdim=True))
         tops = torch.cat(maxima)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.blocks import block_maxima, largest_ids
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
 from worker_svc.sampling.inputs import FAILED, SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
+from worker_svc.sampling.tiles import largest_ids, tile_maxima
 
 
 def sample(
@@ -71,7 +71,7 @@ def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffe
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
-    maxima = block_maxima(logits)
+    maxima = tile_maxima(logits)
     if len(params.greedy):
         best, chosen = largest_ids(logits, maxima, params.greedy)
         ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))

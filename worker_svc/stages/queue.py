@@ -1,4 +1,4 @@
-"""What joins the three stages of a rank: bounded queues that can be stopped, and threads that fail loudly.
+"""The queue between two stages of a rank: bounded, and left by both sides when the rank stops.
 
 A plan enters at the input stage, becomes a staged step, is computed, and leaves through the output
 stage. Each stage has one thread; the queues between them keep the order.
@@ -6,18 +6,10 @@ stage. Each stage has one thread; the queues between them keep the order.
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
-from collections.abc import Callable
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
-from redis.exceptions import RedisError
-
-from albireo.runtime.clock import Clock, Event, Queue, Thread
-from albireo.store.redis_errors import describe
-
-logger = logging.getLogger(__name__)
+from albireo.runtime.clock import Clock, Event, Queue
 
 POLL_SECONDS = 0.25
 """How often a waiting stage looks whether it should stop."""
@@ -48,33 +40,3 @@ class StageQueue(Generic[Item]):
             except queue.Empty:
                 continue
         return None
-
-
-def exit_process() -> NoReturn:
-    """Ends the process at once, with status 1: other threads may be in a collective that never returns. The
-    group's launcher restarts all ranks."""
-    logging.shutdown()
-    os._exit(1)
-
-
-def start_stage(
-    name: str,
-    body: Callable[[], None],
-    stop: Event,
-    clock: Clock,
-    abort: Callable[[], NoReturn] = exit_process,
-) -> Thread:
-    """Runs a stage in a thread of its own. If it fails while the rank is not to stop, ``abort`` is called."""
-
-    def guarded() -> None:
-        try:
-            body()
-        except Exception as error:
-            if not stop.is_set():
-                if isinstance(error, RedisError):
-                    logger.critical("the %s stage failed: %s", name, describe(error))
-                else:
-                    logger.critical("the %s stage failed", name, exc_info=True)
-                abort()
-
-    return clock.start(name, guarded)

@@ -17,7 +17,7 @@ from tests.worker_svc.checkpoints import FAMILIES, VOCAB, Reference, write
 from tests.worker_svc.oracle import Ask, Outcome, Scenario, make_runner, run
 from tests.worker_svc.ranks import Job, run_group
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.sampling import prompt
+from worker_svc.sampling import prompt_logprobs
 from worker_svc.sampling.layout import SamplingMode
 
 PLENTY = Scenario(num_blocks=128, max_model_len=112, chunk=13, ahead=2)
@@ -126,7 +126,7 @@ def test_two_gpus_sample_in_parallel_what_one_samples_for_both(directory: Path, 
 def test_prompt_logprobs_are_those_of_transformers(
     directory: Path, alone: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt, "SLICE", 5 * VOCAB)  # a few slices for each chunk
+    monkeypatch.setattr(prompt_logprobs, "SLICE", 5 * VOCAB)  # a few slices for each chunk
     group = TPGroup()
     sliced = run(make_runner(directory, group, PLENTY), group, PLENTY, asks())
     check(sliced, alone)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 
-import pytest
-
 from albireo.runtime.clock import SYSTEM_CLOCK
-from worker_svc.stages.queue import StageQueue, start_stage
+from worker_svc.stages.queue import StageQueue
 
 WAIT = 10.0  # far more than any of this takes
 
@@ -74,36 +70,3 @@ def test_a_waiting_writer_is_let_go_and_its_item_dropped() -> None:
     thread.join(WAIT)
     assert not thread.is_alive()
     assert queue.get() is None
-
-
-def test_a_stage_ends_with_its_body() -> None:
-    done = threading.Event()
-    thread = start_stage("test", done.set, threading.Event(), SYSTEM_CLOCK)
-    thread.join(WAIT)
-    assert done.is_set()
-    assert not thread.is_alive()
-
-
-FAILING = """
-import threading, time
-from albireo.runtime.clock import SYSTEM_CLOCK
-from worker_svc.stages.queue import start_stage
-
-stop = threading.Event()
-
-def fail():
-    {before}
-    raise ValueError("the stage's own words")
-
-start_stage("input", fail, stop, SYSTEM_CLOCK).join()
-print("alive", flush=True)
-"""
-
-
-@pytest.mark.parametrize(("before", "code", "out"), [("pass", 1, ""), ("stop.set()", 0, "alive\n")])
-def test_a_failing_stage_ends_the_process_unless_it_stops_anyway(before: str, code: int, out: str) -> None:
-    script = FAILING.format(before=before)
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (found.returncode, found.stdout) == (code, out)
-    assert ("the stage's own words" in found.stderr) is (code == 1)
-    assert ("the input stage failed" in found.stderr) is (code == 1)

@@ -19,9 +19,9 @@ from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import HostArray, Ints
 from worker_svc.buffers.structs import A, Struct, int64
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.sampling.blocks import block_maxima, largest
 from worker_svc.sampling.logprobs import as_words, to_messages
 from worker_svc.sampling.rows import PromptRows
+from worker_svc.sampling.tiles import largest, tile_maxima
 
 SLICE = 1 << 24
 """Logits of prompt rows, over all ranks, that exist at a time."""
@@ -75,7 +75,7 @@ def _score(logits: Tensor, targets: Tensor, most: int, vocab_size: int, group: T
     padded = pad(logits, (0, max(1, most - width)), value=-torch.inf)
     target = padded.gather(1, torch.where(here, local, width))
     rows = torch.arange(len(padded), device=padded.device)
-    top, ids = largest(padded, rows, block_maxima(padded), most)
+    top, ids = largest(padded, rows, tile_maxima(padded), most)
     numbers = as_words(torch.cat([padded.logsumexp(-1, keepdim=True), target, top], dim=1))
     counts = (len(logits), *[0] * (group.size - 1))
     gathered = group.exchange_columns(torch.cat([numbers, ids + first], dim=1), counts, torch.int64)

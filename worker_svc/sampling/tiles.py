@@ -1,10 +1,11 @@
-"""Selection of the largest numbers of rows, by blocks of adjacent numbers.
+"""Selection of the largest numbers of rows of the logits, by tiles: 128 adjacent columns each.
 
-One pass finds the largest number of each block, all else looks at few blocks.
+The sampler, the draws and the log-probabilities call it in the compute stage. One pass finds the largest
+number of each tile, all else looks at few tiles.
 
-The k-th largest of the blocks' own largest numbers is a floor for the k-th largest number of the row, since
-each of those k blocks has at least one that is no smaller; and only few blocks reach it. So selection costs
-one pass over memory and a look at these blocks, where a sort, or a heap over the row, costs many.
+The k-th largest of the tiles' own largest numbers is a floor for the k-th largest number of the row, since
+each of those k tiles has at least one that is no smaller; and only few tiles reach it. So selection costs
+one pass over memory and a look at these tiles, where a sort, or a heap over the row, costs many.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from worker_svc.buffers.arrays import Ints
 
-BLOCK = 128
+TILE = 128
+"""Columns of a tile; the last one of a row may have fewer."""
 
 MOST_LISTED = 2048
 """Numbers of a row that are worth listing: more of them (where many are equal) are left to other means."""
@@ -40,30 +42,30 @@ class Listed(NamedTuple):
     floor: Tensor  # [rows, 1]; inf for a row that has too many to list, of which none is
 
 
-def block_maxima(x: Tensor) -> Tensor:
-    """``[rows, blocks]`` of ``x`` ``[rows, n]``; the last block may be short."""
+def tile_maxima(x: Tensor) -> Tensor:
+    """``[rows, tiles]`` of ``x`` ``[rows, n]``; the last tile may be short."""
     body, tail = _split(x)
     if not tail.shape[1]:
         return body.amax(-1)
     return torch.cat([body.amax(-1), tail.amax(-1, keepdim=True)], dim=1)
 
 
-def block_sums(x: Tensor) -> Tensor:
-    """Likewise. The order within a block does not depend on other blocks; integers may be summed in any."""
+def tile_sums(x: Tensor) -> Tensor:
+    """Likewise. The order within a tile does not depend on other tiles; integers may be summed in any."""
     body, tail = _split(x)
     return torch.cat([body.sum(-1), tail.sum(-1, keepdim=True)], dim=1)
 
 
-def block_members(x: Tensor, block: Tensor) -> Tensor:
-    """``[rows, BLOCK]``: the numbers of one block ``[rows, 1]`` each, zero where the row has ended."""
-    ids = block * BLOCK + torch.arange(BLOCK, device=x.device)
+def tile_members(x: Tensor, tile: Tensor) -> Tensor:
+    """``[rows, TILE]``: the numbers of one tile ``[rows, 1]`` each, zero where the row has ended."""
+    ids = tile * TILE + torch.arange(TILE, device=x.device)
     return x.gather(1, ids.clamp(max=x.shape[1] - 1)).masked_fill_(ids >= x.shape[1], 0)
 
 
 def largest_ids(x: Tensor, maxima: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The largest number of each of ``rows``, and the lowest id that has it; NaN counts as largest."""
-    best, block = maxima.index_select(0, rows).max(-1, keepdim=True)
-    ids = (block * BLOCK + torch.arange(BLOCK, device=x.device)).clamp_(max=x.shape[1] - 1)
+    best, tile = maxima.index_select(0, rows).max(-1, keepdim=True)
+    ids = (tile * TILE + torch.arange(TILE, device=x.device)).clamp_(max=x.shape[1] - 1)
     # Clamped ids repeat the row's last number, which cannot come before itself.
     within = x[rows.unsqueeze(1), ids].argmax(-1, keepdim=True)
     return best.squeeze(1), ids.gather(1, within).squeeze(1)
@@ -72,33 +74,33 @@ def largest_ids(x: Tensor, maxima: Tensor, rows: Tensor) -> tuple[Tensor, Tensor
 def list_largest(x: Tensor, rows: Tensor, maxima: Tensor, counts: Tensor, most: int) -> Listed:
     """Of each of some ``rows`` of ``x`` at least the ``counts`` largest, if there are so many.
 
-    ``maxima``: of these rows' blocks; ``most``: the largest count. CPU only: how many there are must be
+    ``maxima``: of these rows' tiles; ``most``: the largest count. CPU only: how many there are must be
     waited for. By numpy, which compares and finds several times faster there than torch.
     """
     row_of, tops = rows.numpy(), maxima.numpy()
     floor = _floor(tops, counts.numpy(), most)
     reaching = tops >= floor
-    # Blocks, of a row of many equal numbers.
+    # Tiles, of a row of many equal numbers.
     many = np.count_nonzero(reaching, axis=1) > MOST_LISTED // 2
     if many.any():
         floor[many] = np.inf
         reaching = tops >= floor
-    row, block = np.divmod(np.flatnonzero(reaching), tops.shape[1])
-    members = _members(x.numpy(), row_of[row], block)
+    row, tile = np.divmod(np.flatnonzero(reaching), tops.shape[1])
+    members = _members(x.numpy(), row_of[row], tile)
     found = np.flatnonzero(members >= floor[row])
-    row, block, place = row[found // BLOCK], block[found // BLOCK], found % BLOCK
+    row, tile, place = row[found // TILE], tile[found // TILE], found % TILE
     listed = np.bincount(row, minlength=len(rows))
     if (listed > MOST_LISTED).any():
         floor[listed > MOST_LISTED] = np.inf
         fit = listed[row] <= MOST_LISTED
-        row, block, place, found = row[fit], block[fit], place[fit], found[fit]
+        row, tile, place, found = row[fit], tile[fit], place[fit], found[fit]
         listed = np.bincount(row, minlength=len(rows))
     column = np.arange(len(row)) - (listed.cumsum() - listed)[row]
     shape = len(rows), max(1, int(listed.max(initial=0)))
     values = np.full(shape, -np.inf, dtype=np.float32)
     values[row, column] = members.reshape(-1)[found]
     ids = np.full(shape, x.shape[1] - 1)
-    ids[row, column] = block * BLOCK + place
+    ids[row, column] = tile * TILE + place
     return Listed(torch.from_numpy(values), torch.from_numpy(ids), torch.from_numpy(floor))
 
 
@@ -126,7 +128,7 @@ def largest(x: Tensor, rows: Tensor, maxima: Tensor, count: int) -> tuple[Tensor
     """The ``count`` largest numbers of each of some ``rows``, ascending, and their ids, descending; of equal
     ones the lowest id first.
 
-    ``maxima``: of these rows' blocks. On CUDA the order of equal ones is not defined.
+    ``maxima``: of these rows' tiles. On CUDA the order of equal ones is not defined.
     """
     if x.is_cuda or not count:
         top = select_rows(x, rows).topk(count, dim=-1)
@@ -142,7 +144,7 @@ def largest(x: Tensor, rows: Tensor, maxima: Tensor, count: int) -> tuple[Tensor
 def _floor(maxima: Numbers, counts: Ints, most: int) -> Numbers:
     """``[rows, 1]``: the ``counts``-th largest of the maxima, or a little less; LOWEST if there are fewer.
 
-    Maxima of groups of blocks do as well as those of blocks, if there are twice as many as are wanted.
+    Maxima of groups of tiles do as well as those of tiles, if there are twice as many as are wanted.
     """
     size = max(1, maxima.shape[1] // (2 * most))
     groups = maxima.shape[1] // size
@@ -152,21 +154,21 @@ def _floor(maxima: Numbers, counts: Ints, most: int) -> Numbers:
     return np.where(last > groups, np.float32(LOWEST), np.maximum(found, np.float32(LOWEST)))
 
 
-def _members(x: Numbers, row: Ints, block: Ints) -> Numbers:
-    """``[n, BLOCK]`` for n pairs of a row and a block; -inf where a row has ended."""
-    blocks = x.shape[1] // BLOCK
-    if x.flags.c_contiguous and blocks * BLOCK == x.shape[1]:  # a block is a row of this: copied much faster
-        members: Numbers = x.reshape(-1, BLOCK).take(row * blocks + block, axis=0)
+def _members(x: Numbers, row: Ints, tile: Ints) -> Numbers:
+    """``[n, TILE]`` for n pairs of a row and a tile; -inf where a row has ended."""
+    tiles = x.shape[1] // TILE
+    if x.flags.c_contiguous and tiles * TILE == x.shape[1]:  # whole tiles: copied much faster
+        members: Numbers = x.reshape(-1, TILE).take(row * tiles + tile, axis=0)
         return members
-    members = np.full((len(row), BLOCK), -np.inf, dtype=np.float32)
-    whole = block < blocks
-    body = x[:, : blocks * BLOCK].reshape(len(x), blocks, BLOCK)
-    members[whole] = body[row[whole], block[whole]]
-    members[~whole, : x.shape[1] - blocks * BLOCK] = x[row[~whole], blocks * BLOCK :]
+    members = np.full((len(row), TILE), -np.inf, dtype=np.float32)
+    whole = tile < tiles
+    body = x[:, : tiles * TILE].reshape(len(x), tiles, TILE)
+    members[whole] = body[row[whole], tile[whole]]
+    members[~whole, : x.shape[1] - tiles * TILE] = x[row[~whole], tiles * TILE :]
     return members
 
 
 def _split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole blocks ``[rows, blocks, BLOCK]``, and the numbers of the short one ``[rows, < BLOCK]``."""
-    blocks = x.shape[1] // BLOCK
-    return x[:, : blocks * BLOCK].unflatten(1, (blocks, BLOCK)), x[:, blocks * BLOCK :]
+    """Whole tiles ``[rows, tiles, TILE]``, and the numbers of the short one ``[rows, < TILE]``."""
+    tiles = x.shape[1] // TILE
+    return x[:, : tiles * TILE].unflatten(1, (tiles, TILE)), x[:, tiles * TILE :]
