@@ -14,8 +14,8 @@ from albireo.local.redis_server import LocalRedis
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
 
-LONG = tuple(f"tests/{folder}" for folder in ("integration", "races", "robustness", "worker_svc"))
-"""Tests with real processes or real models."""
+LONG = tuple(f"tests/{folder}" for folder in ("virtual", "integration", "races", "robustness", "worker_svc"))
+"""Long histories, real processes, real models."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

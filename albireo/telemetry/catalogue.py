@@ -226,7 +226,7 @@ STEP_PLAN_AGE = _add(
 )  # fmt: skip
 STEP_PLAN_WAIT = _add(
     "albireo.step.plan_wait", _HISTOGRAM, "s", _TIER,
-    "Time for which rank 0 idled before it had the plan of a step with decoding rows.",
+    "Time for which rank 0 idled before it had the plan of a step with decoding rows; 0: it had it already.",
     buckets=STEP_SECONDS,
 )  # fmt: skip
 STEP_ROWS = _add(

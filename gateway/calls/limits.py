@@ -67,7 +67,7 @@ class QueuedLimit:
                 await self._semaphore.acquire()
         except TimeoutError:
             self._hits[self._bound] += 1
-            raise exhausted(f"waited {self._seconds:g} s in vain: {self._late} ({self._bound})") from None
+            raise exhausted(f"no turn within {self._seconds:g} s: {self._late} ({self._bound})") from None
 
     def release(self) -> None:
         """Lets the next one in."""

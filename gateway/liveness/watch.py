@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from albireo.contract import codec
 from albireo.runtime.clock import Clock
-from albireo.store.redis_errors import describe
+from albireo.store.redis_errors import code_of, describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP
 from gateway.liveness.group import WorkerGroup
@@ -90,7 +90,12 @@ class Watch:
     async def _check(self) -> tuple[bool, bool]:
         """Whether a scheduler holds its lease, and whether it serves with a group. Raises RedisError."""
         sent_at = self._clock.now()
-        found = await self._store.check(TTL_SECONDS)
+        try:
+            found = await self._store.check(TTL_SECONDS)
+        except RedisError as error:
+            if code_of(error):  # it answered, with an error
+                self._round_trip.add(self._clock.now() - sent_at)
+            raise
         self._round_trip.add(self._clock.now() - sent_at)
         if found.epoch < self._router.epoch:
             logger.warning("the logs were deleted or replaced: epoch %d", found.epoch)

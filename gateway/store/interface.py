@@ -1,9 +1,9 @@
 """What a gateway needs of the store that all tiers share: the inbox, the results, who is alive.
 
 All calls are made on the gateway's event loop. Two implementations:
-:class:`gateway.store.redis_store.RedisGatewayStore`, and the in-memory one of :mod:`albireo.virtual`, in
-virtual time; ``tests/gateway/store`` holds both to the same contract. Scheduler and workers use the same keys
-by :mod:`albireo.store.interface`.
+:class:`gateway.store.redis_store.RedisGatewayStore`, and in virtual time
+:class:`gateway.store.memory_store.MemoryGatewayStore`. ``tests/gateway/store`` holds both to one contract.
+Scheduler and workers use the same keys by :mod:`albireo.store.interface`.
 
 Errors of a store that cannot answer are redis-py's ``RedisError``. The store itself retries nothing: an
 operation whose answer was lost may have been carried out. Callers retry by :mod:`gateway.store.retry`.

@@ -104,9 +104,7 @@ class TextCodec:
         try:
             # The batch calls, unlike `encode` and `decode`, release the interpreter lock.
             ids: list[int] = self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
-        except (
-            Exception
-        ) as error:  # e.g. an unknown word without an unknown token; tokenizers has no subclass
+        except Exception as error:  # tokenizers has no class of its own: e.g. for an unknown word
             raise invalid(field, f"the tokenizer refuses it: {one_line(error)}") from error
         return ids
 

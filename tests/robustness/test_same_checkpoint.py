@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from albireo.contract.plan import Finish
 from albireo.local.stack import legal_name
 from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
+from gateway.store.interface import Liveness
+from gateway.store.redis_store import RedisGatewayStore
 from tests.gateway.conftest import Backend, Served, eventually, request, serving
 from tests.stack import ask, running_stack
 from tests.stack import request as asked
@@ -67,10 +69,17 @@ async def test_a_group_of_another_checkpoint_is_not_served(
     backend: Backend, announced: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.liveness.watch.WATCH_SECONDS", 0.01)
+    checks, check = Counter[str](), RedisGatewayStore.check
+
+    async def counted(store: RedisGatewayStore, ttl: float) -> Liveness:
+        checks["done"] += 1
+        return await check(store, ttl)
+
+    monkeypatch.setattr(RedisGatewayStore, "check", counted)
     backend.announce_group(fingerprint=announced)
     with caplog.at_level(logging.ERROR):
         async with serving(backend) as served:
-            await asyncio.sleep(0.05)  # several looks, one line
+            await eventually(lambda: checks["done"] >= 4)  # several checks, one line
             assert await status_of(served) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await served.inference.Generate(request()).read()
