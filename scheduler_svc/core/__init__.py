@@ -1,4 +1,7 @@
-"""The scheduler's pure core: plain data in, plain data out; no clock, no I/O, no threads."""
+"""The scheduler's core: decides what each step of a worker group runs. Plain data in, plain data out.
+
+The epoch calls it, from the service's thread. It has no clock, no I/O and no threads.
+"""
 
 from scheduler_svc.core.core import SchedulerCore
 from scheduler_svc.core.errors import ProtocolError

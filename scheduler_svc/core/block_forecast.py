@@ -1,4 +1,7 @@
-"""How many blocks released slots give back, and when."""
+"""A count of the KV blocks that releases give back, at once or when steps in flight have settled.
+
+The plan builder makes it when blocks are short.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ from scheduler_svc.core.occupancy import Occupancy
 
 
 class BlockForecast:
-    """Counts blocks that come free by releases: those that wait for steps in flight, and those of a plan in
-    the making, which the ledger does not contain yet. A shared block comes free with the last of its owners.
+    """Counts blocks that come free by releases: those that wait for steps in flight, and those of the plan
+    that is being built, which the ledger does not contain yet. A shared block comes free with the last of
+    its owners.
 
     The plan builder makes one when blocks are short. It only reads the ledger, which must not change while
     the forecast is used.
     """
 
     def __init__(self, ledger: Ledger, releasing: Iterable[Occupancy]) -> None:
-        """``releasing``: what the plan in the making has decided to release so far."""
+        """``releasing``: what the plan builder has decided to release so far."""
         self.now = 0  # blocks that are free once the plan is booked
         self.later = 0  # blocks that are free once all steps in flight have settled
         self._ledger = ledger
@@ -31,7 +35,7 @@ class BlockForecast:
             self.add(occupancy)
 
     def add(self, occupancy: Occupancy) -> None:
-        """The plan in the making releases one more."""
+        """The plan builder has decided to release one more."""
         if occupancy.last_step > self._ledger.settled_step:
             self._in_flight.update(occupancy.blocks)
         for block in occupancy.blocks:

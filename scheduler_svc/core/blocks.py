@@ -1,4 +1,7 @@
-"""The pool of KV blocks, and the prefix cache that consists of them."""
+"""The pool of KV blocks, and the prefix cache that consists of them.
+
+The ledger changes it; the plan builder and the audit read it.
+"""
 
 from __future__ import annotations
 

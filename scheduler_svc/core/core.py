@@ -1,4 +1,7 @@
-"""The scheduler's core: what may be called from outside."""
+"""The interface of the scheduler's core: the class :class:`SchedulerCore`.
+
+The epoch calls it, from the service's thread.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,8 @@ class SchedulerCore:
         self._ledger.submit(family, None if submission.timeout_s is None else now + submission.timeout_s)
 
     def refuse(self, submission: Submission) -> None:
-        """Ends with ERROR what submit did not accept, unless another is live under the same id."""
+        """Ends with ERROR what submit did not accept, unless another is live under the same id. One that is
+        submitted under that id afterwards is live and goes on."""
         if not self._ledger.requests.named(submission.request_id):
             self._ledger.schedule_refusal(branch_names(submission.request_id, submission.n))
 
@@ -190,8 +194,8 @@ class SchedulerCore:
     def settle(self, result: StepResult) -> None:
         """Takes in the result of a step. One of another epoch, or one that was seen before, is dropped.
 
-        Raises ProtocolError for a step that was not published or that comes before its turn, and for a
-        request that did not finish where its length ends.
+        Raises ProtocolError for a step that was not published or that comes before its turn, for a finish
+        that is not one of :class:`Finish`, and for a request that did not finish where its length ends.
         """
         ledger = self._ledger
         if result.epoch != self._epoch or result.step <= ledger.settled_step:

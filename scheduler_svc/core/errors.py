@@ -1,4 +1,7 @@
-"""The error of a log that cannot be true."""
+"""The error ``ProtocolError``: raised for a plan or a result that no correct scheduler or worker writes.
+
+The core raises it where it applies a plan or settles a result; the process of the scheduler ends with it.
+"""
 
 from __future__ import annotations
 

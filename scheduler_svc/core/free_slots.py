@@ -1,4 +1,7 @@
-"""The slots that no request holds."""
+"""The set of slots that no request holds.
+
+The ledger changes it; the plan builder reads it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Branches that wait for the prefill of the prompt which they have in common."""
+"""The branches that wait for the prefill of the prompt which they have in common.
+
+The request table changes it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The scheduler's state, and the only code that changes it."""
+"""The ledger: the scheduler's state, and the only code that changes it.
+
+The core and the plan builder call it.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +57,8 @@ class Ledger:
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
         self.incarnation = 0  # the last one given
-        self._next = StepInFlight(1)
-        self._joining: list[Occupancy] = []  # decode from the step after the next
+        self._next = StepInFlight(1)  # step ``self.step + 1``: filled while its plan is built or applied
+        self._joining: list[Occupancy] = []  # whose last chunk runs in ``_next``: they decode in later steps
 
     @property
     def settled_step(self) -> int:
@@ -81,15 +84,16 @@ class Ledger:
         self.requests.add(branches, deadline)
 
     def schedule_end(self, request: Request, reason: Finish) -> None:
-        """The next plan is to end a live request, unless it finishes before. The first reason counts."""
+        """The next plan is to end a live request, unless it finishes before. The first reason counts.
+        ``reason`` is not ERROR, which is the end of refusals."""
+        self.requests.deadlines.remove(request)
         if request.name not in self.requests.ending:
             self._count_departure(request)
             self.requests.ending[request.name] = reason
-            self.requests.deadlines.remove(request)
 
     def schedule_refusal(self, names: tuple[str, ...]) -> None:
-        """The next plan is to end requests that were never live, with ERROR."""
-        self.requests.ending.update(dict.fromkeys(names, Finish.ERROR))
+        """The next plan is to end a submission that was never live with ERROR, as all its branches."""
+        self.requests.refused += names
         self.counters.departures += len(names)
 
     # -- the plans ----------------------------------------------------------------------------------
@@ -120,17 +124,20 @@ class Ledger:
             raise ProtocolError(f"plan {plan.step} has the digest of another slot table")
 
     def end(self, ended: Ended) -> None:
-        """A request ends by the scheduler's decision. Its slot is released by the same plan."""
-        request = self.requests.live.get(ended.request_id)
-        if request is not None:
-            if request.occupancy is not None:
-                self._stop_receiving(request.occupancy)
-            self._count_departure(request)
-            self.requests.remove(request)
-        elif ended.reason == Finish.ERROR:  # it was refused
-            self.requests.ending.pop(ended.request_id, None)
-        else:
-            raise ProtocolError(f"{ended.request_id} is ended and is not live")
+        """A request ends by the scheduler's decision. Its slot is released by the same plan.
+        With ERROR it is a refused submission; a live request of that name came later and goes on."""
+        name, requests = ended.request_id, self.requests
+        if ended.reason is Finish.ERROR:
+            if name in requests.refused:  # else it was refused before this core followed
+                requests.refused.remove(name)
+            return
+        request = requests.live.get(name)
+        if request is None:
+            raise ProtocolError(f"{name} is ended and is not live")
+        if request.occupancy is not None:
+            self._stop_receiving(request.occupancy)
+        self._count_departure(request)
+        requests.remove(request)
 
     def release(self, slot: int) -> None:
         """A request leaves its slot: it has ended, ends by length in a step in flight, or is preempted."""
@@ -181,6 +188,8 @@ class Ledger:
     def grant(self, grant: Grant) -> None:
         """Appends to a slot's block table: shared blocks for a prefix that has KV already, then free ones."""
         occupancy = self._occupancy(grant.slot)
+        # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's ``num_cached``
+        # there. This slot writes each block that is appended later, so that one must be free.
         shared = 0 if occupancy.blocks else occupancy.scheduled // BLOCK_SIZE
         if shared:
             self.pool.share(grant.blocks[:shared])
@@ -217,15 +226,14 @@ class Ledger:
     # -- the results --------------------------------------------------------------------------------
 
     def settle(self, result: StepResult) -> None:
-        """The result of the oldest step in flight. Raises ProtocolError for a request that came to its length
-        end and did not finish."""
+        """The result of the oldest step in flight. Raises ProtocolError for a finish that does not exist, and
+        for a request that came to its length end and did not finish."""
         step = self.in_flight[0]
         for occupancy, computed in step.chunks:
             occupancy.settled = computed
             if computed >= occupancy.register_at:
-                self._register(occupancy)
-        receiving = self.receiving
-        late = 0
+                occupancy.register_blocks(self.pool)
+        receiving, late = self.receiving, 0
         for incarnation, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True):
             row = receiving.get(incarnation)
             if row is None:
@@ -235,9 +243,9 @@ class Ledger:
             row.settled = settled = len(tokens)  # the row computed the newest token's KV
             tokens.append(token)
             if settled >= row.register_at:
-                self._register(row)
+                row.register_blocks(self.pool)
             if finish:
-                self._finish(row, Finish(finish))
+                self._finish(row, finish)
         self.counters.output_tokens += len(result.ids) - late
         self.counters.late_rows += late
         self.in_flight.popleft()
@@ -246,9 +254,11 @@ class Ledger:
 
     # -- parts of the above -------------------------------------------------------------------------
 
-    def _finish(self, occupancy: Occupancy, finish: Finish) -> None:
+    def _finish(self, occupancy: Occupancy, finish: int) -> None:
+        if finish not in frozenset(Finish):
+            raise ProtocolError(f"{occupancy.request.name} finished with {finish}, which is not a finish")
         self.counters.wasted_rows += occupancy.scheduled - occupancy.settled
-        if finish is Finish.ERROR:  # the KV may be NaN: no prefix may hit it
+        if finish == Finish.ERROR:  # the KV may be NaN: no prefix may hit it
             for block in occupancy.blocks:
                 self.pool.unregister(block)
         self._stop_receiving(occupancy)
@@ -266,14 +276,6 @@ class Ledger:
                 raise ProtocolError(f"{request.name} came to its length end and did not finish")
             self._stop_receiving(occupancy)
             self.requests.requeue(request)
-
-    def _register(self, occupancy: Occupancy) -> None:
-        """Offers the full settled blocks to the prefix cache."""
-        full = occupancy.settled // BLOCK_SIZE
-        for index in range(occupancy.registered, full):
-            self.pool.register(occupancy.blocks[index], occupancy.request.key(index))
-        occupancy.registered = full
-        occupancy.register_at = (full + 1) * BLOCK_SIZE
 
     def _stop_receiving(self, occupancy: Occupancy) -> None:
         """Further results of this occupancy do not count."""

@@ -1,4 +1,7 @@
-"""What the operator allows one step, one plan and one request to take."""
+"""The limits of the scheduler: what the operator allows one step, one plan and one request to take.
+
+The epoch makes them from its settings; the core and the plan builder read them.
+"""
 
 from __future__ import annotations
 

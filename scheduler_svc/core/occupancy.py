@@ -1,4 +1,7 @@
-"""The occupancy of a slot by a request."""
+"""An occupancy: one request in one slot, from its admission until slot and blocks are free.
+
+The ledger makes and changes it; the plan builder reads it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 from albireo.contract.plan import BLOCK_SIZE, Admission
 
 if TYPE_CHECKING:
+    from scheduler_svc.core.blocks import BlockPool
     from scheduler_svc.core.request import Request
 
 
@@ -67,6 +71,14 @@ class Occupancy:
         """Appends to the block table."""
         self.blocks += blocks
         self.row_limit = min(len(self.blocks) * BLOCK_SIZE, self.request.end - 1)
+
+    def register_blocks(self, pool: BlockPool) -> None:
+        """Offers the full settled blocks to the prefix cache."""
+        full = self.settled // BLOCK_SIZE
+        for index in range(self.registered, full):
+            pool.register(self.blocks[index], self.request.key(index))
+        self.registered = full
+        self.register_at = (full + 1) * BLOCK_SIZE
 
     @property
     def at_length_end(self) -> bool:

@@ -1,4 +1,7 @@
-"""The decisions of one plan."""
+"""The plan builder: the decisions of one plan.
+
+The core calls it, once for each plan.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from albireo.contract.plan import (
     Admission,
     Chunk,
     Ended,
+    Finish,
     Grant,
     Plan,
     blocks_for,
@@ -76,11 +80,13 @@ class PlanBuilder:
         return self._publish() if self._booked else None
 
     def _end(self) -> None:
-        """Ends the requests whose end is decided. That is always worth a plan, so it is booked at once."""
+        """Ends the requests whose end is decided, and refused submissions. That is always worth a plan, so it
+        is booked at once."""
         ledger = self._ledger
         requests = ledger.requests
+        occupancies = [requests.live[name].occupancy for name in requests.ending]
         self._ended = [Ended(name, reason) for name, reason in requests.ending.items()]
-        occupancies = [r.occupancy for end in self._ended if (r := requests.live.get(end.request_id))]
+        self._ended += [Ended(name, Finish.ERROR) for name in requests.refused]
         for ended in self._ended:
             ledger.end(ended)
         for occupancy in occupancies:

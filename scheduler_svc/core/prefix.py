@@ -1,4 +1,7 @@
-"""Which blocks already hold what a request's tokens begin with."""
+"""The search for KV blocks that already hold the first tokens of a request.
+
+The plan builder calls it, for each request that it is about to admit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A priority queue from which any item can be removed."""
+"""A priority queue from which any item can be removed.
+
+The request table has one for the requests that wait for a slot, and one for the deadlines.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A live request: its tokens, its place in the queue and the keys of its blocks."""
+"""A live request: its tokens, its place in the queue and the keys of its blocks.
+
+The core makes it, the ledger changes it, the plan builder reads it.
+"""
 
 from __future__ import annotations
 

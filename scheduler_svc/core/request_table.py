@@ -1,4 +1,7 @@
-"""The live requests, and the queue of those that have no slot."""
+"""The table of the live requests, with the queue of those that wait for a slot.
+
+The ledger changes it; the core and the plan builder read it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from scheduler_svc.core.request import Request
 class RequestTable:
     """Each live request is in exactly one place: in ``waiting``, in ``held``, or it has an occupancy.
 
-    ``ending`` is the one thing here that no log entry describes: the ends that the maker of the plans has
-    decided, and that its next plan will announce. Until then such a request keeps its place. Written by the
-    ledger only; the plan builder reads it.
+    ``ending`` and ``refused`` are what no log entry describes: the ends that the maker of the plans has
+    decided, and that its next plan will announce. Until then a request that is ending keeps its place. A
+    refused submission was never a request; a request of the same name may be live, and is another one.
+    Written by the ledger only; the plan builder reads it.
     """
 
     def __init__(self) -> None:
@@ -21,7 +25,8 @@ class RequestTable:
         self.waiting: KeyedQueue[Request] = KeyedQueue()  # for a slot
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
-        self.ending: dict[str, Finish] = {}  # by name, refused requests included
+        self.ending: dict[str, Finish] = {}  # by name; live requests only, never with ERROR
+        self.refused: list[str] = []  # names that end with ERROR, in the order of their refusals
 
     def named(self, name: str) -> list[Request]:
         """The live request or branch of that name, and the live branches of the request of that name."""

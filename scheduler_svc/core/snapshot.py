@@ -1,4 +1,7 @@
-"""The scheduler's state as plain data."""
+"""A snapshot of the scheduler's state as plain data.
+
+Tests take it by ``SchedulerCore.snapshot``, to compare two cores.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,9 @@ class CoreSnapshot:
     live: dict[str, tuple[int, ...]]  # tokens by name of the request
     waiting: tuple[str, ...]  # for a slot, in queue order
     held: dict[str, tuple[str, ...]]  # branches, by the one whose prefill they wait for
-    ending: dict[
-        str, Finish
-    ]  # decided, to be announced by the next plan: the only field that is not in the logs
+    # What the next plan will announce; these two fields alone are not in the logs:
+    ending: dict[str, Finish]  # reason by name of the live request
+    refused: tuple[str, ...]  # names of submissions that were never live
 
 
 def take_snapshot(ledger: Ledger) -> CoreSnapshot:
@@ -83,6 +86,7 @@ def take_snapshot(ledger: Ledger) -> CoreSnapshot:
             for first, others in requests.held.by_first.items()
         },
         ending=dict(requests.ending),
+        refused=tuple(requests.refused),
     )
 
 

@@ -1,4 +1,7 @@
-"""What the core counts."""
+"""The counts of the core, for metrics and for the load that is published.
+
+The ledger adds to :class:`Counters`; the core makes a :class:`CoreStats` for the scheduler's telemetry.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A step between its plan and its result."""
+"""A step in flight: its plan is published, its result has not settled.
+
+The ledger makes and changes it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from scheduler_svc.core.occupancy import Occupancy
 
 @dataclass(slots=True)
 class StepInFlight:
-    """A step that is published and not settled, or that the plan in the making describes."""
+    """A step that is published and not settled, or whose plan is being built or applied."""
 
     step: int
     chunks: list[tuple[Occupancy, int]] = field(default_factory=list)  # with ``scheduled`` after the chunk

@@ -1,4 +1,7 @@
-"""How many plans may be in flight."""
+"""The window: how many plans may be in flight.
+
+The epoch reports to it how long the rank waited for each plan, and gives its size to the core.
+"""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ class _Traced:
 
     submission: Submission
     since: int  # ns of the Unix clock: from when it waited, or when its plan released its slot
-    incarnation: int = 0  # of its last stay; 0: it has had none
+    incarnation: int = 0  # of its last occupancy of a slot; 0: it has had none
     slot: int = -1
-    stays: int = 0
+    occupancies: int = 0  # so far
 
 
 class QueueSpans:
@@ -65,7 +65,7 @@ class QueueSpans:
                 self._export(traced, at)
                 self._by_incarnation.pop(traced.incarnation, None)
                 traced.incarnation, traced.slot = admission.incarnation, admission.slot
-                traced.stays += 1
+                traced.occupancies += 1
                 self._by_slot[traced.slot] = self._by_incarnation[traced.incarnation] = traced
 
     def settled(self, result: StepResult) -> None:
@@ -94,7 +94,7 @@ class QueueSpans:
             **request_attributes(submission.request_id),
             "albireo.tenant": submission.tenant,
             "albireo.priority": submission.priority,
-            "albireo.preempted": traced.stays > 0,
+            "albireo.preempted": traced.occupancies > 0,
         }
         if ended:
             attributes["albireo.ended"] = ended

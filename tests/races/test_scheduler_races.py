@@ -175,7 +175,7 @@ def test_a_result_is_taken_once(make_scene: MakeScene) -> None:
     assert scene.story("a") == scene.alone("a")
 
 
-def test_rows_of_a_stay_that_is_over_are_dropped(make_scene: MakeScene) -> None:
+def test_rows_of_an_occupancy_that_is_over_are_dropped(make_scene: MakeScene) -> None:
     scene = make_scene(max_seqs=1, max_num_seqs=1)
     scene.submit("a", prompt(10), max_tokens=1)
     scene.submit("b", prompt(10, 1), max_tokens=6)

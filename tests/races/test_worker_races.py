@@ -78,7 +78,7 @@ def test_rows_after_an_end_are_left_out_and_counted(scheduler: FakeScheduler) ->
 
 
 def test_a_slot_is_used_again_in_the_plan_that_releases_it(scheduler: FakeScheduler) -> None:
-    """Published before any result: the rows of the old stay and the new one are in flight together."""
+    """Published before any result: the rows of the old occupancy and the new one are in flight together."""
     stop = tokens(1, 0, 3)[2]
     scheduler.publish(**admit(0, 1, 5, (0,), stop_ids=(stop,)))
     scheduler.decode(4, rows=1)

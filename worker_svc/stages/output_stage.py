@@ -42,14 +42,14 @@ class OutputStage:
     ) -> None:
         self._results = open_store().log(keys.results, keep=keep)
         self._clock = clock
-        self._finish = FinishDetector(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
+        self._detector = FinishDetector(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
         self._spans = TokenSpans(tracer)
         self._appended = 0  # ns of the Unix clock at which the last result was in the log
 
     def put(self, step: ComputedStep, output: HostOutput) -> None:
         """Appends the result of a step; ``output`` is that of ``step.output``, on the host."""
         began = self._clock.time_ns()
-        self._spans.release(step.plan, self._finish.outputs)
+        self._spans.release(step.plan, self._detector.outputs)
         result, slots, finishes = self._result(step.plan, output)
         timing = result.timing
         timing.CopyFrom(step.timing)
@@ -57,7 +57,7 @@ class OutputStage:
         timing.output_begin, timing.previous_appended = began, self._appended
         self._append(step.plan, result)
         self._appended = self._clock.time_ns()
-        self._spans.step(step.plan, timing, slots, finishes, self._finish.outputs)
+        self._spans.step(step.plan, timing, slots, finishes, self._detector.outputs)
 
     def close(self) -> None:
         """No more steps come. In the thread that puts them."""
@@ -76,12 +76,12 @@ class OutputStage:
     def _result(self, plan: Plan, output: HostOutput) -> tuple[log.StepResult, Ints, list[int]]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
         result = log.StepResult(
-            admitted=[self._finish.admit(admission) for admission in plan.admissions],
+            admitted=[self._detector.admit(admission) for admission in plan.admissions],
             ended=ended_to_proto(plan.ended),
             decodes=plan.num_decodes,
             prefill_tokens=sum(chunk.count for chunk in plan.chunks),
         )
-        counted, finishes = self._finish.advance(output)
+        counted, finishes = self._detector.advance(output)
         result.wasted_rows = len(output.ids) - len(counted)
         slots = output.slots[counted]
         result.slots.extend(slots.tolist())

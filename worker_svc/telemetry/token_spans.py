@@ -20,11 +20,11 @@ from worker_svc.buffers.arrays import Ints
 
 @dataclass(slots=True, eq=False)
 class _Traced:
-    """One stay of a request whose trace is recorded. Times are ns of the Unix clock."""
+    """One occupancy of a slot by a request whose trace is recorded. Times are ns of the Unix clock."""
 
     admission: Admission
     began: int  # of the step that ran its first chunk
-    first: int = 0  # end of the sampling of its first token in this stay; 0: there is none yet
+    first: int = 0  # end of the sampling of its first token in this slot; 0: there is none yet
 
 
 class TokenSpans:

@@ -18,7 +18,7 @@ def from_log(plan: Plan) -> Plan:
 
 def folded(core: SchedulerCore) -> CoreSnapshot:
     """What a core's state is by the logs, without the ends that it has not announced."""
-    return replace(core.snapshot(), ending={})
+    return replace(core.snapshot(), ending={}, refused=())
 
 
 class Follower:
@@ -35,7 +35,9 @@ class Follower:
 
     def apply(self, plan: Plan, leader: SchedulerCore) -> None:
         """Applies a plan that ``leader`` has just made."""
-        assert not leader.snapshot().ending, "an end that the plan does not announce"
+        left = leader.snapshot()
+        assert not left.ending, "an end that the plan does not announce"
+        assert not left.refused, "a refusal that the plan does not announce"
         self.core.apply(from_log(plan))
 
     def settle(self, result: StepResult) -> None:

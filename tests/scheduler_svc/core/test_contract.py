@@ -129,6 +129,15 @@ def test_a_length_end_that_the_worker_denies_is_an_error() -> None:
         w.core.settle(denied)
 
 
+def test_a_finish_that_does_not_exist_is_an_error() -> None:
+    w = world()
+    w.submit("a", prompt(10), max_tokens=9)
+    w.plan()
+    result = w.run()
+    with pytest.raises(ProtocolError, match="a finished with 99"):
+        w.core.settle(replace(result, finishes=(99,)))
+
+
 def test_old_results_and_those_of_other_epochs_are_dropped() -> None:
     w = world()
     w.submit("a", prompt(10), max_tokens=4, ignore_eos=True)
@@ -142,7 +151,7 @@ def test_old_results_and_those_of_other_epochs_are_dropped() -> None:
     w.drain(10)
 
 
-def test_rows_of_unknown_stays_are_dropped() -> None:
+def test_rows_of_unknown_occupancies_are_dropped() -> None:
     w = world()
     w.submit("a", prompt(10), max_tokens=4, ignore_eos=True)
     w.plan()

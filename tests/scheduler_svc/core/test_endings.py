@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.contract.plan import Ended, Finish
+from albireo.contract.plan import Ended, Finish, GroupShape, SamplingParams, Submission
+from scheduler_svc.core import Limits, SchedulerCore
 
+from .auditor import EPOCH
 from .samples import prompt, seed_that_stops
 from .world import World, world
 
@@ -184,3 +186,72 @@ def test_the_first_reason_stands() -> None:
 
 def test_an_unknown_id_cannot_be_cancelled() -> None:
     assert not world().cancel("unknown")
+
+
+def core_with_one_slot() -> SchedulerCore:
+    return SchedulerCore(GroupShape(64, 1, 256), Limits(max_num_seqs=1), epoch=EPOCH, salt=b"")
+
+
+def refused_and_then_submitted(core: SchedulerCore, *, timeout_s: float | None = None) -> Submission:
+    """A submission that cannot run, and then one of the same id that can."""
+    sampling = SamplingParams(max_tokens=8, seed=0, ignore_eos=True)
+    core.refuse(Submission("a", (), sampling))
+    submission = Submission("a", prompt(10), sampling, timeout_s=timeout_s)
+    core.submit(submission, 0.0)
+    return submission
+
+
+def test_a_request_goes_on_whose_id_was_refused_before() -> None:
+    core = core_with_one_slot()
+    refused_and_then_submitted(core)
+    assert core.stats().waiting == 1
+    plan = core.plan(0.0)
+    assert plan is not None
+    assert plan.ended == (Ended("a", Finish.ERROR),)
+    assert [admission.request_id for admission in plan.admissions] == ["a"]
+    assert core.stats().running == 1
+    assert core.check_integrity() == []
+
+
+def test_a_follower_keeps_the_request_whose_id_was_refused_before() -> None:
+    leader, follower = core_with_one_slot(), core_with_one_slot()
+    submission = refused_and_then_submitted(leader)
+    follower.submit(submission, 0.0)  # it has never seen the other one
+    plan = leader.plan(0.0)
+    assert plan is not None
+    follower.apply(plan)
+    assert follower.snapshot() == leader.snapshot()
+    assert follower.stats().running == 1
+
+
+def test_a_refusal_and_a_submission_of_the_same_id_are_two_departures() -> None:
+    core = core_with_one_slot()
+    refused_and_then_submitted(core)
+    assert core.take_departures() == 1
+    assert core.plan(0.0) is not None
+    assert core.take_departures() == 1
+
+
+def test_a_deadline_ends_the_request_whose_id_was_refused_before() -> None:
+    core = core_with_one_slot()
+    refused_and_then_submitted(core, timeout_s=2.0)
+    assert core.next_deadline() == 2.0
+    # Without a plan in between, and once more after it.
+    core.expire(3.0)
+    core.expire(3.0)
+    assert core.next_deadline() is None
+    plan = core.plan(3.0)
+    assert plan is not None
+    assert plan.ended == (Ended("a", Finish.DEADLINE), Ended("a", Finish.ERROR))
+    assert core.take_departures() == 2
+    assert core.check_integrity() == []
+
+
+def test_a_cancellation_ends_the_request_whose_id_was_refused_before() -> None:
+    core = core_with_one_slot()
+    refused_and_then_submitted(core)
+    assert core.cancel("a")
+    plan = core.plan(0.0)
+    assert plan is not None
+    assert plan.ended == (Ended("a", Finish.CANCELLED), Ended("a", Finish.ERROR))
+    assert core.take_departures() == 2

@@ -123,7 +123,7 @@ def test_decode_rows_are_grouped_by_context_and_padded_with_scratch() -> None:
     assert [group.first for group in batch.forward.decodes] == [0, 1]
 
 
-def test_a_slot_is_used_again_with_nothing_left_of_its_last_stay() -> None:
+def test_a_slot_is_used_again_with_nothing_left_of_its_last_occupancy() -> None:
     table = table_with(40, (1, 2, 3), replace(SAMPLING, temperature=0.5, top_k=3, min_tokens=9))
     again = Plan(
         1,

@@ -49,7 +49,7 @@ def test_a_preempted_request_goes_on_as_if_nothing_had_been() -> None:
     assert run(bench, logits, replace(row, outputs=tuple(whole[:9])), 11, released=(0,)) == whole[9:]
 
 
-def test_a_slot_keeps_nothing_of_its_last_stay() -> None:
+def test_a_slot_keeps_nothing_of_its_last_occupancy() -> None:
     """Nor of the row that ran once more after the end, nor of one that came in between without penalties."""
     logits = logits_of(1, VOCAB)[0]
     for between in (None, Row(GREEDY, (4,))):

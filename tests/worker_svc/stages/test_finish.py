@@ -33,14 +33,14 @@ class Model:
 
     def __init__(self, eos_ids: frozenset[int]) -> None:
         self._eos_ids = eos_ids
-        self._stays: dict[int, tuple[Admission, int]] = {}  # by slot: those that go on, with their outputs
+        self._occupancies: dict[int, tuple[Admission, int]] = {}  # by slot; with the outputs
 
     def admit(self, admission: Admission) -> None:
-        self._stays[admission.slot] = (admission, admission.num_outputs)
+        self._occupancies[admission.slot] = (admission, admission.num_outputs)
 
     def row(self, slot: int, incarnation: int, token: int) -> Finish | None:
         """None for a row that does not count."""
-        admission, outputs = self._stays.get(slot, (None, 0))
+        admission, outputs = self._occupancies.get(slot, (None, 0))
         if admission is None or admission.incarnation != incarnation:
             return None
         outputs += 1
@@ -56,9 +56,9 @@ class Model:
         if token == FAILED:
             finish = Finish.ERROR
         if finish:
-            del self._stays[slot]
+            del self._occupancies[slot]
         else:
-            self._stays[slot] = (admission, outputs)
+            self._occupancies[slot] = (admission, outputs)
         return finish
 
 
