@@ -65,7 +65,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Waits for ``seconds``; lets others run where it is zero."""
+        """Waits for ``seconds``; lets others run where it is zero. Raises ValueError if negative."""
         ...
 
     def sleep_until(self, moment: float) -> None:

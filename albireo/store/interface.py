@@ -47,7 +47,8 @@ class Log(Protocol):
     def append(self, entry_id: EntryId, data: bytes) -> None:
         """Appends one entry under the writer's own id, exactly once.
 
-        Raises Fenced when the log has an entry with this id, or a later one, that is not this one.
+        Raises Fenced when the log has an entry with this id, or a later one, that is not this one, and
+        ValueError when it was opened without ``keep``.
         """
         ...
 

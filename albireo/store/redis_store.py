@@ -44,6 +44,8 @@ class RedisLog:
 
     def append(self, entry_id: EntryId, data: bytes) -> None:
         """Exactly once even when the connection breaks in between, and also at maxmemory."""
+        if self._keep == 0:  # XADD would leave no entry at all
+            raise ValueError(f"{self._key}: a log that is opened without `keep` is only read")
         try:
             retried(
                 self._client,

@@ -52,6 +52,8 @@ class VirtualClock:
         return self._epoch_ns + round(self.loop.time() * 1e9)
 
     def sleep(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
         self.sleep_until(self.loop.time() + seconds)
 
     def sleep_until(self, moment: float) -> None:
@@ -79,14 +81,16 @@ class VirtualClock:
         """Runs the event loop until ``coroutine`` has returned. Called by the main greenlet."""
         task = self.loop.create_task(coroutine, name="main")
         task.add_done_callback(lambda _: self.loop.stop())
-        self.drive()
+        self.drive(task.done)
         return task.result()
 
-    def drive(self) -> None:
-        """Runs the event loop until it is stopped; raises what an actor or a task has failed with."""
+    def drive(self, is_over: Callable[[], bool]) -> None:
+        """Runs the event loop until it is stopped and ``is_over``; raises what an actor or a task has failed
+        with. A stop that was meant for an earlier call, which an exception ended, does not end this one."""
         self._raise_failure()
-        self.loop.run_forever()
-        self._raise_failure()
+        while not is_over():
+            self.loop.run_forever()
+            self._raise_failure()
 
     def close(self) -> None:
         """Ends all actors (GreenletExit is raised where they wait) and tasks (they are cancelled)."""

@@ -6,13 +6,16 @@ import asyncio
 import selectors
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeVarTuple, Unpack
 
 Arguments = TypeVarTuple("Arguments")
 
 Timer = tuple[float, int, asyncio.TimerHandle, Callable[..., object], tuple[Any, ...], Context | None]
 """When it is due, its number, and what to call. The number orders timers of one moment by registration."""
+
+PRUNE_COUNT = 100
+"""With fewer timers, cancelled ones stay until they are due."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -27,6 +30,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_NoInput(self._select))
         self._now = 0.0
         self._timers: list[Timer] = []
+        self._prune_at = PRUNE_COUNT  # number of timers
         self._registered = 0
         self._on_idle = on_idle
 
@@ -43,8 +47,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._registered += 1
+        if len(self._timers) >= self._prune_at:
+            self._prune()
         heappush(self._timers, (when, self._registered, handle, callback, args, context))
         return handle
+
+    def _prune(self) -> None:
+        """Removes cancelled timers. Called when there are twice as many timers as the last call left, so that
+        it costs a constant time per timer on average."""
+        self._timers = [timer for timer in self._timers if not timer[2].cancelled()]
+        heapify(self._timers)
+        self._prune_at = max(PRUNE_COUNT, 2 * len(self._timers))
 
     def run_in_executor(
         self, executor: Any, func: Callable[[Unpack[Arguments]], Any], *args: *Arguments

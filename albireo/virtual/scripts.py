@@ -97,7 +97,11 @@ def depart(space: Keyspace, keys: Keys, *, epoch: int, total: int) -> None:
 
 
 def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes, group_incarnation: str) -> int | None:
-    """Opens the next epoch in both logs and returns it; None where the lease is not ours."""
+    """Opens the next epoch in both logs and returns it; None where the lease is not ours.
+
+    Raises RefusedId where the counter is lost and a log has been trimmed empty, since its entries then cannot
+    show how far it came. In Redis the script fails there, with redis-py's ResponseError.
+    """
     if space.get(keys.lease) != lease_value:
         return None
     logs = (keys.plans, keys.results)

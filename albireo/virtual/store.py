@@ -11,7 +11,7 @@ from albireo.virtual.keyspace import Keyspace, RefusedId, parse
 
 
 class MemoryStore:
-    """One caller's face of a keyspace; see :class:`albireo.store.interface.Store`. It never fails."""
+    """One caller's face of a keyspace; see :class:`albireo.store.interface.Store`. It always answers."""
 
     def __init__(self, space: Keyspace, keys: Keys) -> None:
         self._space = space
@@ -36,6 +36,7 @@ class MemoryStore:
         self._space.set(key, value, ttl=ttl)
 
     def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
+        """Raises RefusedId where Redis raises ResponseError; see :func:`.scripts.open_epoch`."""
         epoch = scripts.open_epoch(
             self._space, self._keys, lease_value=lease_value, group_incarnation=group_incarnation
         )
@@ -62,6 +63,8 @@ class MemoryLog:
         self._keep = keep
 
     def append(self, entry_id: EntryId, data: bytes) -> None:
+        if self._keep == 0:
+            raise ValueError(f"{self._key}: a log that is opened without `keep` is only read")
         try:
             self._space.append(self._key, entry_id, data)
         except RefusedId as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -22,8 +23,9 @@ class Driver(Protocol):
     @property
     def closed(self) -> bool: ...
 
-    def drive(self) -> None:
-        """Runs the event loop until it is stopped. Called by ``main``."""
+    def drive(self, is_over: Callable[[], bool]) -> None:
+        """Runs the event loop until it is stopped and ``is_over``. Called by ``main``. Raises the exception
+        that an actor, a task or a callback has failed with."""
         ...
 
 
@@ -33,7 +35,7 @@ class Wait:
     An actor hands over to the event loop. The main greenlet, when it waits, runs the event loop meanwhile.
     """
 
-    __slots__ = ("_driver", "_ended", "_greenlet", "_over")
+    __slots__ = ("_driver", "_ended", "_greenlet", "_over", "_waiting")
 
     def __init__(self, driver: Driver) -> None:
         """Raises RuntimeError in a callback or task of the event loop: asynchronous code has to await."""
@@ -41,6 +43,7 @@ class Wait:
         self._greenlet = getcurrent()
         self._over = False  # ended, or timed out
         self._ended = False
+        self._waiting = False  # the greenlet is to be resumed
         if self._greenlet is driver.main and driver.loop.is_running():
             raise RuntimeError("a callback or task of the event loop cannot block: it must await")
 
@@ -50,12 +53,14 @@ class Wait:
         if driver.closed:  # an actor that is unwound waits for nothing more
             raise RuntimeError("the clock is closed") if self._greenlet is driver.main else GreenletExit
         timer = None if until is None else driver.loop.call_at(until, self._expire)
+        self._waiting = True
         try:
             if self._greenlet is driver.main:
-                driver.drive()
+                driver.drive(lambda: not self._waiting)
             else:
                 driver.main.switch()
         finally:
+            self._waiting = False
             if timer is not None:
                 timer.cancel()
         return self._ended
@@ -72,6 +77,9 @@ class Wait:
             self._resume()
 
     def _resume(self) -> None:
+        if not self._waiting:  # an exception has resumed the greenlet since ``end`` was called
+            return
+        self._waiting = False
         if self._greenlet is self._driver.main:
             self._driver.loop.stop()
         else:

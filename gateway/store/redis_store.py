@@ -50,7 +50,7 @@ class RedisGatewayStore:
         return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
 
     async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
-        block_ms = max(1, int(wait * 1000))  # 0 would wait without end
+        block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
         replies = cast(
             "list[tuple[bytes, list[RedisEntry]]]",
             await self._follow.xread({self._keys.results: str(after)}, block=block_ms),

@@ -87,26 +87,26 @@ class VirtualCluster:
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock: Clock = clock
-        self._space = Keyspace(clock)
+        self.space = Keyspace(clock)
 
     def open_store(self, keys: Keys) -> Store:
-        return MemoryStore(self._space, keys)
+        return MemoryStore(self.space, keys)
 
     def get(self, key: str) -> bytes | None:
-        return self._space.get(key)
+        return self.space.get(key)
 
     def set(self, key: str, value: bytes) -> None:
-        self._space.set(key, value)
+        self.space.set(key, value)
 
     def increment(self, key: str, count: int) -> None:
-        self._space.set(key, str(self._space.number(key) + count).encode())
+        self.space.set(key, str(self.space.number(key) + count).encode())
 
     def append(self, key: str, data: bytes) -> None:
-        self._space.append_now(key, data)
+        self.space.append_now(key, data)
 
     def refuses(self, key: str, entry_id: EntryId, data: bytes) -> bool:
         try:
-            self._space.append(key, entry_id, data)
+            self.space.append(key, entry_id, data)
         except RefusedId:
             return True
         return False

@@ -22,7 +22,7 @@ MODEL = "tiny"
 
 
 class Health:
-    """Where a scheduler under test says whether it serves."""
+    """Where a service under test says whether it serves."""
 
     serving = False
 
@@ -161,10 +161,11 @@ class Scene:
         ignore_eos: bool = True,
         timeout_s: float | None = None,
         n: int = 1,
+        priority: int = 0,
     ) -> None:
         """As the gateway's script does it."""
         sampling = SamplingParams(max_tokens=max_tokens, seed=0, ignore_eos=ignore_eos)
-        submission = Submission(request_id, prompt, sampling, timeout_s=timeout_s, n=n)
+        submission = Submission(request_id, prompt, sampling, timeout_s=timeout_s, n=n, priority=priority)
         self.submissions |= {branch.request_id: branch for branch in branches(submission)}
         self.cluster.increment(self.keys.waiting, n)
         self.cluster.append(self.keys.inbox, codec.submission_to_bytes(submission))

@@ -1,4 +1,7 @@
-"""The real scheduler against a group that answers when, and what, the test says."""
+"""The real scheduler against a group that answers when, and what, the test says.
+
+All run in virtual time; those that depend most on what the store does also run on a real Redis.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 from albireo.contract.plan import Chunk, Ended, Finish
 from albireo.store.interface import EntryId, Fenced
-from tests.races.conftest import MakeScene
+from tests.races.conftest import MakeScene, on_both
 from tests.races.fake_worker import result_bytes
 from tests.races.scene import Story
 from tests.scheduler_svc.core.samples import prompt
@@ -16,6 +19,7 @@ from tests.scheduler_svc.core.samples import prompt
 look_aheads = pytest.mark.parametrize("look_ahead", [1, 2, 4])
 
 
+@on_both
 @look_aheads
 def test_an_abort_with_steps_in_flight_ends_the_request_in_the_next_plan(
     make_scene: MakeScene, look_ahead: int
@@ -36,6 +40,7 @@ def test_an_abort_with_steps_in_flight_ends_the_request_in_the_next_plan(
     assert scene.story("a") == Story(scene.alone("a").ids[: look_ahead + 1], Finish.CANCELLED)
 
 
+@on_both
 def test_a_finish_in_flight_beats_an_abort(make_scene: MakeScene) -> None:
     scene = make_scene(script={"a": [5, 0]})
     scene.submit("a", prompt(10), ignore_eos=False)
@@ -200,6 +205,7 @@ def test_rows_of_an_occupancy_that_is_over_are_dropped(make_scene: MakeScene) ->
     assert scene.story("b") == scene.alone("b")
 
 
+@on_both
 def test_a_result_that_comes_after_its_epoch_is_refused(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(10))
@@ -231,6 +237,7 @@ def test_a_result_that_skips_a_step_ends_the_epoch_and_not_the_service(make_scen
     assert scene.story("b") == scene.alone("b")
 
 
+@on_both
 def test_a_group_whose_lease_expires_closes_its_epoch(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(10))

@@ -12,7 +12,8 @@ from albireo.models import TINY
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from albireo.virtual.store import MemoryStore
-from tests.virtual.services import KEYS, MODEL, STOP_SECONDS, Health
+from tests.races.scene import MODEL, Health
+from tests.virtual.services import KEYS, STOP_SECONDS
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.simulated_runner import SimulatedRunner

@@ -12,8 +12,8 @@ from albireo.virtual.keyspace import Id, Keyspace
 from albireo.virtual.store import MemoryStore
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
+from tests.races.scene import MODEL, Health
 
-MODEL = "tiny"
 KEYS = Keys(MODEL)
 STOP_SECONDS = 10.0
 
@@ -34,15 +34,6 @@ class RecordedKeyspace(Keyspace):
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
-
-
-class Health:
-    """What the scheduler says of itself."""
-
-    serving = False
-
-    def set(self, *, serving: bool) -> None:
-        self.serving = serving
 
 
 @contextmanager

@@ -31,6 +31,11 @@ def test_a_sleep_takes_as_long_as_it_says(clock: Clock) -> None:
     assert (clock.time_ns() - began_ns) / 1e9 == pytest.approx(TICK, abs=TICK)
 
 
+def test_a_negative_sleep_is_an_error(clock: Clock) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        clock.sleep(-1)
+
+
 def test_a_sleep_until_a_moment_ends_at_it(clock: Clock) -> None:
     moment = clock.now() + TICK
     clock.sleep_until(moment)
@@ -41,9 +46,10 @@ def test_a_sleep_until_a_moment_ends_at_it(clock: Clock) -> None:
 
 def test_threads_wake_in_the_order_of_their_times(clock: Clock) -> None:
     woken: list[int] = []
+    began = clock.now()
 
     def sleeper(ticks: int) -> None:
-        clock.sleep(ticks * TICK)
+        clock.sleep_until(began + ticks * TICK)  # threads begin late on a busy machine
         woken.append(ticks)
 
     threads = [clock.start(f"sleeper {ticks}", partial(sleeper, ticks)) for ticks in (2, 0, 1)]

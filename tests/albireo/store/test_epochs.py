@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ResponseError
 
 from albireo.store.interface import EntryId, Fenced, Store
 from albireo.v1 import log_pb2 as log
+from albireo.virtual.keyspace import RefusedId
 from tests.albireo.store.conftest import KEYS, Backend
 
 
@@ -66,6 +68,18 @@ def test_an_epoch_follows_what_the_logs_hold_though_the_counter_is_gone(store: S
     assert [store.log(key).last() for key in (KEYS.plans, KEYS.results)] == ["501-0", "501-0"]
     assert store.get([KEYS.epoch]) == [b"501"]
     assert store.open_epoch(lease_value=b"me", group_incarnation="x")[0] == 502
+
+
+def test_no_epoch_opens_where_a_log_is_trimmed_empty_and_the_counter_is_gone(
+    backend: Backend, store: Store
+) -> None:
+    lead(store)
+    results = store.log(KEYS.results, keep=10)
+    results.append(EntryId(500, 7), b"late")
+    assert results.trim("501-0") == 0
+    with pytest.raises((ResponseError, RefusedId)):
+        store.open_epoch(lease_value=b"me", group_incarnation="x")
+    assert results.last() == "0-0"
 
 
 def test_counting_departures_is_idempotent(backend: Backend, store: Store) -> None:

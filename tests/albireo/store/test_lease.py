@@ -23,7 +23,7 @@ def test_a_lease_has_one_owner(store: Store) -> None:
 
 
 def test_a_lease_is_lost_by_expiry_and_taken_over(backend: Backend, store: Store) -> None:
-    first = store.lease(KEYS.lease, b"1", ttl=0.1)
+    first = store.lease(KEYS.lease, b"1", ttl=0.2)
     second = store.lease(KEYS.lease, b"2", ttl=5)
     assert first.acquire()
     assert not second.acquire()
@@ -36,10 +36,11 @@ def test_a_lease_is_lost_by_expiry_and_taken_over(backend: Backend, store: Store
 
 
 def test_a_renewed_lease_lives_on(backend: Backend, store: Store) -> None:
-    lease = store.lease(KEYS.lease, b"1", ttl=0.2)
+    lease, other = (store.lease(KEYS.lease, name, ttl=0.3) for name in (b"1", b"2"))
     assert lease.acquire()
-    for _ in range(8):
+    for _ in range(10):
         backend.clock.sleep(0.04)
+        assert not other.acquire()  # it has not run out: a renewal would take it again
         lease.renew()
     assert store.get([KEYS.lease]) == [b"1"]
 

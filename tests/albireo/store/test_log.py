@@ -43,6 +43,13 @@ def test_the_same_entry_again_is_not_a_second_writer(store: Store) -> None:
     assert results.read("0-0", 0) == [(b"1-1", b"same")]
 
 
+def test_a_log_that_is_opened_without_a_length_is_only_read(store: Store) -> None:
+    store.log(KEYS.plans, keep=100).append(EntryId(1, 1), b"x")
+    with pytest.raises(ValueError, match="keep"):
+        store.log(KEYS.plans).append(EntryId(1, 2), b"y")
+    assert store.log(KEYS.plans).read("0-0", 0) == [(b"1-1", b"x")]
+
+
 def test_a_read_waits_for_the_next_entry(backend: Backend) -> None:
     read: list[list[LogEntry]] = []
     log = backend.open().log(KEYS.plans, keep=100)

@@ -96,6 +96,42 @@ def test_a_callback_that_fails_ends_the_run() -> None:
             clock.sleep(5)
 
 
+def test_an_actor_that_fails_while_it_is_joined_does_not_shorten_the_next_sleep() -> None:
+    def fail() -> None:
+        clock.sleep(1)
+        raise ValueError("broken")
+
+    with VirtualClock() as clock:
+        culprit = clock.start("culprit", fail)
+        with pytest.raises(ValueError, match="broken"):
+            culprit.join(10)
+        clock.sleep(5)
+        assert clock.now() == 6
+
+
+def test_a_callback_that_ends_a_wait_and_fails_does_not_shorten_the_next_sleep() -> None:
+    def set_and_fail() -> None:
+        event.set()
+        raise ValueError("broken")
+
+    with VirtualClock() as clock:
+        event = clock.event()
+        clock.loop.call_later(1, set_and_fail)
+        with pytest.raises(ValueError, match="broken"):
+            event.wait()
+        clock.sleep(5)
+        assert clock.now() == 6
+
+
+def test_a_coroutine_that_a_failure_left_running_does_not_shorten_a_later_sleep() -> None:
+    with VirtualClock() as clock:
+        clock.loop.call_later(1, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            clock.run(asyncio.sleep(3))
+        clock.sleep(5)
+        assert clock.now() == 6
+
+
 def test_an_actor_that_fails_when_it_is_unwound_is_not_lost() -> None:
     def fail() -> None:
         try:

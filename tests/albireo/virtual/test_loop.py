@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,26 @@ def test_time_does_not_move_to_a_cancelled_timer(loop: VirtualLoop) -> None:
     with pytest.raises(RuntimeError, match="idle"):
         loop.run_forever()
     assert loop.time() == 0
+
+
+def test_cancelled_timers_are_removed_before_they_are_due(loop: VirtualLoop) -> None:
+    async def many_timeouts() -> None:
+        for _ in range(2000):
+            async with asyncio.timeout(600):
+                await asyncio.sleep(0)
+
+    ran: list[int] = []
+    for number in range(200):
+        loop.call_at(1.0, ran.append, number)
+    cancelled: list[weakref.ref[asyncio.TimerHandle]] = []
+    for _ in range(2000):
+        handle = loop.call_at(600.0, print)
+        handle.cancel()
+        cancelled.append(weakref.ref(handle))
+    loop.run_until_complete(many_timeouts())
+    assert sum(reference() is not None for reference in cancelled) < 500
+    loop.run_until_complete(asyncio.sleep(1))
+    assert ran == list(range(200))
 
 
 def test_time_stands_still_while_something_is_ready(loop: VirtualLoop) -> None:
