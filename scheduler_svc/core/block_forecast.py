@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.occupancy import Occupancy
+from scheduler_svc.core.request import Occupancy
 
 
 class BlockForecast:

@@ -11,7 +11,7 @@ from albireo.contract.plan import BLOCK_SIZE, Finish
 from scheduler_svc.core.blocks import block_key
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.occupancy import Occupancy, Phase
+from scheduler_svc.core.request import Occupancy, Phase
 
 
 def check_integrity(ledger: Ledger, limits: Limits) -> list[str]:

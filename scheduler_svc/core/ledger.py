@@ -22,8 +22,7 @@ from albireo.contract.plan import (
 from scheduler_svc.core.blocks import BlockPool
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
-from scheduler_svc.core.occupancy import Occupancy, Phase
-from scheduler_svc.core.request import Request
+from scheduler_svc.core.request import Occupancy, Phase, Request
 from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight

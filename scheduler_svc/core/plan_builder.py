@@ -20,9 +20,8 @@ from albireo.contract.plan import (
 from scheduler_svc.core.block_forecast import BlockForecast
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.occupancy import Occupancy, Phase
 from scheduler_svc.core.prefix import prefix_blocks
-from scheduler_svc.core.request import Request
+from scheduler_svc.core.request import Occupancy, Phase, Request
 
 
 class PlanBuilder:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from albireo.contract.plan import BLOCK_SIZE
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.occupancy import Phase
-from scheduler_svc.core.request import Request
+from scheduler_svc.core.request import Phase, Request
 
 
 def prefix_blocks(ledger: Ledger, request: Request) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from albireo.contract.plan import Finish
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.occupancy import Occupancy
+from scheduler_svc.core.request import Occupancy
 
 
 @dataclass(frozen=True, slots=True)

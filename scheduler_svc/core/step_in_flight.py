@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scheduler_svc.core.occupancy import Occupancy
+from scheduler_svc.core.request import Occupancy
 
 
 @dataclass(slots=True)

@@ -24,10 +24,10 @@ from worker_svc.sampling.inputs import FAILED, Draws, select_draws
 from worker_svc.sampling.tiles import (
     LOWEST,
     TILE,
-    chunk_rows,
     list_largest,
-    rows_in_chunks,
+    rows_in_slices,
     select_rows,
+    slice_rows,
     tile_members,
     tile_sums,
 )
@@ -97,10 +97,10 @@ def narrow(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: Scratc
 def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws[Tensor]) -> Tensor:
     """Ids of rows of ``logits``, by all of their numbers."""
     highest = select_rows(maxima, draws.rows).amax(-1, keepdim=True)
-    parts = rows_in_chunks(logits, draws.rows)
+    parts = rows_in_slices(logits, draws.rows)
     ids = [
         _draw_whole(part, highest.index_select(0, entries), draw)
-        for (entries, draw), part in zip(_chunks(draws, logits), parts, strict=True)
+        for (entries, draw), part in zip(_slices(draws, logits), parts, strict=True)
     ]
     return torch.cat(ids)
 
@@ -267,19 +267,19 @@ def _total(chances: Tensor) -> Tensor:
 def _softmax(
     logits: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer
 ) -> Iterator[tuple[Tensor, Draws[Tensor], Tensor]]:
-    """As :func:`_chunks`, and with each the chances of all ids, before any control; good until the next."""
-    few = min(len(draws), chunk_rows(logits))
+    """As :func:`_slices`, and with each the chances of all ids, before any control; good until the next."""
+    few = min(len(draws), slice_rows(logits))
     scaled, chances = scratch.take((2, few, logits.shape[1]), logits)
-    parts = rows_in_chunks(logits, draws.rows)
-    for (entries, draw), part in zip(_chunks(draws, logits), parts, strict=True):
+    parts = rows_in_slices(logits, draws.rows)
+    for (entries, draw), part in zip(_slices(draws, logits), parts, strict=True):
         torch.div(part, draw.temperature.unsqueeze(1), out=scaled[: len(part)])
         yield entries, draw, torch.softmax(scaled[: len(part)], -1, out=chances[: len(part)])
 
 
-def _chunks(draws: Draws[Tensor], logits: Tensor) -> Iterator[tuple[Tensor, Draws[Tensor]]]:
+def _slices(draws: Draws[Tensor], logits: Tensor) -> Iterator[tuple[Tensor, Draws[Tensor]]]:
     """A few rows at a time: their entries, and what belongs to them."""
     entries = torch.arange(len(draws), device=logits.device)
-    for some in entries.split(chunk_rows(logits)):
+    for some in entries.split(slice_rows(logits)):
         yield some, select_draws(draws, some)
 
 

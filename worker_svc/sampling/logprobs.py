@@ -13,7 +13,7 @@ from torch import Tensor
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.tiles import chunk_rows, largest, rows_in_chunks, tile_maxima
+from worker_svc.sampling.tiles import largest, rows_in_slices, slice_rows, tile_maxima
 
 
 class ModelLogprobs:
@@ -23,9 +23,9 @@ class ModelLogprobs:
         """``rows``, ascending, of ``logits``; ``most``: how many of the most likely ids each wants."""
         self._rows = rows
         self._most = most
-        space = scratch.take((min(len(rows), chunk_rows(logits)), logits.shape[1]), logits)
+        space = scratch.take((min(len(rows), slice_rows(logits)), logits.shape[1]), logits)
         maxima, chances = [], []
-        for part in rows_in_chunks(logits, rows):  # read once from memory, twice from a CPU's cache
+        for part in rows_in_slices(logits, rows):  # read once from memory, twice from a CPU's cache
             maxima.append(tile_maxima(part))
             # A softmax is one kernel that keeps its row in cache, and several times faster than a logsumexp.
             chances.append(torch.softmax(part, -1, out=space[: len(part)]).amax(-1, keepdim=True))

@@ -26,7 +26,7 @@ TILE = 128
 MOST_LISTED = 2048
 """Numbers of a row that are worth listing: more of them (where many are equal) are left to other means."""
 
-CHUNK = {"cpu": 1 << 19, "cuda": 1 << 25}
+SLICE = {"cpu": 1 << 19, "cuda": 1 << 25}
 """Numbers that are worked on at a time where all of them matter: on a CPU they should stay in its cache."""
 
 Numbers = npt.NDArray[np.float32]
@@ -109,9 +109,9 @@ def select_rows(x: Tensor, rows: Tensor) -> Tensor:
     return x if len(rows) == len(x) else x.index_select(0, rows)
 
 
-def rows_in_chunks(x: Tensor, rows: Tensor) -> Iterator[Tensor]:
-    """The same, a few rows at a time: :func:`chunk_rows` of them."""
-    few = chunk_rows(x)
+def rows_in_slices(x: Tensor, rows: Tensor) -> Iterator[Tensor]:
+    """The same, a few rows at a time: :func:`slice_rows` of them."""
+    few = slice_rows(x)
     if len(rows) == len(x):
         yield from x.split(few)
     else:
@@ -119,9 +119,9 @@ def rows_in_chunks(x: Tensor, rows: Tensor) -> Iterator[Tensor]:
             yield x.index_select(0, some)
 
 
-def chunk_rows(x: Tensor) -> int:
+def slice_rows(x: Tensor) -> int:
     """How many rows of ``x`` are worked on at a time where all of their numbers matter."""
-    return max(1, CHUNK[x.device.type] // x.shape[1])
+    return max(1, SLICE[x.device.type] // x.shape[1])
 
 
 def largest(x: Tensor, rows: Tensor, maxima: Tensor, count: int) -> tuple[Tensor, Tensor]:

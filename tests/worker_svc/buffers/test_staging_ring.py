@@ -104,13 +104,13 @@ def test_order_of_waits_on_a_device_with_streams(monkeypatch: pytest.MonkeyPatch
     assert device.log == [
         *("copy records 0", "compute waits for 0", "compute records 1"),
         *("copy records 2", "compute waits for 2", "compute records 3"),
-        # The first slot again: its reader on the device, then the copy out of its pinned half.
+        # The first buffer again: its reader on the device, then the copy out of its pinned half.
         *("copy waits for 1", "host waits for 0"),
         *("copy records 4", "compute waits for 4", "compute records 5"),
     ]
 
 
-def test_a_runner_stages_as_many_steps_as_there_are_slots() -> None:
+def test_a_runner_stages_as_many_steps_as_there_are_buffers() -> None:
     runner, plans = make_runner(CPU), list(staggered(5, 12, MIXED))
     expected = ids(in_turn(runner, plans))
     runner.reset()
