@@ -67,19 +67,7 @@ class FakeGroup:
         self._store = cluster.open_store(keys)
         self._plans = self._store.log(keys.plans)
         self._after = self._plans.last()
-        info = log.GroupInfo(
-            incarnation=self.incarnation,
-            num_blocks=shape.num_blocks,
-            max_seqs=shape.max_seqs,
-            max_model_len=shape.max_model_len,
-            tp=1,
-            device="cpu",
-            dtype="float32",
-            architecture="scripted",
-            vocab_size=VOCAB,
-            eos_token_ids=sorted(EOS_IDS),
-            fingerprint=fingerprint(TINY),
-        )
+        info = group_info(self.incarnation, shape, fingerprint(TINY))
         self._announcement = info.SerializeToString()
         self.lease = self._store.lease(keys.group, self._announcement, ttl=FOR_EVER)
         assert self.lease.acquire(), "another group is announced"
@@ -172,6 +160,23 @@ class FakeGroup:
             self.table = Table(self.shape, self._script)
         elif self.epoch:
             raise Closed(f"epoch {opening.epoch}")
+
+
+def group_info(incarnation: str, shape: GroupShape, checkpoint: str) -> log.GroupInfo:
+    """What a scripted group announces. ``checkpoint``: its fingerprint."""
+    return log.GroupInfo(
+        incarnation=incarnation,
+        num_blocks=shape.num_blocks,
+        max_seqs=shape.max_seqs,
+        max_model_len=shape.max_model_len,
+        tp=1,
+        device="cpu",
+        dtype="float32",
+        architecture="scripted",
+        vocab_size=VOCAB,
+        eos_token_ids=sorted(EOS_IDS),
+        fingerprint=checkpoint,
+    )
 
 
 def result_bytes(plan: Plan, result: StepResult) -> bytes:

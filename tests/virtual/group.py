@@ -10,8 +10,8 @@ from albireo.contract.plan import GroupShape
 from albireo.store.interface import EntryId, OpenStore
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
-from tests.races.fake_worker import result_bytes
-from tests.scheduler_svc.core.worker_model import EOS_IDS, VOCAB, Worker
+from tests.races.fake_worker import group_info, result_bytes
+from tests.scheduler_svc.core.worker_model import Worker
 
 TTL_SECONDS = 3.0
 RENEWAL_SECONDS = 0.5
@@ -37,19 +37,7 @@ class ScriptedGroup:
         self._keys = keys
         self._shape = shape
         self._step_seconds = step_seconds
-        self._info = log.GroupInfo(
-            incarnation="scripted",
-            num_blocks=shape.num_blocks,
-            max_seqs=shape.max_seqs,
-            max_model_len=shape.max_model_len,
-            tp=1,
-            device="cpu",
-            dtype="float32",
-            architecture="scripted",
-            vocab_size=VOCAB,
-            eos_token_ids=sorted(EOS_IDS),
-            fingerprint=fingerprint,
-        )
+        self._info = group_info("scripted", shape, fingerprint)
         self.steps = 0
 
     def start(self) -> None:
