@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.test_imports import ROOT, imported
 
-ORDER = ["cli", "tools", "local", "client", "virtual", "telemetry", "store", "runtime"]
+ORDER = ["cli", "planning", "tools", "local", "client", "virtual", "telemetry", "store", "runtime"]
 ORDER += ["checkpoint", "contract", "v1", "models"]
 
 

@@ -1,0 +1,57 @@
+"""What a simulation has found: plain data, from which reports, comparisons and tests are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class RequestTimes:
+    """One request, in virtual seconds from the begin of the run."""
+
+    sent: float
+    first: float = 0.0  # when its first token was in the results log
+    ended: float = 0.0  # when its last was
+    tokens: int = 0
+    error: str = ""  # why it was refused or ended early; empty otherwise
+
+    @property
+    def ttft(self) -> float:
+        return self.first - self.sent
+
+    @property
+    def tpot(self) -> float | None:
+        """(last token - first token) / (tokens - 1); None for a request of one token or none."""
+        return (self.ended - self.first) / (self.tokens - 1) if self.tokens > 1 else None
+
+
+@dataclass(slots=True)
+class StepTotals:
+    """Sums over all steps of one run; durations in virtual seconds."""
+
+    steps: int = 0
+    decode_rows: int = 0
+    wasted_rows: int = 0
+    prefill_tokens: int = 0  # computed ones, also again after a preemption
+    t1: float = 0.0  # whole durations, hidden or not
+    t2: float = 0.0
+    t3: float = 0.0
+    t4: float = 0.0
+    t5: float = 0.0
+    visible: float = 0.0  # time in which the device waited between two steps while rows were decoding
+    idle: float = 0.0  # time in which the device waited for requests
+    kv_blocks_used: float = 0.0  # time integral of used blocks, in block seconds
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """One run of one group, from its first submission to its last end. Always simulated."""
+
+    requests: list[RequestTimes]
+    totals: StepTotals
+    seconds: float  # virtual
+    preemptions: int
+    num_blocks: int  # KV blocks of the group
+    peak_blocks: int
+    step_periods: list[tuple[float, int]] = field(default_factory=list)  # begin to begin in s, decoding rows
+    cpu_seconds: float = 0.0  # what the simulation took; not in reports that must be the same each time

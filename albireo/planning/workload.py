@@ -1,0 +1,36 @@
+"""A workload: which requests arrive when. The simulation and ``albireo bench serve`` run the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Sampling = Literal["greedy", "drawn", "penalized"]
+"""Temperature 0; a temperature with top-k and top-p; the same with penalties."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRequest:
+    """One request. Lengths are in tokens."""
+
+    at: float  # seconds after the first request may be sent; 0 in a closed loop
+    prompt: int
+    outputs: int  # exactly so many: end tokens are ignored
+    prefix: str = ""  # requests with the same one share the first ``prefix_tokens`` of their prompts
+    prefix_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests in the order in which they are sent."""
+
+    name: str  # how it was asked for, in one line
+    requests: tuple[WorkloadRequest, ...]
+    concurrency: int = 0  # closed loop: so many at a time, whenever they arrive; 0: open loop, by ``at``
+    sampling: Sampling = "greedy"
+    seed: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of one request, prompt and output."""
+        return max((request.prompt + request.outputs for request in self.requests), default=0)
