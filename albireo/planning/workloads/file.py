@@ -26,8 +26,8 @@ class _Line(BaseModel):
     def _a_prefix_has_a_length(self) -> _Line:
         if bool(self.prefix) != bool(self.prefix_tokens):
             raise ValueError("prefix and prefix_tokens: give both or none")
-        if self.prefix_tokens > self.prompt_tokens:
-            raise ValueError("prefix_tokens: must be at most prompt_tokens")
+        if self.prefix_tokens >= self.prompt_tokens:
+            raise ValueError("prefix_tokens: must be below prompt_tokens")
         return self
 
 

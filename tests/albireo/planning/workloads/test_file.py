@@ -71,8 +71,8 @@ def test_arrivals_of_a_file_are_not_replaced(tmp_path: Path, argument: str) -> N
             "prefix and prefix_tokens: give both",
         ),
         (
-            '{"prompt_tokens": 5, "output_tokens": 7, "prefix": "a", "prefix_tokens": 6}',
-            "prefix_tokens: must be at most prompt_tokens",
+            '{"prompt_tokens": 5, "output_tokens": 7, "prefix": "a", "prefix_tokens": 5}',
+            "prefix_tokens: must be below prompt_tokens",
         ),
         ('{"prompt_tokens": 5, "output_tokens": 7, "arrival": NaN}', "arrival: Input should be"),
         ('{"prompt_tokens": 5, "output_tokens": 7, "arrival": -1}', "arrival: Input should be greater"),
