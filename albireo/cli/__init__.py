@@ -50,6 +50,10 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "calibrate": (
+        "albireo.cli.calibrate:calibrate",
+        "Measures groups of a model on this machine, and writes a device file for simulate and plan.",
+    ),
     "bench": ("albireo.cli.bench:app", "Measurements."),
 }
 

@@ -5,115 +5,107 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import grpc
 
-from albireo.planning.workload import Sampling
+from albireo.planning.workload import SAMPLING_OPTIONS, Sampling, Workload, WorkloadRequest
+from albireo.planning.workloads.prompts import prompt_ids
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 
-PENALTIES = {"repetition_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.1}
-CONTROLS: dict[Sampling, dict[str, float]] = {
-    "greedy": {"temperature": 0.0},
-    "drawn": {"temperature": 0.8, "top_k": 50, "top_p": 0.9},
-    "penalized": {"temperature": 0.8, "top_k": 50, "top_p": 0.9, **PENALTIES},
-}
+SEED = 11
+REQUEST_SECONDS = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """``count`` requests of one kind, ``concurrency`` at a time. Lengths in tokens, drawn between two ends."""
+def full_loads(max_seqs: int) -> list[Workload]:
+    """Decoding rows times contexts, prompts of one chunk and of several, both in one step, and sampling.
 
-    name: str
-    count: int
-    concurrency: int
-    prompt: tuple[int, int]
-    outputs: tuple[int, int]
-    sampling: Sampling = "greedy"
-
-    def within(self, longest: int) -> Load:
-        """The same with requests of ``longest`` tokens at most."""
-        outputs = min(self.outputs[0], longest // 2), min(self.outputs[1], longest // 2)
-        prompt = min(self.prompt[0], longest - outputs[1]), min(self.prompt[1], longest - outputs[1])
-        return replace(self, prompt=prompt, outputs=outputs)
-
-
-def decode_load(rows: int, prompt: int, outputs: int, sampling: Sampling = "greedy") -> Load:
-    """Requests that decode at the same time."""
-    name = f"{rows} rows decode from {prompt}, {sampling}"
-    return Load(name, rows, rows, (prompt, prompt), (outputs, outputs), sampling)
-
-
-def prefill_load(prompt: int, count: int) -> Load:
-    """Prompts one after the other."""
-    return Load(f"prompts of {prompt}", count, 1, (prompt, prompt), (1, 1))
-
-
-def full_loads(max_seqs: int) -> list[Load]:
-    """Rows times contexts, prompts of one chunk and of several, decoding with chunks, and sampling."""
-    rows = [rows for rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) if rows <= max_seqs]
+    The first load warms up.
+    """
+    rows = [rows for rows in (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if rows <= max_seqs]
     return [
-        decode_load(4, 64, 8),  # the first steps fill caches and buffers
-        *(decode_load(count, 32, 24) for count in rows),
-        *(decode_load(count, 1024, 16) for count in rows if count <= 16),
-        *(prefill_load(prompt, 6) for prompt in (16, 48, 128, 256, 512)),
-        prefill_load(1536, 2),
-        Load("mixed steps", 3 * rows[-1] // 4, rows[-1] // 4, (16, 512), (8, 48)),
-        *(decode_load(count, 32, 16, "drawn") for count in rows if count >= 4),
-        *(decode_load(count, 32, 16, "penalized") for count in rows if count >= 4),
+        _mixed(min(8, max_seqs), 16, longest=64),
+        *(_decode(count, 32, 20) for count in rows),
+        *(_decode(count, 1024, 16) for count in rows if count in (1, 4, 8)),
+        _decode(rows[-1] // 2, 256, 16),
+        *(_prompts(length, 6) for length in (16, 48, 128, 256, 512)),
+        _prompts(1536, 2),
+        *(_mixed(rows[-1] // part, rows[-1], longest=512) for part in (4, 1)),
+        *(_decode(count, 32, 12, "drawn") for count in rows if count >= 4),
+        *(_decode(count, 32, 12, "penalized") for count in rows if count >= 4),
     ]
 
 
-def quick_loads(max_seqs: int) -> list[Load]:
-    """The least that every term is seen in."""
+def quick_loads(max_seqs: int) -> list[Workload]:
+    """The least that shows every term, after one that warms up."""
     rows = [rows for rows in (1, 4, 16) if rows <= max_seqs]
     return [
-        decode_load(2, 16, 4),
-        *(decode_load(count, 16, 12) for count in rows),
-        decode_load(rows[-1], 256, 8),
-        *(prefill_load(prompt, 3) for prompt in (32, 128, 512)),
-        Load("mixed steps", 2 * rows[-1], rows[-1], (16, 128), (4, 16)),
-        *(decode_load(count, 16, 8, "drawn") for count in rows[1:]),
-        *(decode_load(count, 16, 8, "penalized") for count in rows[1:]),
+        _mixed(min(2, max_seqs), 4, longest=32),
+        *(_decode(count, 16, 12) for count in rows),
+        _decode(rows[-1], 256, 8),
+        *(_prompts(length, 3) for length in (32, 128, 512)),
+        _mixed(rows[-1], 2 * rows[-1], longest=128),
+        *(_decode(count, 16, 8, kind) for kind in ("drawn", "penalized") for count in rows[1:]),
     ]
 
 
-def sampling_loads(loads: Sequence[Load]) -> list[Load]:
-    """Those that decode from short contexts: enough for T4 alone."""
-    return [load for load in loads if load.outputs[0] > 1 and load.prompt == (32, 32)]
+def sampling_loads(loads: Sequence[Workload]) -> list[Workload]:
+    """Those that show T4 best: rows that decode from short contexts. The first load warms up here too."""
+    return [loads[0], *(load for load in loads[1:] if load.concurrency > 1 and load.longest <= 64)]
 
 
-def requests(load: Load, *, vocab_size: int, seed: int) -> list[api.GenerateRequest]:
-    """Random prompts, so that the prefix cache has none of them; end tokens are ignored."""
-    draw = random.Random(seed)
-    return [
-        api.GenerateRequest(
-            token_ids=api.TokenIds(ids=[draw.randrange(vocab_size) for _ in range(draw.randint(*load.prompt))]),
-            sampling=api.SamplingOptions(
-                max_tokens=draw.randint(*load.outputs),
-                ignore_eos=True,
-                seed=draw.getrandbits(63),
-                **CONTROLS[load.sampling],
-            ),
-        )
-        for _ in range(load.count)
-    ]
+def cut(load: Workload, longest: int) -> Workload:
+    """The same load with requests of at most ``longest`` tokens, two or more."""
+    requests = (
+        replace(r, prompt=min(r.prompt, longest - outputs), outputs=outputs)
+        for r in load.requests
+        if (outputs := min(r.outputs, longest // 2))
+    )
+    return replace(load, requests=tuple(requests))
 
 
-async def serve(target: str, load: Load, messages: Sequence[api.GenerateRequest]) -> None:
-    """Runs the requests to their ends. Raises RuntimeError for one that fails."""
-    free = asyncio.Semaphore(load.concurrency)
+async def serve(target: str, load: Workload, vocab_size: int) -> None:
+    """Runs a load, which is a closed loop, to its end. Raises RuntimeError where a request fails."""
+    free, draw = asyncio.Semaphore(load.concurrency), random.Random(load.seed)
 
-    async def one(stub: inference_pb2_grpc.InferenceStub, message: api.GenerateRequest) -> None:
+    async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
         async with free:
             try:
-                async for _ in stub.Generate(message, timeout=600):
+                async for _ in stub.Generate(request, timeout=REQUEST_SECONDS):
                     pass
             except grpc.RpcError as error:
                 raise RuntimeError(f"{load.name}: {error.code().name}: {error.details()}") from None
 
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
-        for message in messages:
+        for request, ids in zip(load.requests, prompt_ids(load, vocab_size, salt=load.name), strict=True):
+            options = api.SamplingOptions(
+                max_tokens=request.outputs,
+                ignore_eos=True,
+                seed=draw.getrandbits(63),
+                **SAMPLING_OPTIONS[load.sampling],
+            )
+            message = api.GenerateRequest(token_ids=api.TokenIds(ids=ids), sampling=options)
             tasks.create_task(one(stub, message))
+
+
+def _decode(rows: int, prompt: int, outputs: int, sampling: Sampling = "greedy") -> Workload:
+    """Requests that decode at the same time."""
+    requests = (WorkloadRequest(0.0, prompt, outputs),) * rows
+    return Workload(f"{rows} rows from {prompt}, {sampling}", requests, rows, sampling, SEED)
+
+
+def _prompts(length: int, count: int) -> Workload:
+    """Prompts one after the other, with nothing else in their steps."""
+    return Workload(f"prompts of {length}", (WorkloadRequest(0.0, length, 1),) * count, 1, seed=SEED)
+
+
+def _mixed(concurrency: int, count: int, *, longest: int) -> Workload:
+    """Requests of all lengths, so that chunks and decoding rows share steps."""
+    draw = random.Random(SEED)
+    requests = tuple(
+        WorkloadRequest(0.0, draw.randint(8, longest), draw.randint(4, max(8, longest // 12)))
+        for _ in range(count)
+    )
+    return Workload(f"mixed lengths at {concurrency}", requests, concurrency, seed=SEED)

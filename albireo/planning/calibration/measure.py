@@ -18,12 +18,21 @@ from albireo.contract.plan import GroupShape
 from albireo.local.redis_server import LocalRedis
 from albireo.local.settings import StackSettings
 from albireo.local.stack import Stack
-from albireo.planning.calibration.loads import Load, requests, serve
+from albireo.planning.calibration.loads import cut, serve
 from albireo.planning.calibration.steps import MeasuredStep, StepReader
+from albireo.planning.workload import Workload
 from albireo.store.redis_store import RedisStore
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.model.config import ModelConfig
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one group has shown."""
+
+    steps: list[MeasuredStep]
+    num_blocks: int  # KV blocks of each rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +42,15 @@ class Setting:
     model: Path
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
-    tp: int
     max_seqs: int
+    tp: int = 1
     sampling: SamplingMode = "auto"
 
 
 def measure(
-    setting: Setting, loads: Sequence[Load], on_load: Callable[[Load], None] = lambda load: None
-) -> list[MeasuredStep]:
-    """Steps of all loads, one load after the other.
+    setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None] = lambda load: None
+) -> Measured:
+    """Steps of all loads, one after the other. The first load only warms up: its steps are left out.
 
     Raises ValueError for invalid options; StackError, GaveUp and RedisServerError where the stack does not
     start; RuntimeError where a request fails.
@@ -73,8 +82,8 @@ def measure(
 
 
 def _serve_all(
-    stack: Stack, setting: Setting, loads: Sequence[Load], on_load: Callable[[Load], None]
-) -> list[MeasuredStep]:
+    stack: Stack, setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None]
+) -> Measured:
     keys = Keys(stack.settings.model_name, stack.settings.group)
     store = RedisStore.open(stack.settings.redis_address, keys)
     group = stack.group()
@@ -84,12 +93,11 @@ def _serve_all(
     reader = StepReader(store, keys, table, SamplingPolicy(setting.sampling, 0, setting.tp))
     steps: list[MeasuredStep] = []
     try:
-        for number, load in enumerate(loads):
+        for load in loads:
             on_load(load)
-            load = load.within(group.max_model_len)
-            messages = requests(load, vocab_size=config.vocab_size, seed=number)
-            asyncio.run(serve(stack.target, load, messages))
-            steps += reader.read(load.name)
+            asyncio.run(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
+            found = reader.read(load.name)
+            steps += found if load is not loads[0] else []
     finally:
         store.close()
-    return steps
+    return Measured(steps, group.num_blocks)

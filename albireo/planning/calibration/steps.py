@@ -34,7 +34,7 @@ class MeasuredStep:
     t3: float
     t4: float
     t5: float
-    gap: float | None  # from the end of the last step to the begin of this, which was staged by then; else None
+    gap: float | None  # from the end of the last step to this one's begin; None where it was staged later
 
 
 class StepReader:
