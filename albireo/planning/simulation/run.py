@@ -54,18 +54,20 @@ def simulate(
                 clock, cluster.space, KEYS, workload, max_queue=max_queue, on_progress=on_progress
             )
             clock.run(clients.run())
-            seconds = clients.now()
-            cluster.kv.close(clock.now())
-        totals = clients.sums.totals
-        totals.kv_blocks_used = cluster.kv.integral
+            seconds, began_at = clients.now(), clock.now() - clients.now()
+            sums, kv = clients.sums, cluster.kv
+            sums.totals.kv_blocks_used = kv.block_seconds(clock.now())
+            kv_use = [(at - began_at, used) for at, used in kv.changes]
     return SimulationResult(
         requests=clients.times,
-        totals=totals,
+        totals=sums.totals,
         seconds=seconds,
         preemptions=clients.preemptions,
         num_blocks=num_blocks,
-        peak_blocks=cluster.kv.peak,
-        step_periods=clients.sums.periods,
+        peak_blocks=kv.peak,
+        step_periods=sums.periods,
+        result_periods=sums.result_periods,
+        kv_use=kv_use,
         cpu_seconds=time.process_time() - began,
     )
 
