@@ -1,0 +1,177 @@
+"""``albireo simulate``: one group in virtual time, from a cost model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from albireo.cli.terminal import check_writable, fail, needs_matplotlib
+from albireo.cli.workload_options import read_options, workload_options
+from albireo.models import TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from albireo.planning.result import SimulationResult
+    from albireo.planning.simulation.group import Group
+    from albireo.planning.workload import Workload
+
+
+@workload_options
+def simulate(
+    model: Annotated[
+        Path, typer.Option(help="Directory with the model's config.json; needs no weights.")
+    ] = TINY,
+    device: Annotated[
+        str,
+        typer.Option(help="A device such as h100, step times such as paper-32b, or a TOML file of either."),
+    ] = "h100",
+    tp: Annotated[int, typer.Option(min=1, max=64, help="Ranks of the group.")] = 1,
+    synchronous: Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")] = False,
+    sampling: Annotated[
+        Literal["auto", "parallel", "driver"], typer.Option(help="Who samples, as of a worker.")
+    ] = "auto",
+    max_seqs: Annotated[
+        int, typer.Option(min=1, max=65536, help="Slots: most requests that run at once.")
+    ] = 256,
+    max_model_len: Annotated[
+        int, typer.Option(min=0, help="Most tokens of one request; 0: what the model takes, at most 8192.")
+    ] = 0,
+    kv_memory: Annotated[
+        str,
+        typer.Option(
+            help="Memory for KV blocks on each rank: a size (8GiB), or auto: what the device has left, at "
+            "most twice what all slots can use; step times alone leave that much."
+        ),
+    ] = "auto",
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = 2048,
+    prefill_chunk: Annotated[
+        int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")
+    ] = 512,
+    max_queue: Annotated[int, typer.Option(min=1, help="Most requests that wait; more are refused.")] = 1024,
+    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
+    chart_to: Annotated[
+        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
+    ] = None,
+    **workload_given: Any,
+) -> None:
+    """Runs scheduler, rank 0 and clients in virtual time, with step times of a cost model, and reports as
+    `bench serve` does: throughput, TTFT, TPOT; also preemptions, KV use, T1 to T5.
+
+    The same options give the same figures.
+    """
+    _needs(chart_to, json_to)
+    steps = {"max_num_batched_tokens": max_num_batched_tokens, "prefill_chunk": prefill_chunk}
+    try:
+        group = _group(model, device, tp, max_seqs, max_model_len, max_num_batched_tokens, kv_memory)
+        workload = read_options(workload_given, group.max_model_len)
+        with _progress(len(workload.requests)) as on_progress:
+            from albireo.planning.simulation import run
+
+            result = run.simulate(
+                workload,
+                group.cost,
+                num_blocks=group.num_blocks,
+                max_seqs=max_seqs,
+                max_model_len=group.max_model_len,
+                synchronous=synchronous,
+                sampling=sampling,
+                scheduler=steps,
+                max_queue=max_queue,
+                on_progress=on_progress,
+            )
+    except ValueError as error:
+        _refuse(error)
+    mode = "synchronous" if synchronous else f"overlapped, sampling {sampling}"
+    setup = f"{model.name} on {group.cost.name}, tp {tp}, {mode}"
+    _print({"setup": setup, "source": group.source, **_summary(result, workload)}, json_to)
+    if chart_to is not None:
+        from albireo.planning.chart import chart
+
+        chart(result, f"simulated: {setup}; {workload.name}", chart_to)
+
+
+def _needs(chart_to: Path | None, json_to: str) -> None:
+    """Ends the command before it has simulated anything where its report could not be made."""
+    if importlib.util.find_spec("greenlet") is None:
+        fail("virtual time needs greenlet: pip install 'albireo[simulation]'")
+    if chart_to is not None:
+        needs_matplotlib()
+    check_writable("--json", json_to)
+
+
+def _group(
+    model: Path, device: str, tp: int, max_seqs: int, max_model_len: int, max_step_tokens: int, kv_memory: str
+) -> Group:
+    from albireo.checkpoint.files import CheckpointError
+    from albireo.planning.simulation.group import context_of, described_group
+    from worker_svc.model.config import ModelConfig
+
+    try:
+        config = ModelConfig.from_dir(model)
+        config.check_tp(tp)
+    except (CheckpointError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from None
+    return described_group(
+        config,
+        device,
+        tp,
+        max_seqs=max_seqs,
+        max_model_len=context_of(config, max_model_len),
+        max_step_tokens=max_step_tokens,
+        kv_memory=kv_memory,
+    )
+
+
+def _refuse(error: ValueError) -> NoReturn:
+    """``error`` begins with the option's name where it is of one."""
+    name, colon, message = str(error).partition(": ")
+    if colon and name.isidentifier():
+        raise typer.BadParameter(message, param_hint=f"--{name.replace('_', '-')}") from None
+    raise typer.BadParameter(str(error)) from None
+
+
+@contextmanager
+def _progress(requests: int) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+        task = progress.add_task("simulated requests", total=requests)
+        yield lambda ended, _: progress.update(task, completed=ended)
+
+
+def _summary(result: SimulationResult, workload: Workload) -> dict[str, Any]:
+    """Also reports on standard error how quick the simulation was: that is not the same each time."""
+    from albireo.planning.report import summarize
+
+    if result.cpu_seconds:
+        speed = result.seconds / result.cpu_seconds
+        typer.echo(
+            f"{result.seconds:.1f} virtual seconds in {result.cpu_seconds:.1f} s of CPU time: "
+            f"{speed:.3g} times as fast as real time",
+            err=True,
+        )
+    return summarize(result, workload)
+
+
+def _print(summary: dict[str, Any], json_to: str) -> None:
+    from rich.console import Console
+
+    from albireo.planning.report import table
+
+    text = json.dumps(summary, indent=2) + "\n"
+    if json_to == "-":
+        sys.stdout.write(text)
+        return
+    Console().print(table(summary))
+    if json_to:
+        Path(json_to).write_text(text, encoding="utf-8")
