@@ -5,20 +5,32 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from albireo.cli.group_options import (
+    ChartTo,
+    JsonTo,
+    MaxBatchedTokens,
+    MaxModelLen,
+    MaxSeqs,
+    ModelDirectory,
+    PrefillChunk,
+    Sampling,
+    Synchronous,
+)
 from albireo.cli.terminal import check_writable, fail, needs_matplotlib
 from albireo.cli.workload_options import read_options, workload_options
 from albireo.models import TINY
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+KV_MEMORY = (
+    "Memory for KV blocks on each rank: a size (8GiB), or auto: what the device has left, at most twice what "
+    "all slots can use; step times alone leave that much."
+)
 
+if TYPE_CHECKING:
     from albireo.planning.result import SimulationResult
     from albireo.planning.simulation.group import Group
     from albireo.planning.workload import Workload
@@ -26,40 +38,21 @@ if TYPE_CHECKING:
 
 @workload_options
 def simulate(
-    model: Annotated[
-        Path, typer.Option(help="Directory with the model's config.json; needs no weights.")
-    ] = TINY,
+    model: ModelDirectory = TINY,
     device: Annotated[
-        str,
-        typer.Option(help="A device such as h100, step times such as paper-32b, or a TOML file of either."),
+        str, typer.Option(help="A device such as h100, step times such as paper-32b, or a TOML file.")
     ] = "h100",
     tp: Annotated[int, typer.Option(min=1, max=64, help="Ranks of the group.")] = 1,
-    synchronous: Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")] = False,
-    sampling: Annotated[
-        Literal["auto", "parallel", "driver"], typer.Option(help="Who samples, as of a worker.")
-    ] = "auto",
-    max_seqs: Annotated[
-        int, typer.Option(min=1, max=65536, help="Slots: most requests that run at once.")
-    ] = 256,
-    max_model_len: Annotated[
-        int, typer.Option(min=0, help="Most tokens of one request; 0: what the model takes, at most 8192.")
-    ] = 0,
-    kv_memory: Annotated[
-        str,
-        typer.Option(
-            help="Memory for KV blocks on each rank: a size (8GiB), or auto: what the device has left, at "
-            "most twice what all slots can use; step times alone leave that much."
-        ),
-    ] = "auto",
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = 2048,
-    prefill_chunk: Annotated[
-        int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")
-    ] = 512,
+    synchronous: Synchronous = False,
+    sampling: Sampling = "auto",
+    max_seqs: MaxSeqs = 256,
+    max_model_len: MaxModelLen = 0,
+    kv_memory: Annotated[str, typer.Option(help=KV_MEMORY)] = "auto",
+    max_num_batched_tokens: MaxBatchedTokens = 2048,
+    prefill_chunk: PrefillChunk = 512,
     max_queue: Annotated[int, typer.Option(min=1, help="Most requests that wait; more are refused.")] = 1024,
-    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
-    chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
-    ] = None,
+    json_to: JsonTo = "",
+    chart_to: ChartTo = None,
     **workload_given: Any,
 ) -> None:
     """Runs scheduler, rank 0 and clients in virtual time, with step times of a cost model, and reports as
@@ -68,34 +61,23 @@ def simulate(
     The same options give the same figures.
     """
     _needs(chart_to, json_to)
-    steps = {"max_num_batched_tokens": max_num_batched_tokens, "prefill_chunk": prefill_chunk}
+    serving: dict[str, Any] = {
+        "max_seqs": max_seqs,
+        "synchronous": synchronous,
+        "sampling": sampling,
+        "max_queue": max_queue,
+    }
+    serving["scheduler"] = {"max_num_batched_tokens": max_num_batched_tokens, "prefill_chunk": prefill_chunk}
     try:
         group = _group(model, device, tp, max_seqs, max_model_len, max_num_batched_tokens, kv_memory)
         workload = read_options(workload_given, group.max_model_len)
-        with _progress(len(workload.requests)) as on_progress:
-            from albireo.planning.simulation import run
-
-            result = run.simulate(
-                workload,
-                group.cost,
-                num_blocks=group.num_blocks,
-                max_seqs=max_seqs,
-                max_model_len=group.max_model_len,
-                synchronous=synchronous,
-                sampling=sampling,
-                scheduler=steps,
-                max_queue=max_queue,
-                on_progress=on_progress,
-            )
+        result = _run(group, workload, serving)
     except ValueError as error:
         _refuse(error)
     mode = "synchronous" if synchronous else f"overlapped, sampling {sampling}"
     setup = f"{model.name} on {group.cost.name}, tp {tp}, {mode}"
     _print({"setup": setup, "source": group.source, **_summary(result, workload)}, json_to)
-    if chart_to is not None:
-        from albireo.planning.chart import chart
-
-        chart(result, f"simulated: {setup}; {workload.name}", chart_to)
+    _draw(result, f"simulated: {setup}; {workload.name}", chart_to)
 
 
 def _needs(chart_to: Path | None, json_to: str) -> None:
@@ -138,15 +120,24 @@ def _refuse(error: ValueError) -> NoReturn:
     raise typer.BadParameter(str(error)) from None
 
 
-@contextmanager
-def _progress(requests: int) -> Iterator[Callable[[int, int], None]]:
+def _run(group: Group, workload: Workload, serving: dict[str, Any]) -> SimulationResult:
+    """Simulates with a progress bar. Raises ValueError."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from albireo.planning.simulation.run import simulate as run
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-        task = progress.add_task("simulated requests", total=requests)
-        yield lambda ended, _: progress.update(task, completed=ended)
+        task = progress.add_task("simulated requests", total=len(workload.requests))
+        return run(
+            workload,
+            group.cost,
+            num_blocks=group.num_blocks,
+            max_model_len=group.max_model_len,
+            on_progress=lambda ended, _: progress.update(task, completed=ended),
+            **serving,
+        )
 
 
 def _summary(result: SimulationResult, workload: Workload) -> dict[str, Any]:
@@ -175,3 +166,10 @@ def _print(summary: dict[str, Any], json_to: str) -> None:
     Console().print(table(summary))
     if json_to:
         Path(json_to).write_text(text, encoding="utf-8")
+
+
+def _draw(result: SimulationResult, title: str, chart_to: Path | None) -> None:
+    if chart_to is not None:
+        from albireo.planning.chart import chart
+
+        chart(result, title, chart_to)
