@@ -16,19 +16,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from albireo.models import TINY
 from bench.machine import machine
 from bench.serve.load import make_requests, run_load
 from bench.serve.report import summarize
 from bench.stack import running_stack
-from worker_svc.runner.cost_model import CostModel
+from worker_svc.cost.interface import CostModel
+from worker_svc.cost.load import load_cost_model
+from worker_svc.cost.work import StepWork
+from worker_svc.model.config import ModelConfig
 
 SLOTS, PROMPT, OUTPUTS = 64, 64, 64
 
 
-def step_seconds(cost: CostModel, tp: int) -> float:
+def step_seconds(cost: CostModel) -> float:
     """T3 + T4 of a step at half load."""
     rows = SLOTS // 2
-    return sum(part.seconds(rows=rows, prefill_tokens=0, tp=tp) for part in (cost.t3, cost.t4))
+    work = StepWork(decodes=rows, context=rows * (PROMPT + OUTPUTS // 2), greedy=rows)
+    return cost.forward_seconds(work) + cost.sampling_seconds(work, parallel=False)
 
 
 def measure(cost_model: str, tp: int, rate: float, requests: int, *, synchronous: bool) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often both modes run in turn.")] = 2,
 ) -> None:
     """Prints TTFT of both modes, and their difference in steps."""
-    step = step_seconds(CostModel.load(cost_model), tp)
+    step = step_seconds(load_cost_model(cost_model, ModelConfig.from_dir(TINY), tp))
     rate = 0.5 * SLOTS / (OUTPUTS * step)
     table = Table("simulated, ms", "TTFT median", "p99", "TPOT median", caption=machine())
     found: dict[str, list[float]] = {"synchronous": [], "overlapped": []}

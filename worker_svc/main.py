@@ -18,10 +18,16 @@ from albireo.telemetry import OFF
 from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
+from worker_svc.cost.interface import CostModel
+from worker_svc.cost.load import load_cost_model
+from worker_svc.cost.memory import kv_blocks
+from worker_svc.cost.physical import PhysicalCost
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.weight_files import weight_bytes
 from worker_svc.runner.agreement import agree_on_checkpoint
-from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.interface import Runner
+from worker_svc.runner.kv_sizing import Sizing
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
@@ -111,12 +117,13 @@ def _threads(settings: WorkerSettings) -> int:
 def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner:
     """Raises CheckpointError, and ValueError for a bad cost model."""
     if settings.device == "sim":
+        config, dtype = ModelConfig.from_dir(settings.model), DTYPES[settings.dtype]
+        cost = load_cost_model(settings.cost_model, config, group.size, dtype_bytes=dtype.itemsize)
         return SimulatedRunner(
             settings.model,
-            CostModel.load(settings.cost_model),
+            cost,
             rank=group.rank,
-            tp=group.size,
-            kv_memory=_simulated_memory(settings),
+            kv_memory=_simulated_memory(settings, cost),
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
             sampling="driver" if settings.synchronous else settings.sampling,
@@ -136,12 +143,29 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
     )
 
 
-def _simulated_memory(settings: WorkerSettings) -> int:
-    """A device that is not there has nothing free to share out. Raises ValueError."""
+def _simulated_memory(settings: WorkerSettings, cost: CostModel) -> int:
+    """Bytes for KV blocks, of all ranks together. A device that is not there has nothing free to share out.
+
+    Auto is what a described device has left, else a constant. Raises ValueError.
+    """
     kv_memory = KvMemory.parse(settings.kv_memory)
     if kv_memory.share is not None:
         raise ValueError(f"kv_memory: {settings.kv_memory}: --device sim takes a size, such as 8GiB, or auto")
-    return kv_memory.size or SIMULATED_KV_BYTES
+    if kv_memory.size is not None:
+        return kv_memory.size
+    if not isinstance(cost, PhysicalCost):
+        return SIMULATED_KV_BYTES
+    shape = cost.shape
+    blocks = kv_blocks(
+        cost.device,
+        shape.config,
+        cost.tp,
+        max_seqs=settings.max_seqs,
+        gpu_memory_share=settings.gpu_memory_share,
+        dtype_bytes=shape.dtype_bytes,
+    )
+    sizing = Sizing(shape.config, cost.tp, torch.bfloat16, settings.max_seqs, settings.max_model_len)
+    return min(blocks, sizing.useful) * block_bytes(shape.config, 1, torch.bfloat16)
 
 
 def _tell_memory(settings: WorkerSettings, runner: Runner) -> None:

@@ -23,7 +23,8 @@ class WorkerSettings(ServiceSettings):
         description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
     )
     cost_model: str = Field(
-        "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
+        "paper-32b",
+        description="For --device sim: a device (h100), step times (paper-32b), or a TOML file of either.",
     )
     synchronous: bool = synchronous_field()
     sampling: Literal["auto", "parallel", "driver"] = Field(

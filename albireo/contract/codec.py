@@ -23,6 +23,8 @@ from albireo.v1 import log_pb2 as log
 
 Parsed = TypeVar("Parsed", bound=Message)
 
+FINISHES = frozenset(map(int, Finish))
+
 
 def sampling_to_proto(params: SamplingParams) -> log.Sampling:
     return log.Sampling(
@@ -193,8 +195,9 @@ def result_from_bytes(data: bytes) -> log.ResultEntry:
     rows = len(result.incarnations)
     if not rows == len(result.ids) == len(result.finishes):
         raise ValueError(f"{rows} rows with {len(result.ids)} ids and {len(result.finishes)} finishes")
-    for finish in (*result.finishes, *(ended.reason for ended in result.ended)):
-        Finish(finish)
+    unknown = {*result.finishes, *(ended.reason for ended in result.ended)} - FINISHES
+    if unknown:
+        raise ValueError(f"no finish has the values {sorted(unknown)}")
     return entry
 
 

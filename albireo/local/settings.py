@@ -36,7 +36,8 @@ class StackSettings(ServiceSettings):
         description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
     )
     cost_model: str = Field(
-        "paper-32b", description="For --device sim: a preset, or a TOML file of T3 and T4."
+        "paper-32b",
+        description="For --device sim: a device (h100), step times (paper-32b), or a TOML file of either.",
     )
     synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")

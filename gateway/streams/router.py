@@ -118,9 +118,10 @@ def _hand_out(epoch: int, result: log.StepResult, routes: dict[str, Route], rows
             if prompt.incarnation in rows:
                 rows[prompt.incarnation].stream.push_prompt(prompt.start, prompt.logprobs)
         logprobs = {row.row: row.logprobs for row in result.logprobs}
-        for index, incarnation in enumerate(result.incarnations):
+        columns = zip(result.incarnations, result.ids, result.finishes, strict=True)
+        for index, (incarnation, token, finish) in enumerate(columns):
             if incarnation in rows:
-                rows[incarnation].branch.push(result.ids[index], logprobs.get(index), result.finishes[index])
+                rows[incarnation].branch.push(token, logprobs.get(index), finish)
     for ended in result.ended:
         route = routes.get(ended.request_id)
         if route is None or route.stream.epoch != epoch:

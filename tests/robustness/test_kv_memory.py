@@ -16,6 +16,7 @@ from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.cost.load import load_cost_model
 from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
@@ -30,6 +31,13 @@ BLOCK = 16 << 10  # 4 layers, keys and values, 16 tokens, 4 heads of 16 numbers,
 COPIES = 1.5  # in addition to a block of 4 layers, two copies of one layer's share
 SLOTS, LONGEST = 64, 1024
 USEFUL = 2 * SLOTS * LONGEST // 16
+
+
+def simulated(cost_model: str, kv_memory: str) -> int:
+    """Bytes for KV on a simulated device."""
+    options = {"model": TINY, "device": "sim", "kv_memory": kv_memory}
+    settings = WorkerSettings.model_validate(options | {"max_seqs": SLOTS, "max_model_len": LONGEST})
+    return _simulated_memory(settings, load_cost_model(cost_model, ModelConfig.from_dir(TINY), 1))
 
 
 def tiny(kv_memory: KvMemory, local_ranks: int = 1) -> ModelRunner:
@@ -120,11 +128,14 @@ def test_free_memory_is_that_of_machine_and_container(tmp_path: Path) -> None:
 
 
 def test_a_simulated_device_has_no_memory_to_divide() -> None:
-    options = {"model": TINY, "device": "sim"}
-    assert _simulated_memory(WorkerSettings.model_validate(options)) == SIMULATED_KV_BYTES
-    assert _simulated_memory(WorkerSettings.model_validate(options | {"kv_memory": "1GiB"})) == 1 << 30
+    assert simulated("paper-32b", "auto") == SIMULATED_KV_BYTES
+    assert simulated("paper-32b", "1GiB") == simulated("h100", "1GiB") == 1 << 30
     with pytest.raises(ValueError, match="kv_memory: 40%: --device sim takes a size"):
-        _simulated_memory(WorkerSettings.model_validate(options | {"kv_memory": "40%"}))
+        simulated("paper-32b", "40%")
+
+
+def test_auto_on_a_described_device_is_what_its_slots_can_use() -> None:
+    assert simulated("h100", "auto") == USEFUL * BLOCK
 
 
 def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> None:

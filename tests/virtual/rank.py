@@ -15,7 +15,7 @@ from albireo.virtual.store import MemoryStore
 from tests.races.scene import MODEL, Health
 from tests.virtual.services import KEYS, STOP_SECONDS
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.runner.cost_model import CostModel
+from worker_svc.cost.interface import CostModel
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
@@ -31,7 +31,6 @@ def worker(clock: VirtualClock, space: Keyspace, cost: CostModel, **options: obj
         TINY,
         cost,
         rank=0,
-        tp=1,
         kv_memory=4 << 20,
         max_seqs=settings.max_seqs,
         max_model_len=settings.max_model_len,

@@ -15,12 +15,11 @@ from tests.races.fake_scheduler import tokens
 from tests.virtual.gateway import Answer, VirtualGateway
 from tests.virtual.rank import worker
 from tests.virtual.services import KEYS, RecordedKeyspace, scheduler
-from worker_svc.runner.cost_model import CostModel
+from worker_svc.cost.fixed import FixedCost, StepTimes
 
 STEP_SECONDS = 0.02
-COST = CostModel.model_validate(
-    {"name": "test", "source": "made up", "t3": {"fixed_ms": 18}, "t4": {"fixed_ms": 2}}
-)
+TIMES = {"name": "test", "source": "made up", "t3": {"fixed_ms": 18}, "t4": {"fixed_ms": 2}}
+COST = FixedCost(StepTimes.model_validate(TIMES), 1)
 
 
 def request(name: str, *, max_tokens: int, seed: int) -> ValidRequest:

@@ -11,7 +11,7 @@ import pytest
 
 from albireo.models import TINY
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.runner.cost_model import CostModel
+from worker_svc.cost.fixed import FixedCost, StepTimes
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
@@ -40,7 +40,12 @@ def test_the_output_stage_is_closed_by_its_thread_before_the_rank_ends(
     monkeypatch.setattr(OutputStage, "close", noted)
     settings = WorkerSettings.model_validate({"model": TINY, "redis_url": redis_url, "device": "sim"})
     runner = SimulatedRunner(
-        TINY, CostModel.load("fast-5ms"), rank=0, tp=1, kv_memory=4 << 20, max_seqs=4, max_model_len=256
+        TINY,
+        FixedCost(StepTimes.load("fast-5ms"), 1),
+        rank=0,
+        kv_memory=4 << 20,
+        max_seqs=4,
+        max_model_len=256,
     )
     stop, interval = threading.Event(), sys.getswitchinterval()
     timer = threading.Timer(0.5, stop.set)

@@ -16,8 +16,8 @@ class StepWork:
     context: int = 0  # tokens whose keys and values the decoding rows read, their own included
     prefill: int = 0  # tokens of chunks
     prefill_pairs: int = 0  # of the chunks: pairs of a token and one that it attends to, itself included
-    greedy: int = 0  # rows that sample with temperature 0 and no controls
-    drawn: int = 0  # rows that sample with a temperature, top-k or the like, and no penalties
+    greedy: int = 0  # rows that sample with temperature 0 and no penalties
+    drawn: int = 0  # rows that sample with a temperature and no penalties
     penalized: int = 0  # rows that sample with penalties
 
     @property

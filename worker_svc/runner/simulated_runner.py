@@ -13,12 +13,13 @@ import torch
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
-from worker_svc.batch.slot_table import SlotTable
+from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
+from worker_svc.cost.interface import CostModel
+from worker_svc.cost.work import StepWork
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
-from worker_svc.runner.cost_model import CostModel
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.timestamps import HostTimestamps
 from worker_svc.sampling.inputs import FAILED
@@ -43,6 +44,25 @@ def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
         else:
             ids[row] = FAILED
     return ids
+
+
+def step_work(batch: HostBatch) -> StepWork:
+    """What the step computes, as far as cost models ask."""
+    forward, samples = batch.forward, batch.samples
+    decodes, prefill = len(forward.decode_slots), len(forward.chunk_ids)
+    attended = forward.positions + 1
+    context = int(attended[:decodes].sum())
+    greedy, penalized = samples.temperature == 0, len(samples.penalized)
+    greedy_only = int(greedy.sum() - greedy[samples.penalized].sum())
+    return StepWork(
+        decodes=decodes,
+        context=context,
+        prefill=prefill,
+        prefill_pairs=int(attended.sum()) - context,
+        greedy=greedy_only,
+        drawn=len(samples.slots) - penalized - greedy_only,
+        penalized=penalized,
+    )
 
 
 class SimulatedOutput:
@@ -74,23 +94,21 @@ class SimulatedRunner:
         cost: CostModel,
         *,
         rank: int,
-        tp: int,
         kv_memory: int,
         max_seqs: int,
         max_model_len: int,
         sampling: SamplingMode = "auto",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Reads the checkpoint's config, no weights; ``kv_memory`` is counted and not taken."""
+        """Reads the checkpoint's config, no weights; ``kv_memory``, of the group, is counted, not taken."""
         self.config = ModelConfig.from_dir(directory)
         num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
         self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
         self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
         self._cost = cost
         self._clock = clock
-        self._tp = tp
-        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, tp)
-        policy = SamplingPolicy(sampling, rank, tp)
+        self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, cost.tp)
+        policy = SamplingPolicy(sampling, rank, cost.tp)
         self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
 
     @property
@@ -104,17 +122,15 @@ class SimulatedRunner:
         return self._staging.to_device(self._table.apply(plan))
 
     def execute(self, batch: StepBatch) -> SimulatedOutput:
-        timestamps, samples, forward = HostTimestamps(self._clock), batch.host.samples, batch.host.forward
+        timestamps, work = HostTimestamps(self._clock), step_work(batch.host)
         timestamps.record()
-        if len(forward.positions):
-            decodes, prefill = len(forward.decode_slots), len(forward.chunk_ids)
-            self._wait(self._cost.t3.seconds(rows=decodes, prefill_tokens=prefill, tp=self._tp))
+        if work.rows:
+            self._wait(self._cost.forward_seconds(work))
         timestamps.record()
-        if len(samples.slots):
-            rows, parallel = len(samples.slots), batch.layout.parallel
-            self._wait(self._cost.sampling_seconds(rows=rows, tp=self._tp, parallel=parallel))
+        if work.samples:
+            self._wait(self._cost.sampling_seconds(work, parallel=batch.layout.parallel))
         timestamps.record()
-        return SimulatedOutput(samples, self.config.vocab_size, timestamps)
+        return SimulatedOutput(batch.host.samples, self.config.vocab_size, timestamps)
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""

@@ -6,10 +6,10 @@ The output stage of rank 0 calls it, in the thread of that stage.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from albireo.v1 import inference_pb2 as api
@@ -40,6 +40,8 @@ class FinishDetector:
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
         self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
         self._nan_prompt = np.zeros(max_seqs, dtype=bool)  # a log-probability of the prompt was NaN
+        self._stop_ids: Counter[int] = Counter()  # in how many slots' ``_sampling`` each one is
+        self._end_ids = eos_ids | {FAILED}  # with the stop ids: a row that drew another one goes on
 
     def admit(self, admission: Admission) -> log.Admitted:
         """A request takes a slot; whatever was there before is over."""
@@ -49,7 +51,7 @@ class FinishDetector:
         self.outputs[slot] = admission.num_outputs
         self._prompts[slot] = prompt
         self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
-        self._sampling[slot] = sampling
+        self._set_sampling(slot, sampling)
         self._nan_prompt[slot] = False
         return log.Admitted(
             request_id=admission.request_id,
@@ -66,21 +68,24 @@ class FinishDetector:
         counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
         slots = output.slots[counted]
         ids = np.where(self._nan_prompt[slots], FAILED, output.ids[counted])
-        self.outputs[slots] += 1
+        self.outputs[slots] = outputs = self.outputs[slots] + 1
+        may_end = outputs >= self._ends_at[slots]
+        if not self._end_ids.isdisjoint(ids.tolist()):
+            may_end |= np.isin(ids, list(self._end_ids))
         finishes = [int(Finish.NONE)] * len(counted)
-        for row in np.flatnonzero((self.outputs[slots] >= self._ends_at[slots]) | self._may_end(slots, ids)):
+        for row in np.flatnonzero(may_end):
             slot = int(slots[row])
             finishes[row] = finish = self._finish(slot, int(ids[row]))
             if finish:
                 self._incarnations[slot] = -1
         return counted, finishes
 
-    def _may_end(self, slots: Ints, ids: Ints) -> npt.NDArray[np.bool_]:
-        ends = set(self._eos_ids)
-        for slot in slots.tolist():
-            ends.update(self._sampling[slot].stop_ids)
-        found: npt.NDArray[np.bool_] = (ids < 0) | np.isin(ids, list(ends))
-        return found
+    def _set_sampling(self, slot: int, sampling: SamplingParams) -> None:
+        before, self._sampling[slot] = self._sampling[slot], sampling
+        if before.stop_ids != sampling.stop_ids:
+            self._stop_ids.subtract(before.stop_ids)
+            self._stop_ids.update(sampling.stop_ids)
+            self._end_ids = self._eos_ids | {FAILED} | (+self._stop_ids).keys()
 
     def _finish(self, slot: int, token: int) -> int:
         if token == FAILED:

@@ -50,12 +50,12 @@ class OutputStage:
         """Appends the result of a step; ``output`` is that of ``step.output``, on the host."""
         began = self._clock.time_ns()
         self._spans.release(step.plan, self._detector.outputs)
-        result, slots, finishes = self._result(step.plan, output)
-        timing = result.timing
+        entry, slots, finishes = self._result(step.plan, output)
+        timing = entry.result.timing
         timing.CopyFrom(step.timing)
         timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.timestamps()
         timing.output_begin, timing.previous_appended = began, self._appended
-        self._append(step.plan, result)
+        self._append(step.plan, entry)
         self._appended = self._clock.time_ns()
         self._spans.step(step.plan, timing, slots, finishes, self._detector.outputs)
 
@@ -63,24 +63,26 @@ class OutputStage:
         """No more steps come. In the thread that puts them."""
         self._spans.close()
 
-    def _append(self, plan: Plan, result: log.StepResult) -> None:
-        data = log.ResultEntry(result=result).SerializeToString()
+    def _append(self, plan: Plan, entry: log.ResultEntry) -> None:
         try:
-            self._results.append(EntryId(plan.epoch, plan.step), data)
+            self._results.append(EntryId(plan.epoch, plan.step), entry.SerializeToString())
         except Fenced:
             if EntryId.parse(self._results.last()).epoch == plan.epoch:
                 raise
             # The epoch was closed while this step ran; the input stage learns what follows.
             logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)
 
-    def _result(self, plan: Plan, output: HostOutput) -> tuple[log.StepResult, Ints, list[int]]:
+    def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, list[int]]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
-        result = log.StepResult(
-            admitted=[self._detector.admit(admission) for admission in plan.admissions],
-            ended=ended_to_proto(plan.ended),
-            decodes=plan.num_decodes,
-            prefill_tokens=sum(chunk.count for chunk in plan.chunks),
+        entry = log.ResultEntry(
+            result=log.StepResult(
+                admitted=[self._detector.admit(admission) for admission in plan.admissions],
+                ended=ended_to_proto(plan.ended),
+                decodes=plan.num_decodes,
+                prefill_tokens=sum(chunk.count for chunk in plan.chunks),
+            )
         )
+        result = entry.result  # a message that is put into another is copied, so the rows come after that
         counted, finishes = self._detector.advance(output)
         result.wasted_rows = len(output.ids) - len(counted)
         slots = output.slots[counted]
@@ -96,4 +98,4 @@ class OutputStage:
             for row, entry in enumerate(counted.tolist()):
                 if entry in output.logprobs and finishes[row] != Finish.ERROR:
                     result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[entry]))
-        return result, slots, finishes
+        return entry, slots, finishes

@@ -13,7 +13,7 @@ from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry, catalogue
 from albireo.v1 import control_pb2 as control
 from tests.albireo.telemetry.kept import KeptTelemetry
-from worker_svc.runner.cost_model import CostModel
+from worker_svc.cost.fixed import FixedCost, StepTimes
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.stages.renewal import StepWatch
 from worker_svc.telemetry.gpu import GpuReader
@@ -26,9 +26,8 @@ KV_MEMORY = 4 << 20
 def meters(telemetry: Telemetry, url: str, watch: StepWatch, gpu: GpuReader | None = None) -> WorkerMeters:
     runner = SimulatedRunner(
         TINY,
-        CostModel.load("fast-5ms"),
+        FixedCost(StepTimes.load("fast-5ms"), 1),
         rank=0,
-        tp=1,
         kv_memory=KV_MEMORY,
         max_seqs=4,
         max_model_len=256,

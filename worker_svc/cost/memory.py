@@ -1,0 +1,54 @@
+"""How many KV blocks fit on a device that is described, not there. The planner and simulated ranks ask it.
+
+On a real device :mod:`worker_svc.runner.kv_sizing` measures it.
+"""
+
+from __future__ import annotations
+
+from albireo.contract.plan import BLOCK_SIZE
+from worker_svc.cost.device import Device
+from worker_svc.cost.shape import ModelShape
+from worker_svc.model.config import ModelConfig
+
+GPU_MEMORY_SHARE = 0.9
+"""The default of ``--gpu-memory-share``."""
+LOGITS_BYTES = 4
+"""Sampling computes in float32."""
+LOGITS_COPIES = 3
+"""Logits, what the controls make of them, and probabilities."""
+
+
+def activation_bytes(shape: ModelShape, *, max_seqs: int, max_step_tokens: int) -> float:
+    """Most bytes of one step's intermediate results on a rank: those of one layer, or the logits.
+
+    A layer holds the hidden states three times (residual, normed, sum) and two arrays of the MLP.
+    """
+    config = shape.config
+    row = 3 * config.hidden_size + 2 * config.intermediate_size / shape.tp
+    layer = max_step_tokens * row * shape.dtype_bytes
+    logits = max_seqs * config.vocab_size * LOGITS_BYTES * LOGITS_COPIES
+    return max(layer, logits)
+
+
+def kv_blocks(
+    device: Device,
+    config: ModelConfig,
+    tp: int,
+    *,
+    max_seqs: int,
+    max_step_tokens: int = 2048,
+    gpu_memory_share: float = GPU_MEMORY_SHARE,
+    dtype_bytes: int = 2,
+) -> int:
+    """Blocks of 16 tokens on each rank. Raises ValueError where the weights leave nothing for them."""
+    shape = ModelShape(config, tp, dtype_bytes)
+    taken = shape.weight_bytes + activation_bytes(shape, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
+    free = (device.memory_gib * gpu_memory_share - device.reserved_gib) * 2**30 - taken
+    blocks = int(free // (shape.kv_token_bytes * BLOCK_SIZE))
+    if blocks < 1:
+        devices = f"{tp} device" if tp == 1 else f"{tp} devices"
+        raise ValueError(
+            f"the model does not fit: weights {tp * shape.weight_bytes / 1e9:.1f} GB over {devices} "
+            f"of {device.memory_gib * 2**30 / 1e9:.1f} GB ({device.name})"
+        )
+    return blocks
