@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Any
 
 import torch
 from redis.exceptions import RedisError
@@ -114,7 +115,7 @@ def _threads(settings: WorkerSettings) -> int:
     return settings.threads or (1 if small else compute_threads(ranks))
 
 
-def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner:
+def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner[Any]:
     """Raises CheckpointError, and ValueError for a bad cost model."""
     if settings.device == "sim":
         config, dtype = ModelConfig.from_dir(settings.model), DTYPES[settings.dtype]
@@ -168,7 +169,7 @@ def _simulated_memory(settings: WorkerSettings, cost: CostModel) -> int:
     return min(blocks, sizing.useful) * block_bytes(shape.config, 1, torch.bfloat16)
 
 
-def _tell_memory(settings: WorkerSettings, runner: Runner) -> None:
+def _tell_memory(settings: WorkerSettings, runner: Runner[Any]) -> None:
     blocks = runner.shape.num_blocks
     logger.info(
         "KV memory: %d tokens in %d blocks, %.1f MiB on each rank (kv_memory %s, gpu_memory_share %g)",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -50,7 +50,7 @@ class WorkerService:
         self,
         settings: WorkerSettings,
         group: TPGroup,
-        runner: Runner,
+        runner: Runner[Any],
         fingerprint: str,
         health: Serving | None,
         stop: Event,

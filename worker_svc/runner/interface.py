@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from albireo.contract.plan import GroupShape, Plan
 from albireo.v1 import inference_pb2 as api
-from worker_svc.batch.staging import StepBatch
 from worker_svc.buffers.arrays import Ints
-from worker_svc.model.config import ModelConfig
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,34 @@ class StepOutput(Protocol):
         ...
 
 
-class Runner(Protocol):
-    """One rank's model and slot table.
+class ServedModel(Protocol):
+    """What a rank reads of its model's configuration, apart from the runner itself."""
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+
+class Runner(Protocol[Batch]):
+    """One rank's model and slot table. ``Batch`` is what the runner makes of a plan; the stages pass it on.
 
     ``prepare`` and ``reset`` belong to the input stage, ``execute`` to the compute stage; they may run at
     the same time. All ranks prepare and execute the same plans in the same order.
     """
 
-    config: ModelConfig
     shape: GroupShape
     kv_bytes: int  # memory of this rank's part of the KV blocks
+
+    @property
+    def config(self) -> ServedModel: ...
 
     @property
     def staging_wait(self) -> float:
@@ -56,11 +74,11 @@ class Runner(Protocol):
         """Forgets all requests. Steps that were prepared before may still be executed."""
         ...
 
-    def prepare(self, plan: Plan) -> StepBatch:
+    def prepare(self, plan: Plan) -> Batch:
         """Applies a plan and stages its step. Raises TableMismatch."""
         ...
 
-    def execute(self, batch: StepBatch) -> StepOutput:
+    def execute(self, batch: Batch) -> StepOutput:
         """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
         ...
 

@@ -44,9 +44,13 @@ class SamplingPolicy:
     def owners(self, slots: Ints) -> Ints:
         return slots % self._size
 
+    def parallel(self, rows: int) -> bool:
+        """Whether all ranks sample a step of so many rows, or rank 0 alone."""
+        return self._threshold is not None and rows >= self._threshold
+
     def layout(self, slots: Ints) -> SampleLayout:
         """``slots``: of the rows that sample, ascending by owner."""
-        if self._threshold is None or len(slots) < self._threshold:
+        if not self.parallel(len(slots)):
             counts = (len(slots), *[0] * (self._size - 1))
             return SampleLayout(False, counts, 0, counts[self._rank])
         counts = tuple(np.bincount(self.owners(slots), minlength=self._size).tolist())

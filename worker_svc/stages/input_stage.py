@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
@@ -37,7 +38,7 @@ class InputStage:
         *,
         incarnation: str,
         after: str,
-        runner: Runner,
+        runner: Runner[Any],
         on_epoch: Callable[[], None],
         stop: Event,
     ) -> None:

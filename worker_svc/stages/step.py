@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from albireo.contract.plan import Plan
 from albireo.v1 import control_pb2 as control
-from worker_svc.batch.staging import StepBatch
 from worker_svc.runner.interface import StepOutput
 
 
@@ -15,7 +15,7 @@ class StagedStep:
     """A step whose tensors are on the device, but for the ids of decoding rows."""
 
     plan: Plan
-    batch: StepBatch
+    batch: Any  # of the runner's own kind
     timing: control.StepTiming
 
 

@@ -6,7 +6,7 @@ The thread that renews the group's lease calls :meth:`WorkerMeters.report`.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
@@ -37,7 +37,7 @@ class WorkerMeters:
     def __init__(
         self,
         telemetry: Telemetry,
-        runner: Runner,
+        runner: Runner[Any],
         steps: Steps,
         store: Store,
         keys: Keys,

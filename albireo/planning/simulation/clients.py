@@ -1,0 +1,174 @@
+"""The clients of a simulated group: they submit through a gateway's submitter and follow the results log.
+
+One event loop runs both, in virtual time. Times are in seconds from the begin of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from albireo.contract.bounds import MAX_DEADLINE_SECONDS
+from albireo.contract.keys import Keys
+from albireo.contract.plan import DEFAULT_TENANT, Finish, SamplingParams
+from albireo.planning.result import RequestTimes
+from albireo.planning.simulation.prompts import Prompts
+from albireo.planning.simulation.step_sums import StepSums
+from albireo.planning.workload import Sampling, Workload
+from albireo.store.interface import EntryId
+from albireo.v1 import log_pb2 as log
+from albireo.virtual.clock import VirtualClock
+from albireo.virtual.keyspace import Keyspace
+from gateway.calls.refusal import Refusal
+from gateway.requests.submission import Submitter
+from gateway.requests.validation import ValidRequest
+from gateway.store.memory_store import MemoryGatewayStore
+
+GATEWAY = "simulated"
+READ_SECONDS = 3600.0
+
+
+def sampling_params(kind: Sampling, *, tokens: int, seed: int) -> SamplingParams:
+    """Options of a request that samples exactly ``tokens`` tokens."""
+    if kind == "greedy":
+        return SamplingParams(tokens, seed, temperature=0.0, ignore_eos=True)
+    penalty = 1.1 if kind == "penalized" else 1.0
+    return SamplingParams(
+        tokens, seed, temperature=0.8, top_k=50, top_p=0.95, repetition_penalty=penalty, ignore_eos=True
+    )
+
+
+class Clients:
+    """Runs one workload. ``sums`` folds the steps; ``on_progress`` gets requests that ended, and all."""
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        space: Keyspace,
+        keys: Keys,
+        workload: Workload,
+        *,
+        max_queue: int,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._workload = workload
+        self._prompts = Prompts(workload)
+        self._store = MemoryGatewayStore(space, keys, GATEWAY)
+        numbers = itertools.count()
+        self._submitter = Submitter(
+            self._store,
+            clock,
+            max_queue=max_queue,
+            record_seconds=2 * MAX_DEADLINE_SECONDS,
+            new_suffix=lambda: str(next(numbers)),
+        )
+        self._on_progress = on_progress
+        self._began = 0.0
+        self._next = 0  # request to send
+        self._left = len(workload.requests)  # to end
+        self._all_ended = asyncio.Event()
+        self._by_name: dict[str, int] = {}  # index of a live request
+        self._by_incarnation: dict[int, int] = {}
+        self._admitted: set[int] = set()  # indexes, and those that have had a token
+        self._started: set[int] = set()
+        self._without_token: set[int] = set()  # incarnations that have had none
+        self.times: list[RequestTimes] = [RequestTimes(sent=0.0) for _ in workload.requests]
+        self.sums = StepSums()
+        self.preemptions = 0
+
+    async def run(self) -> None:
+        """Sends all requests, and returns once the last has ended."""
+        self._began = self._clock.now()
+        if not self._left:
+            return
+        await self._store.start_heartbeat(float("inf"))
+        after = await self._store.last_result()
+        reader = self._clock.start_task("results", self._read(after))
+        if self._workload.concurrency:
+            for _ in range(min(self._workload.concurrency, self._left)):
+                self._send_next()
+        else:
+            self._clock.start_task("arrivals", self._arrive())
+        await self._all_ended.wait()
+        reader.cancel()
+        self.sums.close()
+
+    def now(self) -> float:
+        return self._clock.now() - self._began
+
+    async def _arrive(self) -> None:
+        for request in self._workload.requests:
+            wait = request.at - self.now()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            self._send_next()
+
+    def _send_next(self) -> None:
+        index = self._next
+        self._next += 1
+        self._clock.start_task("submission", self._submit(index))
+
+    async def _submit(self, index: int) -> None:
+        request, seed = self._workload.requests[index], self._workload.seed + index
+        sampling = sampling_params(self._workload.sampling, tokens=request.outputs, seed=seed % 2**64)
+        valid = ValidRequest(
+            f"r{index}", self._prompts.of(request), sampling, stops=(), priority=0, n=1, tenant=DEFAULT_TENANT
+        )
+        name = self._submitter.new_name(valid.request_id)
+        self._by_name[name] = index
+        self.times[index].sent = self.now()
+        try:
+            await self._submitter.submit(valid, name, "", MAX_DEADLINE_SECONDS)
+        except Refusal as refusal:
+            self._end(index, refusal.message)
+
+    async def _read(self, after: EntryId) -> None:
+        while True:
+            for raw_id, data in await self._store.read_results(after, READ_SECONDS):
+                after = EntryId.parse(raw_id)
+                self._take(log.ResultEntry.FromString(data).result)
+
+    def _take(self, result: log.StepResult) -> None:
+        """Looks only at what changes: rows that go on are many, and tell nothing."""
+        self.sums.add(result, self._clock.time_ns())
+        for admitted in result.admitted:
+            index = self._by_name[admitted.request_id]
+            self._by_incarnation[admitted.incarnation] = index
+            self._without_token.add(admitted.incarnation)
+            self.preemptions += index in self._admitted
+            self._admitted.add(index)
+        if self._without_token:
+            for incarnation in self._without_token.intersection(result.incarnations):
+                self._without_token.discard(incarnation)
+                index = self._by_incarnation[incarnation]
+                if index not in self._started:
+                    self._started.add(index)
+                    self.times[index].first = self.now()
+        if any(result.finishes):
+            for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
+                if finish:
+                    index = self._by_incarnation.pop(incarnation)
+                    self._finish(index, Finish(finish))
+        for ended in result.ended:
+            if ended.request_id in self._by_name:
+                self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
+
+    def _finish(self, index: int, finish: Finish) -> None:
+        if finish is Finish.LENGTH:
+            self.times[index].tokens = self._workload.requests[index].outputs
+            self._end(index)
+        else:
+            self._end(index, finish.name)
+
+    def _end(self, index: int, error: str = "") -> None:
+        times = self.times[index]
+        times.ended, times.error = self.now(), error
+        self._left -= 1
+        if self._on_progress is not None:
+            self._on_progress(len(self.times) - self._left, len(self.times))
+        if not self._left:
+            self._all_ended.set()
+        elif self._workload.concurrency and self._next < len(self.times):
+            self._send_next()

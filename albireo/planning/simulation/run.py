@@ -1,0 +1,85 @@
+"""Simulates one workload on one group: the entry for commands, the planner and benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.planning.result import SimulationResult
+from albireo.planning.simulation.clients import Clients
+from albireo.planning.simulation.cluster import KEYS, Cluster
+from albireo.planning.workload import Workload
+from albireo.virtual.clock import VirtualClock
+from worker_svc.cost.interface import CostModel
+from worker_svc.sampling.layout import SamplingMode
+
+MAX_QUEUE = 1024
+"""Default of the gateways' ``--max-queue``."""
+
+
+def simulate(
+    workload: Workload,
+    cost: CostModel,
+    *,
+    num_blocks: int,
+    max_seqs: int,
+    max_model_len: int,
+    synchronous: bool = False,
+    sampling: SamplingMode = "auto",
+    scheduler: Mapping[str, object] | None = None,
+    max_queue: int = MAX_QUEUE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SimulationResult:
+    """Runs ``workload`` on the group that ``cost`` is of, in virtual time, until its last request has ended.
+
+    ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
+    at most as many as all blocks hold. ``synchronous`` means sampling on rank 0, as in the real stack.
+    ``scheduler``: options of :class:`SchedulerSettings`; those that are not given have their defaults, and as
+    many slots as the group. ``max_queue``: most requests that wait, further ones are refused.
+    ``on_progress`` gets the number of requests that have ended, and of all.
+
+    The same arguments give the same result, but for ``cpu_seconds``. Raises ValueError in one line for
+    arguments that cannot be simulated.
+    """
+    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
+    _check(workload, shape)
+    began = time.process_time()
+    with VirtualClock() as clock:
+        cluster = Cluster(
+            clock, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler or {}
+        )
+        with cluster.running():
+            clients = Clients(
+                clock, cluster.space, KEYS, workload, max_queue=max_queue, on_progress=on_progress
+            )
+            clock.run(clients.run())
+            seconds = clients.now()
+            cluster.kv.close(clock.now())
+        totals = clients.sums.totals
+        totals.kv_blocks_used = cluster.kv.integral
+    return SimulationResult(
+        requests=clients.times,
+        totals=totals,
+        seconds=seconds,
+        preemptions=clients.preemptions,
+        num_blocks=num_blocks,
+        peak_blocks=cluster.kv.peak,
+        step_periods=clients.sums.periods,
+        cpu_seconds=time.process_time() - began,
+    )
+
+
+def _check(workload: Workload, shape: GroupShape) -> None:
+    if min(shape.max_seqs, shape.max_model_len) < 1:
+        raise ValueError(f"{shape.max_seqs} slots and {shape.num_blocks} KV blocks: both start at 1")
+    if workload.longest > shape.max_model_len:
+        raise ValueError(
+            f"the workload's longest request has {workload.longest} tokens, prompt and output; "
+            f"the context takes {shape.max_model_len}"
+        )
+    for number, request in enumerate(workload.requests, 1):
+        if request.prompt < 1 or request.outputs < 1:
+            raise ValueError(f"request {number}: prompt and output have at least one token each")
+        if not 0 <= request.prefix_tokens < request.prompt and request.prefix:
+            raise ValueError(f"request {number}: the shared prefix must be shorter than the prompt")

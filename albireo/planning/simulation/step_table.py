@@ -1,0 +1,108 @@
+"""What each step of a simulated group computes: a fold over the plans, counted instead of staged.
+
+The plan log of the simulation (:mod:`.store`) applies each plan before it is published. The runner finds the
+step by its entry's id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from albireo.contract.plan import GroupShape
+from albireo.store.interface import EntryId
+from albireo.v1 import log_pb2 as log
+from worker_svc.buffers.arrays import Ints
+from worker_svc.cost.work import StepWork
+
+GREEDY, DRAWN, PENALIZED = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its counts, and the rows that sample, decoding ones first."""
+
+    work: StepWork
+    slots: Ints
+    incarnations: Ints
+
+
+def sampling_kind(sampling: log.Sampling) -> int:
+    """Which count of :class:`StepWork` the rows of a request belong to."""
+    if sampling.repetition_penalty not in (0, 1) or sampling.presence_penalty or sampling.frequency_penalty:
+        return PENALIZED
+    return DRAWN if sampling.temperature else GREEDY
+
+
+class StepTable:
+    """State by slot, as of the last plan that was applied. ``steps`` holds those that have not ended."""
+
+    def __init__(self, shape: GroupShape) -> None:
+        slots = shape.max_seqs
+        self.steps: dict[EntryId, Step] = {}
+        self._decoding = np.zeros(slots, dtype=bool)
+        self._incarnations = np.zeros(slots, dtype=np.int64)
+        self._computed = np.zeros(slots, dtype=np.int64)  # tokens whose keys and values exist after the steps
+        self._lengths = np.zeros(
+            slots, dtype=np.int64
+        )  # tokens of the prompt, after a preemption outputs too
+        self._kinds = np.zeros(slots, dtype=np.int64)
+        self._blocks: list[list[int]] = [[] for _ in range(slots)]
+        self._holders: Counter[int] = Counter()  # slots that have a block in their table
+
+    @property
+    def blocks_used(self) -> int:
+        """KV blocks that slots hold, shared ones once."""
+        return len(self._holders)
+
+    def apply(self, entry_id: EntryId, plan: log.Plan) -> Step:
+        """The step of a plan; the plan is that of the log, its fields are applied in their order."""
+        if plan.released:
+            self._release(plan.released)
+        if plan.paused:
+            self._decoding[list(plan.paused)] = False
+        if plan.resumed:
+            self._decoding[list(plan.resumed)] = True
+        for admission in plan.admissions:
+            slot = admission.slot
+            self._incarnations[slot] = admission.incarnation
+            self._computed[slot] = admission.num_cached
+            self._lengths[slot] = len(admission.tokens)
+            self._kinds[slot] = sampling_kind(admission.sampling)
+        for grant in plan.grants:
+            self._blocks[grant.slot] += grant.blocks
+            self._holders.update(grant.blocks)
+        self.steps[entry_id] = step = self._step(plan)
+        return step
+
+    def _release(self, released: Sequence[int]) -> None:
+        self._decoding[list(released)] = False
+        for slot in released:
+            for block in self._blocks[slot]:
+                self._holders[block] -= 1
+                if not self._holders[block]:
+                    del self._holders[block]
+            self._blocks[slot] = []
+
+    def _step(self, plan: log.Plan) -> Step:
+        slots = decoding = np.flatnonzero(self._decoding)
+        self._computed[decoding] += 1
+        context = int(self._computed[decoding].sum())
+        prefill = pairs = 0
+        if plan.chunks:
+            joining = []
+            for chunk in plan.chunks:
+                slot, count, end = chunk.slot, chunk.count, chunk.start + chunk.count
+                prefill += count
+                pairs += count * chunk.start + count * (count + 1) // 2
+                self._computed[slot] = end
+                if end == self._lengths[slot]:
+                    joining.append(slot)
+            self._decoding[joining] = True
+            slots = np.concatenate([decoding, np.array(joining, dtype=np.int64)])
+        kinds = np.bincount(self._kinds[slots], minlength=3).tolist()
+        work = StepWork(len(decoding), context, prefill, pairs, kinds[GREEDY], kinds[DRAWN], kinds[PENALIZED])
+        return Step(work, slots, self._incarnations[slots])
