@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WORKER_CONTEXT = 8192
 """The default of a worker's --max-model-len."""
-WAVES = 4
+WAVES = 6
 """Without --num-requests: so many requests for each of --concurrency."""
 DEFAULT_CONCURRENCY = 256
 DEFAULT_WORKLOAD = "chat"

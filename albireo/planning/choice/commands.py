@@ -1,7 +1,7 @@
 """What runs a chosen split: commands of ``albireo up``, settings of the compose stack, Kubernetes overlays.
 
-``albireo plan`` ends with them. A scheduler leads one group, so each group is a stack of its own, with its own
-Redis, gateway and port; the operator chooses the load balancer in front of them.
+``albireo plan`` ends with them. A scheduler leads one group, so each group is a stack of its own, with its
+own Redis, gateway and port; the operator chooses the load balancer in front of them.
 """
 
 from __future__ import annotations

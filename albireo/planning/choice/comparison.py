@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from queue import Empty
 from typing import Any
 
-from albireo.planning.choice.device_time import MeteredCost, group_seconds, per_token
+from albireo.planning.choice.device_time import MeteredCost, Reading, per_token, run_terms
 from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.question import Question
 from albireo.planning.choice.share import Share, share_of
 from albireo.planning.choice.split import FittingSplit
+from albireo.planning.choice.steady import Window, sent_within, steady_window, tokens_within
 from albireo.planning.figures import summarize_requests
 from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.run import simulate
@@ -48,8 +49,16 @@ class Job:
 def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
     """Simulates one group of the split with its share of the workload."""
     split, question, share = job.fitting.split, job.question, job.share
-    serving = question.serving
+    serving, window = question.serving, steady_window(share.workload)
     cost = MeteredCost(PhysicalCost(question.device, question.config, split.tp))
+    readings = {0: Reading()}  # by requests that have ended
+
+    def on_end(done: int, total: int) -> None:
+        if done in (window.first, window.last):
+            readings[done] = cost.read()
+        if on_progress is not None:
+            on_progress(done, total)
+
     result = simulate(
         share.workload,
         cost,
@@ -59,37 +68,44 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
         synchronous=serving.synchronous,
         sampling=serving.sampling,
         scheduler=serving.scheduler_options(),
-        on_progress=on_progress,
+        on_progress=on_end,
     )
-    figures = summarize_requests(result.requests, [])
-    throughput = figures["output_tokens_per_second"] * share.scale
+    return _outcome(job, share, window, result, readings[window.last].since(readings[window.first]))
+
+
+def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, steady: Reading) -> Outcome:
+    """``steady``: the sums of the steps within ``window``."""
+    split, question = job.fitting.split, job.question
+    begin, end = window.span(result.requests)
+    throughput = share.scale * tokens_within(result.requests, begin, end) / (end - begin)
     used = split.tp * share.scale
-    terms = group_seconds(cost.forward, result.totals, result.seconds)
+    terms = run_terms(steady.seconds, end - begin, result.totals)
+    busy = min(1.0, steady.seconds.total() / (end - begin))
+    figures = summarize_requests(sent_within(result.requests, begin, end), [])
     prompts = sum(request.prompt for request in share.workload.requests)
     return Outcome(
         split=split,
         num_blocks=result.num_blocks,
         concurrency=share.workload.concurrency,
         requests=len(share.workload.requests),
-        failed=sum(figures["errors"].values()),
+        failed=sum(1 for request in result.requests if request.error),
         tokens_per_second=throughput,
         ttft=figures["ttft"],
         tpot=figures["tpot"],
         kv_headroom=1 - result.peak_blocks / result.num_blocks,
         preemptions=result.preemptions,
         recomputed=max(0.0, result.totals.prefill_tokens / prompts - 1),
-        rows=result.totals.decode_rows / max(1, result.totals.steps),
+        rows=steady.rows / steady.steps,
         terms=per_token(terms, devices=question.devices, used=used, tokens_per_second=throughput),
-        joules_per_token=_joules(question.device, result, used / throughput),
+        joules_per_token=_joules(question.device, busy, used / throughput),
     )
 
 
-def _joules(device: Device, result: SimulationResult, device_seconds: float) -> float | None:
+def _joules(device: Device, busy: float, device_seconds: float) -> float | None:
     """Energy of one output token, of the devices that are used: their power at full load while they compute,
     and their idle power otherwise. Rough: a step that reads memory takes less than full load."""
     if not device.watts:
         return None
-    busy = min(1.0, (result.totals.t3 + result.totals.t4) / result.seconds)
     return device_seconds * (busy * device.watts + (1 - busy) * device.idle_watts)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from albireo.planning.result import StepTotals
@@ -29,12 +30,26 @@ class TermsModel(CostModel, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Sums over the steps so far."""
+
+    seconds: Counter[str] = field(default_factory=Counter)  # of the forward by term, and of sampling
+    steps: int = 0
+    rows: int = 0  # decoding ones
+
+    def since(self, before: Reading) -> Reading:
+        seconds = {term: value - before.seconds[term] for term, value in self.seconds.items()}
+        return Reading(Counter(seconds), self.steps - before.steps, self.rows - before.rows)
+
+
 class MeteredCost:
-    """A cost model that adds up the terms of all steps it is asked for; a simulation asks once a step."""
+    """A cost model that adds up what it is asked for; a simulation asks once a step."""
 
     def __init__(self, cost: TermsModel) -> None:
         self._cost = cost
-        self.forward: Counter[str] = Counter()  # seconds by term
+        self._seconds: Counter[str] = Counter()
+        self._steps = self._rows = 0
 
     @property
     def name(self) -> str:
@@ -44,22 +59,36 @@ class MeteredCost:
     def tp(self) -> int:
         return self._cost.tp
 
+    def read(self) -> Reading:
+        return Reading(self._seconds.copy(), self._steps, self._rows)
+
     def forward_seconds(self, work: StepWork) -> float:
-        for term, seconds in self._cost.forward_terms(work).items():
-            self.forward[term] += seconds
-        return self._cost.forward_seconds(work)
+        terms = self._cost.forward_terms(work)
+        for term, seconds in terms.items():
+            self._seconds[term] += seconds
+        self._steps += 1
+        self._rows += work.decodes
+        return sum(terms.values())
 
     def sampling_seconds(self, work: StepWork, *, parallel: bool) -> float:
-        return self._cost.sampling_seconds(work, parallel=parallel)
+        seconds = self._cost.sampling_seconds(work, parallel=parallel)
+        self._seconds[SAMPLING] += seconds
+        return seconds
 
     def host(self, work: StepWork) -> HostCost:
         return self._cost.host(work)
 
 
-def group_seconds(forward: Mapping[str, float], totals: StepTotals, seconds: float) -> dict[str, float]:
-    """What one group did in its run of ``seconds``: seconds by term, which add up to the run."""
-    waiting = seconds - totals.t3 - totals.t4 - totals.visible
-    terms = {**forward, SAMPLING: totals.t4, HOST: totals.visible, WAITING: max(0.0, waiting)}
+def run_terms(computed: Mapping[str, float], seconds: float, totals: StepTotals) -> dict[str, float]:
+    """The ``seconds`` of a group by term: what it ``computed``, and the rest, in which its devices waited.
+
+    That is divided as in the whole run, ``totals``, into waits of running requests for the host, and waits
+    for requests.
+    """
+    rest = max(0.0, seconds - sum(computed.values()))
+    waits = totals.visible + totals.idle
+    host = totals.visible / waits if waits else 1.0
+    terms = {**computed, HOST: host * rest, WAITING: (1 - host) * rest}
     return {term: value for term, value in terms.items() if value > 0}
 
 

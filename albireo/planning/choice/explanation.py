@@ -55,7 +55,7 @@ def _compare(best: Outcome, other: Outcome) -> str:
     parts = [f"{term} {changes[term] * 1e6:+.0f}" for term in named if abs(changes[term]) >= LEAST * own]
     if not parts:
         return f"{head}."
-    return f"{head}: device µs a token are {theirs * 1e6:.0f}, here {own * 1e6:.0f} ({', '.join(parts)})."
+    return f"{head}: device µs per token: {theirs * 1e6:.0f}, here {own * 1e6:.0f} ({', '.join(parts)})."
 
 
 def _memory(outcome: Outcome) -> str:

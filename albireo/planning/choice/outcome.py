@@ -10,7 +10,8 @@ from albireo.planning.choice.split import Split
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Latencies are those of one group, all being alike; in seconds."""
+    """Latencies are those of one group, all being alike, in seconds. Throughput, latencies, rows, terms and
+    energy are of the steady part of the run."""
 
     split: Split
     num_blocks: int  # KV blocks of each group

@@ -26,7 +26,9 @@ OTHER_COLORS = ("#ccb974", "#64b5cd", "#b0b0b0")
 def table(found: Recommendation) -> Table:
     """A row for each split; latencies in milliseconds."""
     question = found.question
-    notes = "Simulated; groups x TP degree. Latencies in ms, of one group; throughput of all groups."
+    notes = (
+        "Groups x TP degree; throughput of all groups, latencies of one in ms, in the steady part of the run."
+    )
     shown = Table(
         "split", title=Text(f"simulated: {question.setup}"), caption=Text(f"{notes} {_requests(found)}")
     )

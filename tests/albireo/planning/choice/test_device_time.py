@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import pytest
@@ -12,8 +13,9 @@ from albireo.planning.choice.device_time import (
     UNUSED,
     WAITING,
     MeteredCost,
-    group_seconds,
+    Reading,
     per_token,
+    run_terms,
 )
 from albireo.planning.result import StepTotals
 from worker_svc.cost.interface import HostCost
@@ -40,14 +42,17 @@ class TwoTerms:
 def test_the_terms_of_all_steps_are_added_up() -> None:
     cost = MeteredCost(TwoTerms())
     assert cost.forward_seconds(StepWork(decodes=2)) == 4.0
+    before = cost.read()
     assert cost.forward_seconds(StepWork(decodes=4)) == 5.0
-    assert cost.forward == {"weights": 6.0, "kv": 3.0}
+    assert cost.sampling_seconds(StepWork(decodes=4), parallel=True) == 1.0
+    assert before == Reading(Counter({"weights": 3.0, "kv": 1.0}), steps=1, rows=2)
+    assert cost.read().since(before) == Reading(Counter({"weights": 3.0, "kv": 2.0, SAMPLING: 1.0}), 1, 4)
     assert (cost.name, cost.tp) == ("made up", 2)
 
 
-def test_a_run_consists_of_forward_sampling_visible_host_work_and_waiting() -> None:
-    terms = group_seconds({"weights": 6.0, "kv": 3.0}, StepTotals(t3=9.0, t4=2.0, visible=1.5), 20.0)
-    assert terms == {"weights": 6.0, "kv": 3.0, SAMPLING: 2.0, HOST: 1.5, WAITING: 7.5}
+def test_what_is_not_computed_is_waiting_divided_as_in_the_whole_run() -> None:
+    terms = run_terms({"weights": 9.0, SAMPLING: 3.0}, 20.0, StepTotals(visible=3.0, idle=1.0))
+    assert terms == {"weights": 9.0, SAMPLING: 3.0, HOST: 6.0, WAITING: 2.0}
 
 
 def test_the_device_time_of_a_token_is_the_devices_over_the_throughput() -> None:

@@ -72,7 +72,12 @@ def test_a_rule_of_thumb_above_the_devices_is_called_so(found: Recommendation) -
 def test_the_json_is_marked_as_simulated_and_has_all_of_it(found: Recommendation) -> None:
     plain = json.loads(json.dumps(found.as_json()))
     assert plain["simulated"] is True
-    assert (plain["best"], plain["within_limits"], plain["t_e"], plain["rule_of_thumb"]) == ("2x4", True, 8, 4)
+    assert (plain["best"], plain["within_limits"], plain["t_e"], plain["rule_of_thumb"]) == (
+        "2x4",
+        True,
+        8,
+        4,
+    )
     assert [split["split"] for split in plain["splits"]] == ["4x2", "2x4", "1x8"]
     assert plain["do_not_fit"] == {"8x1": "too large [b]"}
 

@@ -11,7 +11,9 @@ from albireo.planning.workload import Workload, WorkloadRequest
 
 
 def workload(requests: int, concurrency: int) -> Workload:
-    return Workload("made up", tuple(WorkloadRequest(i * 0.5, 10 + i, 5) for i in range(requests)), concurrency)
+    return Workload(
+        "made up", tuple(WorkloadRequest(i * 0.5, 10 + i, 5) for i in range(requests)), concurrency
+    )
 
 
 def test_one_group_gets_all() -> None:

@@ -40,7 +40,12 @@ def test_a_degree_that_is_no_power_of_two_is_a_split_too(tmp_path: Path) -> None
         num_key_value_heads=6,
         hidden_size=5376,
     )
-    assert legal_splits(ModelConfig.from_dir(model), 8) == [Split(1, 8), Split(2, 4), Split(3, 2), Split(6, 1)]
+    assert legal_splits(ModelConfig.from_dir(model), 8) == [
+        Split(1, 8),
+        Split(2, 4),
+        Split(3, 2),
+        Split(6, 1),
+    ]
     assert str(Split(3, 2)) == "2x3"
 
 
