@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from albireo.models import TINY
+from albireo.planning.workloads.draw import make_workload
 from bench.machine import machine
-from bench.serve.load import make_requests, run_load
+from bench.serve.load import make_requests, run_workload
 from bench.serve.report import summarize
 from bench.stack import running_stack
 from worker_svc.cost.interface import CostModel
@@ -38,18 +39,10 @@ def step_seconds(cost: CostModel) -> float:
 
 def measure(cost_model: str, tp: int, rate: float, requests: int, *, synchronous: bool) -> dict[str, Any]:
     """Raises RuntimeError if a request failed."""
-    load = make_requests(
-        requests,
-        lambda draw: PROMPT,
-        lambda draw: OUTPUTS,
-        vocab_size=300,
-        max_model_len=PROMPT + OUTPUTS,
-        seed=0,
-        temperature=0.0,
-    )
+    workload = make_workload(f"fixed:{PROMPT}", f"fixed:{OUTPUTS}", rate=rate, num_requests=requests)
     options = {"device": "sim", "cost_model": cost_model, "tp": tp, "synchronous": synchronous}
     with running_stack(options, {"ALBIREO_WORKER_MAX_SEQS": str(SLOTS)}) as stack:
-        summary = summarize(asyncio.run(run_load(stack.target, load, rate=rate)))
+        summary = summarize(asyncio.run(run_workload(stack.target, workload, make_requests(workload, 300))))
     if summary["errors"]:
         raise RuntimeError(f"requests failed: {summary['errors']}")
     return summary

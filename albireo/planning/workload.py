@@ -1,19 +1,37 @@
-"""A workload: which requests arrive when. The simulation and ``albireo bench serve`` run the same ones."""
+"""A workload: which requests arrive when. ``workloads/`` makes them.
+
+The simulation and ``albireo bench serve`` run the same ones.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Sampling = Literal["greedy", "drawn", "penalized"]
 """Temperature 0; a temperature with top-k and top-p; the same with penalties."""
+
+SAMPLING_OPTIONS: Mapping[Sampling, Mapping[str, Any]] = {
+    "greedy": {"temperature": 0.0, "repetition_penalty": 1.0},
+    "drawn": {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "repetition_penalty": 1.0},
+    "penalized": {
+        "temperature": 0.8,
+        "top_k": 50,
+        "top_p": 0.95,
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.5,
+    },
+}
+"""Fields of ``SamplingOptions``. Each has a repetition penalty, since a checkpoint may have a default."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRequest:
     """One request. Lengths are in tokens."""
 
-    at: float  # seconds after the first request may be sent; 0 in a closed loop
+    at: float  # seconds from the begin of the run; 0 in a closed loop
     prompt: int
     outputs: int  # exactly so many: end tokens are ignored
     prefix: str = ""  # requests with the same one share the first ``prefix_tokens`` of their prompts

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from albireo.client import Client
+from albireo.planning.workloads.draw import make_workload
 from albireo.telemetry.step_times import StepTimes, step_times
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
@@ -67,18 +68,18 @@ def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
 
 
 def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
-    """Measures a running, otherwise idle stack. ``seed``: of the prompts. Raises RuntimeError."""
+    """Measures a running, otherwise idle stack. ``seed``: of the prompts. Raises RuntimeError, and
+    ValueError for a load that is longer than the context."""
     with Client(target) as client:
         info = client.model_info()
-    requests = make_requests(
-        load.batch,
-        lambda draw: load.prompt,
-        lambda draw: load.outputs,
-        vocab_size=info.vocab_size,
-        max_model_len=info.max_model_len,
+    workload = make_workload(
+        f"fixed:{load.prompt}",
+        f"fixed:{load.outputs}",
+        num_requests=load.batch,
         seed=seed,
-        temperature=0.0,
+        max_model_len=info.max_model_len,
     )
+    requests = make_requests(workload, info.vocab_size)
     with ThreadPoolExecutor(1, initializer=_give_way) as clients:
         watched = clients.submit(asyncio.run, _watch(target, run_load(target, requests)))
         records, steps = watched.result()
@@ -88,7 +89,7 @@ def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
     steady = [step for step in step_times(steps) if step.rows == load.batch][SETTLE_STEPS:-SETTLE_STEPS]
     if not steady:
         raise RuntimeError(f"no step had all {load.batch} rows decoding: more outputs are needed")
-    tpot = [record.tpot for record in records if record.tpot is not None]
+    tpot = [record.times.tpot for record in records if record.times.tpot is not None]
     seconds = max(record.ended for record in records) - min(record.sent for record in records)
     return Measured(steady, tpot, seconds, any(step.simulated for step in steps))
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
+from typing import Any
 
 import grpc
 
+from albireo.planning.result import RequestTimes
+from albireo.planning.workload import SAMPLING_OPTIONS, Workload
+from albireo.planning.workloads.arrivals import CONCURRENCY
+from albireo.planning.workloads.prompts import prompt_ids
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 
@@ -28,10 +34,11 @@ class Record:
         return sum(count for _, count in self.arrivals)
 
     @property
-    def tpot(self) -> float | None:
-        """(last token - first token) / (tokens - 1); None for a request of one token or none."""
-        tokens = self.tokens
-        return (self.arrivals[-1][0] - self.arrivals[0][0]) / (tokens - 1) if tokens > 1 else None
+    def times(self) -> RequestTimes:
+        """A request that succeeded ends with its last token, one that failed when its error came."""
+        if self.error or not self.arrivals:
+            return RequestTimes(self.sent, ended=self.ended, error=self.error)
+        return RequestTimes(self.sent, self.arrivals[0][0], self.arrivals[-1][0], self.tokens)
 
 
 async def _run_one(
@@ -52,27 +59,18 @@ async def _run_one(
     return record
 
 
-def arrivals(rate: float, seed: int) -> Iterator[float]:
-    """Arrival times of a Poisson process of ``rate`` a second, in seconds from its start; endless."""
-    draw, due = random.Random(seed), 0.0
-    while True:
-        due += draw.expovariate(rate)
-        yield due
-
-
 async def run_load(
     target: str,
     requests: Sequence[api.GenerateRequest],
     *,
     concurrency: int = 0,
-    rate: float = 0.0,
-    seed: int = 0,
+    at: Sequence[float] = (),
     timeout: float = 600.0,
     on_done: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-    """Runs all requests: ``concurrency`` at a time, or at ``rate`` a second with Poisson arrivals.
+    """Runs all requests: ``concurrency`` at a time, or each at its time; without both all at once.
 
-    ``timeout``: seconds of each request.
+    ``at``: seconds from the begin of the run, one per request, rising. ``timeout``: seconds of each request.
     """
     free_slots = asyncio.Semaphore(concurrency or len(requests))
     records: list[Record] = []
@@ -87,41 +85,65 @@ async def run_load(
 
     async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
-        began, dues = time.perf_counter(), arrivals(rate, seed)
-        for request in requests:
-            if rate:
+        began = time.perf_counter()
+        for number, request in enumerate(requests):
+            if at:
                 # By the clock, not one pause after another: each pause is a little too long.
-                await asyncio.sleep(max(0.0, began + next(dues) - time.perf_counter()))
+                await asyncio.sleep(max(0.0, began + at[number] - time.perf_counter()))
             await free_slots.acquire()
             tasks.create_task(one(stub, request))
     return records
 
 
-def make_requests(
-    count: int,
-    prompt_length: Callable[[random.Random], int],
-    output_length: Callable[[random.Random], int],
+async def run_workload(
+    target: str,
+    workload: Workload,
+    requests: Sequence[api.GenerateRequest],
     *,
+    timeout: float = 600.0,
+    on_done: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+    """Runs the ``requests`` that ``make_requests`` made of ``workload``, when they are due."""
+    at = () if workload.concurrency else [request.at for request in workload.requests]
+    return await run_load(
+        target, requests, concurrency=workload.concurrency, at=at, timeout=timeout, on_done=on_done
+    )
+
+
+async def warm_up(
+    target: str,
+    workload: Workload,
+    count: int,
     vocab_size: int,
-    max_model_len: int,
-    seed: int,
-    temperature: float,
+    *,
+    controls: Mapping[str, Any] | None = None,
+    timeout: float = 600.0,
+) -> None:
+    """Runs ``count`` requests of the workload's lengths, as many at a time; prompts are others, so that
+    the run itself finds none of them in the prefix cache."""
+    lengths = tuple(islice(cycle(workload.requests), count))
+    requests = make_requests(
+        replace(workload, requests=lengths), vocab_size, controls=controls, salt="warm-up"
+    )
+    await run_load(target, requests, concurrency=workload.concurrency or CONCURRENCY, timeout=timeout)
+
+
+def make_requests(
+    workload: Workload, vocab_size: int, *, controls: Mapping[str, Any] | None = None, salt: str = ""
 ) -> list[api.GenerateRequest]:
     """Random token ids as prompts; end tokens are ignored so that output lengths hold.
 
-    Lengths are cut to what the context takes.
+    ``controls``: fields of ``SamplingOptions`` that replace those of the workload. ``salt``: another one
+    makes other prompts and seeds of the same lengths.
     """
-    draw = random.Random(seed)
-    requests = []
-    for _ in range(count):
-        prompt = min(prompt_length(draw), max_model_len - 1)
-        output = min(output_length(draw), max_model_len - prompt)
-        requests.append(
-            api.GenerateRequest(
-                token_ids=api.TokenIds(ids=[draw.randrange(vocab_size) for _ in range(prompt)]),
-                sampling=api.SamplingOptions(
-                    max_tokens=output, ignore_eos=True, temperature=temperature, seed=draw.getrandbits(63)
-                ),
-            )
+    sampling = {**SAMPLING_OPTIONS[workload.sampling], **(controls or {})}
+    seeds = random.Random(f"{workload.seed} {salt} sampling")
+    return [
+        api.GenerateRequest(
+            token_ids=api.TokenIds(ids=ids),
+            sampling=api.SamplingOptions(
+                max_tokens=request.outputs, ignore_eos=True, seed=seeds.getrandbits(63), **sampling
+            ),
         )
-    return requests
+        for request, ids in zip(workload.requests, prompt_ids(workload, vocab_size, salt=salt), strict=True)
+    ]

@@ -20,9 +20,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from albireo.planning.workloads.draw import make_workload
 from albireo.runtime.kv_memory import KvMemory
 from bench.machine import machine
-from bench.serve.load import make_requests, run_load
+from bench.serve.load import make_requests, run_workload
 from bench.serve.report import summarize
 from bench.stack import running_stack
 from bench.throughput.static_batch import run
@@ -44,16 +45,11 @@ def stack_tokens_per_second(
 
     Raises RuntimeError if a request failed: its tokens would be missing from the figure.
     """
-    requests = make_requests(
-        batch,
-        lambda draw: prompt,
-        lambda draw: outputs,
-        vocab_size=runner.config.vocab_size,
-        max_model_len=runner.shape.max_model_len,
-        seed=number,
-        temperature=0.0,
+    workload = make_workload(
+        f"fixed:{prompt}", f"fixed:{outputs}", concurrency=batch, num_requests=batch, seed=number
     )
-    summary = summarize(asyncio.run(run_load(target, requests, concurrency=batch)))
+    requests = make_requests(workload, runner.config.vocab_size)
+    summary = summarize(asyncio.run(run_workload(target, workload, requests)))
     if summary["errors"]:
         raise RuntimeError(f"requests failed: {summary['errors']}")
     return float(summary["output_tokens_per_second"])

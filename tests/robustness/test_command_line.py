@@ -155,7 +155,16 @@ def test_an_interrupt_ends_generate_as_posix_has_it(gateway: FakeGateway) -> Non
 
 @pytest.mark.parametrize("output", [[], ["--json", "-"]])
 def test_bench_serve_fails_where_requests_failed_and_says_how_many_and_why(output: list[str]) -> None:
-    sizes = ["--num-requests", "3", "--warmup", "0", "--prompt-length", "fixed:4"]
+    sizes = [
+        "--num-requests",
+        "3",
+        "--warmup",
+        "0",
+        "--prompt-length",
+        "fixed:4",
+        "--output-length",
+        "fixed:4",
+    ]
     with serving(Refusing("")) as refusing:
         done = run("bench", "serve", *sizes, *output, target=refusing.target, COLUMNS="160")
     why = "RESOURCE_EXHAUSTED: full [/red] [bold]"

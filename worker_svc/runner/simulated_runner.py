@@ -13,14 +13,14 @@ import torch
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
-from worker_svc.batch.slot_table import HostBatch, SlotTable
+from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.interface import CostModel
-from worker_svc.cost.work import StepWork
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.step_work import step_work
 from worker_svc.runner.timestamps import HostTimestamps
 from worker_svc.sampling.inputs import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -44,25 +44,6 @@ def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
         else:
             ids[row] = FAILED
     return ids
-
-
-def step_work(batch: HostBatch) -> StepWork:
-    """What the step computes, as far as cost models ask."""
-    forward, samples = batch.forward, batch.samples
-    decodes, prefill = len(forward.decode_slots), len(forward.chunk_ids)
-    attended = forward.positions + 1
-    context = int(attended[:decodes].sum())
-    greedy, penalized = samples.temperature == 0, len(samples.penalized)
-    greedy_only = int(greedy.sum() - greedy[samples.penalized].sum())
-    return StepWork(
-        decodes=decodes,
-        context=context,
-        prefill=prefill,
-        prefill_pairs=int(attended.sum()) - context,
-        greedy=greedy_only,
-        drawn=len(samples.slots) - penalized - greedy_only,
-        penalized=penalized,
-    )
 
 
 class SimulatedOutput:
@@ -104,7 +85,7 @@ class SimulatedRunner:
         self.config = ModelConfig.from_dir(directory)
         num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
         self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
-        self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16)
+        self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16) // cost.tp
         self._cost = cost
         self._clock = clock
         self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, cost.tp)

@@ -10,65 +10,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from albireo.cli.terminal import TARGET, Model, Target, fail
+from albireo.cli.workload_options import read_options, workload_options
 
 if TYPE_CHECKING:
+    from albireo.planning.workload import Workload
     from albireo.v1 import control_pb2 as control
-    from albireo.v1 import inference_pb2 as api
     from bench.serve.gpus import Sample
-    from bench.serve.lengths import Draw
     from bench.serve.load import Record
 
 
+@workload_options
 def serve(
     target: Target = TARGET,
     model_name: Model = "",
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time, without --rate.")] = 16,
-    rate: Annotated[
-        float, typer.Option(min=0, help="Poisson arrivals a second; 0 goes by --concurrency.")
-    ] = 0,
-    num_requests: Annotated[int, typer.Option(min=1, help="Requests that are measured.")] = 64,
-    warmup: Annotated[int, typer.Option(min=0, help="Requests beforehand that are not.")] = 4,
-    prompt_length: Annotated[str, typer.Option(help="fixed:N, uniform:A-B or normal:M,S.")] = "fixed:64",
-    output_length: Annotated[str, typer.Option(help="Likewise.")] = "fixed:64",
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of lengths, prompts and arrivals.")] = 0,
+    warmup: Annotated[int, typer.Option(min=0, help="Requests beforehand that are not measured.")] = 4,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="In place of that of --controls; 0 is greedy.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Most seconds of a request.")] = 600.0,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
+    **workload_given: Any,
 ) -> None:
     """Loads a stack over gRPC; prints throughput, TTFT, TPOT, inter-token latency and the power of GPUs.
 
     The exit status is 1 where a request failed.
     """
-    lengths = _lengths("--prompt-length", prompt_length), _lengths("--output-length", output_length)
+    read_options(workload_given)  # a bad option is reported before the gateway is asked
     _check_writable(json_to)
     from bench.serve.gpus import summarize_gpus
-    from bench.serve.load import make_requests
     from bench.serve.report import summarize
 
     info = _model(target, model_name)
-    requests = make_requests(
-        warmup + num_requests,
-        *lengths,
-        vocab_size=info.vocab_size,
-        max_model_len=info.max_model_len,
-        seed=seed,
-        temperature=temperature,
-    )
-    load = {"concurrency": 0 if rate else concurrency, "rate": rate, "seed": seed, "timeout": timeout}
-    records, samples = _run(target, requests[:warmup], requests[warmup:], concurrency, load)
-    arrivals = f"{rate:g} requests/s" if rate else f"{concurrency} at a time"
+    workload = read_options(workload_given, info.max_model_len)
+    controls = {} if temperature is None else {"temperature": temperature}
+    records, samples = _run(target, workload, warmup, info.vocab_size, controls, timeout)
     setup = f"{info.model} ({info.dtype}, {info.device}, tp {info.tp})"
-    summary = {
-        "setup": f"{setup}, {arrivals}, prompts {prompt_length}, outputs {output_length}",
-        **summarize(records),
-    }
+    summary = {"setup": f"{setup}, {workload.name}", **summarize(records)}
     gpu = summarize_gpus(samples, summary["seconds"], summary["output_tokens"])
     if gpu:
         summary["gpu"] = gpu
     _print(summary, json_to)
     if summary["errors"]:
         most, count = max(summary["errors"].items(), key=lambda error: error[1])
-        fail(f"{sum(summary['errors'].values())} of {num_requests} requests failed; {count}: {most}")
+        fail(f"{sum(summary['errors'].values())} of {len(records)} requests failed; {count}: {most}")
 
 
 def _check_writable(json_to: str) -> None:
@@ -79,15 +63,6 @@ def _check_writable(json_to: str) -> None:
         Path(json_to).open("ab").close()
     except OSError as error:
         raise typer.BadParameter(f"{json_to}: {error.strerror}", param_hint="--json") from None
-
-
-def _lengths(option: str, text: str) -> Draw:
-    from bench.serve.lengths import parse_lengths
-
-    try:
-        return parse_lengths(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _model(target: str, name: str) -> control.ModelInfo:
@@ -104,10 +79,11 @@ def _model(target: str, name: str) -> control.ModelInfo:
 
 def _run(
     target: str,
-    warmup: list[api.GenerateRequest],
-    requests: list[api.GenerateRequest],
-    concurrency: int,
-    load: dict[str, Any],
+    workload: Workload,
+    warmup: int,
+    vocab_size: int,
+    controls: dict[str, float],
+    timeout: float,
 ) -> tuple[list[Record], list[Sample]]:
     """Runs the warm-up, then the load with a progress bar; returns its records and samples of the GPUs."""
     import asyncio
@@ -116,8 +92,9 @@ def _run(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from bench.serve.gpus import watched_gpus
-    from bench.serve.load import run_load
+    from bench.serve.load import make_requests, run_workload, warm_up
 
+    requests = make_requests(workload, vocab_size, controls=controls)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
         task = progress.add_task("requests", total=len(requests))
@@ -126,9 +103,9 @@ def _run(
             progress.advance(task)
 
         async def run() -> tuple[list[Record], list[Sample]]:
-            await run_load(target, warmup, concurrency=concurrency, timeout=load["timeout"])
+            await warm_up(target, workload, warmup, vocab_size, controls=controls, timeout=timeout)
             async with watched_gpus(target) as samples:
-                records = await run_load(target, requests, **load, on_done=on_done)
+                records = await run_workload(target, workload, requests, timeout=timeout, on_done=on_done)
             return records, samples
 
         return asyncio.run(run())

@@ -15,7 +15,7 @@ from albireo.contract.plan import DEFAULT_TENANT, Finish, SamplingParams
 from albireo.planning.result import RequestTimes
 from albireo.planning.simulation.prompts import Prompts
 from albireo.planning.simulation.step_sums import StepSums
-from albireo.planning.workload import Sampling, Workload
+from albireo.planning.workload import SAMPLING_OPTIONS, Workload
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
@@ -27,16 +27,6 @@ from gateway.store.memory_store import MemoryGatewayStore
 
 GATEWAY = "simulated"
 READ_SECONDS = 3600.0
-
-
-def sampling_params(kind: Sampling, *, tokens: int, seed: int) -> SamplingParams:
-    """Options of a request that samples exactly ``tokens`` tokens."""
-    if kind == "greedy":
-        return SamplingParams(tokens, seed, temperature=0.0, ignore_eos=True)
-    penalty = 1.1 if kind == "penalized" else 1.0
-    return SamplingParams(
-        tokens, seed, temperature=0.8, top_k=50, top_p=0.95, repetition_penalty=penalty, ignore_eos=True
-    )
 
 
 class Clients:
@@ -112,7 +102,9 @@ class Clients:
 
     async def _submit(self, index: int) -> None:
         request, seed = self._workload.requests[index], self._workload.seed + index
-        sampling = sampling_params(self._workload.sampling, tokens=request.outputs, seed=seed % 2**64)
+        sampling = SamplingParams(
+            request.outputs, seed % 2**64, ignore_eos=True, **SAMPLING_OPTIONS[self._workload.sampling]
+        )
         valid = ValidRequest(
             f"r{index}", self._prompts.of(request), sampling, stops=(), priority=0, n=1, tenant=DEFAULT_TENANT
         )

@@ -29,7 +29,7 @@ CLIENTS = {
     "chat": "target model-name temperature max-tokens",
     "health": "service timeout",
     "bench serve": "target model-name concurrency rate num-requests warmup prompt-length output-length "
-    "temperature seed timeout json",
+    "temperature seed timeout json workload burstiness controls",
     "trace": "target model-name seconds picture picture-steps",
     "top": "target model-name interval once picture",
 }
@@ -128,6 +128,10 @@ def test_an_unknown_option_is_an_error(name: str) -> None:
         ("bench serve", "--prompt-length", "zipf:3"),
         ("bench serve", "--output-length", "fixed:0"),
         ("bench serve", "--rate", "-1"),
+        ("bench serve", "--burstiness", "0"),
+        ("bench serve", "--controls", "hot"),
+        ("bench serve", "--workload", "no-such-preset"),
+        ("bench serve", "--num-requests", "0"),
         ("bench serve", "--concurrency", "0"),
         ("top", "--interval", "0"),
         ("doctor", "--tp", "0"),

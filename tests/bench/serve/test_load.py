@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -13,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from albireo.planning.workloads.draw import make_workload
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-from bench.serve.load import Record, arrivals, run_load
+from bench.serve.load import Record, make_requests, run_load, run_workload, warm_up
 
 # grpc.aio has one poller for all loops, and it complains about those that are closed.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,10 +27,12 @@ class Server(inference_pb2_grpc.InferenceServicer):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.began: list[float] = []
+        self.requests: list[api.GenerateRequest] = []
         self.running = self.most = 0
 
     async def Generate(self, request: api.GenerateRequest, context: Any) -> AsyncIterator[api.GenerateEvent]:
         self.began.append(time.perf_counter())
+        self.requests.append(request)
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(self._seconds)
@@ -73,20 +75,37 @@ async def test_concurrency_is_reached_and_never_exceeded() -> None:
         assert record.sent + 0.05 <= record.arrivals[0][0] <= record.arrivals[-1][0] <= record.ended
 
 
-async def test_arrivals_are_poisson_whether_or_not_answers_come() -> None:
-    rate, count = 60.0, 120  # slow enough to be kept by a machine whose cores are busy
+async def test_requests_are_sent_when_they_are_due_whether_or_not_answers_come() -> None:
+    # Slow enough to be kept by a machine whose cores are busy.
+    workload = make_workload("fixed:4", "fixed:4", rate=60.0, num_requests=120, seed=3)
     async with server_of(1.5) as (server, target):
-        records = await run_load(target, requests(count), rate=rate, seed=3)
+        records = await run_workload(target, workload, requests(120))
     assert server.most > 50  # no request waited for another one's answer
     sent = sorted(record.sent for record in records)
-    assert (sent[-1] - sent[0]) == pytest.approx(count / rate, rel=0.25)
-    dues = list(itertools.islice(arrivals(rate, 3), count))
-    gaps = [after - before for before, after in itertools.pairwise(dues)]
-    # Gaps of a Poisson process vary as much as they are long; equal ones would not vary at all.
-    assert 0.5 < statistics.stdev(gaps) / statistics.mean(gaps) < 2
-    # And so it was sent, however long the machine stood still once: by equal gaps half would be further off.
+    dues = [request.at for request in workload.requests]
     late = [at - due for at, due in zip(sent, dues, strict=True)]
-    assert statistics.median(late) - min(late) < 2 / rate
+    # However long the machine stood still once: by other arrivals half would be further off.
+    assert statistics.median(late) - min(late) < 2 / 60.0
+
+
+async def test_a_closed_loop_runs_at_the_workloads_concurrency() -> None:
+    workload = make_workload("fixed:4", "fixed:4", concurrency=3, num_requests=9)
+    async with server_of(0.05) as (server, target):
+        records = await run_workload(target, workload, make_requests(workload, 99))
+    assert server.most == 3
+    assert len(records) == 9
+
+
+async def test_a_warm_up_has_other_prompts_and_may_be_longer_than_the_workload() -> None:
+    workload = make_workload("fixed:4", "fixed:4", num_requests=2)
+    async with server_of(0) as (server, target):
+        await warm_up(target, workload, 5, 99)
+        assert len(server.began) == 5
+        await warm_up(target, workload, 0, 99)
+    assert len(server.began) == 5
+    prompts = [list(request.token_ids.ids) for request in server.requests]
+    for sent in make_requests(workload, 99):
+        assert list(sent.token_ids.ids) not in prompts
 
 
 async def test_failures_of_both_kinds_are_recorded() -> None:

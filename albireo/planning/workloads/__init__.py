@@ -1,0 +1,1 @@
+"""Where workloads come from: lengths and arrivals that are drawn, presets, and files."""

@@ -1,0 +1,28 @@
+"""The token ids of a workload's prompts; the load generator and the simulation send the same ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from albireo.planning.workload import Workload
+
+
+def prompt_ids(workload: Workload, vocab_size: int, *, salt: str = "") -> Iterator[list[int]]:
+    """Random ids of each request's prompt, in order; the same for the same seed and ``salt``.
+
+    Requests with the same ``prefix`` begin with the same ids, as far as their ``prefix_tokens`` go.
+    """
+    name = f"{workload.seed} {salt}"
+    draw, vocabulary = random.Random(f"{name} prompts"), range(vocab_size)
+    prefixes: dict[str, tuple[random.Random, list[int]]] = {}
+    for request in workload.requests:
+        shared: list[int] = []
+        if request.prefix:
+            source, shared = prefixes.setdefault(
+                request.prefix, (random.Random(f"{name} prefix {request.prefix}"), [])
+            )
+            if len(shared) < request.prefix_tokens:
+                shared += source.choices(vocabulary, k=request.prefix_tokens - len(shared))
+        own = draw.choices(vocabulary, k=request.prompt - request.prefix_tokens)
+        yield shared[: request.prefix_tokens] + own

@@ -1,0 +1,74 @@
+"""Workloads drawn from distributions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from albireo.planning.workloads.draw import make_workload
+from albireo.planning.workloads.presets import PRESETS
+
+
+def test_requests_have_the_lengths_asked_for() -> None:
+    workload = make_workload("uniform:10-20", "fixed:7", num_requests=300)
+    assert {r.prompt for r in workload.requests} == set(range(10, 21))
+    assert {r.outputs for r in workload.requests} == {7}
+    assert workload.concurrency == 16
+    assert workload.longest == 27
+    assert workload.name == "16 at a time, 300 requests, prompts uniform:10-20, outputs fixed:7"
+
+
+def test_the_same_arguments_make_the_same_workload() -> None:
+    def made(seed: int) -> Any:
+        return make_workload("normal:20,5", "lognormal:9,1", rate=3.0, num_requests=40, seed=seed)
+
+    assert made(1) == made(1)
+    assert made(1).requests != made(2).requests
+
+
+def test_more_requests_begin_with_the_same_ones() -> None:
+    few = make_workload("normal:20,5", "lognormal:9,1", rate=3.0, num_requests=10)
+    many = make_workload("normal:20,5", "lognormal:9,1", rate=3.0, num_requests=30)
+    assert many.requests[:10] == few.requests
+
+
+def test_lengths_do_not_depend_on_how_requests_arrive() -> None:
+    closed = make_workload("normal:20,5", "normal:20,5", concurrency=2)
+    opened = make_workload("normal:20,5", "normal:20,5", rate=5.0, burstiness=0.3)
+    assert [(r.prompt, r.outputs) for r in closed.requests] == [
+        (r.prompt, r.outputs) for r in opened.requests
+    ]
+
+
+def test_drawn_lengths_are_cut_to_the_context() -> None:
+    workload = make_workload("uniform:1-60", "uniform:4-60", num_requests=400, max_model_len=64)
+    assert workload.longest == 64
+    assert all(r.prompt >= 1 and r.outputs >= 4 for r in workload.requests)
+
+
+def test_lengths_of_which_none_fits_the_context_are_an_error() -> None:
+    make_workload("fixed:40", "fixed:24", max_model_len=64)
+    with pytest.raises(ValueError, match=r"prompts of 40 and outputs of 25 .* fit .* of 64 tokens"):
+        make_workload("fixed:40", "uniform:25-50", max_model_len=64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt_length": "zipf:3"}, "prompt_length: 'zipf:3': must be fixed:N"),
+        ({"output_length": "fixed:0"}, "output_length: 'fixed:0': must be"),
+        ({"num_requests": 0}, "num_requests: 0: must be"),
+        ({"rate": -1.0}, "rate: -1: must be"),
+    ],
+)
+def test_a_bad_value_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_workload(**arguments)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_can_be_drawn_and_states_its_source(name: str) -> None:
+    preset = PRESETS[name]
+    assert make_workload(preset.prompt_length, preset.output_length).longest > 100
+    assert preset.source
