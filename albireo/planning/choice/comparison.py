@@ -23,7 +23,6 @@ from albireo.planning.choice.split import FittingSplit
 from albireo.planning.choice.steady import Window, sent_within, steady_window, tokens_within
 from albireo.planning.figures import summarize_requests
 from albireo.planning.result import SimulationResult
-from albireo.planning.simulation.run import simulate
 from worker_svc.cost.device import Device
 from worker_svc.cost.physical import PhysicalCost
 
@@ -48,6 +47,9 @@ class Job:
 
 def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
     """Simulates one group of the split with its share of the workload."""
+    # Here: it imports torch, which the process that starts the others does not need.
+    from albireo.planning.simulation.run import simulate
+
     split, question, share = job.fitting.split, job.question, job.share
     serving, window = question.serving, steady_window(share.workload)
     cost = MeteredCost(PhysicalCost(question.device, question.config, split.tp))
@@ -80,7 +82,7 @@ def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, s
     throughput = share.scale * tokens_within(result.requests, begin, end) / (end - begin)
     used = split.tp * share.scale
     terms = run_terms(steady.seconds, end - begin, result.totals)
-    busy = min(1.0, steady.seconds.total() / (end - begin))
+    busy = min(1.0, sum(steady.seconds.values()) / (end - begin))
     figures = summarize_requests(sent_within(result.requests, begin, end), [])
     prompts = sum(request.prompt for request in share.workload.requests)
     return Outcome(

@@ -7,7 +7,7 @@ difference of throughput is a difference of terms.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -34,13 +34,13 @@ class TermsModel(CostModel, Protocol):
 class Reading:
     """Sums over the steps so far."""
 
-    seconds: Counter[str] = field(default_factory=Counter)  # of the forward by term, and of sampling
+    seconds: Mapping[str, float] = field(default_factory=dict)  # of the forward by term, and of sampling
     steps: int = 0
     rows: int = 0  # decoding ones
 
     def since(self, before: Reading) -> Reading:
-        seconds = {term: value - before.seconds[term] for term, value in self.seconds.items()}
-        return Reading(Counter(seconds), self.steps - before.steps, self.rows - before.rows)
+        seconds = {term: value - before.seconds.get(term, 0.0) for term, value in self.seconds.items()}
+        return Reading(seconds, self.steps - before.steps, self.rows - before.rows)
 
 
 class MeteredCost:
@@ -48,7 +48,7 @@ class MeteredCost:
 
     def __init__(self, cost: TermsModel) -> None:
         self._cost = cost
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = defaultdict(float)
         self._steps = self._rows = 0
 
     @property
@@ -60,7 +60,7 @@ class MeteredCost:
         return self._cost.tp
 
     def read(self) -> Reading:
-        return Reading(self._seconds.copy(), self._steps, self._rows)
+        return Reading(dict(self._seconds), self._steps, self._rows)
 
     def forward_seconds(self, work: StepWork) -> float:
         terms = self._cost.forward_terms(work)

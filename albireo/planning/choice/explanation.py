@@ -66,7 +66,9 @@ def _memory(outcome: Outcome) -> str:
         reasons.append(f"its KV memory allows {few}, and weights are read for fewer rows")
     if outcome.preemptions:
         again = (
-            f", and {outcome.recomputed:.0%} more prompt tokens are computed" if outcome.recomputed else ""
+            f", and {outcome.recomputed:.0%} more prompt tokens are computed"
+            if outcome.recomputed >= LEAST
+            else ""
         )
         reasons.append(f"{outcome.preemptions} preemptions in a group{again}")
     return f"{outcome.split}: {'; '.join(reasons)}." if reasons else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -18,19 +19,25 @@ from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.recommendation import Recommendation
 from albireo.tools.drawing import drawing
 
-COLUMNS = ("tokens/s", "TTFT p50", "p99", "TPOT p50", "p99", "KV free", "preempt.", "rows", "J/token")
+COLUMNS = (
+    "tokens/s",
+    "TTFT, ms\np50 / p99",
+    "TPOT, ms\np50 / p99",
+    "KV\nfree",
+    "pre-\nempted",
+    "rows a\nstep",
+    "J a\ntoken",
+)
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
 OTHER_COLORS = ("#ccb974", "#64b5cd", "#b0b0b0")
 
 
 def table(found: Recommendation) -> Table:
     """A row for each split; latencies in milliseconds."""
-    question = found.question
-    notes = (
-        "Groups x TP degree; throughput of all groups, latencies of one in ms, in the steady part of the run."
-    )
-    shown = Table(
-        "split", title=Text(f"simulated: {question.setup}"), caption=Text(f"{notes} {_requests(found)}")
+    shown = Table("split", title=Text(f"simulated: {found.question.setup}"), box=SIMPLE, padding=0)
+    shown.caption = Text(
+        "Groups x TP degree, throughput of all groups, latencies of one, in the steady part of the run. "
+        + _requests(found)
     )
     for column in COLUMNS:
         shown.add_column(column, justify="right")
@@ -39,8 +46,6 @@ def table(found: Recommendation) -> Table:
         shown.add_row(
             f"{outcome.split}{' *' if best else ''}", *_cells(outcome), style="bold" if best else ""
         )
-    for unfit in found.unfit:
-        shown.add_row(str(unfit.split), "does not fit", style="dim")
     return shown
 
 
@@ -48,10 +53,8 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     energy = outcome.joules_per_token
     return (
         f"{outcome.tokens_per_second:,.0f}",
-        _milliseconds(outcome.ttft, "p50"),
-        _milliseconds(outcome.ttft, "p99"),
-        _milliseconds(outcome.tpot, "p50"),
-        _milliseconds(outcome.tpot, "p99"),
+        _milliseconds(outcome.ttft),
+        _milliseconds(outcome.tpot),
         f"{outcome.kv_headroom:.0%}",
         str(outcome.preemptions * outcome.split.groups),
         f"{outcome.rows:.0f}",
@@ -59,8 +62,10 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _milliseconds(spread: dict[str, float], name: str) -> str:
-    return f"{spread[name] * 1e3:,.1f}" if spread else "--"
+def _milliseconds(spread: dict[str, float]) -> str:
+    """Three digits."""
+    values = [spread[name] * 1e3 for name in ("p50", "p99") if spread]
+    return " / ".join(f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values) or "--"
 
 
 def _requests(found: Recommendation) -> str:
@@ -79,6 +84,8 @@ def lines(found: Recommendation) -> Iterator[str]:
     for unfit in found.unfit:
         yield f"{unfit.split}: {unfit.reason}"
     yield found.degrees
+    if found.question.device.calibration is None:
+        yield f"{found.question.device.name} is a preset; `albireo calibrate` measures the machine at hand"
     yield ""
     yield "On this machine" + ("" if best.groups == 1 else ", a stack for each group") + ":"
     yield from (f"  {command}" for command in up_commands(best, serving))

@@ -65,7 +65,8 @@ def test_the_settings_are_those_that_were_simulated(
 ) -> None:
     for name, value in serving.settings().items():
         monkeypatch.setenv(name, value)
-    scheduler, worker = SchedulerSettings(), WorkerSettings(model=serving.model)
+    nothing: dict[str, Any] = {}  # all from the variables
+    scheduler, worker = SchedulerSettings(**nothing), WorkerSettings(model=serving.model, **nothing)
     assert scheduler.max_num_seqs == worker.max_seqs == 128
     assert (scheduler.max_num_batched_tokens, scheduler.prefill_chunk) == (1024, 256)
     assert worker.max_model_len == 4096
