@@ -50,6 +50,10 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "plan": (
+        "albireo.cli.plan:plan",
+        "Simulates every split of the devices into groups, and says which is best, why, and how to run it.",
+    ),
     "bench": ("albireo.cli.bench:app", "Measurements."),
 }
 
