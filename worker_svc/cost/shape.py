@@ -7,36 +7,37 @@ The cost model and the sizing of memory compute with them. The layouts are those
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from worker_svc.model.config import ModelConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelShape:
-    """``config`` on one of ``tp`` ranks, with ``dtype_bytes`` a number."""
+    """``config`` on one of ``tp`` ranks, with ``dtype_bytes`` a number. Simulations ask it in every step."""
 
     config: ModelConfig
     tp: int
     dtype_bytes: int = 2
 
-    @property
+    @cached_property
     def layer_parameters(self) -> float:
         """Of the matrices of all layers, a rank's part."""
         c = self.config
         attention = c.hidden_size * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads)
         return c.num_layers * (attention + 3 * c.hidden_size * c.intermediate_size) / self.tp
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
         """Columns of the logits on one rank."""
         return -(-self.config.vocab_size // self.tp)
 
-    @property
+    @cached_property
     def head_parameters(self) -> int:
         """Of the LM head, a rank's part."""
         return self.vocabulary * self.config.hidden_size
 
-    @property
+    @cached_property
     def weight_bytes(self) -> float:
         """What a rank holds: layers, norms, embedding, and the LM head where it is not the embedding."""
         c = self.config
@@ -44,13 +45,13 @@ class ModelShape:
         norms = (2 * c.num_layers + 1) * c.hidden_size
         return (self.layer_parameters + tables * self.head_parameters + norms) * self.dtype_bytes
 
-    @property
+    @cached_property
     def kv_token_bytes(self) -> float:
         """Keys and values of one token on a rank, over all layers."""
         c = self.config
         return 2 * c.num_layers * c.num_kv_heads * c.head_dim * self.dtype_bytes / self.tp
 
-    @property
+    @cached_property
     def pair_operations(self) -> float:
         """Operations for one token that attends to one other, over all layers: two products of head_dim."""
         c = self.config
