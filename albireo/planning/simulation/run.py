@@ -11,9 +11,11 @@ from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
 from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
+from albireo.virtual.keyspace import Keyspace
 from worker_svc.cost.interface import CostModel
 from worker_svc.sampling.layout import SamplingMode
 
+NO_OPTIONS: Mapping[str, object] = {}
 MAX_QUEUE = 1024
 """Default of the gateways' ``--max-queue``."""
 
@@ -27,7 +29,7 @@ def simulate(
     max_model_len: int,
     synchronous: bool = False,
     sampling: SamplingMode = "auto",
-    scheduler: Mapping[str, object] | None = None,
+    scheduler: Mapping[str, object] = NO_OPTIONS,
     max_queue: int = MAX_QUEUE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimulationResult:
@@ -46,13 +48,10 @@ def simulate(
     _check(workload, shape)
     began = time.process_time()
     with VirtualClock() as clock:
-        cluster = Cluster(
-            clock, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler or {}
-        )
+        space = Keyspace(clock)
+        cluster = Cluster(space, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler)
         with cluster.running():
-            clients = Clients(
-                clock, cluster.space, KEYS, workload, max_queue=max_queue, on_progress=on_progress
-            )
+            clients = Clients(clock, space, KEYS, workload, max_queue=max_queue, on_progress=on_progress)
             clock.run(clients.run())
             result = _result(clients, cluster, shape)
     result.cpu_seconds = time.process_time() - began
