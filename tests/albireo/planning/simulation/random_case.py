@@ -79,6 +79,7 @@ class Case:
     cost: Linear
     shape: GroupShape
     options: dict[str, Any]
+    gateway_seconds: float
     checks: tuple[float, ...]  # seconds after which the scheduler's ledger is checked, one after the other
 
 
@@ -104,6 +105,7 @@ def random_case(seed: int) -> Case:
             "sampling": draw.choice(["auto", "parallel", "driver"]),
             "scheduler": scheduler,
         },
+        draw.choice([0.0, 1e-3]),
         tuple(draw.uniform(0.0, 0.5) for _ in range(8)),
     )
 
@@ -131,7 +133,9 @@ def check(seed: int) -> None:
         space = KeptLogs(clock)
         cluster = Cluster(space, case.cost, case.shape, **case.options)
         with cluster.running():
-            clients = Clients(clock, space, KEYS, case.workload, max_queue=1000)
+            clients = Clients(
+                clock, space, KEYS, case.workload, max_queue=1000, gateway_seconds=case.gateway_seconds
+            )
             checks = clock.start_task("checks", _check_ledger(cluster, case.checks))
             clock.run(clients.run())
             while cluster.core.stats().steps_in_flight:
