@@ -17,7 +17,7 @@ import pytest
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
-from albireo.planning.workload import Workload, WorkloadRequest
+from albireo.planning.workload import SAMPLING_OPTIONS, Workload, WorkloadRequest
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Id, Keyspace
@@ -121,7 +121,7 @@ def _workload(draw: random.Random, context: int) -> Workload:
         prefix = draw.choice(["", "a", "b"]) if prompt > shared else ""
         outputs = draw.randint(1, min(draw.choice([4, 60]), context - prompt))
         requests.append(WorkloadRequest(at, prompt, outputs, prefix, shared if prefix else 0))
-    kind = draw.choice(["greedy", "drawn", "penalized"])
+    kind = draw.choice(list(SAMPLING_OPTIONS))
     concurrency = draw.randint(1, 40) if closed else 0
     return Workload("random", tuple(requests), concurrency, kind, seed=draw.randrange(1000))
 
