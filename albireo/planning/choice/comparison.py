@@ -88,6 +88,7 @@ def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, s
     return Outcome(
         split=split,
         num_blocks=result.num_blocks,
+        slots=question.serving.max_seqs,
         concurrency=share.workload.concurrency,
         requests=len(share.workload.requests),
         failed=sum(1 for request in result.requests if request.error),
