@@ -120,11 +120,11 @@ class Clients:
         while True:
             for raw_id, data in await self._store.read_results(after, READ_SECONDS):
                 after = EntryId.parse(raw_id)
-                self._take(log.ResultEntry.FromString(data).result)
+                self._take(after.step, log.ResultEntry.FromString(data).result)
 
-    def _take(self, result: log.StepResult) -> None:
+    def _take(self, step: int, result: log.StepResult) -> None:
         """Looks only at what changes: rows that go on are many, and tell nothing."""
-        self.sums.add(result, self._clock.time_ns())
+        self.sums.add(step, result, self._clock.time_ns())
         for admitted in result.admitted:
             index = self._by_name[admitted.request_id]
             self._by_incarnation[admitted.incarnation] = index
@@ -132,12 +132,7 @@ class Clients:
             self.preemptions += index in self._admitted
             self._admitted.add(index)
         if self._without_token:
-            for incarnation in self._without_token.intersection(result.incarnations):
-                self._without_token.discard(incarnation)
-                index = self._by_incarnation[incarnation]
-                if index not in self._started:
-                    self._started.add(index)
-                    self.times[index].first = self.now()
+            self._note_first_tokens(result)
         if any(result.finishes):
             for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
                 if finish:
@@ -146,6 +141,14 @@ class Clients:
         for ended in result.ended:
             if ended.request_id in self._by_name:
                 self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
+
+    def _note_first_tokens(self, result: log.StepResult) -> None:
+        for incarnation in self._without_token.intersection(result.incarnations):
+            self._without_token.discard(incarnation)
+            index = self._by_incarnation[incarnation]
+            if index not in self._started:
+                self._started.add(index)
+                self.times[index].first = self.now()
 
     def _finish(self, index: int, finish: Finish) -> None:
         if finish is Finish.LENGTH:

@@ -54,19 +54,25 @@ def simulate(
                 clock, cluster.space, KEYS, workload, max_queue=max_queue, on_progress=on_progress
             )
             clock.run(clients.run())
-            seconds = clients.now()
-            cluster.kv.close(clock.now())
-        totals = clients.sums.totals
-        totals.kv_blocks_used = cluster.kv.integral
+            result = _result(clients, cluster, shape)
+    result.cpu_seconds = time.process_time() - began
+    return result
+
+
+def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> SimulationResult:
+    """As of the end of the last request, which is now."""
+    seconds, now, kv = clients.now(), cluster.clock.now(), cluster.kv
+    clients.sums.totals.kv_blocks_used = kv.block_seconds(now)
     return SimulationResult(
         requests=clients.times,
-        totals=totals,
+        totals=clients.sums.totals,
         seconds=seconds,
         preemptions=clients.preemptions,
-        num_blocks=num_blocks,
-        peak_blocks=cluster.kv.peak,
+        num_blocks=shape.num_blocks,
+        peak_blocks=kv.peak,
         step_periods=clients.sums.periods,
-        cpu_seconds=time.process_time() - began,
+        result_periods=clients.sums.result_periods,
+        kv_use=[(at - (now - seconds), used) for at, used in kv.changes],
     )
 
 

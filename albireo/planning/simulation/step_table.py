@@ -6,8 +6,7 @@ step by its entry's id.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +50,8 @@ class StepTable:
         )  # tokens of the prompt, after a preemption outputs too
         self._kinds = np.zeros(slots, dtype=np.int64)
         self._blocks: list[list[int]] = [[] for _ in range(slots)]
-        self._holders: Counter[int] = Counter()  # slots that have a block in their table
-
-    @property
-    def blocks_used(self) -> int:
-        """KV blocks that slots hold, shared ones once."""
-        return len(self._holders)
+        self._holders = [0] * shape.num_blocks  # by block: slots that have it in their table
+        self.blocks_used = 0  # KV blocks that slots hold, shared ones once
 
     def apply(self, entry_id: EntryId, plan: log.Plan) -> Step:
         """The step of a plan; the plan is that of the log, its fields are applied in their order."""
@@ -73,8 +68,7 @@ class StepTable:
             self._lengths[slot] = len(admission.tokens)
             self._kinds[slot] = sampling_kind(admission.sampling)
         for grant in plan.grants:
-            self._blocks[grant.slot] += grant.blocks
-            self._holders.update(grant.blocks)
+            self._grant(grant.slot, grant.blocks)
         self.steps[entry_id] = step = self._step(plan)
         return step
 
@@ -83,9 +77,15 @@ class StepTable:
         for slot in released:
             for block in self._blocks[slot]:
                 self._holders[block] -= 1
-                if not self._holders[block]:
-                    del self._holders[block]
+                self.blocks_used -= not self._holders[block]
             self._blocks[slot] = []
+
+    def _grant(self, slot: int, blocks: Iterable[int]) -> None:
+        table, holders = self._blocks[slot], self._holders
+        for block in blocks:
+            table.append(block)
+            self.blocks_used += not holders[block]
+            holders[block] += 1
 
     def _step(self, plan: log.Plan) -> Step:
         slots = decoding = np.flatnonzero(self._decoding)
