@@ -50,6 +50,14 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "simulate": (
+        "albireo.cli.simulate:simulate",
+        "Runs a workload on a described device in virtual time; reports throughput, TTFT and TPOT.",
+    ),
+    "plan": (
+        "albireo.cli.plan:plan",
+        "Simulates every split of the devices into groups, and says which is best, why, and how to run it.",
+    ),
     "bench": ("albireo.cli.bench:app", "Measurements."),
 }
 

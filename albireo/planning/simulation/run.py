@@ -54,21 +54,25 @@ def simulate(
                 clock, cluster.space, KEYS, workload, max_queue=max_queue, on_progress=on_progress
             )
             clock.run(clients.run())
-            seconds, began_at = clients.now(), clock.now() - clients.now()
-            sums, kv = clients.sums, cluster.kv
-            sums.totals.kv_blocks_used = kv.block_seconds(clock.now())
-            kv_use = [(at - began_at, used) for at, used in kv.changes]
+            result = _result(clients, cluster, shape)
+    result.cpu_seconds = time.process_time() - began
+    return result
+
+
+def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> SimulationResult:
+    """As of the end of the last request, which is now."""
+    seconds, now, kv = clients.now(), cluster.clock.now(), cluster.kv
+    clients.sums.totals.kv_blocks_used = kv.block_seconds(now)
     return SimulationResult(
         requests=clients.times,
-        totals=sums.totals,
+        totals=clients.sums.totals,
         seconds=seconds,
         preemptions=clients.preemptions,
-        num_blocks=num_blocks,
+        num_blocks=shape.num_blocks,
         peak_blocks=kv.peak,
-        step_periods=sums.periods,
-        result_periods=sums.result_periods,
-        kv_use=kv_use,
-        cpu_seconds=time.process_time() - began,
+        step_periods=clients.sums.periods,
+        result_periods=clients.sums.result_periods,
+        kv_use=[(at - (now - seconds), used) for at, used in kv.changes],
     )
 
 

@@ -1,0 +1,22 @@
+"""Options of the commands that simulate groups: the model, and what a group and its scheduler take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ModelDirectory = Annotated[Path, typer.Option(help="Directory of a config.json; needs no weights.")]
+Synchronous = Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")]
+Sampling = Annotated[Literal["auto", "parallel", "driver"], typer.Option(help="Who samples, as of a worker.")]
+MaxSeqs = Annotated[
+    int, typer.Option(min=1, max=65536, help="Slots of a group: most requests that run at once.")
+]
+MaxModelLen = Annotated[
+    int, typer.Option(min=0, help="Most tokens of one request; 0: what the model takes, at most 8192.")
+]
+MaxBatchedTokens = Annotated[int, typer.Option(min=1, help="Most tokens of one step.")]
+PrefillChunk = Annotated[int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")]
+JsonTo = Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")]
+ChartTo = Annotated[Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")]

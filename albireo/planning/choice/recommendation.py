@@ -1,0 +1,74 @@
+"""The answer of ``albireo plan``: all outcomes, the choice and its reasons, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from albireo.planning.choice.best import Choice, choose
+from albireo.planning.choice.commands import compose_settings, kubernetes_overlay, up_commands
+from albireo.planning.choice.explanation import explain
+from albireo.planning.choice.outcome import Outcome
+from albireo.planning.choice.question import Question
+from albireo.planning.choice.rule_of_thumb import rule_of_thumb, t_e_by_definition
+from albireo.planning.choice.split import UnfitSplit
+from worker_svc.cost.shape import ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    question: Question
+    outcomes: list[Outcome]
+    unfit: list[UnfitSplit]
+    choice: Choice
+    reasons: list[str]
+    rule_of_thumb: int  # TP degree
+    t_e: int  # by definition, from the simulated throughputs
+
+    @property
+    def degrees(self) -> str:
+        """The rule of thumb and the definition, in one line."""
+        if self.rule_of_thumb > self.question.devices:
+            rule = f"t = {self.rule_of_thumb}, more than the devices"
+        else:
+            rule = f"t = {self.rule_of_thumb}"
+        return (
+            f"rule of thumb 4 M / C: {rule}; t_e, the largest t up to which T(t) >= 2 T(t/2), "
+            f"by these figures: {self.t_e}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        question, best = self.question, self.choice.best.split
+        return {
+            "simulated": True,
+            "setup": question.setup,
+            "device": {"name": question.device.name, "source": question.device.source},
+            "devices": question.devices,
+            "synchronous": question.serving.synchronous,
+            "seed": question.workload.seed,
+            "splits": [outcome.as_json() for outcome in self.outcomes],
+            "do_not_fit": {str(unfit.split): unfit.reason for unfit in self.unfit},
+            "best": str(best),
+            "within_limits": self.choice.within,
+            "reasons": self.reasons,
+            "rule_of_thumb": self.rule_of_thumb,
+            "t_e": self.t_e,
+            "up": up_commands(best, question.serving),
+            "compose": compose_settings(best, question.serving),
+            "kubernetes": kubernetes_overlay(best, question.serving),
+        }
+
+
+def recommend(question: Question, outcomes: Sequence[Outcome], unfit: Sequence[UnfitSplit]) -> Recommendation:
+    """``outcomes``: at least one."""
+    choice = choose(outcomes, question.limits)
+    return Recommendation(
+        question,
+        list(outcomes),
+        list(unfit),
+        choice,
+        explain(choice, outcomes, question.limits),
+        rule_of_thumb(ModelShape(question.config, 1).weight_bytes, question.device.memory_gib * 2**30),
+        t_e_by_definition({o.split.tp: o.group_tokens_per_second for o in outcomes}),
+    )
