@@ -41,9 +41,7 @@ def _scaled(efficiency: Efficiency, factor: float) -> Efficiency:
 
 def _sampling(cost: SamplingCost, factor: float) -> SamplingCost:
     """The fixed part belongs to what the factor is of."""
-    penalized = RowCost(
-        row_us=cost.penalized.row_us * factor, logit_ns=cost.penalized.logit_ns * factor
-    )
+    penalized = RowCost(row_us=cost.penalized.row_us * factor, logit_ns=cost.penalized.logit_ns * factor)
     return cost.model_copy(update={"tp": 1, "fixed_us": cost.fixed_us * factor, "penalized": penalized})
 
 

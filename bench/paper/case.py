@@ -90,10 +90,14 @@ def throughputs(
     """The prediction for each case, in the order of the cases."""
     wanted = list(cases)
     distinct = list(dict.fromkeys(case.same for case in wanted))
-    run = partial(predict, device=device, lengths=lengths)
+    run = partial(_predict, predict, device, lengths)
     if processes == 1:
         found = dict(zip(distinct, map(run, distinct), strict=True))
     else:
         with ProcessPoolExecutor(processes) as pool:
             found = dict(zip(distinct, pool.map(run, distinct), strict=True))
     return {case: found[case.same] for case in wanted}
+
+
+def _predict(predict: Predict, device: Device, lengths: Lengths, case: Case) -> float:
+    return predict(case, device, lengths)

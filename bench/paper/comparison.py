@@ -7,12 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.paper import data
-from bench.paper.data import Mode, Row
 from bench.paper.case import Case
-
-MODES: tuple[Mode, ...] = ("synchronous", "async only", "full")
-GAIN_MODEL, GAIN_TP = "Qwen2.5-32B", 4
-"""QwQ-32B has the same shape."""
+from bench.paper.data import Mode, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ def cases() -> list[Case]:
         for mode in row.throughput
     ]
     splits = [_split_case(split, mode) for split in data.SPLITS for mode in split.throughput]
-    gains = [_gain_case(in_flight, mode) for in_flight in data.GAINS for mode in MODES if mode != "async only"]
+    gains = [_gain_case(in_flight, mode) for in_flight in data.GAINS for mode in data.BOTH]
     return list(dict.fromkeys((*rows, *splits, *gains)))
 
 
@@ -78,6 +74,17 @@ def split_totals(found: Mapping[Case, float], mode: Mode) -> dict[str, tuple[flo
     }
 
 
+def order(totals: Mapping[str, tuple[float, float]], whose: int) -> list[str]:
+    """The splits from the best to the worst. ``whose``: 0 is the paper's order, 1 ours."""
+    return sorted(totals, key=lambda name: -totals[name][whose])
+
+
+def orders_agree(found: Mapping[Case, float]) -> bool:
+    """In both modes."""
+    every = [split_totals(found, mode) for mode in data.BOTH]
+    return all(order(totals, 0) == order(totals, 1) for totals in every)
+
+
 def _rows(section: str, rows: Iterable[Row], found: Mapping[Case, float]) -> Iterator[Figure]:
     for row in rows:
         for mode, paper in row.throughput.items():
@@ -87,31 +94,23 @@ def _rows(section: str, rows: Iterable[Row], found: Mapping[Case, float]) -> Ite
 
 def _ratios(found: Mapping[Case, float]) -> Iterator[Figure]:
     for row in data.ROWS:
-        ours = {mode: found[Case(row.model, row.tp, mode, data.IN_FLIGHT)] for mode in MODES}
-        paper = row.throughput["full"] / row.throughput["synchronous"]
-        fitted = row is data.CALIBRATED
-        yield Figure(
-            "ratio",
-            f"{row.model}, t = {row.tp}",
-            "full / synchronous",
-            paper,
-            ours["full"] / ours["synchronous"],
-            fitted,
-        )
+        slow, fast = (Case(row.model, row.tp, mode, data.IN_FLIGHT) for mode in data.BOTH)
+        paper = row.throughput[fast.mode] / row.throughput[slow.mode]
+        what, fitted = f"{row.model}, t = {row.tp}", row is data.CALIBRATED
+        yield Figure("ratio", what, "full / synchronous", paper, found[fast] / found[slow], fitted)
 
 
 def _splits(found: Mapping[Case, float]) -> Iterator[Figure]:
-    for mode in MODES:
-        if mode != "async only":
-            for name, (paper, ours) in split_totals(found, mode).items():
-                yield Figure("four devices", f"Qwen2.5-32B, {name}", mode, paper, ours)
+    for mode in data.BOTH:
+        for name, (paper, ours) in split_totals(found, mode).items():
+            yield Figure("four devices", f"Qwen2.5-32B, {name}", mode, paper, ours)
 
 
 def _gains(found: Mapping[Case, float]) -> Iterator[Figure]:
     for in_flight, paper in data.GAINS.items():
-        ours = found[_gain_case(in_flight, "full")] / found[_gain_case(in_flight, "synchronous")]
-        what = f"QwQ-32B, t = {GAIN_TP}, {in_flight} in flight"
-        yield Figure("gain", what, "full / synchronous", paper, ours, in_flight == data.IN_FLIGHT)
+        slow, fast = (_gain_case(in_flight, mode) for mode in data.BOTH)
+        what, fitted = f"QwQ-32B, {in_flight} in flight", in_flight == data.IN_FLIGHT
+        yield Figure("gain", what, "full / synchronous", paper, found[fast] / found[slow], fitted)
 
 
 def _split_case(split: data.Split, mode: Mode) -> Case:
@@ -120,4 +119,5 @@ def _split_case(split: data.Split, mode: Mode) -> Case:
 
 
 def _gain_case(in_flight: int, mode: Mode) -> Case:
-    return Case(GAIN_MODEL, GAIN_TP, mode, in_flight)
+    """QwQ-32B has the same shape."""
+    return Case("Qwen2.5-32B", 4, mode, in_flight)

@@ -1,8 +1,8 @@
 """The paper's figures, with which the comparison is made.
 
 Source: *Scaling LLM Inference Beyond Amdahl's Limits via Eliminating Non-Scalable Overheads*, arXiv
-2606.01927v1, 1 June 2026; 8 x H100 with NVLink, all sampling features on. Throughput is in thousands of output
-tokens per second and mostly read off plots, which is good to about 3 %.
+2606.01927v1, 1 June 2026; 8 x H100 with NVLink, all sampling features on. Throughput is in thousands of
+output tokens per second and mostly read off plots, which is good to about 3 %.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import Literal
 
 Mode = Literal["synchronous", "async only", "full"]
 """vLLM 0.11.2; the paper's system without its sampling; the paper's system."""
+
+MODES: tuple[Mode, ...] = ("synchronous", "async only", "full")
+BOTH: tuple[Mode, ...] = ("synchronous", "full")
+"""Those that the paper has for everything."""
 
 SOURCE = "arXiv 2606.01927v1"
 IN_FLIGHT = 256

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.paper import data
-from bench.paper.data import Mode
 from bench.paper.case import Case
+from bench.paper.data import Mode
 
 DEGREES = (1, 2, 4, 8)
-MODES: tuple[Mode, ...] = ("synchronous", "full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,14 @@ class Claim:
 
     model: str
     devices: int
-    by: str  # where the paper says so
     t_e: dict[Mode, int]
+    stated: bool  # in its text; otherwise its figures give it, by the definition
 
 
 CLAIMS = (
-    Claim("Llama2-13B", 4, "its throughput over t, by the definition", {"synchronous": 1, "full": 2}),
-    Claim("Qwen2.5-32B", 4, "its text, its throughput over t, and four devices", {"synchronous": 2, "full": 4}),
-    Claim("Llama3.1-70B", 8, "its text, and its throughput over t", {"synchronous": 4, "full": 8}),
+    Claim("Llama2-13B", 4, {"synchronous": 1, "full": 2}, stated=False),
+    Claim("Qwen2.5-32B", 4, {"synchronous": 2, "full": 4}, stated=True),
+    Claim("Llama3.1-70B", 8, {"synchronous": 4, "full": 8}, stated=True),
 )
 
 
@@ -43,14 +42,18 @@ class Found:
     mode: Mode
     by_groups: int
     by_devices: int
-    ratio: float  # T(t) / T(t / 2) of the paper's larger t_e, simulated
+    ratio: float  # T(t) / T(t / 2), where t is the full system's t_e by the paper
+
+    @property
+    def paper(self) -> int:
+        return self.claim.t_e[self.mode]
 
 
 def cases() -> list[Case]:
     found = [
         Case(claim.model, tp, mode, in_flight)
         for claim in CLAIMS
-        for mode in MODES
+        for mode in data.BOTH
         for tp in DEGREES
         for in_flight in (data.IN_FLIGHT, _shared(claim, tp))
         if in_flight
@@ -60,11 +63,7 @@ def cases() -> list[Case]:
 
 def degrees(found: Mapping[Case, float]) -> list[Found]:
     """``found``: throughput of ``cases``."""
-    return [
-        Found(claim, mode, _by_groups(claim, mode, found), _by_devices(claim, mode, found), _ratio(claim, mode, found))
-        for claim in CLAIMS
-        for mode in MODES
-    ]
+    return [_found(claim, mode, found) for claim in CLAIMS for mode in data.BOTH]
 
 
 def over_degrees(model: str, mode: Mode, found: Mapping[Case, float]) -> dict[int, float]:
@@ -73,8 +72,14 @@ def over_degrees(model: str, mode: Mode, found: Mapping[Case, float]) -> dict[in
     return {tp: value for tp, value in every.items() if value}
 
 
-def _by_groups(claim: Claim, mode: Mode, found: Mapping[Case, float]) -> int:
+def _found(claim: Claim, mode: Mode, found: Mapping[Case, float]) -> Found:
     scaling = over_degrees(claim.model, mode, found)
+    tp = claim.t_e["full"]
+    ratio = scaling[tp] / scaling[tp // 2]
+    return Found(claim, mode, _by_groups(scaling), _by_devices(claim, mode, found), ratio)
+
+
+def _by_groups(scaling: Mapping[int, float]) -> int:
     best = min(scaling)
     for tp in DEGREES:
         if tp // 2 == best and scaling[tp] >= 2 * scaling[best]:
@@ -87,12 +92,6 @@ def _by_devices(claim: Claim, mode: Mode, found: Mapping[Case, float]) -> int:
         return claim.devices // tp * found[Case(claim.model, tp, mode, _shared(claim, tp))]
 
     return max((tp for tp in DEGREES if tp <= claim.devices), key=total)
-
-
-def _ratio(claim: Claim, mode: Mode, found: Mapping[Case, float]) -> float:
-    tp = claim.t_e["full"]
-    scaling = over_degrees(claim.model, mode, found)
-    return scaling[tp] / scaling[tp // 2]
 
 
 def _shared(claim: Claim, tp: int) -> int:
