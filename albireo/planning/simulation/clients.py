@@ -40,6 +40,7 @@ class Clients:
         workload: Workload,
         *,
         max_queue: int,
+        gateway_seconds: float,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -56,6 +57,8 @@ class Clients:
         )
         self._on_progress = on_progress
         self._began = 0.0
+        self._gateway_seconds = gateway_seconds
+        self._gateway_free = 0.0  # when it can take the next request
         self._next = 0  # request to send
         self._left = len(workload.requests)  # to end
         self._all_ended = asyncio.Event()
@@ -111,10 +114,17 @@ class Clients:
         name = self._submitter.new_name(valid.request_id)
         self._by_name[name] = index
         self.times[index].sent = self.now()
+        await self._gateway()
         try:
             await self._submitter.submit(valid, name, "", MAX_DEADLINE_SECONDS)
         except Refusal as refusal:
             self._end(index, refusal.message)
+
+    async def _gateway(self) -> None:
+        """One gateway takes requests one after another: those that are sent at once do not come at once."""
+        if self._gateway_seconds:
+            self._gateway_free = max(self._gateway_free, self.now()) + self._gateway_seconds
+            await asyncio.sleep(self._gateway_free - self.now())
 
     async def _read(self, after: EntryId) -> None:
         while True:
