@@ -21,11 +21,11 @@ def test_a_simulation_agrees_with_the_mean_step_where_all_requests_fit(mode: Mod
     assert simulated(case, DEVICE, SHORT) == pytest.approx(estimated(case, DEVICE, SHORT), rel=0.04)
 
 
-def test_and_where_they_do_not() -> None:
+def test_where_they_do_not_fit_it_loses_a_little_to_preemption() -> None:
     lengths = Lengths(prompt=100, output=200)
     case = Case("Qwen2.5-32B", 1, "full", 200)
     assert case.running(DEVICE, lengths) < 180
-    assert simulated(case, DEVICE, lengths) == pytest.approx(estimated(case, DEVICE, lengths), rel=0.06)
+    assert 0.85 < simulated(case, DEVICE, lengths) / estimated(case, DEVICE, lengths) < 1.0
 
 
 def test_a_model_that_does_not_fit_makes_nothing() -> None:
