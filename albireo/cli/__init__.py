@@ -53,6 +53,13 @@ COMMANDS = {
     "calibrate": (
         "albireo.cli.calibrate:calibrate",
         "Measures groups of a model on this machine, and writes a device file for simulate and plan.",
+    "simulate": (
+        "albireo.cli.simulate:simulate",
+        "Runs a workload on a described device in virtual time; reports throughput, TTFT and TPOT.",
+    ),
+    "plan": (
+        "albireo.cli.plan:plan",
+        "Simulates every split of the devices into groups, and says which is best, why, and how to run it.",
     ),
     "bench": ("albireo.cli.bench:app", "Measurements."),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +21,17 @@ def fail(message: str) -> NoReturn:
     """Ends the command with one line on standard error, exit status 1."""
     typer.echo(f"albireo: {message}", err=True)
     raise typer.Exit(1)
+
+
+def check_writable(option: str, path: str) -> None:
+    """Checked before a long run, so that its figures are not lost; keeps the file. Empty, and ``-`` for
+    standard output, are no file. Raises BadParameter."""
+    if path in ("", "-"):
+        return
+    try:
+        Path(path).open("ab").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from None
 
 
 def needs_matplotlib() -> None:

@@ -38,7 +38,10 @@ class StepTotals:
     t3: float = 0.0
     t4: float = 0.0
     t5: float = 0.0
-    visible: float = 0.0  # time in which the device waited between two steps while rows were decoding
+    visible: float = 0.0  # time in which the device waited between two steps of running requests; the sum of
+    visible_t1: float = 0.0  # what of it went by after the result that a plan is based on, until the plan,
+    visible_t2: float = 0.0  # from the plan to the forward,
+    visible_t5: float = 0.0  # and before that result
     idle: float = 0.0  # time in which the device waited for requests
     kv_blocks_used: float = 0.0  # time integral of used blocks, in block seconds
 
@@ -54,4 +57,6 @@ class SimulationResult:
     num_blocks: int  # KV blocks of the group
     peak_blocks: int
     step_periods: list[tuple[float, int]] = field(default_factory=list)  # begin to begin in s, decoding rows
+    result_periods: list[tuple[float, int]] = field(default_factory=list)  # result to result, decoding rows
+    kv_use: list[tuple[float, int]] = field(default_factory=list)  # from when in s, blocks that slots hold
     cpu_seconds: float = 0.0  # what the simulation took; not in reports that must be the same each time

@@ -84,6 +84,17 @@ def published_at(timing: control.StepTiming, after: control.StepTiming) -> int:
     return min(after.previous_published, timing.fetched)
 
 
+def visible_seconds(
+    before: control.StepTiming, timing: control.StepTiming, appended: int
+) -> tuple[float, float, float]:
+    """What was visible of T1, T2 and T5 before a step. ``before``: timing of the step before it;
+    ``appended``: when the result that its plan is based on was in the log, in ns."""
+    free, begin = before.sampling_end, max(before.sampling_end, timing.forward_begin)
+    settled = min(max(appended, free), begin)
+    planned = min(max(timing.fetched, settled), begin)
+    return (planned - settled) / 1e9, (begin - planned) / 1e9, (settled - free) / 1e9
+
+
 def step_times(records: Iterable[control.StepRecord]) -> list[StepTimes]:
     """Times of all steps that ``records``, in order, hold enough about."""
     window = StepWindow()
@@ -99,9 +110,7 @@ def _times(
     before: control.StepTiming, record: control.StepRecord, after: control.StepTiming, appended: int
 ) -> StepTimes:
     timing = record.timing
-    free, begin = before.sampling_end, max(before.sampling_end, timing.forward_begin)
-    settled = min(max(appended, free), begin)
-    planned = min(max(timing.fetched, settled), begin)
+    t1, t2, t5 = visible_seconds(before, timing, appended)
     published = published_at(timing, after)
     return StepTimes(
         period=(timing.forward_begin - before.forward_begin) / 1e9,
@@ -110,9 +119,9 @@ def _times(
         t3=(timing.sampling_begin - timing.forward_begin) / 1e9,
         t4=(timing.sampling_end - timing.sampling_begin) / 1e9,
         t5=(after.previous_appended - timing.output_begin) / 1e9,
-        visible_t1=(planned - settled) / 1e9,
-        visible_t2=(begin - planned) / 1e9,
-        visible_t5=(settled - free) / 1e9,
+        visible_t1=t1,
+        visible_t2=t2,
+        visible_t5=t5,
         plan_age=(timing.fetched - published) / 1e9,
         look_ahead=timing.look_ahead,
         rows=record.decodes,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -73,6 +72,8 @@ class MemoryStream:
 
     def after(self, entry_id: Id, count: int) -> list[LogEntry]:
         """The first ``count`` entries with ids above ``entry_id``."""
+        if entry_id >= self.last:
+            return []
         begin = bisect_right(self._ids, entry_id)
         found = slice(begin, begin + count)
         return [
@@ -157,8 +158,12 @@ class Keyspace:
 
     def read(self, after: Mapping[str, str]) -> dict[str, list[LogEntry]]:
         """Entries behind the given ids, by the key of their log; logs without any are left out."""
-        found = {key: self.stream(key).after(parse(entry_id), READ_COUNT) for key, entry_id in after.items()}
-        return {key: entries for key, entries in found.items() if entries}
+        found = {}
+        for key, entry_id in after.items():
+            stream = self._streams.get(key)
+            if stream is not None and (entries := stream.after(parse(entry_id), READ_COUNT)):
+                found[key] = entries
+        return found
 
     def read_blocking(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """As ``read``, but waits up to ``wait`` seconds for the first entry; for actors."""
@@ -166,9 +171,12 @@ class Keyspace:
         if found or wait <= 0:
             return found
         waiting = Wait(self.clock)
-        with self._listening(after, waiting.end):
-            waiting.wait(self.clock.now() + wait)
-        return self.read(after)
+        self._listen(after, waiting.end)
+        try:
+            appended = waiting.wait(self.clock.now() + wait)
+        finally:
+            self._unlisten(after, waiting.end)
+        return self.read(after) if appended else {}
 
     async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """As ``read_blocking``, for tasks of the event loop."""
@@ -177,23 +185,22 @@ class Keyspace:
             return found
         appended = asyncio.Event()
         timer = self.clock.loop.call_later(wait, appended.set)
+        self._listen(after, appended.set)
         try:
-            with self._listening(after, appended.set):
-                await appended.wait()
+            await appended.wait()
         finally:
+            self._unlisten(after, appended.set)
             timer.cancel()
         return self.read(after)
 
-    @contextmanager
-    def _listening(self, keys: Iterable[str], wake: Callable[[], None]) -> Iterator[None]:
-        """Meanwhile ``wake`` is called after every append to one of these logs."""
+    def _listen(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
+        """From now on ``wake`` is called after every append to one of these logs."""
         for key in keys:
             self._listeners.setdefault(key, {})[wake] = None
-        try:
-            yield
-        finally:
-            for key in keys:
-                self._listeners[key].pop(wake, None)
+
+    def _unlisten(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
+        for key in keys:
+            del self._listeners[key][wake]
 
 
 def parse(entry_id: str) -> Id:

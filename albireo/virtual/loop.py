@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from contextvars import Context
 from heapq import heapify, heappop, heappush
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVarTuple, Unpack
 
 Arguments = TypeVarTuple("Arguments")
 
-Timer = tuple[float, int, asyncio.TimerHandle, Callable[..., object], tuple[Any, ...], Context | None]
-"""When it is due, its number, and what to call. The number orders timers of one moment by registration."""
-
 PRUNE_COUNT = 100
 """With fewer timers, cancelled ones stay until they are due."""
+
+
+class Callback(Protocol):
+    """What the loop calls, once, unless it is cancelled before: :class:`asyncio.Handle`, or the like."""
+
+    _cancelled: bool
+
+    def _run(self) -> None: ...
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -23,13 +28,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     ``time()`` begins at 0: floats near zero are exact to less than a picosecond for an hour. Timers of the
     same moment run in the order of their registration. Sockets and other threads are not served.
+
+    asyncio has no public way to replace the loop's wait for sockets. This one has a round of its own
+    (``_run_once``), with asyncio's queue of what is ready (``_ready``).
     """
+
+    _ready: deque[Callback]
+    _stopping: bool  # the loop ends after this round
 
     def __init__(self, on_idle: Callable[[], None]) -> None:
         """``on_idle`` is called when nothing is ready and no timer is set; it must raise."""
-        super().__init__(_NoInput(self._select))
+        super().__init__()
         self._now = 0.0
-        self._timers: list[Timer] = []
+        # When it is due, its number, what to call. The number orders timers of one moment by registration.
+        self._timers: list[tuple[float, int, Callback]] = []
         self._prune_at = PRUNE_COUNT  # number of timers
         self._registered = 0
         self._on_idle = on_idle
@@ -46,18 +58,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self.add_timer(when, handle)
+        return handle
+
+    def add_timer(self, when: float, callback: Callback) -> None:
+        """Makes ``callback`` ready at ``when``."""
         self._registered += 1
         if len(self._timers) >= self._prune_at:
             self._prune()
-        heappush(self._timers, (when, self._registered, handle, callback, args, context))
-        return handle
+        heappush(self._timers, (when, self._registered, callback))
 
-    def _prune(self) -> None:
-        """Removes cancelled timers. Called when there are twice as many timers as the last call left, so that
-        it costs a constant time per timer on average."""
-        self._timers = [timer for timer in self._timers if not timer[2].cancelled()]
-        heapify(self._timers)
-        self._prune_at = max(PRUNE_COUNT, 2 * len(self._timers))
+    def add_ready(self, callback: Callback) -> None:
+        """``callback`` runs after all that is ready already."""
+        self._ready.append(callback)
+
+    def skip_to(self, when: float) -> bool:
+        """Moves time to ``when`` if nothing runs until then; returns whether it did."""
+        if self._ready or self._stopping or self._next_due() <= when:
+            return False
+        self._now = max(self._now, when)
+        return True
 
     def run_in_executor(
         self, executor: Any, func: Callable[[Unpack[Arguments]], Any], *args: *Arguments
@@ -70,45 +90,35 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             future.set_exception(error)
         return future
 
-    def _select(self, timeout: float | None) -> None:
-        """What the loop calls between callbacks. ``timeout``: None when nothing is ready."""
-        timers = self._timers
-        while timers and timers[0][2].cancelled():
-            heappop(timers)
-        if timeout is None:
+    def _run_once(self) -> None:
+        """One round: runs what is ready, and then what is due. Time moves where nothing is ready."""
+        ready, timers = self._ready, self._timers
+        due = self._next_due()
+        if not ready and not self._stopping:
             if not timers:
                 self._on_idle()
-            self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            _, _, handle, callback, args, context = heappop(timers)
-            if not handle.cancelled():
-                self.call_soon(_call, handle, callback, args, context=context)
+            self._now = max(self._now, due)
+        while due <= self._now:
+            ready.append(heappop(timers)[2])
+            due = self._next_due()
+        for _ in range(len(ready)):
+            callback = ready.popleft()
+            if not callback._cancelled:
+                callback._run()
 
+    def _next_due(self) -> float:
+        """When the next timer is due; infinity where there is none."""
+        timers = self._timers
+        while timers:
+            when, _, callback = timers[0]
+            if not callback._cancelled:
+                return when
+            heappop(timers)
+        return float("inf")
 
-def _call(handle: asyncio.TimerHandle, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-    """A timer that is due can still be cancelled by another of the same moment."""
-    if not handle.cancelled():
-        callback(*args)
-
-
-class _NoInput(selectors.BaseSelector):
-    """A selector without any input, by which the loop asks for its timers."""
-
-    def __init__(self, select: Callable[[float | None], None]) -> None:
-        self._select = select
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        self._keys[fd] = key = selectors.SelectorKey(fileobj, fd, events, data)
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj if isinstance(fileobj, int) else fileobj.fileno())
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._select(timeout)
-        return []
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
+    def _prune(self) -> None:
+        """Removes cancelled timers. Called when there are twice as many timers as the last call left, so that
+        it costs a constant time per timer on average."""
+        self._timers = [timer for timer in self._timers if not timer[2]._cancelled]
+        heapify(self._timers)
+        self._prune_at = max(PRUNE_COUNT, 2 * len(self._timers))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
+from albireo.virtual.loop import VirtualLoop
 
 
 class Driver(Protocol):
     """What runs the greenlets of one virtual time: the clock."""
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def loop(self) -> VirtualLoop: ...
 
     @property
     def main(self) -> greenlet:
@@ -33,12 +34,16 @@ class Wait:
     """One wait of the calling greenlet, until ``end`` is called or a time has passed.
 
     An actor hands over to the event loop. The main greenlet, when it waits, runs the event loop meanwhile.
+    Where nothing else runs until then, both only move the time.
+
+    For the loop, a wait is the callback that resumes its greenlet.
     """
 
-    __slots__ = ("_driver", "_ended", "_greenlet", "_over", "_waiting")
+    __slots__ = ("_cancelled", "_driver", "_ended", "_greenlet", "_over", "_waiting")
 
     def __init__(self, driver: Driver) -> None:
         """Raises RuntimeError in a callback or task of the event loop: asynchronous code has to await."""
+        self._cancelled = False  # never
         self._driver = driver
         self._greenlet = getcurrent()
         self._over = False  # ended, or timed out
@@ -52,7 +57,12 @@ class Wait:
         driver = self._driver
         if driver.closed:  # an actor that is unwound waits for nothing more
             raise RuntimeError("the clock is closed") if self._greenlet is driver.main else GreenletExit
-        timer = None if until is None else driver.loop.call_at(until, self._expire)
+        timer = None
+        if until is not None:
+            if not self._over and driver.loop.skip_to(until):
+                return False
+            timer = Timeout(self)
+            driver.loop.add_timer(until, timer)
         self._waiting = True
         try:
             if self._greenlet is driver.main:
@@ -69,14 +79,15 @@ class Wait:
         """Ends the wait: its greenlet goes on after the callbacks that are ready already."""
         if not self._over:
             self._over = self._ended = True
-            self._driver.loop.call_soon(self._resume)
+            self._driver.loop.add_ready(self)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Its time has passed. Called by the loop."""
         if not self._over:
             self._over = True
-            self._resume()
+            self._run()
 
-    def _resume(self) -> None:
+    def _run(self) -> None:
         if not self._waiting:  # an exception has resumed the greenlet since ``end`` was called
             return
         self._waiting = False
@@ -84,6 +95,23 @@ class Wait:
             self._driver.loop.stop()
         else:
             self._greenlet.switch()
+
+
+class Timeout:
+    """The callback that ends a wait when its time has passed."""
+
+    __slots__ = ("_cancelled", "_wait")
+
+    def __init__(self, wait: Wait) -> None:
+        self._cancelled = False
+        self._wait = wait
+
+    def cancel(self) -> None:
+        """The wait is over."""
+        self._cancelled = True
+
+    def _run(self) -> None:
+        self._wait.expire()
 
 
 class Waiters:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-
-import grpc
 
 from albireo.client import Client
 from albireo.planning.workloads.draw import make_workload
 from albireo.telemetry.step_times import StepTimes, step_times
-from albireo.v1 import control_pb2 as control
-from albireo.v1 import control_pb2_grpc
-from bench.serve.load import Record, make_requests, run_load
+from bench.serve.load import make_requests, run_load
+from bench.serve.low_priority import run_at_low_priority
+from bench.serve.steps import with_steps
 from bench.stack import running_stack
 
-CLIENT_NICENESS = 10
 SETTLE_STEPS = 16
 """Steps left out after the last prefill, and before the first request ends."""
 
@@ -80,9 +72,7 @@ def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
         max_model_len=info.max_model_len,
     )
     requests = make_requests(workload, info.vocab_size)
-    with ThreadPoolExecutor(1, initializer=_give_way) as clients:
-        watched = clients.submit(asyncio.run, _watch(target, run_load(target, requests)))
-        records, steps = watched.result()
+    records, steps = run_at_low_priority(with_steps(target, run_load(target, requests)))
     failed = [record.error for record in records if record.error]
     if failed:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
@@ -92,26 +82,3 @@ def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
     tpot = [record.times.tpot for record in records if record.times.tpot is not None]
     seconds = max(record.ended for record in records) - min(record.sent for record in records)
     return Measured(steady, tpot, seconds, any(step.simulated for step in steps))
-
-
-def _give_way() -> None:
-    """Lowers the clients' priority: only in this measurement they share the cores with the tiers."""
-    if sys.platform == "linux":  # where a priority is a thread's, not the process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CLIENT_NICENESS)
-
-
-async def _watch(target: str, load: Any) -> tuple[list[Record], list[control.StepRecord]]:
-    """Runs ``load``, a coroutine, while every step is collected."""
-    steps: list[control.StepRecord] = []
-    async with grpc.aio.insecure_channel(target) as channel:
-        call = control_pb2_grpc.ControlStub(channel).WatchSteps(control.WatchStepsRequest())
-
-        async def collect() -> None:
-            async for record in call:
-                steps.append(record)  # noqa: PERF401  (what has come must be kept when the call ends)
-
-        watching = asyncio.create_task(collect())
-        records = await load
-        call.cancel()
-        await asyncio.wait([watching], timeout=5)
-    return records, steps

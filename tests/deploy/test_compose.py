@@ -58,7 +58,7 @@ def test_the_example_gives_the_defaults() -> None:
         elif name.startswith("STACK_"):
             assert set(re.findall(rf"\$\{{{name}:-([^}}]*)\}}", TEXT)) == {value}, name
         else:
-            assert name in {"COMPOSE_PROFILES"}
+            assert name in {"COMPOSE_PROFILES", "CUDA_VISIBLE_DEVICES"}
 
 
 def test_the_example_has_every_variable_of_the_stack_and_explains_each() -> None:

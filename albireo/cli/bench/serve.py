@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import TARGET, Model, Target, fail
+from albireo.cli.terminal import TARGET, Model, Target, check_writable, fail
 from albireo.cli.workload_options import read_options, workload_options
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def serve(
     The exit status is 1 where a request failed.
     """
     read_options(workload_given)  # a bad option is reported before the gateway is asked
-    _check_writable(json_to)
+    check_writable("--json", json_to)
     from bench.serve.gpus import summarize_gpus
     from bench.serve.report import summarize
 
@@ -53,16 +53,6 @@ def serve(
     if summary["errors"]:
         most, count = max(summary["errors"].items(), key=lambda error: error[1])
         fail(f"{sum(summary['errors'].values())} of {len(records)} requests failed; {count}: {most}")
-
-
-def _check_writable(json_to: str) -> None:
-    """Checked before the run, so that its figures are not lost; keeps the file. Raises BadParameter."""
-    if json_to in ("", "-"):
-        return
-    try:
-        Path(json_to).open("ab").close()
-    except OSError as error:
-        raise typer.BadParameter(f"{json_to}: {error.strerror}", param_hint="--json") from None
 
 
 def _model(target: str, name: str) -> control.ModelInfo:

@@ -40,6 +40,7 @@ class Clients:
         workload: Workload,
         *,
         max_queue: int,
+        gateway_seconds: float,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -56,6 +57,8 @@ class Clients:
         )
         self._on_progress = on_progress
         self._began = 0.0
+        self._gateway_seconds = gateway_seconds
+        self._gateway_free = 0.0  # when it can take the next request
         self._next = 0  # request to send
         self._left = len(workload.requests)  # to end
         self._all_ended = asyncio.Event()
@@ -111,20 +114,27 @@ class Clients:
         name = self._submitter.new_name(valid.request_id)
         self._by_name[name] = index
         self.times[index].sent = self.now()
+        await self._gateway()
         try:
             await self._submitter.submit(valid, name, "", MAX_DEADLINE_SECONDS)
         except Refusal as refusal:
             self._end(index, refusal.message)
 
+    async def _gateway(self) -> None:
+        """One gateway takes requests one after another: those that are sent at once do not come at once."""
+        if self._gateway_seconds:
+            self._gateway_free = max(self._gateway_free, self.now()) + self._gateway_seconds
+            await asyncio.sleep(self._gateway_free - self.now())
+
     async def _read(self, after: EntryId) -> None:
         while True:
             for raw_id, data in await self._store.read_results(after, READ_SECONDS):
                 after = EntryId.parse(raw_id)
-                self._take(log.ResultEntry.FromString(data).result)
+                self._take(after.step, log.ResultEntry.FromString(data).result)
 
-    def _take(self, result: log.StepResult) -> None:
+    def _take(self, step: int, result: log.StepResult) -> None:
         """Looks only at what changes: rows that go on are many, and tell nothing."""
-        self.sums.add(result, self._clock.time_ns())
+        self.sums.add(step, result, self._clock.time_ns())
         for admitted in result.admitted:
             index = self._by_name[admitted.request_id]
             self._by_incarnation[admitted.incarnation] = index
@@ -132,12 +142,7 @@ class Clients:
             self.preemptions += index in self._admitted
             self._admitted.add(index)
         if self._without_token:
-            for incarnation in self._without_token.intersection(result.incarnations):
-                self._without_token.discard(incarnation)
-                index = self._by_incarnation[incarnation]
-                if index not in self._started:
-                    self._started.add(index)
-                    self.times[index].first = self.now()
+            self._note_first_tokens(result)
         if any(result.finishes):
             for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
                 if finish:
@@ -146,6 +151,14 @@ class Clients:
         for ended in result.ended:
             if ended.request_id in self._by_name:
                 self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
+
+    def _note_first_tokens(self, result: log.StepResult) -> None:
+        for incarnation in self._without_token.intersection(result.incarnations):
+            self._without_token.discard(incarnation)
+            index = self._by_incarnation[incarnation]
+            if index not in self._started:
+                self._started.add(index)
+                self.times[index].first = self.now()
 
     def _finish(self, index: int, finish: Finish) -> None:
         if finish is Finish.LENGTH:

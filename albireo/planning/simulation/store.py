@@ -18,23 +18,23 @@ from worker_svc.cost.interface import CostModel
 
 
 class KvUse:
-    """How many KV blocks slots hold over time: the peak, and the integral in block seconds."""
+    """How many KV blocks slots hold over time."""
 
     def __init__(self) -> None:
-        self.peak = 0
-        self.integral = 0.0
-        self._used = 0
-        self._since = 0.0
-
-    def close(self, now: float) -> None:
-        """The run ends at ``now``."""
-        self.change(self._used, now)
+        self.changes: list[tuple[float, int]] = []  # from when, by the clock, and blocks
 
     def change(self, used: int, now: float) -> None:
         """From ``now`` on, ``used`` blocks are held."""
-        self.integral += self._used * (now - self._since)
-        self._used, self._since = used, now
-        self.peak = max(self.peak, used)
+        self.changes.append((now, used))
+
+    @property
+    def peak(self) -> int:
+        return max((used for _, used in self.changes), default=0)
+
+    def block_seconds(self, end: float) -> float:
+        """The integral until ``end``."""
+        ends = [*(since for since, _ in self.changes), end][1:]
+        return sum(used * (to - since) for (since, used), to in zip(self.changes, ends, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

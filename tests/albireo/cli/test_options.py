@@ -21,6 +21,12 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 }
 PASSED_ON = {"kv_memory": "ALBIREO_WORKER_KV_MEMORY"}
 """What `albireo up` takes for its workers, by their own variable."""
+PLANNING = {
+    "simulate": "model device tp synchronous sampling max-seqs max-model-len kv-memory "
+    "max-num-batched-tokens prefill-chunk max-queue json chart workload prompt-length output-length "
+    "concurrency rate burstiness num-requests controls seed",
+}
+"""Commands that ask no gateway."""
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
 CLIENTS = {
     "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature "
@@ -44,7 +50,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_help_lists_every_command() -> None:
     code, output = run("--help")
     assert code == 0
-    for name in (*SERVICES, "generate", "chat", "trace", "top", "doctor", "bench"):
+    for name in (*SERVICES, "generate", "chat", "trace", "top", "doctor", "simulate", "bench"):
         assert f" {name} " in output
     assert " serve " in run("bench", "--help")[1]
 
@@ -68,6 +74,14 @@ def test_help_of_a_service_lists_every_option_with_its_variable_meaning_and_defa
             assert f"{variable}] [required]" in text
         elif info.default not in ("", None):
             assert f"{variable}] [default: " in text
+
+
+@pytest.mark.parametrize("name", PLANNING)
+def test_help_of_a_planning_command_lists_its_options(name: str) -> None:
+    code, output = run(name, "--help")
+    assert code == 0
+    for option in PLANNING[name].split():
+        assert f" --{option} " in output
 
 
 @pytest.mark.parametrize("name", CLIENTS)

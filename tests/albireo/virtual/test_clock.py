@@ -63,6 +63,32 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert story_of(1) != story_of(2)
 
 
+def test_a_sleep_ends_after_what_was_due_at_the_same_moment_before() -> None:
+    def sleeper() -> None:
+        clock.sleep(1)
+        ran.append("sleeper")
+
+    ran: list[str] = []
+    with VirtualClock() as clock:
+        clock.loop.call_at(1.0, ran.append, "timer")
+        clock.start("sleeper", sleeper)
+        clock.sleep(2)
+    assert ran == ["timer", "sleeper"]
+
+
+def test_a_sleep_moves_no_time_before_the_main_greenlet_has_gone_on() -> None:
+    def sleeper() -> None:
+        event.wait()
+        clock.sleep(10)
+
+    with VirtualClock() as clock:
+        event = clock.event()
+        clock.start("sleeper", sleeper)
+        clock.loop.call_at(1.0, event.set)
+        event.wait()
+        assert clock.now() == 1
+
+
 def test_an_actor_that_fails_ends_the_run() -> None:
     def fail() -> None:
         clock.sleep(1)

@@ -23,7 +23,8 @@ def closed(count: int, *, concurrency: int, prompt: int = 64, outputs: int = 10)
 
 
 def run(workload: Workload, cost: CostModel, **options: Any) -> SimulationResult:
-    shape = {"num_blocks": 2000, "max_seqs": 32, "max_model_len": 512}
+    """A gateway takes no time unless a test is about it."""
+    shape = {"num_blocks": 2000, "max_seqs": 32, "max_model_len": 512, "gateway_seconds": 0.0}
     return simulate(workload, cost, **{**shape, **options})
 
 
@@ -112,6 +113,16 @@ def test_too_few_blocks_preempt_and_all_requests_end_all_the_same() -> None:
     assert result.totals.prefill_tokens > 8 * 64  # computed again
     assert all(request.tokens == 200 for request in result.requests)
     assert result.peak_blocks <= 64
+
+
+def test_a_gateway_takes_requests_one_after_another() -> None:
+    result = run(closed(3, concurrency=3), Constant(), gateway_seconds=0.001)
+    # The first one's plan is published before the others have come. The plan after it, which is made at the
+    # same time, has none of them either.
+    assert [request.sent for request in result.requests] == [0, 0, 0]
+    first, second, third = (request.ttft for request in result.requests)
+    assert first == pytest.approx(0.001 + STEP)
+    assert second == third > first + 0.9 * STEP
 
 
 def test_requests_beyond_the_queue_are_refused() -> None:

@@ -1,0 +1,98 @@
+"""What runs a chosen split: commands of ``albireo up``, settings of the compose stack, Kubernetes overlays.
+
+``albireo plan`` ends with them. A scheduler leads one group, so each group is a stack of its own, with its
+own Redis, gateway and port; the operator chooses the load balancer in front of them.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from albireo.planning.choice.serving import Serving
+from albireo.planning.choice.split import Split
+
+FIRST_PORT = 50051
+
+
+def up_commands(split: Split, serving: Serving) -> list[str]:
+    """A command line for each group."""
+    return [_up(split, serving, group) for group in range(split.groups)]
+
+
+def _up(split: Split, serving: Serving, group: int) -> str:
+    variables = dict(serving.settings())
+    arguments = ["albireo", "up", "--model", str(serving.model), "--device", "cuda", "--tp", str(split.tp)]
+    if split.groups > 1:
+        variables["CUDA_VISIBLE_DEVICES"] = _devices(split, group)
+        own = ["--port", str(FIRST_PORT + group), "--data-dir", f".albireo/g{group}"]
+        arguments += ["--group", f"g{group}", *own]
+    pairs = [f"{name}={value}" for name, value in variables.items()]
+    return f"{' '.join(pairs)} {shlex.join(arguments)}"
+
+
+def compose_settings(split: Split, serving: Serving) -> list[str]:
+    """For each group the text of an environment file of ``deploy/docker-compose.yml``."""
+    return [_compose(split, serving, group) for group in range(split.groups)]
+
+
+def _compose(split: Split, serving: Serving, group: int) -> str:
+    variables = {
+        "COMPOSE_PROFILES": "gpu",
+        "STACK_CPU_WORKERS": "0",
+        "STACK_MODEL_DIR": shlex.quote(str(serving.model)),
+        "ALBIREO_MODEL_NAME": serving.model_name,
+        "STACK_TP": str(split.tp),
+        **serving.settings(),
+    }
+    if split.groups > 1:
+        variables["STACK_PORT"] = str(FIRST_PORT + group)
+        variables["CUDA_VISIBLE_DEVICES"] = _devices(split, group)
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+def compose_command(split: Split, group: int) -> str:
+    """The command line that starts one group, by an environment file in the current directory."""
+    project = f" -p albireo-g{group}" if split.groups > 1 else ""
+    environment = f"g{group}.env" if split.groups > 1 else "albireo.env"
+    files = f"--env-file {environment} -f deploy/docker-compose.yml"
+    return f"docker compose{project} {files} up -d --build --wait"
+
+
+def _devices(split: Split, group: int) -> str:
+    return ",".join(str(group * split.tp + rank) for rank in range(split.tp))
+
+
+CONTAINER = "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0"
+
+
+def kubernetes_overlay(split: Split, serving: Serving) -> str:
+    """``kustomization.yaml`` of a folder next to ``deploy/kubernetes/overlays/gpu``, for one group; of
+    several, each has a namespace of its own, of which the text has the first."""
+    variables = {"ALBIREO_MODEL_NAME": serving.model_name, **serving.settings()}
+    literals = "".join(f"      - {name}={value}\n" for name, value in variables.items())
+    namespace = "namespace: albireo-g0  # the next group: albireo-g1, ...\n" if split.groups > 1 else ""
+    return f"""\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+{namespace}resources: [../gpu]
+configMapGenerator:
+  - name: albireo-settings
+    namespace: albireo
+    behavior: merge
+    literals:
+{literals}patches:
+  - target: {{kind: LeaderWorkerSet, name: worker}}
+    patch: |
+      - op: test
+        path: {CONTAINER}/env/0/name
+        value: RANKS_PER_POD
+      - op: replace
+        path: {CONTAINER}/env/0/value
+        value: "{split.tp}"
+      - op: replace
+        path: {CONTAINER}/resources/requests/nvidia.com~1gpu
+        value: "{split.tp}"
+      - op: replace
+        path: {CONTAINER}/resources/limits/nvidia.com~1gpu
+        value: "{split.tp}"
+"""

@@ -1,0 +1,28 @@
+"""The share of a workload that one of several groups gets.
+
+Today a scheduler leads one group, so the groups are stacks of their own and the load is balanced in front of
+them: equally, in the order of the arrivals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from albireo.planning.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    workload: Workload  # of one group
+    scale: float  # by how much the throughput of all groups is larger
+
+
+def share_of(workload: Workload, groups: int) -> Share:
+    """Every ``groups``-th request. In a closed loop with as many at a time as the fullest group has: rounded
+    up, and ``scale`` then counts each request in flight once."""
+    requests = workload.requests[::groups]
+    if not workload.concurrency:
+        return Share(replace(workload, requests=requests), len(workload.requests) / len(requests))
+    concurrency = -(-workload.concurrency // groups)
+    scale = workload.concurrency / concurrency
+    return Share(replace(workload, requests=requests, concurrency=concurrency), scale)

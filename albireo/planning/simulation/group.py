@@ -1,0 +1,81 @@
+"""A group that is described and not there: its cost model, its KV blocks and its context.
+
+``albireo simulate`` makes one of its options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from albireo.contract.plan import BLOCK_SIZE
+from albireo.runtime.kv_memory import KvMemory
+from worker_svc.cost.fixed import FixedCost
+from worker_svc.cost.interface import CostModel
+from worker_svc.cost.load import load_cost_model
+from worker_svc.cost.memory import kv_blocks
+from worker_svc.cost.physical import PhysicalCost
+from worker_svc.cost.shape import ModelShape
+from worker_svc.model.config import ModelConfig
+from worker_svc.runner.kv_sizing import Sizing
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What :func:`albireo.planning.simulation.run.simulate` takes of a group."""
+
+    cost: CostModel
+    source: str  # of the cost model's numbers
+    num_blocks: int
+    max_model_len: int
+
+
+def described_group(
+    config: ModelConfig,
+    device: str,
+    tp: int,
+    *,
+    max_seqs: int,
+    max_model_len: int,
+    max_step_tokens: int,
+    kv_memory: str = "auto",
+) -> Group:
+    """``device``: a preset or a TOML file, of a device or of explicit step times. ``kv_memory``: of each
+    rank, a size; auto: what a device has left, at most what is of use, as on a real rank.
+
+    Raises ValueError in one line, that begins with the option's name where it is of one.
+    """
+    try:
+        cost = load_cost_model(device, config, tp)
+    except ValueError as error:
+        raise ValueError(f"device: {error}") from None
+    blocks = _num_blocks(cost, config, max_seqs, max_model_len, max_step_tokens, kv_memory)
+    return Group(cost, _source(cost), blocks, max_model_len)
+
+
+def _source(cost: CostModel) -> str:
+    if isinstance(cost, PhysicalCost):
+        return cost.device.source
+    return cost.times.source if isinstance(cost, FixedCost) else ""
+
+
+def _num_blocks(
+    cost: CostModel, config: ModelConfig, max_seqs: int, max_model_len: int, max_step_tokens: int, memory: str
+) -> int:
+    try:
+        asked = KvMemory.parse(memory)
+    except ValueError as error:
+        raise ValueError(f"kv_memory: {error}") from None
+    if asked.share is not None:
+        raise ValueError(f"kv_memory: {memory}; a simulated device takes a size, such as 8GiB, or auto")
+    if asked.size is not None:
+        blocks = int(asked.size // (ModelShape(config, cost.tp).kv_token_bytes * BLOCK_SIZE))
+        if not blocks:
+            raise ValueError(f"kv_memory: {memory} holds not even one block of {BLOCK_SIZE} tokens")
+        return blocks
+    useful = Sizing(config, cost.tp, torch.bfloat16, max_seqs, max_model_len).useful
+    if not isinstance(cost, PhysicalCost):
+        return useful
+    left = kv_blocks(cost.device, config, cost.tp, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
+    return min(left, useful)

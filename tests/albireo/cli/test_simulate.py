@@ -1,0 +1,83 @@
+"""``albireo simulate`` from its options to its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from albireo.cli import app
+
+QUICK = ("simulate", "--device", "paper-32b", "--num-requests", "4", "--output-length", "fixed:5")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "240", "NO_COLOR": "1"})
+
+
+def test_the_same_options_give_the_same_bytes() -> None:
+    options = (*QUICK, "--prompt-length", "uniform:10-90", "--rate", "20", "--seed", "3", "--json", "-")
+    first, second = run(*options), run(*options)
+    assert first.exit_code == 0
+    assert first.stdout == second.stdout
+    found = json.loads(first.stdout)
+    assert found["simulated"] is True
+    assert found["output_tokens"] == 20
+    assert "as fast as real time" in first.stderr
+
+
+def test_figures_go_to_a_table_a_file_and_a_chart(tmp_path: Path) -> None:
+    result = run(*QUICK, "--json", str(tmp_path / "a.json"), "--chart", str(tmp_path / "a.png"))
+    assert result.exit_code == 0
+    assert "simulated: tiny on paper-32b, tp 1, overlapped, sampling auto" in result.stdout
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["requests"] == 4
+    assert (tmp_path / "a.png").exists()
+
+
+def test_without_overlap_the_host_is_visible() -> None:
+    """The presets of devices have host times; those of explicit step times have none."""
+    options = ("simulate", "--num-requests", "2", "--json", "-")
+    overlapped, synchronous = (json.loads(run(*options, *more).stdout) for more in ((), ("--synchronous",)))
+    assert overlapped["output_tokens_per_second"] > synchronous["output_tokens_per_second"]
+    assert synchronous["step_shares"]["visible_t1"] > 0
+
+
+def test_a_workload_of_a_file_is_simulated(tmp_path: Path) -> None:
+    lines = [{"arrival": 0.5 * i, "prompt_tokens": 40, "output_tokens": 3 + i} for i in range(3)]
+    path = tmp_path / "w.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    found = json.loads(run("simulate", "--workload", str(path), "--json", "-").stdout)
+    assert found["requests"] == 3
+    assert found["output_tokens"] == 3 + 4 + 5
+    assert found["seconds"] > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--tp", "3"), "--model: num_attention_heads = 8 cannot be divided by a TP degree of 3"),
+        (("--device", "none"), "--device: cost model 'none': no such file"),
+        (("--max-model-len", "99999999"), "--max-model-len: 99999999 tokens; the model takes"),
+        (("--kv-memory", "5"), "--kv-memory: 5 holds not even one block"),
+        (("--kv-memory", "40%"), "--kv-memory: 40%; a simulated device takes a size"),
+        (("--kv-memory", "much"), "--kv-memory: 'much' is neither a size"),
+        (("--prompt-length", "fixed:99999"), "do not fit into the context"),
+        (("--kv-memory", "20KB"), "the context takes"),
+        (("--max-num-batched-tokens", "100"), "max_num_batched_tokens must be at least max_num_seqs"),
+        (("--model", "nowhere"), "--model: nowhere"),
+        (("--json", "nowhere/a.json"), "--json: nowhere/a.json"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(options: tuple[str, ...], problem: str) -> None:
+    result = run("simulate", *options)
+    assert result.exit_code == 2
+    assert problem in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_without_greenlet_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run("simulate")
+    assert result.exit_code == 1
+    assert "pip install 'albireo[simulation]'" in result.stderr

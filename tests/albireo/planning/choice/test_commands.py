@@ -1,0 +1,121 @@
+"""What a plan ends with, against the real options, compose file and overlays."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from albireo.cli.commands import load_command
+from albireo.local.settings import StackSettings
+from albireo.planning.choice.commands import compose_settings, kubernetes_overlay, up_commands
+from albireo.planning.choice.serving import Serving
+from albireo.planning.choice.split import Split
+from scheduler_svc.settings import SchedulerSettings
+from tests.deploy.settings import ALL
+from worker_svc.settings import WorkerSettings
+
+DEPLOY = Path(__file__).resolve().parents[4] / "deploy"
+SERVING = Serving(
+    model=Path("/models/a model"),
+    model_name="a-model",
+    max_seqs=128,
+    max_model_len=4096,
+    max_num_batched_tokens=1024,
+    prefill_chunk=256,
+)
+SYNCHRONOUS = replace(SERVING, synchronous=True, sampling="driver")
+
+
+def parsed(command: str) -> tuple[dict[str, str], StackSettings]:
+    """The variables of a command line, and its options as ``albireo up`` reads them."""
+    words = shlex.split(command)
+    start = words.index("albireo")
+    assert words[start + 1] == "up"
+    context = load_command("albireo.cli.up:up").make_context("up", words[start + 2 :])
+    given = {name: value for name, value in context.params.items() if value is not None}
+    return dict(word.split("=", 1) for word in words[:start]), StackSettings(**given)
+
+
+@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
+def test_albireo_up_understands_the_command_and_the_services_its_variables(serving: Serving) -> None:
+    [command] = up_commands(Split(4, 1), serving)
+    variables, settings = parsed(command)
+    assert (settings.tp, settings.device, settings.model) == (4, "cuda", serving.model)
+    assert set(variables) <= set(ALL)
+
+
+def test_groups_share_neither_gpus_nor_ports_nor_files() -> None:
+    found = [parsed(command) for command in up_commands(Split(2, 3), SERVING)]
+    assert [variables["CUDA_VISIBLE_DEVICES"] for variables, _ in found] == ["0,1", "2,3", "4,5"]
+    for field in ("port", "group", "data_dir"):
+        assert len({getattr(settings, field) for _, settings in found}) == 3
+
+
+@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
+def test_the_settings_are_those_that_were_simulated(
+    monkeypatch: pytest.MonkeyPatch, serving: Serving
+) -> None:
+    for name, value in serving.settings().items():
+        monkeypatch.setenv(name, value)
+    nothing: dict[str, Any] = {}  # all from the variables
+    scheduler, worker = SchedulerSettings(**nothing), WorkerSettings(model=serving.model, **nothing)
+    assert scheduler.max_num_seqs == worker.max_seqs == 128
+    assert (scheduler.max_num_batched_tokens, scheduler.prefill_chunk) == (1024, 256)
+    assert worker.max_model_len == 4096
+    assert scheduler.synchronous is worker.synchronous is serving.synchronous
+    assert worker.sampling == serving.sampling
+
+
+@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
+@pytest.mark.parametrize("split", [Split(4, 1), Split(2, 4)])
+def test_the_compose_stack_has_every_variable(split: Split, serving: Serving) -> None:
+    example = (DEPLOY / ".env.example").read_text(encoding="utf-8")
+    known = set(re.findall(r"(?m)^#([A-Z_]+)=", example))
+    texts = compose_settings(split, serving)
+    assert len(texts) == split.groups
+    for text in texts:
+        assert {line.split("=")[0] for line in text.splitlines()} <= known
+        assert f"STACK_TP={split.tp}\n" in text
+    assert len(set(texts)) == split.groups
+
+
+def test_the_gpu_group_of_the_compose_stack_gets_the_visible_devices() -> None:
+    stack = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert stack["services"]["worker-gpu"]["environment"]["CUDA_VISIBLE_DEVICES"] is None
+
+
+def test_the_overlay_names_settings_that_there_are() -> None:
+    overlay = yaml.safe_load(kubernetes_overlay(Split(4, 1), SYNCHRONOUS))
+    literals = dict(line.split("=", 1) for line in overlay["configMapGenerator"][0]["literals"])
+    assert set(literals) <= set(ALL)
+    assert "namespace" not in overlay
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="rendering needs kubectl")
+@pytest.mark.parametrize(("split", "namespace"), [(Split(4, 1), "albireo"), (Split(2, 4), "albireo-g0")])
+def test_the_overlay_renders_to_a_group_of_the_split(tmp_path: Path, split: Split, namespace: str) -> None:
+    kubernetes = tmp_path / "kubernetes"
+    shutil.copytree(DEPLOY / "kubernetes", kubernetes)
+    overlay = kubernetes / "overlays" / "plan"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(kubernetes_overlay(split, SERVING), encoding="utf-8")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, timeout=60, check=True
+    )
+    manifests: dict[str, Any] = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    worker = manifests["LeaderWorkerSet"]
+    [container] = worker["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"]
+    assert {"name": "RANKS_PER_POD", "value": str(split.tp)} in container["env"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == str(split.tp)
+    assert worker["metadata"]["namespace"] == manifests["Namespace"]["metadata"]["name"] == namespace
+    settings = manifests["ConfigMap"]
+    assert settings["data"]["ALBIREO_WORKER_MAX_SEQS"] == "128"
+    assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]

@@ -1,0 +1,37 @@
+"""The share of one group: every n-th request, and a throughput that is scaled to all requests in flight."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from albireo.planning.choice.share import share_of
+from albireo.planning.workload import Workload, WorkloadRequest
+
+
+def workload(requests: int, concurrency: int) -> Workload:
+    return Workload(
+        "made up", tuple(WorkloadRequest(i * 0.5, 10 + i, 5) for i in range(requests)), concurrency
+    )
+
+
+def test_one_group_gets_all() -> None:
+    whole = workload(100, 16)
+    share = share_of(whole, 1)
+    assert share.workload == whole
+    assert share.scale == 1
+
+
+@given(st.integers(1, 300), st.integers(1, 16))
+def test_of_a_closed_loop_every_request_in_flight_counts_once(concurrency: int, groups: int) -> None:
+    share = share_of(workload(400, concurrency), groups)
+    assert share.scale * share.workload.concurrency == pytest.approx(concurrency)
+    assert share.workload.concurrency * groups >= concurrency
+    assert share.scale <= groups
+
+
+def test_of_an_open_loop_a_group_gets_every_nth_arrival_at_its_time() -> None:
+    share = share_of(workload(8, 0), 4)
+    assert [request.at for request in share.workload.requests] == [0.0, 2.0]
+    assert share.scale == 4
