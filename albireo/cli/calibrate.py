@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from albireo.cli.terminal import fail
+from albireo.cli.terminal import check_writable, fail
 from albireo.models import TINY
 
 
@@ -52,8 +52,7 @@ def calibrate(
     from bench.machine import machine
 
     degrees = _degrees(tp)
-    if not output.parent.is_dir():
-        raise typer.BadParameter(f"--output {output}: no such directory: {output.parent}")
+    check_writable("--output", str(output))
     setting = Setting(model, device.value, dtype.value, max_seqs)
     progress = Console(stderr=True)
     try:

@@ -20,6 +20,8 @@ PRIOR = 0.01
 STEPS = 100
 DIFFERENCE = 1e-4
 CONVERGED = 1e-7
+STUCK = 1e8
+"""Damping at which no step is an improvement."""
 
 
 def fit(
@@ -50,7 +52,7 @@ def fit(
         jacobian = _jacobian(residuals, x, found)
         huber = OUTLIER / np.maximum(OUTLIER, np.abs(found) / scale)
         normal, slope = jacobian.T @ (huber[:, None] * jacobian), jacobian.T @ (huber * found)
-        while damping < 1e8:
+        while damping < STUCK:
             move = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -slope)
             candidate = np.clip(x + np.clip(move, -1, 1), low, high)
             tried = residuals(candidate)
@@ -58,12 +60,13 @@ def fit(
                 break
             damping *= 4
         else:
-            return np.exp(x)
-        distance = float(np.abs(candidate - x).max())
-        x, found, damping = candidate, tried, max(damping / 4, 1e-9)
-        if distance < CONVERGED:
             break
-    return np.exp(x)
+        moved = float(np.abs(candidate - x).max())
+        x, found, damping = candidate, tried, max(damping / 4, 1e-9)
+        if moved < CONVERGED:
+            break
+    result: Vector = np.exp(x)
+    return result
 
 
 def _jacobian(residuals: Callable[[Vector], Vector], x: Vector, at: Vector) -> Vector:

@@ -76,13 +76,12 @@ def test_residuals_are_of_the_noise_and_by_kind_of_step() -> None:
         f"{part}, tp 2" for part in ("T3 decode", "T3 prefill", "T3 mixed", "T4 rank 0", "T4 parallel")
     }
     assert max(residual.worst for residual in exact) < 1e-9
-    slow = DEVICE.model_copy(update={"efficiency": (Efficiency(**_halved(DEVICE.efficiency[1])),)})
+    slow = DEVICE.model_copy(update={"efficiency": (_halved(DEVICE.efficiency[1]),)})
     wrong = {r.what: r.median for r in residuals(PhysicalCost(slow, CONFIG, 2), steps)}
     assert wrong["T3 prefill, tp 2"] > 0.3
     assert wrong["T4 parallel, tp 2"] < 1e-9
     assert np.isfinite(list(wrong.values())).all()
 
 
-def _halved(efficiency: Efficiency) -> dict[str, float]:
-    values = efficiency.model_dump()
-    return {**values, **{name: values[name] / 2 for name in MEMORY_AND_CORES}}
+def _halved(efficiency: Efficiency) -> Efficiency:
+    return efficiency.model_copy(update={name: getattr(efficiency, name) / 2 for name in MEMORY_AND_CORES})

@@ -13,7 +13,8 @@ SIZES = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256])
 
 
 def _line(values: Vector) -> Vector:
-    return values[0] + values[1] * SIZES
+    line: Vector = values[0] + values[1] * SIZES
+    return line
 
 
 def _fit(measured: Vector, start: tuple[float, float] = (1.0, 1.0), lowest: float = 1e-6) -> Vector:
