@@ -86,6 +86,7 @@ def main(
     tp: Annotated[list[int], typer.Option(min=1, help="TP degree; may be given several times.")] = [1, 2],  # noqa: B006
     seconds: Annotated[float, typer.Option(min=1, help="About so long a run of each workload.")] = 90.0,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each workload, in turn.")] = 2,
+    kv_memory: Annotated[str, typer.Option(help="Of each rank; the simulation has as many blocks.")] = "1GiB",
     slots: Annotated[int, typer.Option(min=48, help="Of the group.")] = 64,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
 ) -> None:
@@ -99,7 +100,13 @@ def main(
         "device_file": device_file,
         "degrees": [],
     }
-    options = {"model": model, "device": device, "cost_model": device_file, "dtype": "bfloat16"}
+    options = {
+        "model": model,
+        "device": device,
+        "cost_model": device_file,
+        "dtype": "bfloat16",
+        "kv_memory": kv_memory,
+    }
     tables = []
     missed = 0
     try:
