@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo up test lint coverage stubs check-stubs test-gpu lock check-kubernetes clean
+.PHONY: demo up test lint coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes clean
 
 demo: $(VENV)/.run
 	$(BIN)/albireo demo --tp 2 $(ARGS)
@@ -35,6 +35,10 @@ IN_PROCESS := $(addprefix tests/,albireo bench gateway races scheduler_svc virtu
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(IN_PROCESS) \
 		--cov --cov-report=term --hypothesis-profile=ci --timeout 600 $(ARGS)
+
+# Random workloads in virtual time, as `make test` runs some of.
+check-simulation: $(VENV)/.dev
+	$(BIN)/python -m tests.albireo.planning.simulation.random_case 500
 
 PROTOS := $(wildcard proto/albireo/v1/*.proto)
 

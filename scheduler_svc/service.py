@@ -17,7 +17,7 @@ from albireo.store.interface import EntryId, Fenced, OpenStore, appended_at
 from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.core import ProtocolError
+from scheduler_svc.core import ProtocolError, SchedulerCore
 from scheduler_svc.epoch import Epoch
 from scheduler_svc.gateway_watch import GatewayWatch
 from scheduler_svc.group_watch import GroupWatch
@@ -67,6 +67,11 @@ class SchedulerService:
         self._inbox_after = "0-0"
         self._results_after = "0-0"
         self._next_housekeeping = 0.0  # by the clock
+
+    @property
+    def core(self) -> SchedulerCore | None:
+        """That of the current epoch, to be read only, in the service's thread; None without a group."""
+        return self._epoch.core if self._epoch else None
 
     def run(self) -> None:
         """Serves until stopped; gives the lease back at the end."""
@@ -130,7 +135,7 @@ class SchedulerService:
         group = self._group_watch.look(known)
         if (group.incarnation if group else None) != (known.incarnation if known else None):
             self._open_epoch(group, "group_joined" if group else "group_lost")
-        core = self._epoch.core if self._epoch else None
+        core = self.core
         if core is not None:
             self._gateway_watch.look(core)
         stats = core.stats() if core else None

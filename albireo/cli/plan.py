@@ -5,74 +5,78 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import fail, needs_matplotlib
+from albireo.cli.group_options import (
+    ChartTo,
+    JsonTo,
+    MaxBatchedTokens,
+    MaxModelLen,
+    MaxSeqs,
+    ModelDirectory,
+    PrefillChunk,
+    Sampling,
+    Synchronous,
+    check_outputs,
+    refuse,
+)
+from albireo.cli.terminal import fail
 from albireo.cli.workload_options import read_options, workload_options
 
 if TYPE_CHECKING:
     from albireo.planning.choice.question import Question
     from albireo.planning.choice.recommendation import Recommendation
-    from worker_svc.model.config import ModelConfig
 
-WORKER_CONTEXT = 8192
-"""The default of a worker's --max-model-len."""
-WAVES = 6
-"""Without --num-requests: so many requests for each of --concurrency."""
-DEFAULT_CONCURRENCY = 256
 DEFAULT_WORKLOAD = "chat"
+DEFAULT_CONCURRENCY = 256
+WAVES = 6
+"""Without --num-requests: so many requests for each of --concurrency. The first and the last of them are not
+in the figures."""
+
+Milliseconds = Annotated[float, typer.Option(min=0, help="Limit in milliseconds; 0: none.")]
 
 
 @workload_options
 def plan(
-    model: Annotated[Path, typer.Option(help="Directory with the model's config.json; needs no weights.")],
+    model: ModelDirectory,
     device: Annotated[str, typer.Option(help="A preset such as h100, or a TOML file.")] = "h100",
     devices: Annotated[int, typer.Option(min=1, max=64, help="How many, all joined by the link.")] = 8,
-    ttft_p99: Annotated[
-        float, typer.Option(min=0, help="Limit of the TTFT P99 in milliseconds; 0: none.")
-    ] = 0,
-    tpot_p99: Annotated[
-        float, typer.Option(min=0, help="Limit of the TPOT P99 in milliseconds; 0: none.")
-    ] = 0,
-    synchronous: Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")] = False,
-    sampling: Annotated[
-        Literal["auto", "parallel", "driver"], typer.Option(help="Who samples, as of a worker.")
-    ] = "auto",
-    max_seqs: Annotated[int, typer.Option(min=1, max=65536, help="Slots of each group.")] = 256,
-    max_model_len: Annotated[
-        int, typer.Option(min=0, help="Most tokens of one request; 0: what the model takes, at most 8192.")
-    ] = 0,
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = 2048,
-    prefill_chunk: Annotated[
-        int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")
-    ] = 512,
-    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
-    chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
-    ] = None,
-    **workload: Any,
+    ttft_p99: Milliseconds = 0,
+    tpot_p99: Milliseconds = 0,
+    synchronous: Synchronous = False,
+    sampling: Sampling = "auto",
+    max_seqs: MaxSeqs = 256,
+    max_model_len: MaxModelLen = 0,
+    max_num_batched_tokens: MaxBatchedTokens = 2048,
+    prefill_chunk: PrefillChunk = 512,
+    json_to: JsonTo = "",
+    chart_to: ChartTo = None,
+    **workload_given: Any,
 ) -> None:
-    """Simulates every split of the devices into groups, and says which is best, why, and how to run it."""
-    if chart_to is not None:
-        needs_matplotlib()
-    question = _question(
-        model,
-        device,
-        devices,
-        (ttft_p99, tpot_p99),
-        workload,
-        max_model_len=max_model_len,
-        serving={
-            "max_seqs": max_seqs,
-            "max_num_batched_tokens": max_num_batched_tokens,
-            "prefill_chunk": prefill_chunk,
-            "synchronous": synchronous,
-            "sampling": sampling,
-        },
-    )
-    found = _answer(question)
+    """Simulates every split of the devices into groups, and says which is best, why, and how to run it.
+
+    Without options of the workload: 1536 requests of the preset chat, 256 at a time.
+    """
+    check_outputs(chart_to, json_to)
+    if max_num_batched_tokens < max_seqs:
+        raise typer.BadParameter(
+            "at least --max-seqs: each decoding row is a token", param_hint="--max-num-batched-tokens"
+        )
+    serving: dict[str, Any] = {
+        "max_seqs": max_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "prefill_chunk": prefill_chunk,
+        "synchronous": synchronous,
+        "sampling": sampling,
+    }
+    limits = [limit / 1e3 if limit else None for limit in (ttft_p99, tpot_p99)]
+    try:
+        question = _question(model, device, devices, max_model_len, limits, serving, workload_given)
+        found = _answer(question)
+    except ValueError as error:
+        refuse(error)
     _print(found, json_to, chart_to)
 
 
@@ -80,24 +84,21 @@ def _question(
     model: Path,
     device: str,
     devices: int,
-    limits: tuple[float, float],
-    workload: dict[str, Any],
-    *,
     max_model_len: int,
+    limits: list[float | None],
     serving: dict[str, Any],
+    workload: dict[str, Any],
 ) -> Question:
+    """Raises ValueError."""
     from albireo.checkpoint.files import CheckpointError
     from albireo.local.stack import legal_name
     from albireo.planning.choice.best import Limits
     from albireo.planning.choice.question import Question
     from albireo.planning.choice.serving import Serving
+    from albireo.planning.context import context_of
     from worker_svc.cost.device import Device
     from worker_svc.model.config import ModelConfig
 
-    if serving["max_num_batched_tokens"] < serving["max_seqs"]:
-        raise typer.BadParameter(
-            "at least --max-seqs: each decoding row is a token", param_hint="--max-num-batched-tokens"
-        )
     try:
         config = ModelConfig.from_dir(model)
     except (CheckpointError, OSError) as error:
@@ -106,28 +107,20 @@ def _question(
         described = Device.load(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from None
-    context = _context(config, max_model_len)
-    ttft, tpot = (limit / 1e3 if limit else None for limit in limits)
+    context = context_of(config, max_model_len)
+    directory = model.resolve()
     return Question(
         config,
         described,
         devices,
         read_options(_with_defaults(workload), context),
-        Serving(model.resolve(), legal_name(model.resolve().name), max_model_len=context, **serving),
-        Limits(ttft, tpot),
+        Serving(directory, legal_name(directory.name), max_model_len=context, **serving),
+        Limits(*limits),
     )
 
 
-def _context(config: ModelConfig, asked: int) -> int:
-    if asked > config.max_positions:
-        raise typer.BadParameter(
-            f"{asked} tokens; the model takes {config.max_positions}", param_hint="--max-model-len"
-        )
-    return asked or min(WORKER_CONTEXT, config.max_positions)
-
-
 def _with_defaults(workload: dict[str, Any]) -> dict[str, Any]:
-    """A load that all slots of the devices can take, for long enough that most of the run is steady."""
+    """A load for all slots of a group of all devices, for so long that most of the run is steady."""
     from albireo.planning.workloads.presets import PRESETS
 
     given = dict(workload)
@@ -141,25 +134,25 @@ def _with_defaults(workload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(question: Question) -> Recommendation:
-    """Simulates the splits, with a progress bar."""
+    """Simulates the splits, with a progress bar. Raises ValueError where the model fits at no TP degree."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from albireo.planning.choice.comparison import Job, compare
     from albireo.planning.choice.recommendation import recommend
 
-    try:
-        fit, unfit = question.splits()
-    except ValueError as error:
-        fail(str(error))
+    fitting, unfit = question.splits()
+    jobs = [Job(fit, question) for fit in fitting]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    names = ", ".join(str(fitting.split) for fitting in fit)
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        task = progress.add_task(f"simulating {names}: requests", total=None)
-        outcomes = compare(
-            [Job(fitting, question) for fitting in fit],
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+        names = ", ".join(str(fit.split) for fit in fitting)
+        task = progress.add_task(f"simulated requests of {names}", total=None)
+        try:
+            outcomes = compare(jobs, lambda done, total: progress.update(task, completed=done, total=total))
+        except BrokenProcessPool:
+            fail("a process that simulated a split was killed: is there enough memory?")
     return recommend(question, outcomes, unfit)
 
 

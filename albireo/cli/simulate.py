@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,8 +19,9 @@ from albireo.cli.group_options import (
     PrefillChunk,
     Sampling,
     Synchronous,
+    check_outputs,
+    refuse,
 )
-from albireo.cli.terminal import check_writable, fail, needs_matplotlib
 from albireo.cli.workload_options import read_options, workload_options
 from albireo.models import TINY
 
@@ -60,7 +60,7 @@ def simulate(
 
     The same options give the same figures.
     """
-    _needs(chart_to, json_to)
+    check_outputs(chart_to, json_to)
     serving: dict[str, Any] = {
         "max_seqs": max_seqs,
         "synchronous": synchronous,
@@ -73,27 +73,19 @@ def simulate(
         workload = read_options(workload_given, group.max_model_len)
         result = _run(group, workload, serving)
     except ValueError as error:
-        _refuse(error)
+        refuse(error)
     mode = "synchronous" if synchronous else f"overlapped, sampling {sampling}"
     setup = f"{model.name} on {group.cost.name}, tp {tp}, {mode}"
     _print({"setup": setup, "source": group.source, **_summary(result, workload)}, json_to)
     _draw(result, f"simulated: {setup}; {workload.name}", chart_to)
 
 
-def _needs(chart_to: Path | None, json_to: str) -> None:
-    """Ends the command before it has simulated anything where its report could not be made."""
-    if importlib.util.find_spec("greenlet") is None:
-        fail("virtual time needs greenlet: pip install 'albireo[simulation]'")
-    if chart_to is not None:
-        needs_matplotlib()
-    check_writable("--json", json_to)
-
-
 def _group(
     model: Path, device: str, tp: int, max_seqs: int, max_model_len: int, max_step_tokens: int, kv_memory: str
 ) -> Group:
     from albireo.checkpoint.files import CheckpointError
-    from albireo.planning.simulation.group import context_of, described_group
+    from albireo.planning.context import context_of
+    from albireo.planning.simulation.group import described_group
     from worker_svc.model.config import ModelConfig
 
     try:
@@ -110,14 +102,6 @@ def _group(
         max_step_tokens=max_step_tokens,
         kv_memory=kv_memory,
     )
-
-
-def _refuse(error: ValueError) -> NoReturn:
-    """``error`` begins with the option's name where it is of one."""
-    name, colon, message = str(error).partition(": ")
-    if colon and name.isidentifier():
-        raise typer.BadParameter(message, param_hint=f"--{name.replace('_', '-')}") from None
-    raise typer.BadParameter(str(error)) from None
 
 
 def _run(group: Group, workload: Workload, serving: dict[str, Any]) -> SimulationResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
@@ -88,6 +89,7 @@ def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, s
     return Outcome(
         split=split,
         num_blocks=result.num_blocks,
+        slots=question.serving.max_seqs,
         concurrency=share.workload.concurrency,
         requests=len(share.workload.requests),
         failed=sum(1 for request in result.requests if request.error),
@@ -157,6 +159,8 @@ def _in_processes(jobs: Sequence[Job], progress: _Progress, processes: int) -> l
             return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # rather than wait for its simulation
             raise
 
 
@@ -166,6 +170,7 @@ _reports: Any = None
 
 def _keep(reports: Any) -> None:
     global _reports
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the terminal's Ctrl-C reaches all processes
     _reports = reports
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from albireo.planning.choice.best import Choice, Limits
+from albireo.planning.choice.best import EQUAL, Choice, Limits
 from albireo.planning.choice.outcome import Outcome
 
 NAMED_TERMS = 3
 LEAST = 0.02
 """Share of a token's device time below which a difference of a term is not named."""
-KV_IS_SHORT = 0.9
-"""Share of the requests in flight below which the decoding rows are called few."""
+FEW = 0.9
+"""Share of the requests that could decode below which the decoding rows are called few."""
 
 
 def explain(choice: Choice, outcomes: Sequence[Outcome], limits: Limits) -> list[str]:
@@ -23,10 +23,10 @@ def explain(choice: Choice, outcomes: Sequence[Outcome], limits: Limits) -> list
     place = ordered.index(best)
     for neighbour in (*ordered[max(0, place - 1) : place], *ordered[place + 1 : place + 2]):
         found.append(_compare(best, neighbour))
-        memory = _memory(neighbour)
-        if memory:
-            found.append(memory)
-    own = _memory(best)
+        shortage = _shortage(neighbour)
+        if shortage:
+            found.append(shortage)
+    own = _shortage(best)
     return [*found, own] if own else found
 
 
@@ -44,11 +44,11 @@ def _limits(choice: Choice, outcomes: Sequence[Outcome], limits: Limits) -> list
 
 
 def _compare(best: Outcome, other: Outcome) -> str:
-    own, theirs = sum(best.terms.values()), sum(other.terms.values())
     change = other.tokens_per_second / best.tokens_per_second - 1
+    if abs(change) < EQUAL:
+        return f"{other.split} has about the same throughput{_tpot(best, other)}."
+    own, theirs = sum(best.terms.values()), sum(other.terms.values())
     head = f"{other.split} has {abs(change):.0%} {'more' if change > 0 else 'less'} throughput"
-    if abs(change) < LEAST:
-        head = f"{other.split} has about the same throughput"
     terms = best.terms.keys() | other.terms.keys()
     changes = {term: other.terms.get(term, 0.0) - best.terms.get(term, 0.0) for term in terms}
     named = sorted(changes, key=lambda term: (-abs(changes[term]), term))[:NAMED_TERMS]
@@ -58,17 +58,25 @@ def _compare(best: Outcome, other: Outcome) -> str:
     return f"{head}: device µs per token: {theirs * 1e6:.0f}, here {own * 1e6:.0f} ({', '.join(parts)})."
 
 
-def _memory(outcome: Outcome) -> str:
-    """Whether KV memory is short: requests that wait for blocks, or that are computed again."""
+def _tpot(best: Outcome, other: Outcome) -> str:
+    if not (best.tpot and other.tpot):
+        return ""
+    return f", and a TPOT P99 of {other.tpot['p99'] * 1e3:.1f} ms, here {best.tpot['p99'] * 1e3:.1f} ms"
+
+
+def _shortage(outcome: Outcome) -> str:
+    """What the group is short of: slots, or KV memory, for which requests wait or are computed again."""
     reasons = []
-    if outcome.concurrency and outcome.rows < KV_IS_SHORT * outcome.concurrency and outcome.kv_headroom < 0.1:
-        few = f"{outcome.rows:.0f} decoding rows a step of {outcome.concurrency} requests in flight"
-        reasons.append(f"its KV memory allows {few}, and weights are read for fewer rows")
-    if outcome.preemptions:
-        again = (
-            f", and {outcome.recomputed:.0%} more prompt tokens are computed"
-            if outcome.recomputed >= LEAST
-            else ""
+    if outcome.concurrency and outcome.rows < FEW * min(outcome.slots, outcome.concurrency):
+        if outcome.kv_headroom < 1 - FEW:
+            few = f"{outcome.rows:.0f} decoding rows a step of {outcome.concurrency} requests in flight"
+            reasons.append(f"its KV memory allows {few}, and weights are read for fewer rows")
+    elif outcome.concurrency > outcome.slots:
+        reasons.append(
+            f"its {outcome.slots} slots hold a part of its {outcome.concurrency} requests in flight"
         )
+    if outcome.preemptions:
+        more = f", and {outcome.recomputed:.0%} more prompt tokens are computed"
+        again = more if outcome.recomputed >= LEAST else ""
         reasons.append(f"{outcome.preemptions} preemptions in a group{again}")
     return f"{outcome.split}: {'; '.join(reasons)}." if reasons else ""

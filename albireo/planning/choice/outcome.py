@@ -15,6 +15,7 @@ class Outcome:
 
     split: Split
     num_blocks: int  # KV blocks of each group
+    slots: int  # of each group
     concurrency: int  # requests at a time in each group; 0 in an open loop
     requests: int  # simulated ones, of one group
     failed: int  # of them, refused or ended early
@@ -48,6 +49,7 @@ class Outcome:
             "joules_per_output_token": self.joules_per_token,
             "requests_simulated": self.requests,
             "requests_failed": self.failed,
+            "slots_of_a_group": self.slots,
             "concurrency_of_a_group": self.concurrency,
             "device_seconds_per_token": self.terms,
         }

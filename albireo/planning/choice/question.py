@@ -25,11 +25,9 @@ class Question:
 
     @property
     def setup(self) -> str:
-        """In one line."""
+        """The model, the devices and the mode, in one line."""
         mode = "synchronous" if self.serving.synchronous else "overlapped"
-        return (
-            f"{self.serving.model_name} on {self.devices} x {self.device.name}, {mode}; {self.workload.name}"
-        )
+        return f"{self.serving.model_name} on {self.devices} x {self.device.name}, {mode}"
 
     def splits(self) -> tuple[list[FittingSplit], list[UnfitSplit]]:
         """Raises ValueError where the model fits at no TP degree."""

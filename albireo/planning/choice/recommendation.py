@@ -24,25 +24,24 @@ class Recommendation:
     choice: Choice
     reasons: list[str]
     rule_of_thumb: int  # TP degree
-    t_e: int  # by definition, from the simulated throughputs
+    t_e: int | None  # by definition, from the simulated throughputs; None in an open loop
 
     @property
     def degrees(self) -> str:
         """The rule of thumb and the definition, in one line."""
+        rule = f"rule of thumb 4 M / C: t = {self.rule_of_thumb}"
         if self.rule_of_thumb > self.question.devices:
-            rule = f"t = {self.rule_of_thumb}, more than the devices"
-        else:
-            rule = f"t = {self.rule_of_thumb}"
-        return (
-            f"rule of thumb 4 M / C: {rule}; t_e, the largest t up to which T(t) >= 2 T(t/2), "
-            f"by these figures: {self.t_e}"
-        )
+            rule += ", more than the devices"
+        if self.t_e is None:
+            return f"{rule}; t_e by its definition needs a closed loop"
+        return f"{rule}; t_e, the largest t up to which T(t) >= 2 T(t/2), by these figures: {self.t_e}"
 
     def as_json(self) -> dict[str, Any]:
         question, best = self.question, self.choice.best.split
         return {
             "simulated": True,
             "setup": question.setup,
+            "workload": question.workload.name,
             "device": {"name": question.device.name, "source": question.device.source},
             "devices": question.devices,
             "synchronous": question.serving.synchronous,
@@ -70,5 +69,12 @@ def recommend(question: Question, outcomes: Sequence[Outcome], unfit: Sequence[U
         choice,
         explain(choice, outcomes, question.limits),
         rule_of_thumb(ModelShape(question.config, 1).weight_bytes, question.device.memory_gib * 2**30),
-        t_e_by_definition({o.split.tp: o.group_tokens_per_second for o in outcomes}),
+        _t_e(question, outcomes),
     )
+
+
+def _t_e(question: Question, outcomes: Sequence[Outcome]) -> int | None:
+    """In an open loop the throughput is that of the arrivals, and says nothing of T."""
+    if not question.workload.concurrency:
+        return None
+    return t_e_by_definition({outcome.split.tp: outcome.group_tokens_per_second for outcome in outcomes})

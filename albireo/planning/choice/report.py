@@ -28,6 +28,7 @@ COLUMNS = (
     "rows a\nstep",
     "J a\ntoken",
 )
+NOTES = "Groups x TP degree; throughput of all groups, latencies of one, in the steady part of the run."
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
 OTHER_COLORS = ("#ccb974", "#64b5cd", "#b0b0b0")
 
@@ -35,10 +36,8 @@ OTHER_COLORS = ("#ccb974", "#64b5cd", "#b0b0b0")
 def table(found: Recommendation) -> Table:
     """A row for each split; latencies in milliseconds."""
     shown = Table("split", title=Text(f"simulated: {found.question.setup}"), box=SIMPLE, padding=0)
-    shown.caption = Text(
-        "Groups x TP degree, throughput of all groups, latencies of one, in the steady part of the run. "
-        + _requests(found)
-    )
+    counts = ", ".join(f"{outcome.split}: {outcome.requests}" for outcome in found.outcomes)
+    shown.caption = Text(f"{found.question.workload.name}. {NOTES} Requests simulated in a group: {counts}.")
     for column in COLUMNS:
         shown.add_column(column, justify="right")
     for outcome in found.outcomes:
@@ -68,12 +67,6 @@ def _milliseconds(spread: dict[str, float]) -> str:
     return " / ".join(f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values) or "--"
 
 
-def _requests(found: Recommendation) -> str:
-    counts = ", ".join(f"{outcome.split}: {outcome.requests}" for outcome in found.outcomes)
-    failed = ", ".join(f"{o.split}: {o.failed}" for o in found.outcomes if o.failed)
-    return f"Requests simulated in a group: {counts}." + (f" Of them failed: {failed}." if failed else "")
-
-
 def lines(found: Recommendation) -> Iterator[str]:
     """What stands below the table: the choice, its reasons, the rules, and what runs the choice."""
     best, serving = found.choice.best.split, found.question.serving
@@ -81,6 +74,9 @@ def lines(found: Recommendation) -> Iterator[str]:
     groups = "one group" if best.groups == 1 else f"{best.groups} groups"
     yield f"{word}: {best}, {groups} at TP degree {best.tp}"
     yield from found.reasons
+    for outcome in found.outcomes:
+        if outcome.failed:
+            yield f"{outcome.split}: {outcome.failed} of {outcome.requests} requests failed"
     for unfit in found.unfit:
         yield f"{unfit.split}: {unfit.reason}"
     yield found.degrees
@@ -121,4 +117,5 @@ def chart(found: Recommendation, path: Path) -> None:
         right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(found.question.setup, fontsize=9)
+        right.margins(y=0.1)
+        figure.suptitle(f"{found.question.setup}; {found.question.workload.name}", fontsize=9)

@@ -16,8 +16,8 @@ from albireo.planning.simulation.runner import VirtualRunner
 from albireo.planning.simulation.step_table import StepTable
 from albireo.planning.simulation.store import HostStore, KvUse, SimulatedHost
 from albireo.runtime.settings import ServiceSettings
-from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
+from scheduler_svc.core import SchedulerCore
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from worker_svc.collectives.tp_group import TPGroup
@@ -44,11 +44,11 @@ class Health:
 
 
 class Cluster:
-    """One group and its scheduler. ``running`` starts and stops them."""
+    """One group and its scheduler, on the logs of ``space``. ``running`` starts and stops them."""
 
     def __init__(
         self,
-        clock: VirtualClock,
+        space: Keyspace,
         cost: CostModel,
         shape: GroupShape,
         *,
@@ -57,8 +57,8 @@ class Cluster:
         scheduler: Mapping[str, object],
     ) -> None:
         """``scheduler``: options of SchedulerSettings. Raises ValueError where they do not fit the group."""
-        self.clock = clock
-        self.space = Keyspace(clock)
+        self.clock = clock = space.clock
+        self.space = space
         self.kv = KvUse()
         self._health = Health()
         self._serving = Health()
@@ -91,6 +91,12 @@ class Cluster:
             clock=clock,
             open_store=open_store,
         )
+
+    @property
+    def core(self) -> SchedulerCore:
+        """The scheduler's, to look at while the services run."""
+        assert self._scheduler.core is not None
+        return self._scheduler.core
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -20,9 +20,6 @@ from worker_svc.cost.shape import ModelShape
 from worker_svc.model.config import ModelConfig
 from worker_svc.runner.kv_sizing import Sizing
 
-WORKER_CONTEXT = 8192
-"""The default of a worker's ``--max-model-len``."""
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -32,13 +29,6 @@ class Group:
     source: str  # of the cost model's numbers
     num_blocks: int
     max_model_len: int
-
-
-def context_of(config: ModelConfig, asked: int) -> int:
-    """Most tokens of one request; ``asked``: 0 for what a worker takes by default. Raises ValueError."""
-    if asked > config.max_positions:
-        raise ValueError(f"max_model_len: {asked} tokens; the model takes {config.max_positions}")
-    return asked or min(WORKER_CONTEXT, config.max_positions)
 
 
 def described_group(

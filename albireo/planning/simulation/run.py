@@ -11,9 +11,11 @@ from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
 from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
+from albireo.virtual.keyspace import Keyspace
 from worker_svc.cost.interface import CostModel
 from worker_svc.sampling.layout import SamplingMode
 
+NO_OPTIONS: Mapping[str, object] = {}
 MAX_QUEUE = 1024
 """Default of the gateways' ``--max-queue``."""
 GATEWAY_SECONDS = 1e-3
@@ -30,7 +32,7 @@ def simulate(
     max_model_len: int,
     synchronous: bool = False,
     sampling: SamplingMode = "auto",
-    scheduler: Mapping[str, object] | None = None,
+    scheduler: Mapping[str, object] = NO_OPTIONS,
     max_queue: int = MAX_QUEUE,
     gateway_seconds: float = GATEWAY_SECONDS,
     on_progress: Callable[[int, int], None] | None = None,
@@ -53,13 +55,12 @@ def simulate(
     _check(workload, shape)
     began = time.process_time()
     with VirtualClock() as clock:
-        cluster = Cluster(
-            clock, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler or {}
-        )
+        space = Keyspace(clock)
+        cluster = Cluster(space, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler)
         with cluster.running():
             clients = Clients(
                 clock,
-                cluster.space,
+                space,
                 KEYS,
                 workload,
                 max_queue=max_queue,

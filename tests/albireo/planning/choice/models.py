@@ -59,6 +59,7 @@ def outcome(split: Split = FOUR_PAIRS, **fields: Any) -> Outcome:
     values: dict[str, Any] = {
         "split": split,
         "num_blocks": 1000,
+        "slots": 256,
         "concurrency": 64,
         "requests": 256,
         "failed": 0,

@@ -61,4 +61,10 @@ def test_limits_that_no_split_keeps_are_named_with_the_excess() -> None:
 def test_equal_throughput_is_called_equal() -> None:
     same = outcome(Split(4, 2), tpot={"p99": 0.2})
     [reason] = explain(choose([BEST, same], Limits()), [BEST, same], Limits())
-    assert reason == "2x4 has about the same throughput."
+    assert reason == "2x4 has about the same throughput, and a TPOT P99 of 200.0 ms, here 40.0 ms."
+
+
+def test_slots_that_are_fewer_than_the_requests_in_flight_are_named() -> None:
+    full = outcome(slots=64, concurrency=128, rows=63.0)
+    [reason] = explain(choose([full], Limits()), [full], Limits())
+    assert reason == "4x2: its 64 slots hold a part of its 128 requests in flight."

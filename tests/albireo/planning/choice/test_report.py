@@ -46,17 +46,18 @@ def shown(found: Recommendation) -> str:
 
 def test_the_table_has_each_split_and_marks_the_choice(found: Recommendation) -> None:
     text = shown(found)
-    assert "simulated: qwen on 8 x h100, overlapped; four requests" in text
+    assert "simulated: qwen on 8 x h100, overlapped" in text
+    assert "four requests. Groups x" in text
     assert "2x4 *" in text
     for cells in (("4x2", "4,000", "1.25"), ("1x8", "9,500", "60.0 / 70.0")):
         assert any(all(cell in line for cell in cells) for line in text.splitlines()), cells
-    assert "Of them failed: 1x8: 3." in text
 
 
 def test_the_lines_name_the_choice_the_reasons_the_rules_and_what_to_run(found: Recommendation) -> None:
     text = "\n".join(lines(found))
     assert text.startswith("best: 2x4, 2 groups at TP degree 4\n1x8 would have 6% more throughput")
     assert "8x1: too large [b]" in text
+    assert "1x8: 3 of 256 requests failed" in text
     assert "4 M / C: t = 4; t_e" in text
     assert "by these figures: 8" in text
     assert text.count("albireo up") == 2
@@ -66,7 +67,14 @@ def test_the_lines_name_the_choice_the_reasons_the_rules_and_what_to_run(found: 
 
 def test_a_rule_of_thumb_above_the_devices_is_called_so(found: Recommendation) -> None:
     small = replace(found, rule_of_thumb=16)
-    assert "t = 16, more than the devices" in small.degrees
+    assert "t = 16, more than the devices; t_e, the largest t" in small.degrees
+
+
+def test_of_an_open_loop_no_t_e_is_shown(found: Recommendation) -> None:
+    workload = replace(found.question.workload, concurrency=0)
+    again = recommend(replace(found.question, workload=workload), found.outcomes, found.unfit)
+    assert again.t_e is None
+    assert again.degrees.endswith("t_e by its definition needs a closed loop")
 
 
 def test_the_json_is_marked_as_simulated_and_has_all_of_it(found: Recommendation) -> None:
