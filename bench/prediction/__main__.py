@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
@@ -125,15 +126,19 @@ def main(
     except (StackError, GaveUp, RedisServerError, RuntimeError) as error:
         console.print(f"bench.prediction: {error}", markup=False)
         raise typer.Exit(1) from None
+    _print(found, tables, missed, json_to)
+    if missed:
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any], tables: list[Table], missed: int, json_to: str) -> None:
     text = json.dumps(found, indent=2) + "\n"
     if json_to == "-":
         print(text, end="")
-    else:
-        Console().print(*tables, f"{missed} of the figures with a bar are above it")
-    if json_to not in ("", "-"):
+        return
+    Console().print(*tables, f"{missed} of the figures with a bar are above it")
+    if json_to:
         Path(json_to).write_text(text, encoding="utf-8")
-    if missed:
-        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
