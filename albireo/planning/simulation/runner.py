@@ -13,6 +13,7 @@ from albireo.contract.plan import GroupShape, Plan
 from albireo.planning.simulation.step_table import Step
 from albireo.planning.simulation.store import SimulatedHost
 from albireo.store.interface import EntryId
+from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 
@@ -35,14 +36,15 @@ class NoModel:
 class VirtualOutput:
     """A step that has been waited for."""
 
-    def __init__(self, step: Step, timestamps: list[int]) -> None:
+    def __init__(self, step: Step, ids: Ints, timestamps: list[int]) -> None:
+        """``ids``: of at least as many rows as the step has."""
         self._step = step
+        self._ids = ids
         self._timestamps = timestamps
 
     def to_host(self) -> HostOutput:
         step = self._step
-        ids = np.full(len(step.slots), OUTPUT_ID, dtype=np.int64)
-        return HostOutput(step.slots, step.incarnations, ids, logprobs={})
+        return HostOutput(step.slots, step.incarnations, self._ids[: len(step.slots)], logprobs={})
 
     def timestamps(self) -> list[int]:
         return self._timestamps
@@ -58,6 +60,7 @@ class VirtualRunner:
     def __init__(self, host: SimulatedHost, shape: GroupShape, sampling: SamplingMode) -> None:
         self.shape = shape
         self._host = host
+        self._ids = np.full(shape.max_seqs, OUTPUT_ID, dtype=np.int64)
         self._policy = SamplingPolicy(sampling, rank=0, size=host.cost.tp)
 
     def reset(self) -> None:
@@ -82,7 +85,7 @@ class VirtualRunner:
         if forward + sampling:
             clock.sleep(forward + sampling)
         end = clock.time_ns()
-        return VirtualOutput(step, [begin, min(begin + round(forward * 1e9), end), end])
+        return VirtualOutput(step, self._ids, [begin, min(begin + round(forward * 1e9), end), end])
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""

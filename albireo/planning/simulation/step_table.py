@@ -37,7 +37,11 @@ def sampling_kind(sampling: log.Sampling) -> int:
 
 
 class StepTable:
-    """State by slot, as of the last plan that was applied. ``steps`` holds those that have not ended."""
+    """State by slot, as of the last plan that was applied. ``steps`` holds those that have not ended.
+
+    In most steps the same rows decode as in the last one: the arrays of these are kept, and the number of
+    computed tokens is brought up to date only where the rows change.
+    """
 
     def __init__(self, shape: GroupShape) -> None:
         slots = shape.max_seqs
@@ -49,17 +53,23 @@ class StepTable:
             slots, dtype=np.int64
         )  # tokens of the prompt, after a preemption outputs too
         self._kinds = np.zeros(slots, dtype=np.int64)
+        self._rows = np.zeros(0, dtype=np.int64)  # slots that decode, as of the last change
+        self._row_incarnations = self._rows
+        self._row_kinds = (0, 0, 0)
+        self._context = 0  # of these rows, in the last step
+        self._steps_behind = 0  # that ``_computed`` of these rows lacks
+        self._joined = False  # the last chunk of some slot ran in the last step: it decodes from now on
         self._blocks: list[list[int]] = [[] for _ in range(slots)]
         self._holders = [0] * shape.num_blocks  # by block: slots that have it in their table
         self.blocks_used = 0  # KV blocks that slots hold, shared ones once
 
     def apply(self, entry_id: EntryId, plan: log.Plan) -> Step:
         """The step of a plan; the plan is that of the log, its fields are applied in their order."""
-        if plan.released:
+        changed = bool(self._joined or plan.released or plan.paused or plan.resumed)
+        if changed:
+            self._computed[self._rows] += self._steps_behind
             self._release(plan.released)
-        if plan.paused:
             self._decoding[list(plan.paused)] = False
-        if plan.resumed:
             self._decoding[list(plan.resumed)] = True
         for admission in plan.admissions:
             slot = admission.slot
@@ -69,7 +79,11 @@ class StepTable:
             self._kinds[slot] = sampling_kind(admission.sampling)
         for grant in plan.grants:
             self._grant(grant.slot, grant.blocks)
-        self.steps[entry_id] = step = self._step(plan)
+        if changed:
+            self._gather()
+        self._context += len(self._rows)
+        self._steps_behind += 1
+        self.steps[entry_id] = step = self._step(plan.chunks)
         return step
 
     def _release(self, released: Sequence[int]) -> None:
@@ -87,22 +101,34 @@ class StepTable:
             self.blocks_used += not holders[block]
             holders[block] += 1
 
-    def _step(self, plan: log.Plan) -> Step:
-        slots = decoding = np.flatnonzero(self._decoding)
-        self._computed[decoding] += 1
-        context = int(self._computed[decoding].sum())
-        prefill = pairs = 0
-        if plan.chunks:
-            joining = []
-            for chunk in plan.chunks:
-                slot, count, end = chunk.slot, chunk.count, chunk.start + chunk.count
-                prefill += count
-                pairs += count * chunk.start + count * (count + 1) // 2
-                self._computed[slot] = end
-                if end == self._lengths[slot]:
-                    joining.append(slot)
-            self._decoding[joining] = True
-            slots = np.concatenate([decoding, np.array(joining, dtype=np.int64)])
-        kinds = np.bincount(self._kinds[slots], minlength=3).tolist()
-        work = StepWork(len(decoding), context, prefill, pairs, kinds[GREEDY], kinds[DRAWN], kinds[PENALIZED])
+    def _gather(self) -> None:
+        self._rows = np.flatnonzero(self._decoding)
+        self._row_incarnations = self._incarnations[self._rows]
+        self._context = int(self._computed[self._rows].sum())
+        self._steps_behind = 0
+        self._joined = False
+        self._row_kinds = self._count_kinds(self._rows)
+
+    def _step(self, chunks: Sequence[log.Chunk]) -> Step:
+        rows, decodes, context = self._rows, len(self._rows), self._context
+        if not chunks:
+            work = StepWork(decodes, context, 0, 0, *self._row_kinds)
+            return Step(work, rows, self._row_incarnations)
+        joining, prefill, pairs = [], 0, 0
+        for chunk in chunks:
+            slot, count, end = chunk.slot, chunk.count, chunk.start + chunk.count
+            prefill += count
+            pairs += count * chunk.start + count * (count + 1) // 2
+            self._computed[slot] = end
+            if end == self._lengths[slot]:
+                joining.append(slot)
+        self._decoding[joining] = True
+        self._joined = bool(joining)
+        slots = np.concatenate([rows, np.array(joining, dtype=np.int64)])
+        work = StepWork(decodes, context, prefill, pairs, *self._count_kinds(slots))
         return Step(work, slots, self._incarnations[slots])
+
+    def _count_kinds(self, slots: Ints) -> tuple[int, int, int]:
+        """Rows that are greedy, drawn and penalized."""
+        greedy, drawn, penalized = np.bincount(self._kinds[slots], minlength=3).tolist()
+        return greedy, drawn, penalized
