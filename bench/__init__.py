@@ -18,6 +18,7 @@ Times are estimates for two cores:
 | ``python -m bench.observability`` | whether all telemetry of a stack arrives and is plausible | 80 seconds |
 | ``python -m bench.observability.cost`` | what telemetry costs | 2 minutes |
 | ``python -m bench.prediction`` | whether a simulation predicts a calibrated stack | 25 minutes |
+| ``python -m bench.paper`` | the paper's tables, simulated from one of its rows | 3 minutes |
 | ``python -m bench.tiny.evaluate DIR`` | exact answers of the bundled model | 1 minute |
 
 ``DIR`` is a checkpoint: ``python -m bench.throughput.random_checkpoint DIR`` writes one of a real model's
