@@ -163,9 +163,13 @@ def test_a_failure_is_raised_as_it_is_though_a_coroutine_runs() -> None:
         await asyncio.sleep(1)
         raise ValueError("a task failed")
 
-    with pytest.raises(ValueError, match="a task failed"), VirtualClock() as clock:
-        clock.start_task("fails", fail())
-        clock.run(asyncio.sleep(10))
+    def run() -> None:
+        with VirtualClock() as clock:
+            clock.start_task("fails", fail())
+            clock.run(asyncio.sleep(10))
+
+    with pytest.raises(ValueError, match="a task failed"):
+        run()
 
 
 def test_an_actor_that_fails_when_it_is_unwound_is_not_lost() -> None:
