@@ -98,6 +98,7 @@ class Calibration(Table):
     machine: str
     date: str
     model: str = ""
+    setup: str = ""  # what else the measurements depend on: software, dtype, threads
     residuals: tuple[Residual, ...] = ()
 
 
