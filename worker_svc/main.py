@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,9 +111,13 @@ def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:
 def _threads(settings: WorkerSettings) -> int:
     if settings.device == "sim":
         return 1  # nothing is computed, and a team of threads would spin
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    small = weight_bytes(settings.model) // ranks < SMALL_MODEL_BYTES
-    return settings.threads or (1 if small else compute_threads(ranks))
+    return settings.threads or rank_threads(settings.model, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def rank_threads(model: Path, local_ranks: int) -> int:
+    """Threads with which a rank computes by default, where ``local_ranks`` share this machine."""
+    small = weight_bytes(model) // local_ranks < SMALL_MODEL_BYTES
+    return 1 if small else compute_threads(local_ranks)
 
 
 def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner[Any]:

@@ -50,6 +50,10 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "calibrate": (
+        "albireo.cli.calibrate:calibrate",
+        "Measures groups of a model on this machine, and writes a device file for simulate and plan.",
+    ),
     "simulate": (
         "albireo.cli.simulate:simulate",
         "Runs a workload on a described device in virtual time; reports throughput, TTFT and TPOT.",

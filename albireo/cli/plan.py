@@ -114,7 +114,13 @@ def _question(
         described,
         devices,
         read_options(_with_defaults(workload), context),
-        Serving(directory, legal_name(directory.name), max_model_len=context, **serving),
+        Serving(
+            directory,
+            legal_name(directory.name),
+            max_model_len=context,
+            device=described.kind,
+            **serving,
+        ),
         Limits(*limits),
     )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from itertools import islice
+from typing import NamedTuple, TypedDict, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from albireo.contract.plan import (
@@ -24,6 +27,7 @@ from albireo.v1 import log_pb2 as log
 Parsed = TypeVar("Parsed", bound=Message)
 
 FINISHES = frozenset(map(int, Finish))
+UINT32, UINT64 = np.dtype("<u4"), np.dtype("<u8")
 
 
 def sampling_to_proto(params: SamplingParams) -> log.Sampling:
@@ -147,7 +151,9 @@ def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes
                 )
                 for a in plan.admissions
             ],
-            grants=[log.Grant(slot=g.slot, blocks=g.blocks) for g in plan.grants],
+            grant_slots=[grant.slot for grant in plan.grants],
+            grant_counts=[len(grant.blocks) for grant in plan.grants],
+            grant_blocks=[block for grant in plan.grants for block in grant.blocks],
             chunks=[log.Chunk(slot=c.slot, start=c.start, count=c.count) for c in plan.chunks],
             ended=ended_to_proto(plan.ended),
             num_decodes=plan.num_decodes,
@@ -177,11 +183,58 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
             )
             for a in message.admissions
         ),
-        grants=tuple(Grant(g.slot, tuple(g.blocks)) for g in message.grants),
+        grants=grants_from_proto(message),
         chunks=tuple(Chunk(c.slot, c.start, c.count) for c in message.chunks),
         ended=tuple(Ended(e.request_id, Finish(e.reason)) for e in message.ended),
         num_decodes=message.num_decodes,
         digest=message.digest if message.HasField("digest") else None,
+    )
+
+
+def grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
+    """The grants of a plan, in their order."""
+    blocks = iter(message.grant_blocks)
+    counted = zip(message.grant_slots, message.grant_counts, strict=True)
+    return tuple([Grant(slot, tuple(islice(blocks, count))) for slot, count in counted])
+
+
+class Rows(NamedTuple):
+    """The rows of a step's result: parallel tuples, as in :class:`albireo.contract.plan.StepResult`."""
+
+    slots: tuple[int, ...]
+    incarnations: tuple[int, ...]
+    ids: tuple[int, ...]
+    finishes: tuple[int, ...]
+
+
+class Columns(TypedDict):
+    """The fields of a ``log.StepResult`` that hold its rows."""
+
+    slots: bytes
+    incarnations: bytes
+    ids: bytes
+    finishes: bytes
+
+
+def columns(
+    slots: npt.ArrayLike, incarnations: npt.ArrayLike, ids: npt.ArrayLike, finishes: Iterable[int]
+) -> Columns:
+    """Rows as they are in a result; all of one length."""
+    return Columns(
+        slots=np.asarray(slots, UINT32).tobytes(),
+        incarnations=np.asarray(incarnations, UINT64).tobytes(),
+        ids=np.asarray(ids, UINT32).tobytes(),
+        finishes=bytes(finishes),
+    )
+
+
+def rows_of(message: log.StepResult) -> Rows:
+    """The rows of a result that :func:`result_from_bytes` has checked."""
+    return Rows(
+        slots=tuple(np.frombuffer(message.slots, UINT32).tolist()),
+        incarnations=tuple(np.frombuffer(message.incarnations, UINT64).tolist()),
+        ids=tuple(np.frombuffer(message.ids, UINT32).tolist()),
+        finishes=tuple(message.finishes),
     )
 
 
@@ -192,9 +245,10 @@ def result_from_bytes(data: bytes) -> log.ResultEntry:
     if kind is None:
         raise ValueError("neither a result nor an opening")
     result = entry.result
-    rows = len(result.incarnations)
-    if not rows == len(result.ids) == len(result.finishes):
-        raise ValueError(f"{rows} rows with {len(result.ids)} ids and {len(result.finishes)} finishes")
+    rows = len(result.finishes)
+    sizes = len(result.slots), len(result.incarnations), len(result.ids)
+    if sizes != (4 * rows, 8 * rows, 4 * rows):
+        raise ValueError(f"{rows} rows with columns of {sizes} bytes")
     unknown = {*result.finishes, *(ended.reason for ended in result.ended)} - FINISHES
     if unknown:
         raise ValueError(f"no finish has the values {sorted(unknown)}")
@@ -215,11 +269,4 @@ def _parsed(kind: type[Parsed], data: bytes) -> Parsed:
 
 def result_from_proto(epoch: int, step: int, message: log.StepResult) -> StepResult:
     """What the scheduler needs of a result; a gateway reads the message itself."""
-    return StepResult(
-        epoch=epoch,
-        step=step,
-        slots=tuple(message.slots),
-        incarnations=tuple(message.incarnations),
-        ids=tuple(message.ids),
-        finishes=tuple(message.finishes),
-    )
+    return StepResult(epoch, step, *rows_of(message))

@@ -103,12 +103,14 @@ class EpochOpen(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., group_incarnation: _Optional[str] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("released", "paused", "resumed", "admissions", "grants", "chunks", "ended", "num_decodes", "digest", "timing")
+    __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing")
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
-    GRANTS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     NUM_DECODES_FIELD_NUMBER: _ClassVar[int]
@@ -118,13 +120,15 @@ class Plan(_message.Message):
     paused: _containers.RepeatedScalarFieldContainer[int]
     resumed: _containers.RepeatedScalarFieldContainer[int]
     admissions: _containers.RepeatedCompositeFieldContainer[Admission]
-    grants: _containers.RepeatedCompositeFieldContainer[Grant]
+    grant_slots: _containers.RepeatedScalarFieldContainer[int]
+    grant_counts: _containers.RepeatedScalarFieldContainer[int]
+    grant_blocks: _containers.RepeatedScalarFieldContainer[int]
     chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
     ended: _containers.RepeatedCompositeFieldContainer[Ended]
     num_decodes: int
     digest: int
     timing: _control_pb2.StepTiming
-    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ...) -> None: ...
+    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grant_slots: _Optional[_Iterable[int]] = ..., grant_counts: _Optional[_Iterable[int]] = ..., grant_blocks: _Optional[_Iterable[int]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ...) -> None: ...
 
 class Admission(_message.Message):
     __slots__ = ("slot", "incarnation", "request_id", "tokens", "num_outputs", "num_cached", "sampling", "traceparent")
@@ -145,14 +149,6 @@ class Admission(_message.Message):
     sampling: Sampling
     traceparent: str
     def __init__(self, slot: _Optional[int] = ..., incarnation: _Optional[int] = ..., request_id: _Optional[str] = ..., tokens: _Optional[_Iterable[int]] = ..., num_outputs: _Optional[int] = ..., num_cached: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
-
-class Grant(_message.Message):
-    __slots__ = ("slot", "blocks")
-    SLOT_FIELD_NUMBER: _ClassVar[int]
-    BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    slot: int
-    blocks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, slot: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("slot", "start", "count")
@@ -195,10 +191,10 @@ class StepResult(_message.Message):
     WASTED_ROWS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     admitted: _containers.RepeatedCompositeFieldContainer[Admitted]
-    slots: _containers.RepeatedScalarFieldContainer[int]
-    incarnations: _containers.RepeatedScalarFieldContainer[int]
-    ids: _containers.RepeatedScalarFieldContainer[int]
-    finishes: _containers.RepeatedScalarFieldContainer[int]
+    slots: bytes
+    incarnations: bytes
+    ids: bytes
+    finishes: bytes
     logprobs: _containers.RepeatedCompositeFieldContainer[RowLogprobs]
     ended: _containers.RepeatedCompositeFieldContainer[Ended]
     timing: _control_pb2.StepTiming
@@ -206,7 +202,7 @@ class StepResult(_message.Message):
     prefill_tokens: int
     wasted_rows: int
     prompt_logprobs: _containers.RepeatedCompositeFieldContainer[PromptLogprobs]
-    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., incarnations: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., finishes: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ...) -> None: ...
+    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[bytes] = ..., incarnations: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., finishes: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ...) -> None: ...
 
 class PromptLogprobs(_message.Message):
     __slots__ = ("incarnation", "start", "logprobs")

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
@@ -86,6 +87,7 @@ def main(
     tp: Annotated[list[int], typer.Option(min=1, help="TP degree; may be given several times.")] = [1, 2],  # noqa: B006
     seconds: Annotated[float, typer.Option(min=1, help="About so long a run of each workload.")] = 90.0,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each workload, in turn.")] = 2,
+    kv_memory: Annotated[str, typer.Option(help="Of each rank; the simulation has as many blocks.")] = "1GiB",
     slots: Annotated[int, typer.Option(min=48, help="Of the group.")] = 64,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
 ) -> None:
@@ -99,7 +101,13 @@ def main(
         "device_file": device_file,
         "degrees": [],
     }
-    options = {"model": model, "device": device, "cost_model": device_file, "dtype": "bfloat16"}
+    options = {
+        "model": model,
+        "device": device,
+        "cost_model": device_file,
+        "dtype": "bfloat16",
+        "kv_memory": kv_memory,
+    }
     tables = []
     missed = 0
     try:
@@ -118,15 +126,19 @@ def main(
     except (StackError, GaveUp, RedisServerError, RuntimeError) as error:
         console.print(f"bench.prediction: {error}", markup=False)
         raise typer.Exit(1) from None
+    _print(found, tables, missed, json_to)
+    if missed:
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any], tables: list[Table], missed: int, json_to: str) -> None:
     text = json.dumps(found, indent=2) + "\n"
     if json_to == "-":
         print(text, end="")
-    else:
-        Console().print(*tables, f"{missed} of the figures with a bar are above it")
-    if json_to not in ("", "-"):
+        return
+    Console().print(*tables, f"{missed} of the figures with a bar are above it")
+    if json_to:
         Path(json_to).write_text(text, encoding="utf-8")
-    if missed:
-        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from albireo.contract.codec import rows_of
 from albireo.contract.plan import Finish
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import STREAMS
@@ -118,8 +119,7 @@ def _hand_out(epoch: int, result: log.StepResult, routes: dict[str, Route], rows
             if prompt.incarnation in rows:
                 rows[prompt.incarnation].stream.push_prompt(prompt.start, prompt.logprobs)
         logprobs = {row.row: row.logprobs for row in result.logprobs}
-        columns = zip(result.incarnations, result.ids, result.finishes, strict=True)
-        for index, (incarnation, token, finish) in enumerate(columns):
+        for index, (_, incarnation, token, finish) in enumerate(zip(*rows_of(result), strict=True)):
             if incarnation in rows:
                 rows[incarnation].branch.push(token, logprobs.get(index), finish)
     for ended in result.ended:

@@ -18,7 +18,7 @@ def step_record(
         timing=result.timing,
         decodes=result.decodes,
         prefill_tokens=result.prefill_tokens,
-        tokens=len(result.ids),
+        tokens=len(result.finishes),
         wasted_rows=result.wasted_rows,
         simulated=simulated,
         received=received,

@@ -89,9 +89,9 @@ class Backend:
             admitted=[
                 log.Admitted(request_id=self.name_of(r), incarnation=i) for r, i in (admitted or {}).items()
             ],
-            incarnations=[row[0] for row in rows],
-            ids=[row[1] for row in rows],
-            finishes=[row[2] for row in rows],
+            **codec.columns(
+                range(len(rows)), [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+            ),
             logprobs=[log.RowLogprobs(row=n, logprobs=top) for n in range(len(rows)) if logprobs],
             prompt_logprobs=[
                 log.PromptLogprobs(incarnation=i, start=start, logprobs=[top] * count)

@@ -181,6 +181,6 @@ def rows_of(results: Results, incarnation: int) -> list[tuple[int, int]]:
     return [
         (token, finish)
         for _, result in results
-        for row, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True)
+        for _, row, token, finish in zip(*codec.rows_of(result), strict=True)
         if row == incarnation
     ]

@@ -192,10 +192,7 @@ def result_bytes(plan: Plan, result: StepResult) -> bytes:
                 )
                 for a in plan.admissions
             ],
-            slots=result.slots,
-            incarnations=result.incarnations,
-            ids=result.ids,
-            finishes=result.finishes,
+            **codec.columns(result.slots, result.incarnations, result.ids, result.finishes),
             ended=codec.ended_to_proto(plan.ended),
             decodes=plan.num_decodes,
             prefill_tokens=sum(chunk.count for chunk in plan.chunks),

@@ -102,7 +102,7 @@ class Reader:
             name = self._names[admitted.incarnation] = public_name(admitted.request_id)
             story = self.stories.setdefault(name, Story())
             assert admitted.num_outputs == len(story.ids)
-        for incarnation, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True):
+        for _, incarnation, token, finish in zip(*codec.rows_of(result), strict=True):
             if incarnation in self._names:
                 story = self.stories[self._names[incarnation]]
                 assert not story.final, "a row after the end"

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from albireo.contract.codec import columns
 from albireo.contract.plan import Finish, GroupShape
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId
@@ -128,8 +129,8 @@ def test_an_invalid_inbox_entry_is_skipped(scene: Scene, redis_url: str) -> None
     [
         b"\xff\xff",
         b"",
-        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[1], finishes=[])).SerializeToString(),
-        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[1], finishes=[77])).SerializeToString(),
+        log.ResultEntry(result=log.StepResult(**columns([0], [1], [1], []))).SerializeToString(),
+        log.ResultEntry(result=log.StepResult(**columns([0], [1], [1], [77]))).SerializeToString(),
     ],
     ids=["no protobuf", "empty", "lengths that differ", "no finish"],
 )

@@ -8,6 +8,7 @@ from typing import cast
 import grpc
 import pytest
 
+from albireo.contract.codec import columns
 from albireo.contract.plan import Finish
 from albireo.store.redis_store import FIELD
 from albireo.v1 import control_pb2
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     [
         b"\xff\xff",
         b"",
-        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[5], finishes=[])).SerializeToString(),
-        log.ResultEntry(result=log.StepResult(incarnations=[1], ids=[5], finishes=[77])).SerializeToString(),
+        log.ResultEntry(result=log.StepResult(**columns([0], [1], [5], []))).SerializeToString(),
+        log.ResultEntry(result=log.StepResult(**columns([0], [1], [5], [77]))).SerializeToString(),
         log.ResultEntry(
             result=log.StepResult(ended=[log.Ended(request_id="r", reason=77)])  # type: ignore[arg-type]
         ).SerializeToString(),

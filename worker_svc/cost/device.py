@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -98,6 +98,7 @@ class Calibration(Table):
     machine: str
     date: str
     model: str = ""
+    setup: str = ""  # what else the measurements depend on: software, dtype, threads
     residuals: tuple[Residual, ...] = ()
 
 
@@ -113,6 +114,7 @@ class Device(Table):
     """One kind of device, and the group's host."""
 
     name: str
+    kind: Literal["cuda", "cpu"] = Field(default="cuda", description="the --device of ranks that run on it")
     source: str = Field(description="where the numbers come from")
     memory_gib: float = Field(gt=0, description="2^30 bytes that the driver reports")
     reserved_gib: float = Field(default=0.0, ge=0, description="taken by context, graphs and collectives")

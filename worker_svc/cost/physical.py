@@ -26,12 +26,12 @@ class PhysicalCost:
         self.device = device
         self.tp = tp
         self.shape = ModelShape(config, tp, dtype_bytes)
-        self._efficiency = of_degree(device.efficiency, tp)
+        self.efficiency = of_degree(device.efficiency, tp)
         self._sampling = of_degree(device.sampling, tp)
         self._host = of_degree(device.host, tp)
         self._bandwidth = device.gb_per_second * 1e9
         self._operations = device.tflops * 1e12
-        self._link = device.link.gb_per_second * 1e9 * self._efficiency.link if device.link else 0.0
+        self._link = device.link.gb_per_second * 1e9 * self.efficiency.link if device.link else 0.0
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class PhysicalCost:
         """
         if not work.rows:
             return {}
-        e, shape = self._efficiency, self.shape
+        e, shape = self.efficiency, self.shape
         weights, products = self._matrices(work)
         joined = _join(weights, products, e.overlap)
         pairs = work.prefill_pairs * shape.pair_operations
@@ -90,7 +90,7 @@ class PhysicalCost:
 
     def _matrices(self, work: StepWork) -> tuple[float, float]:
         """Seconds to read the matrices and to multiply with them. The LM head runs for sampled rows only."""
-        shape, e = self.shape, self._efficiency
+        shape, e = self.shape, self.efficiency
         read = shape.layer_parameters + (shape.head_parameters if work.samples else 0)
         products = shape.layer_parameters * work.rows + shape.head_parameters * work.samples
         return (
@@ -104,7 +104,7 @@ class PhysicalCost:
             return 0.0
         config = self.shape.config
         sent = 2 * (self.tp - 1) / self.tp * rows * config.hidden_size * self.shape.dtype_bytes
-        each = self._efficiency.all_reduce_us * 1e-6 + sent / self._link
+        each = self.efficiency.all_reduce_us * 1e-6 + sent / self._link
         return (2 * config.num_layers + 1) * each
 
 

@@ -10,7 +10,7 @@ import logging
 import numpy as np
 from opentelemetry.trace import Tracer
 
-from albireo.contract.codec import ended_to_proto
+from albireo.contract.codec import columns, ended_to_proto
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, Plan
 from albireo.runtime.clock import Clock
@@ -74,22 +74,20 @@ class OutputStage:
 
     def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, list[int]]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
+        admitted = [self._detector.admit(admission) for admission in plan.admissions]
+        counted, finishes = self._detector.advance(output)
+        slots = output.slots[counted]
         entry = log.ResultEntry(
             result=log.StepResult(
-                admitted=[self._detector.admit(admission) for admission in plan.admissions],
+                admitted=admitted,
                 ended=ended_to_proto(plan.ended),
                 decodes=plan.num_decodes,
                 prefill_tokens=sum(chunk.count for chunk in plan.chunks),
+                wasted_rows=len(output.ids) - len(counted),
+                **columns(slots, output.incarnations[counted], np.maximum(output.ids[counted], 0), finishes),
             )
         )
-        result = entry.result  # a message that is put into another is copied, so the rows come after that
-        counted, finishes = self._detector.advance(output)
-        result.wasted_rows = len(output.ids) - len(counted)
-        slots = output.slots[counted]
-        result.slots.extend(slots.tolist())
-        result.incarnations.extend(output.incarnations[counted].tolist())
-        result.ids.extend(np.maximum(output.ids[counted], 0).tolist())
-        result.finishes.extend(finishes)
+        result = entry.result
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
             if has_nan(logprobs):  # its row ends with an error
                 continue

@@ -21,9 +21,10 @@ def up_commands(split: Split, serving: Serving) -> list[str]:
 
 def _up(split: Split, serving: Serving, group: int) -> str:
     variables = dict(serving.settings())
-    arguments = ["albireo", "up", "--model", str(serving.model), "--device", "cuda", "--tp", str(split.tp)]
+    arguments = ["albireo", "up", "--model", str(serving.model), "--device", serving.device]
+    arguments += ["--tp", str(split.tp)]
     if split.groups > 1:
-        variables["CUDA_VISIBLE_DEVICES"] = _devices(split, group)
+        variables |= _visible(split, serving, group)
         own = ["--port", str(FIRST_PORT + group), "--data-dir", f".albireo/g{group}"]
         arguments += ["--group", f"g{group}", *own]
     pairs = [f"{name}={value}" for name, value in variables.items()]
@@ -36,9 +37,9 @@ def compose_settings(split: Split, serving: Serving) -> list[str]:
 
 
 def _compose(split: Split, serving: Serving, group: int) -> str:
+    gpus = {"COMPOSE_PROFILES": "gpu", "STACK_CPU_WORKERS": "0"} if serving.device == "cuda" else {}
     variables = {
-        "COMPOSE_PROFILES": "gpu",
-        "STACK_CPU_WORKERS": "0",
+        **gpus,
         "STACK_MODEL_DIR": shlex.quote(str(serving.model)),
         "ALBIREO_MODEL_NAME": serving.model_name,
         "STACK_TP": str(split.tp),
@@ -46,7 +47,7 @@ def _compose(split: Split, serving: Serving, group: int) -> str:
     }
     if split.groups > 1:
         variables["STACK_PORT"] = str(FIRST_PORT + group)
-        variables["CUDA_VISIBLE_DEVICES"] = _devices(split, group)
+        variables |= _visible(split, serving, group)
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
@@ -58,8 +59,12 @@ def compose_command(split: Split, group: int) -> str:
     return f"docker compose{project} {files} up -d --build --wait"
 
 
-def _devices(split: Split, group: int) -> str:
-    return ",".join(str(group * split.tp + rank) for rank in range(split.tp))
+def _visible(split: Split, serving: Serving, group: int) -> dict[str, str]:
+    """Which GPUs of the machine one of several groups uses."""
+    if serving.device != "cuda":
+        return {}
+    first = group * split.tp
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(first, first + split.tp)))}
 
 
 CONTAINER = "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0"
@@ -71,10 +76,16 @@ def kubernetes_overlay(split: Split, serving: Serving) -> str:
     variables = {"ALBIREO_MODEL_NAME": serving.model_name, **serving.settings()}
     literals = "".join(f"      - {name}={value}\n" for name, value in variables.items())
     namespace = "namespace: albireo-g0  # the next group: albireo-g1, ...\n" if split.groups > 1 else ""
+    paths = [f"{CONTAINER}/env/0/value"]
+    if serving.device == "cuda":
+        paths += [f"{CONTAINER}/resources/{kind}/nvidia.com~1gpu" for kind in ("requests", "limits")]
+    replaced = "".join(
+        f'      - op: replace\n        path: {path}\n        value: "{split.tp}"\n' for path in paths
+    )
     return f"""\
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-{namespace}resources: [../gpu]
+{namespace}resources: [../{"gpu" if serving.device == "cuda" else "cpu"}]
 configMapGenerator:
   - name: albireo-settings
     namespace: albireo
@@ -86,13 +97,4 @@ configMapGenerator:
       - op: test
         path: {CONTAINER}/env/0/name
         value: RANKS_PER_POD
-      - op: replace
-        path: {CONTAINER}/env/0/value
-        value: "{split.tp}"
-      - op: replace
-        path: {CONTAINER}/resources/requests/nvidia.com~1gpu
-        value: "{split.tp}"
-      - op: replace
-        path: {CONTAINER}/resources/limits/nvidia.com~1gpu
-        value: "{split.tp}"
-"""
+{replaced}"""

@@ -76,7 +76,7 @@ def _shortage(outcome: Outcome) -> str:
             f"its {outcome.slots} slots hold a part of its {outcome.concurrency} requests in flight"
         )
     if outcome.preemptions:
-        more = f", and {outcome.recomputed:.0%} more prompt tokens are computed"
+        more = f", and prefill computes {outcome.recomputed:.0%} more tokens than the prompts have"
         again = more if outcome.recomputed >= LEAST else ""
         reasons.append(f"{outcome.preemptions} preemptions in a group{again}")
     return f"{outcome.split}: {'; '.join(reasons)}." if reasons else ""

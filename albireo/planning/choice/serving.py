@@ -16,6 +16,7 @@ class Serving:
     max_model_len: int
     max_num_batched_tokens: int
     prefill_chunk: int
+    device: Literal["cuda", "cpu"] = "cuda"
     synchronous: bool = False
     sampling: Literal["auto", "parallel", "driver"] = "auto"
 

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
+from albireo.contract.codec import rows_of
 from albireo.contract.keys import Keys
 from albireo.contract.plan import DEFAULT_TENANT, Finish, SamplingParams
 from albireo.planning.result import RequestTimes
@@ -144,7 +145,8 @@ class Clients:
         if self._without_token:
             self._note_first_tokens(result)
         if any(result.finishes):
-            for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
+            rows = rows_of(result)
+            for incarnation, finish in zip(rows.incarnations, rows.finishes, strict=True):
                 if finish:
                     index = self._by_incarnation.pop(incarnation)
                     self._finish(index, Finish(finish))
@@ -153,7 +155,7 @@ class Clients:
                 self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
 
     def _note_first_tokens(self, result: log.StepResult) -> None:
-        for incarnation in self._without_token.intersection(result.incarnations):
+        for incarnation in self._without_token.intersection(rows_of(result).incarnations):
             self._without_token.discard(incarnation)
             index = self._by_incarnation[incarnation]
             if index not in self._started:

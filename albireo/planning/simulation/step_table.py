@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from albireo.contract.codec import grants_from_proto
 from albireo.contract.plan import GroupShape
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
@@ -77,7 +78,7 @@ class StepTable:
             self._computed[slot] = admission.num_cached
             self._lengths[slot] = len(admission.tokens)
             self._kinds[slot] = sampling_kind(admission.sampling)
-        for grant in plan.grants:
+        for grant in grants_from_proto(plan):
             self._grant(grant.slot, grant.blocks)
         if changed:
             self._gather()

@@ -32,6 +32,7 @@ SERVING = Serving(
     prefill_chunk=256,
 )
 SYNCHRONOUS = replace(SERVING, synchronous=True, sampling="driver")
+ON_CPUS = replace(SERVING, device="cpu")
 
 
 def parsed(command: str) -> tuple[dict[str, str], StackSettings]:
@@ -44,11 +45,11 @@ def parsed(command: str) -> tuple[dict[str, str], StackSettings]:
     return dict(word.split("=", 1) for word in words[:start]), StackSettings(**given)
 
 
-@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
+@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS, ON_CPUS])
 def test_albireo_up_understands_the_command_and_the_services_its_variables(serving: Serving) -> None:
     [command] = up_commands(Split(4, 1), serving)
     variables, settings = parsed(command)
-    assert (settings.tp, settings.device, settings.model) == (4, "cuda", serving.model)
+    assert (settings.tp, settings.device, settings.model) == (4, serving.device, serving.model)
     assert set(variables) <= set(ALL)
 
 
@@ -74,7 +75,13 @@ def test_the_settings_are_those_that_were_simulated(
     assert worker.sampling == serving.sampling
 
 
-@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
+def test_groups_on_cpus_name_no_gpus() -> None:
+    texts = [*up_commands(Split(2, 2), ON_CPUS), *compose_settings(Split(2, 2), ON_CPUS)]
+    texts.append(kubernetes_overlay(Split(2, 2), ON_CPUS))
+    assert not [text for text in texts if "CUDA" in text or "gpu" in text]
+
+
+@pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS, ON_CPUS])
 @pytest.mark.parametrize("split", [Split(4, 1), Split(2, 4)])
 def test_the_compose_stack_has_every_variable(split: Split, serving: Serving) -> None:
     example = (DEPLOY / ".env.example").read_text(encoding="utf-8")
@@ -100,13 +107,16 @@ def test_the_overlay_names_settings_that_there_are() -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="rendering needs kubectl")
+@pytest.mark.parametrize("serving", [SERVING, ON_CPUS])
 @pytest.mark.parametrize(("split", "namespace"), [(Split(4, 1), "albireo"), (Split(2, 4), "albireo-g0")])
-def test_the_overlay_renders_to_a_group_of_the_split(tmp_path: Path, split: Split, namespace: str) -> None:
+def test_the_overlay_renders_to_a_group_of_the_split(
+    tmp_path: Path, split: Split, namespace: str, serving: Serving
+) -> None:
     kubernetes = tmp_path / "kubernetes"
     shutil.copytree(DEPLOY / "kubernetes", kubernetes)
     overlay = kubernetes / "overlays" / "plan"
     overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(kubernetes_overlay(split, SERVING), encoding="utf-8")
+    (overlay / "kustomization.yaml").write_text(kubernetes_overlay(split, serving), encoding="utf-8")
     done = subprocess.run(
         ["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -114,7 +124,9 @@ def test_the_overlay_renders_to_a_group_of_the_split(tmp_path: Path, split: Spli
     worker = manifests["LeaderWorkerSet"]
     [container] = worker["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"]
     assert {"name": "RANKS_PER_POD", "value": str(split.tp)} in container["env"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == str(split.tp)
+    for kind in ("requests", "limits"):
+        gpus = container["resources"][kind].get("nvidia.com/gpu")
+        assert gpus == (str(split.tp) if serving.device == "cuda" else None)
     assert worker["metadata"]["namespace"] == manifests["Namespace"]["metadata"]["name"] == namespace
     settings = manifests["ConfigMap"]
     assert settings["data"]["ALBIREO_WORKER_MAX_SEQS"] == "128"

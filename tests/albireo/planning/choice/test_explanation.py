@@ -32,7 +32,8 @@ def test_each_neighbour_is_compared_by_the_terms_that_differ_most() -> None:
     assert reasons == [
         "8x1 has 50% less throughput: device µs per token: 4000, here 2000 (weights +1900, sampling +100).",
         "8x1: its KV memory allows 20 decoding rows a step of 32 requests in flight, and weights are read "
-        "for fewer rows; 12 preemptions in a group, and 18% more prompt tokens are computed.",
+        "for fewer rows; 12 preemptions in a group, and prefill computes 18% more tokens than the prompts "
+        "have.",
         "2x4 has 20% less throughput: device µs per token: 2500, here 2000 (collectives +690, weights -200).",
     ]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from albireo.contract.codec import rows_of
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
@@ -175,7 +176,7 @@ def _check_requests(case: Case, clients: Clients, space: KeptLogs) -> None:
         for admitted in result.admitted:
             names[admitted.incarnation] = admitted.request_id
             position[admitted.incarnation] = admitted.num_outputs
-        for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
+        for _, incarnation, _, finish in zip(*rows_of(result), strict=True):
             name = names[incarnation]
             tokens.setdefault(name, set()).add(position[incarnation])
             position[incarnation] += 1
@@ -204,14 +205,14 @@ def _check_work(case: Case, clients: Clients, space: KeptLogs, late_rows: int) -
     assert totals.t4 == pytest.approx(case.cost.sampling, abs=steps * NANOSECOND)
     assert sum(work.decodes for work in works) == sum(result.decodes for result in space.results)
     assert sum(work.prefill for work in works) == sum(result.prefill_tokens for result in space.results)
-    rows = sum(len(result.ids) + result.wasted_rows for result in space.results)
+    rows = sum(len(result.finishes) + result.wasted_rows for result in space.results)
     assert sum(work.samples for work in works) == rows
     kinds = Counter(
         {kind: sum(getattr(work, kind) for work in works) for kind in ("greedy", "drawn", "penalized")}
     )
     assert kinds[case.workload.sampling] == rows  # no request has another kind
     outputs = sum(request.outputs for request in case.workload.requests)
-    assert sum(len(result.ids) for result in space.results) == outputs + late_rows
+    assert sum(len(result.finishes) for result in space.results) == outputs + late_rows
     assert totals.wasted_rows == 0  # ends by length are predicted
     _check_prefill(case, space, works)
     first, last = space.results[0].timing, space.results[totals.steps - 1].timing

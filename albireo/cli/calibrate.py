@@ -1,0 +1,76 @@
+"""``albireo calibrate``: measures groups of a model on this machine, and writes a device file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from albireo.cli.terminal import check_writable, fail
+from albireo.models import TINY
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Dtype(StrEnum):
+    """Type of weights and activations."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+def calibrate(
+    output: Annotated[Path, typer.Option(help="Device file to write.", dir_okay=False)],
+    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = TINY,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.CPU,
+    dtype: Annotated[Dtype, typer.Option(help="Type of weights and activations.")] = Dtype.BFLOAT16,
+    tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
+    max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
+    quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
+) -> None:
+    """Serves chosen loads at each TP degree, fits the terms of a step's cost to the steps, and writes them.
+
+    The file is a device like the presets: `albireo simulate`, `albireo plan` and `--cost-model` take it.
+    Nothing else should run on the machine meanwhile.
+    """
+    from rich.console import Console
+
+    from albireo.checkpoint.files import CheckpointError
+    from albireo.local.redis_server import RedisServerError
+    from albireo.local.stack import StackError
+    from albireo.local.supervisor import GaveUp
+    from albireo.planning.calibration.calibrate import calibrate as run
+    from albireo.planning.calibration.measure import Setting
+    from albireo.planning.calibration.record import residual_table, write_device
+    from bench.machine import machine
+
+    degrees = _degrees(tp)
+    check_writable("--output", str(output))
+    setting = Setting(model, device.value, dtype.value, max_seqs)
+    progress = Console(stderr=True)
+    try:
+        with progress.status("starts") as status:
+            found = run(setting, degrees, quick=quick, machine=machine(), report=status.update)
+        write_device(found, output)
+    except (CheckpointError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except (StackError, GaveUp, RedisServerError, RuntimeError, OSError) as error:
+        fail(str(error))
+    Console().print(residual_table(found, str(output)))
+
+
+def _degrees(text: str) -> list[int]:
+    try:
+        degrees = [int(part) for part in text.split(",")]
+    except ValueError:
+        degrees = []
+    if not degrees or not all(1 <= degree <= 64 for degree in degrees):
+        raise typer.BadParameter(f"--tp {text}: TP degrees are numbers from 1 to 64, such as 1,2")
+    return degrees

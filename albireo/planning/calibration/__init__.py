@@ -1,0 +1,1 @@
+"""Calibration: a real stack serves chosen loads, and the efficiencies of a device are fitted to its steps."""

@@ -1,0 +1,103 @@
+"""Measures a real group: starts the whole stack, lets it serve the loads, and reads the steps from its logs.
+
+The whole stack and not the ranks alone, since the tiers share the cores with a group on CPUs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from albireo.contract.keys import Keys
+from albireo.contract.plan import GroupShape
+from albireo.local.redis_server import LocalRedis
+from albireo.local.settings import StackSettings
+from albireo.local.stack import Stack
+from albireo.planning.calibration.loads import cut, serve
+from albireo.planning.calibration.steps import MeasuredStep, StepReader
+from albireo.planning.workload import Workload
+from albireo.store.redis_store import RedisStore
+from worker_svc.batch.slot_table import SlotTable
+from worker_svc.model.config import ModelConfig
+from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one group has shown."""
+
+    steps: list[MeasuredStep]
+    num_blocks: int  # KV blocks of each rank
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is measured: a model on a device at one TP degree."""
+
+    model: Path
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    max_seqs: int
+    tp: int = 1
+    sampling: SamplingMode = "auto"
+
+
+def measure(
+    setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None] = lambda load: None
+) -> Measured:
+    """Steps of all loads, one after the other. The first load only warms up: its steps are left out.
+
+    Raises ValueError for invalid options; StackError, GaveUp and RedisServerError where the stack does not
+    start; RuntimeError where a request fails.
+    """
+    with tempfile.TemporaryDirectory() as data:
+        redis = LocalRedis(Path(data) / "redis")
+        try:
+            settings = StackSettings.model_validate(
+                {
+                    "model": setting.model,
+                    "model_name": "calibration",
+                    "device": setting.device,
+                    "dtype": setting.dtype,
+                    "tp": setting.tp,
+                    "port": 0,
+                    "data_dir": data,
+                    "redis_url": redis.url,
+                }
+            )
+            environment = {
+                "ALBIREO_WORKER_MAX_SEQS": str(setting.max_seqs),
+                "ALBIREO_WORKER_SAMPLING": setting.sampling,
+            }
+            with Stack(settings, environment) as stack:
+                stack.wait_ready(threading.Event())
+                return _serve_all(stack, setting, loads, on_load)
+        finally:
+            redis.stop()
+
+
+def _serve_all(
+    stack: Stack, setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None]
+) -> Measured:
+    keys = Keys(stack.settings.model_name, stack.settings.group)
+    store = RedisStore.open(stack.settings.redis_address, keys)
+    group = stack.group()
+    shape = GroupShape(group.num_blocks, group.max_seqs, group.max_model_len)
+    config = ModelConfig.from_dir(setting.model)
+    table = SlotTable(shape, config.vocab_size, config.eos_ids, setting.tp)
+    reader = StepReader(store, keys, table, SamplingPolicy(setting.sampling, 0, setting.tp))
+    steps: list[MeasuredStep] = []
+    try:
+        for load in loads:
+            on_load(load)
+            asyncio.run(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
+            found = reader.read(load.name)
+            steps += found if load is not loads[0] else []
+    finally:
+        store.close()
+    return Measured(steps, group.num_blocks)

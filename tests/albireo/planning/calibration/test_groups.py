@@ -1,0 +1,42 @@
+"""Groups of steps that compute about the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from albireo.planning.calibration.groups import grouped
+from albireo.planning.calibration.steps import MeasuredStep
+from worker_svc.cost.work import StepWork
+
+STEP = MeasuredStep(
+    "load", StepWork(decodes=4, context=1000, greedy=4), False, t1=1, t2=1, t3=1, t4=0, t5=1, gap=None
+)
+
+
+def test_a_group_has_the_median_of_its_durations_and_the_work_of_that_step() -> None:
+    steps = [
+        replace(STEP, t3=seconds, work=replace(STEP.work, context=1000 + number))
+        for number, seconds in enumerate((0.9, 0.1, 0.3))
+    ]
+    [group] = grouped(steps, lambda step: step.t3)
+    assert (group.seconds, group.work.context, group.steps) == (0.3, 1002, 3)
+
+
+def test_steps_of_other_rows_contexts_loads_or_kinds_are_groups_of_their_own() -> None:
+    others = [
+        replace(STEP, work=replace(STEP.work, decodes=5)),
+        replace(STEP, work=replace(STEP.work, context=4000)),
+        replace(STEP, work=replace(STEP.work, greedy=0, drawn=4)),
+        replace(STEP, load="other"),
+        replace(STEP, parallel=True),
+    ]
+    assert len(grouped([STEP, *others], lambda step: step.t3)) == 6
+
+
+def test_more_steps_weigh_more_up_to_a_limit() -> None:
+    weights = [grouped([STEP] * count, lambda step: step.t3)[0].weight for count in (1, 4, 100, 1000)]
+    assert weights[0] < weights[1] < weights[2] == weights[3]
+
+
+def test_steps_without_the_part_are_left_out() -> None:
+    assert grouped([STEP], lambda step: step.t4) == []
