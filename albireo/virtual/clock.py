@@ -80,8 +80,11 @@ class VirtualClock:
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Runs the event loop until ``coroutine`` has returned. Called by the main greenlet."""
         task = self.loop.create_task(coroutine, name="main")
-        task.add_done_callback(lambda _: self.loop.stop())
-        self.drive(task.done)
+        task.add_done_callback(self._stop)
+        try:
+            self.drive(task.done)
+        finally:  # where another task has failed, this one still runs: its end must not stop a later run
+            task.remove_done_callback(self._stop)
         return task.result()
 
     def drive(self, is_over: Callable[[], bool]) -> None:
@@ -118,6 +121,9 @@ class VirtualClock:
         self._actors.pop(actor, None)
         if error is not None:
             self._fail(f"actor {actor.name}", error)
+
+    def _stop(self, _: asyncio.Task[Any]) -> None:
+        self.loop.stop()
 
     def _on_task_done(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -52,7 +52,7 @@ def effects(base: Device) -> Iterator[Effect]:
 
 
 def _choices() -> list[Choice]:
-    others = [(100, 300), (100, 1000), (100, 2000), (200, 400), (400, 600)]
+    others = [(100, 300), (100, 500), (100, 700), (100, 1000), (100, 2000), (200, 400), (400, 600)]
     return [
         Choice("as above"),
         *(Choice(f"prompts of {p}, outputs of {o} tokens", Lengths(p, o)) for p, o in others),

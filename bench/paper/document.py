@@ -65,6 +65,7 @@ def _calibrated(outcome: Outcome) -> Mapping[str, str]:
         "weights": f"{efficiency.weights:.2f}",
         "kv": f"{efficiency.kv:.2f}",
         "compute": f"{efficiency.compute:.2f}",
+        "attention": f"{efficiency.attention:.2f}",
     }
 
 

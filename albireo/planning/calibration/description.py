@@ -32,6 +32,7 @@ def describe(setting: Setting, most_ranks: int) -> Device:
         name, memory = "cpu", (available_memory() or UNKNOWN_MEMORY) // most_ranks
     return Device(
         name=name,
+        kind=setting.device,
         source="albireo calibrate: limits as one process measured them, all else fitted to a stack's steps",
         memory_gib=memory / 2**30,
         gb_per_second=read_bandwidth(kind) / 1e9,

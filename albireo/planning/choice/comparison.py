@@ -21,7 +21,7 @@ from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.question import Question
 from albireo.planning.choice.share import Share, share_of
 from albireo.planning.choice.split import FittingSplit
-from albireo.planning.choice.steady import Window, sent_within, steady_window, tokens_within
+from albireo.planning.choice.steady import Window, counted, steady_window, tokens_within, whole_run
 from albireo.planning.figures import summarize_requests
 from albireo.planning.result import SimulationResult
 from worker_svc.cost.device import Device
@@ -57,7 +57,7 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
     readings = {0: Reading()}  # by requests that have ended
 
     def on_end(done: int, total: int) -> None:
-        if done in (window.first, window.last):
+        if done in (window.first, window.last, total):
             readings[done] = cost.read()
         if on_progress is not None:
             on_progress(done, total)
@@ -73,6 +73,9 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
         scheduler=serving.scheduler_options(),
         on_progress=on_end,
     )
+    begin, end = window.span(result.requests)
+    if begin == end:  # all requests ended at once
+        window = whole_run(share.workload)
     return _outcome(job, share, window, result, readings[window.last].since(readings[window.first]))
 
 
@@ -84,7 +87,7 @@ def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, s
     used = split.tp * share.scale
     terms = run_terms(steady.seconds, end - begin, result.totals)
     busy = min(1.0, sum(steady.seconds.values()) / (end - begin))
-    figures = summarize_requests(sent_within(result.requests, begin, end), [])
+    figures = summarize_requests(counted(share.workload, result.requests, begin, end), [])
     prompts = sum(request.prompt for request in share.workload.requests)
     return Outcome(
         split=split,

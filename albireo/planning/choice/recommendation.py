@@ -45,6 +45,7 @@ class Recommendation:
             "device": {"name": question.device.name, "source": question.device.source},
             "devices": question.devices,
             "synchronous": question.serving.synchronous,
+            "limits": {"ttft_p99": question.limits.ttft_p99, "tpot_p99": question.limits.tpot_p99},
             "seed": question.workload.seed,
             "splits": [outcome.as_json() for outcome in self.outcomes],
             "do_not_fit": {str(unfit.split): unfit.reason for unfit in self.unfit},

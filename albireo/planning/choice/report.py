@@ -17,6 +17,8 @@ from albireo.planning.choice.commands import (
 )
 from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.recommendation import Recommendation
+from albireo.planning.choice.serving import Serving
+from albireo.planning.choice.split import Split
 from albireo.tools.drawing import drawing
 
 COLUMNS = (
@@ -85,13 +87,21 @@ def lines(found: Recommendation) -> Iterator[str]:
     yield ""
     yield "On this machine" + ("" if best.groups == 1 else ", a stack for each group") + ":"
     yield from (f"  {command}" for command in up_commands(best, serving))
-    for group, text in enumerate(compose_settings(best, serving)):
-        yield ""
-        yield f"Compose: {compose_command(best, group)}, with this file:"
-        yield from (f"  {line}" for line in text.splitlines())
+    yield from _compose(best, serving)
     yield ""
     yield "Kubernetes: kubectl apply -k deploy/kubernetes/overlays/plan, with its kustomization.yaml:"
     yield from (f"  {line}" for line in kubernetes_overlay(best, serving).splitlines())
+
+
+def _compose(split: Split, serving: Serving) -> Iterator[str]:
+    """The first group's environment file, and the lines in which those of the others differ from it."""
+    first, *others = (text.splitlines() for text in compose_settings(split, serving))
+    yield ""
+    yield f"Compose: {compose_command(split, 0)}, with this file:"
+    yield from (f"  {line}" for line in first)
+    for group, own in enumerate(others, 1):
+        yield f"{compose_command(split, group)}, with the same file but:"
+        yield from (f"  {line}" for line in own if line not in first)
 
 
 def chart(found: Recommendation, path: Path) -> None:

@@ -23,6 +23,7 @@ def share_of(workload: Workload, groups: int) -> Share:
     requests = workload.requests[::groups]
     if not workload.concurrency:
         return Share(replace(workload, requests=requests), len(workload.requests) / len(requests))
-    concurrency = -(-workload.concurrency // groups)
-    scale = workload.concurrency / concurrency
+    in_flight = min(workload.concurrency, len(workload.requests))
+    concurrency = -(-in_flight // groups)
+    scale = in_flight / concurrency
     return Share(replace(workload, requests=requests, concurrency=concurrency), scale)

@@ -26,12 +26,16 @@ class Window:
         return (ended[self.first - 1] if self.first else 0.0), ended[self.last - 1]
 
 
+def whole_run(workload: Workload) -> Window:
+    return Window(0, len(workload.requests))
+
+
 def steady_window(workload: Workload) -> Window:
     """In a closed loop while its concurrency holds, after as many requests have ended; in an open loop
     without the first and last tenth. All of a run that is too short for that."""
     count = len(workload.requests)
     edge = workload.concurrency or count // 10
-    return Window(edge, count - edge) if count >= 3 * edge else Window(0, count)
+    return Window(edge, count - edge) if count >= 3 * edge else whole_run(workload)
 
 
 def tokens_within(requests: Sequence[RequestTimes], begin: float, end: float) -> float:
@@ -49,6 +53,11 @@ def tokens_within(requests: Sequence[RequestTimes], begin: float, end: float) ->
     return found
 
 
-def sent_within(requests: Sequence[RequestTimes], begin: float, end: float) -> list[RequestTimes]:
-    """Those whose latencies count."""
+def counted(
+    workload: Workload, requests: Sequence[RequestTimes], begin: float, end: float
+) -> Sequence[RequestTimes]:
+    """Those whose latencies count: of a closed loop the ones sent from ``begin`` to ``end``, of an open loop
+    all, since there the arrivals belong to the workload."""
+    if not workload.concurrency:
+        return requests
     return [request for request in requests if begin <= request.sent < end]

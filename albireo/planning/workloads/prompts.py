@@ -1,4 +1,4 @@
-"""The token ids of a workload's prompts; the load generator and the simulation send the same ones."""
+"""The token ids of a workload's prompts, for the load generator; simulations make theirs more quickly."""
 
 from __future__ import annotations
 

@@ -158,6 +158,20 @@ def test_a_coroutine_that_a_failure_left_running_does_not_shorten_a_later_sleep(
         assert clock.now() == 6
 
 
+def test_a_failure_is_raised_as_it_is_though_a_coroutine_runs() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("a task failed")
+
+    def run() -> None:
+        with VirtualClock() as clock:
+            clock.start_task("fails", fail())
+            clock.run(asyncio.sleep(10))
+
+    with pytest.raises(ValueError, match="a task failed"):
+        run()
+
+
 def test_an_actor_that_fails_when_it_is_unwound_is_not_lost() -> None:
     def fail() -> None:
         try:

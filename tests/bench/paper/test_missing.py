@@ -36,3 +36,16 @@ def test_other_choices_have_other_errors(outcome: Outcome) -> None:
     found = outcome.effects
     assert found[0].median == outcome.summary.median
     assert len({effect.worst for effect in found}) > len(found) / 2
+
+
+def test_the_median_holds_in_a_wide_range_of_lengths_and_the_worst_near_the_chosen_ones(
+    outcome: Outcome,
+) -> None:
+    found = {effect.what: effect for effect in outcome.effects}
+    near = [found[f"prompts of 100, outputs of {output} tokens"] for output in (500, 700)]
+    far = [
+        found[f"prompts of {lengths} tokens"] for lengths in ("100, outputs of 1000", "400, outputs of 600")
+    ]
+    assert all(effect.median < 0.10 for effect in (*near, *far))
+    assert all(effect.worst < 0.27 for effect in near)
+    assert all(effect.worst > 0.27 for effect in far)

@@ -93,7 +93,7 @@ def test_decoding_reads_weights_and_keys_at_the_attained_bandwidth() -> None:
 
 def test_a_long_prefill_is_bound_by_its_multiplications() -> None:
     tokens = 8192
-    terms = cost(1, overlap=64).forward_terms(
+    terms = cost(1, overlap=64, compute=0.6, attention=0.4).forward_terms(
         StepWork(prefill=tokens, prefill_pairs=tokens * (tokens + 1) // 2)
     )
     layers = QWEN_32B.num_layers * 5120 * ((40 + 8) * 2 * 128 + 3 * 27_648)
@@ -104,7 +104,7 @@ def test_a_long_prefill_is_bound_by_its_multiplications() -> None:
 
 
 def test_the_head_costs_what_samples_and_not_what_is_computed() -> None:
-    model = cost(1)
+    model = cost(1, weights=0.8)
     chunk = StepWork(prefill=2048, prefill_pairs=2048 * 1024)
     last = replace(chunk, greedy=1)
     head = 152_064 * 5120 * 2 / (3350e9 * 0.8)

@@ -39,6 +39,7 @@ def test_a_quick_calibration_writes_a_device_that_predicts_steps(tmp_path: Path)
     host = cost.host(StepWork(decodes=8, context=400, greedy=8))
     assert all(1e-6 < seconds < 1 for seconds in (host.t1, host.t2, host.t5))
     assert kv_blocks(device, config, 1, max_seqs=16) > 100
+    assert device.kind == "cpu"
 
     record = device.calibration
     assert record is not None

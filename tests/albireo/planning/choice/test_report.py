@@ -62,6 +62,8 @@ def test_the_lines_name_the_choice_the_reasons_the_rules_and_what_to_run(found: 
     assert "by these figures: 8" in text
     assert text.count("albireo up") == 2
     assert text.count("docker compose") == 2
+    assert text.count("  STACK_TP=4\n") == 1
+    assert "with the same file but:\n  STACK_PORT=50052\n  CUDA_VISIBLE_DEVICES=4,5,6,7\n" in text
     assert "kustomization.yaml" in text
 
 

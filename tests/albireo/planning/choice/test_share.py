@@ -31,6 +31,11 @@ def test_of_a_closed_loop_every_request_in_flight_counts_once(concurrency: int, 
     assert share.scale <= groups
 
 
+def test_requests_that_are_fewer_than_the_concurrency_are_what_is_in_flight() -> None:
+    share = share_of(workload(4, 16), 8)
+    assert (share.workload.concurrency, len(share.workload.requests), share.scale) == (1, 1, 4)
+
+
 def test_of_an_open_loop_a_group_gets_every_nth_arrival_at_its_time() -> None:
     share = share_of(workload(8, 0), 4)
     assert [request.at for request in share.workload.requests] == [0.0, 2.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.planning.choice.steady import Window, sent_within, steady_window, tokens_within
+from albireo.planning.choice.steady import Window, counted, steady_window, tokens_within
 from albireo.planning.result import RequestTimes
 from albireo.planning.workload import Workload, WorkloadRequest
 
@@ -45,6 +45,7 @@ def test_tokens_are_counted_where_they_fall() -> None:
     assert tokens_within([long, single, refused], 4.0, 6.0) == 5
 
 
-def test_latencies_count_of_requests_that_were_sent_within() -> None:
+def test_latencies_count_of_requests_that_were_sent_within_and_of_all_in_an_open_loop() -> None:
     requests = [RequestTimes(sent) for sent in (0.0, 1.0, 1.5, 2.0)]
-    assert sent_within(requests, 1.0, 2.0) == requests[1:3]
+    assert counted(workload(4, 1), requests, 1.0, 2.0) == requests[1:3]
+    assert counted(workload(4, 0), requests, 1.0, 2.0) == requests
