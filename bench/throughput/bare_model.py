@@ -29,7 +29,10 @@ PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
 
 
 def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> dict[str, Any]:
-    """Decode steps of ``batch`` rows, and their limit. ``bandwidth``, ``rate``: bytes read and bf16 operations, per second."""
+    """Decode steps of ``batch`` rows, and their limit.
+
+    ``bandwidth``: bytes that are read per second; ``rate``: bf16 operations per second.
+    """
     run(runner, batch, PROMPT, 8)
     _, steps = run(runner, batch, PROMPT, OUTPUTS)
     config = runner.config
