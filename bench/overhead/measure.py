@@ -8,9 +8,9 @@ from typing import Any
 
 from albireo.client import Client
 from albireo.planning.workloads.draw import make_workload
+from albireo.runtime.low_priority import run_at_low_priority
 from albireo.telemetry.step_times import StepTimes, step_times
 from bench.serve.load import make_requests, run_load
-from bench.serve.low_priority import run_at_low_priority
 from bench.serve.steps import with_steps
 from bench.stack import running_stack
 

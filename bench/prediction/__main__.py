@@ -1,6 +1,6 @@
 """Predicts three workloads by simulation, runs the same ones on a real stack, and compares.
 
-    albireo calibrate --model /tmp/qwen --tp 1 --tp 2 --out device.toml
+    albireo calibrate --model /tmp/qwen --tp 1,2 --output device.toml
     python -m bench.prediction --model /tmp/qwen --device-file device.toml
 
 The device file must have been calibrated on this machine with this model. All predictions of a TP degree

@@ -11,9 +11,9 @@ from albireo.client import Client
 from albireo.planning.figures import summarize_requests
 from albireo.planning.simulation.run import simulate
 from albireo.planning.workload import Workload
+from albireo.runtime.low_priority import run_at_low_priority
 from albireo.v1 import control_pb2 as control
 from bench.serve.load import make_requests, run_workload, warm_up
-from bench.serve.low_priority import run_at_low_priority
 from bench.serve.report import summarize
 from bench.serve.steps import with_steps
 from worker_svc.cost.interface import CostModel

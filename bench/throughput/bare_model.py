@@ -9,8 +9,6 @@ multiplications at the matrix-multiply rate.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from albireo.planning.calibration.limits import multiply_rate, read_bandwidth
 from albireo.runtime.kv_memory import KvMemory
 from bench.machine import machine
 from bench.throughput.static_batch import run
@@ -29,26 +28,11 @@ from worker_svc.runner.model_runner import ModelRunner
 PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
 
 
-def best_seconds(body: Callable[[], object], times: int = 7) -> float:
-    """Seconds of the fastest of several runs."""
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        body()
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
-def limits() -> tuple[float, float]:
-    """Bytes read from memory and bf16 floating-point operations, each per second."""
-    buffer = torch.ones(1 << 28)
-    bandwidth = buffer.numel() * 4 / best_seconds(buffer.sum)
-    square = torch.randn(2048, 2048).bfloat16()
-    return bandwidth, 2 * 2048**3 / best_seconds(lambda: square @ square)
-
-
 def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> dict[str, Any]:
-    """Decode steps of ``batch`` rows, and their limit. ``bandwidth``, ``rate``: see ``limits``."""
+    """Decode steps of ``batch`` rows, and their limit.
+
+    ``bandwidth``: bytes that are read per second; ``rate``: bf16 operations per second.
+    """
     run(runner, batch, PROMPT, 8)
     _, steps = run(runner, batch, PROMPT, OUTPUTS)
     config = runner.config
@@ -77,11 +61,12 @@ def main(
 ) -> None:
     """Prints step time, tokens/s and the share of the machine's limit."""
     torch.set_num_threads(compute_threads(1))
-    bandwidth, rate = limits()
+    device = torch.device("cpu")
+    bandwidth, rate = read_bandwidth(device), multiply_rate(device, torch.bfloat16)
     runner = ModelRunner(
         checkpoint,
         TPGroup(),
-        device=torch.device("cpu"),
+        device=device,
         dtype=torch.bfloat16,
         kv_memory=KvMemory(1 << 30),
         max_seqs=64,

@@ -77,8 +77,9 @@ async def serve(target: str, load: Workload, vocab_size: int) -> None:
             except grpc.RpcError as error:
                 raise RuntimeError(f"{load.name}: {error.code().name}: {error.details()}") from None
 
-    async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
+    async with grpc.aio.insecure_channel(target) as channel:
         stub = inference_pb2_grpc.InferenceStub(channel)
+        running = []
         for request, ids in zip(load.requests, prompt_ids(load, vocab_size, salt=load.name), strict=True):
             options = api.SamplingOptions(
                 max_tokens=request.outputs,
@@ -87,7 +88,8 @@ async def serve(target: str, load: Workload, vocab_size: int) -> None:
                 **SAMPLING_OPTIONS[load.sampling],
             )
             message = api.GenerateRequest(token_ids=api.TokenIds(ids=ids), sampling=options)
-            tasks.create_task(one(stub, message))
+            running.append(one(stub, message))
+        await asyncio.gather(*running)
 
 
 def _decode(rows: int, prompt: int, outputs: int, sampling: Sampling = "greedy") -> Workload:

@@ -5,7 +5,6 @@ The whole stack and not the ranks alone, since the tiers share the cores with a 
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from albireo.local.stack import Stack
 from albireo.planning.calibration.loads import cut, serve
 from albireo.planning.calibration.steps import MeasuredStep, StepReader
 from albireo.planning.workload import Workload
+from albireo.runtime.low_priority import run_at_low_priority
 from albireo.store.redis_store import RedisStore
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.model.config import ModelConfig
@@ -95,7 +95,7 @@ def _serve_all(
     try:
         for load in loads:
             on_load(load)
-            asyncio.run(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
+            run_at_low_priority(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
             found = reader.read(load.name)
             steps += found if load is not loads[0] else []
     finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from albireo.planning.calibration.loads import cut, full_loads, quick_loads, sampling_loads
+from albireo.local.ports import free_port
+from albireo.planning.calibration.loads import cut, full_loads, quick_loads, sampling_loads, serve
 from albireo.planning.workload import Workload
 
 
@@ -46,3 +49,9 @@ def test_sampling_is_shown_by_rows_that_decode_from_short_contexts() -> None:
     assert chosen[0] == loads[0]  # warms up
     assert {load.sampling for load in chosen[1:]} == {"greedy", "drawn", "penalized"}
     assert max(load.longest for load in chosen[1:]) <= 64
+
+
+def test_a_request_that_fails_ends_the_load_with_its_name_and_the_reason() -> None:
+    load = quick_loads(16)[1]
+    with pytest.raises(RuntimeError, match=f"{load.name}: UNAVAILABLE: "):
+        asyncio.run(serve(f"127.0.0.1:{free_port('127.0.0.1')}", load, vocab_size=100))
