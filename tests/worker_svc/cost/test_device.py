@@ -13,7 +13,7 @@ NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def test_there_is_a_preset_of_each_kind_that_the_planner_knows() -> None:
-    assert NAMES == ["a100", "b200", "h100", "h100-pcie", "h200", "l40s"]
+    assert NAMES == ["a100", "b200", "h100", "h100-pcie", "h100-vllm", "h200", "l40s"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,3 +61,12 @@ def test_an_error_in_a_file_is_one_line_that_names_the_field(tmp_path: Path, tex
         Device.load(str(path))
     assert str(raised.value).startswith(f"device {path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_the_host_of_vllm_is_on_the_same_device_as_ours() -> None:
+    ours, theirs = Device.load("h100"), Device.load("h100-vllm")
+    same = {"name", "source", "host"}
+    assert theirs.model_dump(exclude=same) == ours.model_dump(exclude=same)
+    (host,) = theirs.host
+    milliseconds = [256 * part.row_us / 1e3 for part in (host.t1, host.t2, host.t5)]
+    assert milliseconds == pytest.approx([4.0, 4.0, 3.5], abs=0.05)
