@@ -90,6 +90,7 @@ class Residual(Table):
     measurements: int = Field(ge=1)
     median: float = Field(ge=0, description="of |predicted - measured| / measured")
     worst: float = Field(ge=0)
+    noise: float = Field(default=0.0, ge=0, description="spread of like steps, as a share of their time")
 
 
 class Calibration(Table):
