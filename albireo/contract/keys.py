@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
@@ -30,9 +31,9 @@ def model_of(key: str) -> str:
     return key.partition("{")[2].partition("}")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keys:
-    """The keys of one model, and of one worker group that serves it."""
+    """The keys of one model, and of one worker group that serves it. Loops read some in every step."""
 
     model: str
     group_name: str = "g0"
@@ -40,18 +41,18 @@ class Keys:
     def _key(self, *parts: str) -> str:
         return ":".join((f"albireo:{{{self.model}}}", *parts))
 
-    @property
+    @cached_property
     def inbox(self) -> str:
         return self._key("inbox")
 
     def request(self, request_id: str) -> str:
         return self._key("request", request_id)
 
-    @property
+    @cached_property
     def waiting(self) -> str:
         return self._key("waiting")
 
-    @property
+    @cached_property
     def departed(self) -> str:
         return self._key("departed")
 
@@ -59,31 +60,31 @@ class Keys:
         """With an empty id what the keys of all gateways begin with."""
         return self._key("gateway", gateway_id)
 
-    @property
+    @cached_property
     def lease(self) -> str:
         return self._key("lease")
 
-    @property
+    @cached_property
     def epoch(self) -> str:
         return self._key("epoch")
 
-    @property
+    @cached_property
     def serving(self) -> str:
         return self._key("serving")
 
-    @property
+    @cached_property
     def load(self) -> str:
         return self._key("load")
 
-    @property
+    @cached_property
     def plans(self) -> str:
         return self._key("plans", self.group_name)
 
-    @property
+    @cached_property
     def results(self) -> str:
         return self._key("results", self.group_name)
 
-    @property
+    @cached_property
     def group(self) -> str:
         return self._key("group", self.group_name)
 

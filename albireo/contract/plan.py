@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 BLOCK_SIZE = 16
 """Tokens in one KV block."""
@@ -99,8 +100,7 @@ class Admission:
     traceparent: str = ""  # the submission's
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Blocks appended to a slot's block table."""
 
     slot: int
@@ -120,8 +120,7 @@ class Chunk:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A request that ends by the scheduler's decision; rank 0 repeats it in the results log."""
 
     request_id: str

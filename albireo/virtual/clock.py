@@ -46,15 +46,15 @@ class VirtualClock:
 
     def now(self) -> float:
         """Virtual seconds since the clock was made."""
-        return self.loop.time()
+        return self.loop.now
 
     def time_ns(self) -> int:
-        return self._epoch_ns + round(self.loop.time() * 1e9)
+        return self._epoch_ns + round(self.loop.now * 1e9)
 
     def sleep(self, seconds: float) -> None:
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        self.sleep_until(self.loop.time() + seconds)
+        self.sleep_until(self.loop.now + seconds)
 
     def sleep_until(self, moment: float) -> None:
         Wait(self).wait(moment)
@@ -211,7 +211,7 @@ class VirtualEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._set:
-            self._waiters.wait(None if timeout is None else self._clock.now() + timeout)
+            self._waiters.wait(None if timeout is None else self._clock.loop.now + timeout)
         return self._set
 
 
@@ -249,7 +249,7 @@ class VirtualQueue(Generic[Item]):
         """Waits, when ``block``, until the condition holds; returns whether it does."""
         if condition():
             return True
-        until = None if timeout is None else self._clock.now() + timeout
+        until = None if timeout is None else self._clock.loop.now + timeout
         while block:
             woken = self._waiters.wait(until)
             if condition():

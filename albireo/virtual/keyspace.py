@@ -6,7 +6,6 @@ The one shared state of a simulated cluster. The stores of all tiers (:mod:`albi
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -183,13 +182,18 @@ class Keyspace:
         found = self.read(after)
         if found or wait <= 0:
             return found
-        appended = asyncio.Event()
-        timer = self.clock.loop.call_later(wait, appended.set)
-        self._listen(after, appended.set)
+        over = self.clock.loop.create_future()
+
+        def end() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        timer = self.clock.loop.call_later(wait, end)
+        self._listen(after, end)
         try:
-            await appended.wait()
+            await over
         finally:
-            self._unlisten(after, appended.set)
+            self._unlisten(after, end)
             timer.cancel()
         return self.read(after)
 

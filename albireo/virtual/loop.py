@@ -39,7 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, on_idle: Callable[[], None]) -> None:
         """``on_idle`` is called when nothing is ready and no timer is set; it must raise."""
         super().__init__()
-        self._now = 0.0
+        self.now = 0.0  # virtual seconds since the loop was made; read only
         # When it is due, its number, what to call. The number orders timers of one moment by registration.
         self._timers: list[tuple[float, int, Callback]] = []
         self._prune_at = PRUNE_COUNT  # number of timers
@@ -47,8 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._on_idle = on_idle
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
-        return self._now
+        return self.now
 
     def call_at(
         self,
@@ -76,7 +75,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Moves time to ``when`` if nothing runs until then; returns whether it did."""
         if self._ready or self._stopping or self._next_due() <= when:
             return False
-        self._now = max(self._now, when)
+        self.now = max(self.now, when)
         return True
 
     def run_in_executor(
@@ -97,8 +96,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not ready and not self._stopping:
             if not timers:
                 self._on_idle()
-            self._now = max(self._now, due)
-        while due <= self._now:
+            self.now = max(self.now, due)
+        while due <= self.now:
             ready.append(heappop(timers)[2])
             due = self._next_due()
         for _ in range(len(ready)):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 from albireo.contract.plan import BLOCK_SIZE
 from scheduler_svc.core.errors import ProtocolError
@@ -70,13 +71,10 @@ class BlockPool:
 
     def next_free(self, count: int, *, excluding: Collection[int] = ()) -> list[int]:
         """The first ``count`` free blocks in the order of eviction; fewer if there are not so many."""
-        blocks: list[int] = []
-        for block in self._free:
-            if len(blocks) == count:
-                break
-            if block not in excluding:
-                blocks.append(block)
-        return blocks
+        free: Iterable[int] = self._free
+        if excluding:
+            free = (block for block in self._free if block not in excluding)
+        return list(islice(free, count))
 
     def take(self, blocks: Sequence[int]) -> None:
         """Gives free blocks to one owner each; they leave the prefix cache.

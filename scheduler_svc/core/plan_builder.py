@@ -6,6 +6,7 @@ The core calls it, once for each plan.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from albireo.contract.plan import (
     BLOCK_SIZE,
@@ -205,8 +206,9 @@ class PlanBuilder:
             ledger.pause(slot)
         for slot in self._resumed:
             ledger.resume(slot)
+        blocks = iter(ledger.pool.next_free(sum(count for _, count in self._granting)))
         for slot, count in self._granting:
-            grant = Grant(slot, tuple(ledger.pool.next_free(count)))
+            grant = Grant(slot, tuple(islice(blocks, count)))
             ledger.grant(grant)
             self._grants.append(grant)
         for chunk in self._chunks:

@@ -52,8 +52,9 @@ class Efficiency(OfDegree):
 
 
 class RowCost(Table):
-    """To sample one row."""
+    """To sample rows of one kind."""
 
+    fixed_us: float = Field(default=0.0, ge=0, description="once in a step with such rows: their launches")
     row_us: float = Field(default=0.0, ge=0)
     logit_ns: float = Field(default=0.0, ge=0, description="for each entry of the vocabulary")
 
@@ -90,6 +91,7 @@ class Residual(Table):
     measurements: int = Field(ge=1)
     median: float = Field(ge=0, description="of |predicted - measured| / measured")
     worst: float = Field(ge=0)
+    noise: float = Field(default=0.0, ge=0, description="spread of like steps, as a share of their time")
 
 
 class Calibration(Table):

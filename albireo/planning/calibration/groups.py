@@ -22,6 +22,7 @@ class Group:
     parallel: bool
     seconds: float
     steps: int
+    spread: float = 0.0  # half the distance between their quartiles, as a share of the median
 
     @property
     def weight(self) -> float:
@@ -39,7 +40,10 @@ def grouped(steps: Iterable[MeasuredStep], duration: Callable[[MeasuredStep], fl
     for members in found.values():
         members.sort(key=duration)
         median = members[len(members) // 2]
-        groups.append(Group(median.work, median.parallel, duration(median), len(members)))
+        quarter = len(members) // 4
+        quartiles = duration(members[quarter]), duration(members[-1 - quarter])
+        spread = (quartiles[1] - quartiles[0]) / 2 / duration(median)
+        groups.append(Group(median.work, median.parallel, duration(median), len(members), spread))
     return groups
 
 

@@ -52,13 +52,14 @@ def _scalar(value: Any) -> str:
 def residual_table(device: Device, title: str) -> Table:
     """How near the fitted model comes to the groups of like steps that it was fitted to."""
     record = device.calibration
-    table = Table("fitted", "measurements", "median error", "worst", title=Text(title))
+    table = Table("fitted", "measurements", "median error", "worst", "noise", title=Text(title))
     for residual in record.residuals if record else ():
         table.add_row(
             residual.what,
             str(residual.measurements),
             f"{residual.median * 100:.1f} %",
             f"{residual.worst * 100:.1f} %",
+            f"{residual.noise * 100:.1f} %",
         )
     if record:
         table.caption = Text(f"{record.model} on {record.machine}, {record.setup}")

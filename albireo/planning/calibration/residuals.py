@@ -18,6 +18,9 @@ FORWARDS: dict[str, Callable[[StepWork], bool]] = {
     "mixed": lambda work: bool(work.decodes and work.prefill),
 }
 
+MANY = 4
+"""Steps from which on their spread says something."""
+
 
 def residuals(cost: PhysicalCost, steps: Sequence[MeasuredStep]) -> list[Residual]:
     """Of the parts T3 and T4 of steps that ``cost`` was fitted to, or of others at the same TP degree."""
@@ -43,6 +46,16 @@ def _residual(what: str, groups: Sequence[Group], predicted: Sequence[float]) ->
     errors = np.abs(np.array(predicted) - measured) / measured
     return [
         Residual(
-            what=what, measurements=len(groups), median=float(np.median(errors)), worst=float(errors.max())
+            what=what,
+            measurements=len(groups),
+            median=float(np.median(errors)),
+            worst=float(errors.max()),
+            noise=_noise(groups),
         )
     ]
+
+
+def _noise(groups: Sequence[Group]) -> float:
+    """Median of the spreads of groups that have at least ``MANY`` steps; 0 without such groups."""
+    spreads = [group.spread for group in groups if group.steps >= MANY]
+    return float(np.median(spreads)) if spreads else 0.0

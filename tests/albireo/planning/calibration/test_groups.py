@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from albireo.planning.calibration.groups import grouped
 from albireo.planning.calibration.steps import MeasuredStep
 from worker_svc.cost.work import StepWork
@@ -36,6 +38,11 @@ def test_steps_of_other_rows_contexts_loads_or_kinds_are_groups_of_their_own() -
 def test_more_steps_weigh_more_up_to_a_limit() -> None:
     weights = [grouped([STEP] * count, lambda step: step.t3)[0].weight for count in (1, 4, 100, 1000)]
     assert weights[0] < weights[1] < weights[2] == weights[3]
+
+
+def test_the_spread_is_half_the_distance_of_the_quartiles() -> None:
+    [group] = grouped([replace(STEP, t3=t3) for t3 in (1.0, 1.8, 2.0, 2.4, 9.0)], lambda step: step.t3)
+    assert group.spread == pytest.approx((2.4 - 1.8) / 2 / 2.0)
 
 
 def test_steps_without_the_part_are_left_out() -> None:

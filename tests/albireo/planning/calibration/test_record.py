@@ -19,7 +19,7 @@ CALIBRATED = DEVICE.model_copy(
             model="tiny",
             setup="torch 2",
             residuals=(
-                Residual(what="T3 decode, tp 1", measurements=40, median=0.0123, worst=0.25),
+                Residual(what="T3 decode, tp 1", measurements=40, median=0.0123, worst=0.25, noise=0.031),
                 Residual(what="T4 rank 0, tp 1", measurements=3, median=0.5, worst=2.0),
             ),
         )
@@ -50,4 +50,5 @@ def test_the_table_shows_each_residual_in_percent() -> None:
     assert "T3 decode, tp 1" in text
     assert "1.2 %" in text
     assert "200.0 %" in text
+    assert "3.1 %" in text
     assert 'A "quoted" name' in text
