@@ -31,6 +31,9 @@ def check_outputs(chart_to: Path | None, json_to: str) -> None:
         fail("virtual time needs greenlet: pip install 'albireo[simulation]'")
     if chart_to is not None:
         needs_matplotlib()
+        if chart_to.suffix != ".png":
+            raise typer.BadParameter(f"{chart_to}: must end in .png", param_hint="--chart")
+        check_writable("--chart", str(chart_to))
     check_writable("--json", json_to)
 
 
