@@ -52,8 +52,9 @@ class Efficiency(OfDegree):
 
 
 class RowCost(Table):
-    """To sample one row."""
+    """To sample rows of one kind."""
 
+    fixed_us: float = Field(default=0.0, ge=0, description="once in a step with such rows: their launches")
     row_us: float = Field(default=0.0, ge=0)
     logit_ns: float = Field(default=0.0, ge=0, description="for each entry of the vocabulary")
 

@@ -69,12 +69,13 @@ class PhysicalCost:
         logits = self.shape.config.vocab_size
         kinds = ((work.greedy, s.greedy), (work.drawn, s.drawn), (work.penalized, s.penalized))
         each = sum(count * (cost.row_us * 1e-6 + cost.logit_ns * logits * 1e-9) for count, cost in kinds)
-        terms = {"sampling": s.fixed_us * 1e-6 + each * rows / work.samples}
+        fixed = s.fixed_us + sum(cost.fixed_us for count, cost in kinds if count)
+        terms = {"sampling": fixed * 1e-6 + each * rows / work.samples}
         if self.tp > 1:
-            fixed = s.parallel_us if parallel else s.driver_us
+            exchange = s.parallel_us if parallel else s.driver_us
             # A rank that samples receives the columns of its rows that the other ranks have.
             received = rows * (self.tp - 1) * self.shape.vocabulary * self.shape.dtype_bytes
-            terms["exchange"] = fixed * 1e-6 + received / self._link
+            terms["exchange"] = exchange * 1e-6 + received / self._link
         return terms
 
     def sampling_seconds(self, work: StepWork, *, parallel: bool) -> float:

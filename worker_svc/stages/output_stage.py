@@ -93,7 +93,7 @@ class OutputStage:
                 continue
             result.prompt_logprobs.add(incarnation=incarnation, start=start, logprobs=logprobs)
         if output.logprobs:
-            for row, entry in enumerate(counted.tolist()):
-                if entry in output.logprobs and finishes[row] != Finish.ERROR:
-                    result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[entry]))
+            for row, sampled in enumerate(counted.tolist()):
+                if sampled in output.logprobs and finishes[row] != Finish.ERROR:
+                    result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[sampled]))
         return entry, slots, finishes

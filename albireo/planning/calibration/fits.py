@@ -30,7 +30,6 @@ FORWARD: dict[str, tuple[float, float]] = {
 }
 """Fields of Efficiency that are fitted, and their bounds. The collectives are measured by themselves, and one
 model cannot tell the launch of a step from the launches of its layers."""
-KINDS = ("greedy", "drawn", "penalized")
 NANOSECONDS = (1e-6, 1e4)
 HOST = ("fixed_us", "row_us", "prefill_token_us")
 
@@ -42,8 +41,8 @@ START_SAMPLING = SamplingCost(
     driver_us=100,
     parallel_us=100,
     greedy=RowCost(logit_ns=0.1),
-    drawn=RowCost(logit_ns=0.5),
-    penalized=RowCost(logit_ns=1.0),
+    drawn=RowCost(fixed_us=100, logit_ns=0.5),
+    penalized=RowCost(fixed_us=100, logit_ns=1.0),
 )
 
 
@@ -82,14 +81,18 @@ class Fits:
 
     def sampling(self, start: SamplingCost) -> SamplingCost:
         """T4."""
-        fixed = ["fixed_us", *(["driver_us", "parallel_us"] if self._tp > 1 else [])]
+        times = ["fixed_us", *(["driver_us", "parallel_us"] if self._tp > 1 else [])]
 
         def table(values: Vector) -> SamplingCost:
-            rows = {
-                kind: RowCost(logit_ns=value) for kind, value in zip(KINDS, values.tolist(), strict=False)
-            }
-            times = dict(zip(fixed, values[len(KINDS) :].tolist(), strict=True))
-            return start.model_copy(update={**rows, **times})
+            greedy, drawn, penalized, drawn_us, penalized_us, *others = values.tolist()
+            return start.model_copy(
+                update={
+                    "greedy": RowCost(logit_ns=greedy),
+                    "drawn": RowCost(logit_ns=drawn, fixed_us=drawn_us),
+                    "penalized": RowCost(logit_ns=penalized, fixed_us=penalized_us),
+                    **dict(zip(times, others, strict=True)),
+                }
+            )
 
         def seconds(values: Vector, group: Group, cost: PhysicalCost) -> float:
             return cost.sampling_seconds(group.work, parallel=group.parallel)
@@ -98,8 +101,12 @@ class Fits:
             grouped((step for step in self._steps if step.work.samples), lambda step: step.t4),
             lambda values: {"sampling": (table(values),)},
             seconds,
-            [*(getattr(start, kind).logit_ns for kind in KINDS), *(getattr(start, name) for name in fixed)],
-            [*(NANOSECONDS for _ in KINDS), *(MICROSECONDS for _ in fixed)],
+            [
+                *(kind.logit_ns for kind in (start.greedy, start.drawn, start.penalized)),
+                *(kind.fixed_us for kind in (start.drawn, start.penalized)),
+                *(getattr(start, name) for name in times),
+            ],
+            [NANOSECONDS] * 3 + [MICROSECONDS] * (2 + len(times)),
         )
         return table(found)
 

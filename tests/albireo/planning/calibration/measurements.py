@@ -40,8 +40,8 @@ DEVICE = Device(
             driver_us=250,
             parallel_us=400,
             greedy=RowCost(logit_ns=10),
-            drawn=RowCost(logit_ns=40),
-            penalized=RowCost(logit_ns=90),
+            drawn=RowCost(fixed_us=700, logit_ns=40),
+            penalized=RowCost(fixed_us=900, logit_ns=90),
         ),
     ),
     host=(
