@@ -75,7 +75,7 @@ def simulate(
     except ValueError as error:
         refuse(error)
     mode = "synchronous" if synchronous else f"overlapped, sampling {sampling}"
-    setup = f"{model.name} on {group.cost.name}, tp {tp}, {mode}"
+    setup = f"{model.resolve().name} on {group.cost.name}, tp {tp}, {mode}"
     _print({"setup": setup, "source": group.source, **_summary(result, workload)}, json_to)
     _draw(result, f"simulated: {setup}; {workload.name}", chart_to)
 

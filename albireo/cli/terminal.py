@@ -41,4 +41,6 @@ def check_drawable(option: str, path: Path | None) -> None:
         return
     if importlib.util.find_spec("matplotlib") is None:
         fail("pictures need matplotlib: pip install 'albireo[bench]'")
+    if path.suffix != ".png":
+        raise typer.BadParameter(f"{path}: must end in .png", param_hint=option)
     check_writable(option, str(path))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from albireo.planning.workload import Sampling, Workload
+from albireo.planning.workload import MAX_REQUESTS, Sampling, Workload
 
 PANEL = "Workload"
 
@@ -45,18 +45,23 @@ OPTIONS = (
     _option(
         "burstiness",
         float,
-        "Of --rate: 1 is Poisson, below 1 has bursts, above 1 is more even.",
-        1.0,
+        "Of --rate: 1, the default, is Poisson, below 1 has bursts, above 1 is more even.",
         min=0.01,
     ),
-    _option("num_requests", int, "Requests that are measured; default 64, or the whole file.", min=1),
+    _option(
+        "num_requests",
+        int,
+        "Requests that are measured; default 64, or the whole file.",
+        min=1,
+        max=MAX_REQUESTS,
+    ),
     _option(
         "controls",
         Sampling,
         "Of all requests; drawn: temperature, top-k, top-p; penalized: these and penalties.",
         "greedy",
     ),
-    _option("seed", int, "Of lengths, prompts and arrivals.", 0),
+    _option("seed", int, "Of lengths, prompts and arrivals.", 0, min=0),
 )
 
 

@@ -19,7 +19,7 @@ MILLISECONDS = 1e3
 def chart(result: SimulationResult, title: str, path: Path) -> None:
     """Four panels: requests and KV use over time, what the device did, and how TTFT and TPOT spread."""
     with drawing(path, 2, 2, figsize=(11, 6.5)) as (figure, axes):
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, parse_math=False)  # a file's name may have dollars
         _over_time(axes[0][0], result)
         _shares(axes[0][1], step_shares(result))
         good = [request for request in result.requests if not request.error]

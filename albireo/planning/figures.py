@@ -10,16 +10,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
 from albireo.planning.result import RequestTimes
 
+Floats = npt.NDArray[np.float64]
+
 PERCENTILES = (50, 90, 95, 99)
 LATENCIES = {"ttft": "TTFT", "tpot": "TPOT", "inter_token": "inter-token", "end_to_end": "end to end"}
 
 
-def summarize_requests(requests: Sequence[RequestTimes], inter_token: Sequence[float]) -> dict[str, Any]:
+def summarize_requests(
+    requests: Sequence[RequestTimes], inter_token: Sequence[float] | Floats
+) -> dict[str, Any]:
     """Throughput over the whole run; latencies in seconds over the requests that succeeded.
 
     ``inter_token``: seconds from each token of them to the next one of the same request.
@@ -41,9 +46,9 @@ def summarize_requests(requests: Sequence[RequestTimes], inter_token: Sequence[f
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float] | Floats) -> dict[str, float]:
     """Mean and percentiles, by name; empty where there are no values."""
-    if not values:
+    if not len(values):
         return {}
     percentiles = np.percentile(values, PERCENTILES)
     return {

@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from albireo.planning import figures
+from albireo.planning.figures import Floats
 from albireo.planning.result import SimulationResult
 from albireo.planning.workload import Workload
 
@@ -68,13 +69,12 @@ def _per(total: float, of: float) -> float:
     return total / of if of else 0.0
 
 
-def _by_row(periods: Sequence[tuple[float, int]]) -> Sequence[float]:
-    """Each period as often as it has rows."""
+def _by_row(periods: Sequence[tuple[float, int]]) -> Floats:
+    """Each period as often as it has rows: an array, since a long run has many millions."""
     if not periods:
-        return []
+        return np.zeros(0)
     seconds, rows = zip(*periods, strict=True)
-    repeated: list[float] = np.repeat(seconds, rows).tolist()
-    return repeated
+    return np.repeat(np.array(seconds), rows)
 
 
 def table(summary: dict[str, Any]) -> Table:

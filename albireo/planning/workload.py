@@ -27,6 +27,10 @@ SAMPLING_OPTIONS: Mapping[Sampling, Mapping[str, Any]] = {
 """Fields of ``SamplingOptions``. Each has a repetition penalty, since a checkpoint may have a default."""
 
 
+MAX_REQUESTS = 1_000_000
+"""Of one workload: they are all in memory, about 700 bytes each."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadRequest:
     """One request. Lengths are in tokens."""

@@ -15,8 +15,7 @@ DOTS_PER_INCH = 130
 
 @contextmanager
 def drawing(path: Path, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure and its axes (an array where there are several), written to ``path`` at the block's end: PNG,
-    whatever its name ends with.
+    """A figure and its axes (an array where there are several), written to ``path`` at the block's end.
 
     ``options``: of ``pyplot.subplots``. Needs no display.
     """
@@ -28,6 +27,6 @@ def drawing(path: Path, rows: int = 1, columns: int = 1, **options: Any) -> Iter
     figure, axes = pyplot.subplots(rows, columns, layout="constrained", **options)
     try:
         yield figure, axes
-        figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+        figure.savefig(path, dpi=DOTS_PER_INCH)
     finally:
         pyplot.close(figure)

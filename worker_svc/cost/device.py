@@ -19,7 +19,7 @@ PRESETS = Path(__file__).with_name("devices")
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class OfDegree(Table):

@@ -20,7 +20,7 @@ PRESETS = Path(__file__).with_name("step_times")
 class Cost(BaseModel):
     """A sum of parts. Those ``over_t`` are divided by the TP degree, the others do not shrink."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     fixed_ms: float = Field(0.0, ge=0)
     fixed_ms_over_t: float = Field(0.0, ge=0)
@@ -41,7 +41,7 @@ class StepTimes(BaseModel):
     samples its own, collectives included. A model that has only the first samples as long either way.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     source: str = Field(description="where the numbers come from")

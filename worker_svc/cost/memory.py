@@ -42,13 +42,15 @@ def kv_blocks(
 ) -> int:
     """Blocks of 16 tokens on each rank. Raises ValueError where the weights leave nothing for them."""
     shape = ModelShape(config, tp, dtype_bytes)
-    taken = shape.weight_bytes + activation_bytes(shape, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
-    free = (device.memory_gib * gpu_memory_share - device.reserved_gib) * 2**30 - taken
-    blocks = int(free // (shape.kv_token_bytes * BLOCK_SIZE))
+    activations = activation_bytes(shape, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
+    usable = (device.memory_gib * gpu_memory_share - device.reserved_gib) * 2**30
+    blocks = int((usable - shape.weight_bytes - activations) // (shape.kv_token_bytes * BLOCK_SIZE))
     if blocks < 1:
         devices = f"{tp} device" if tp == 1 else f"{tp} devices"
         raise ValueError(
             f"the model does not fit: weights {tp * shape.weight_bytes / 1e9:.1f} GB over {devices} "
-            f"of {device.memory_gib * 2**30 / 1e9:.1f} GB ({device.name})"
+            f"of {device.memory_gib * 2**30 / 1e9:.1f} GB ({device.name}); of each, "
+            f"{max(0.0, usable) / 1e9:.1f} GB are usable, and a step of {max_seqs} slots needs "
+            f"{activations / 1e9:.1f} GB"
         )
     return blocks

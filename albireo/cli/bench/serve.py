@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def serve(
     target: Target = TARGET,
     model_name: Model = "",
-    warmup: Annotated[int, typer.Option(min=0, help="Requests beforehand that are not measured.")] = 4,
+    warmup: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Requests beforehand that are not measured.")
+    ] = 4,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="In place of that of --controls; 0 is greedy.")
     ] = None,

@@ -121,7 +121,10 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     try:
         return kind.model_validate({**defaults, **options})
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        problems = (
+            f"{'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"
+            for found in error.errors()
+        )
         raise ValueError("; ".join(problem.removeprefix(": ") for problem in problems)) from None
 
 

@@ -28,7 +28,7 @@ class Group:
     cost: CostModel
     source: str  # of the cost model's numbers
     num_blocks: int
-    max_model_len: int
+    max_model_len: int  # at most as many tokens as all blocks hold, as on a real rank
 
 
 def described_group(
@@ -51,7 +51,7 @@ def described_group(
     except ValueError as error:
         raise ValueError(f"device: {error}") from None
     blocks = _num_blocks(cost, config, max_seqs, max_model_len, max_step_tokens, kv_memory)
-    return Group(cost, _source(cost), blocks, max_model_len)
+    return Group(cost, _source(cost), blocks, min(max_model_len, blocks * BLOCK_SIZE))
 
 
 def _source(cost: CostModel) -> str:
@@ -73,9 +73,28 @@ def _num_blocks(
         blocks = int(asked.size // (ModelShape(config, cost.tp).kv_token_bytes * BLOCK_SIZE))
         if not blocks:
             raise ValueError(f"kv_memory: {memory} holds not even one block of {BLOCK_SIZE} tokens")
+        if isinstance(cost, PhysicalCost):
+            _check_room(cost, blocks, memory, max_seqs, max_step_tokens)
         return blocks
     useful = Sizing(config, cost.tp, torch.bfloat16, max_seqs, max_model_len).useful
     if not isinstance(cost, PhysicalCost):
         return useful
     left = kv_blocks(cost.device, config, cost.tp, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
     return min(left, useful)
+
+
+def _check_room(cost: PhysicalCost, blocks: int, memory: str, max_seqs: int, max_step_tokens: int) -> None:
+    """A real rank takes a size whatever its share of the GPU, but no more than is there. Raises
+    ValueError."""
+    device, shape = cost.device, cost.shape
+    left = kv_blocks(
+        device,
+        shape.config,
+        cost.tp,
+        max_seqs=max_seqs,
+        max_step_tokens=max_step_tokens,
+        gpu_memory_share=1.0,
+    )
+    if blocks > left:
+        gib = left * BLOCK_SIZE * shape.kv_token_bytes / 2**30
+        raise ValueError(f"kv_memory: {memory}; weights and steps leave {gib:.1f} GiB on each {device.name}")

@@ -15,6 +15,7 @@ from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.work import StepWork
 from worker_svc.sampling.layout import SamplingMode
 
 NO_OPTIONS: Mapping[str, object] = {}
@@ -23,6 +24,12 @@ MAX_QUEUE = 1024
 GATEWAY_SECONDS = 1e-3
 """Of a gateway's CPU until a request is in the inbox: half of the 2 ms that a Xeon core took for a whole
 request of 100 prompt tokens and one output token."""
+
+MAX_BLOCKS = 1 << 24
+"""KV blocks: what slots and prefixes need is far less, and each takes memory of the simulation."""
+MAX_STEP_SECONDS = 3600.0
+MAX_ARRIVAL_SECONDS = 7 * 86_400.0
+"""Of the last request. The services do something every now and then also where there are no requests."""
 
 
 def simulate(
@@ -55,6 +62,7 @@ def simulate(
     """
     shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
     _check(workload, shape)
+    _check_durations(workload, cost, shape)
     began = time.process_time()
     with _frozen_heap(), VirtualClock() as clock:
         space = Keyspace(clock)
@@ -108,6 +116,8 @@ def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> Simulation
 def _check(workload: Workload, shape: GroupShape) -> None:
     if min(shape.max_seqs, shape.max_model_len) < 1:
         raise ValueError(f"{shape.max_seqs} slots and {shape.num_blocks} KV blocks: both start at 1")
+    if shape.num_blocks > MAX_BLOCKS:
+        raise ValueError(f"{shape.num_blocks} KV blocks: a simulation takes at most {MAX_BLOCKS}")
     if workload.longest > shape.max_model_len:
         raise ValueError(
             f"the workload's longest request has {workload.longest} tokens, prompt and output; "
@@ -118,3 +128,25 @@ def _check(workload: Workload, shape: GroupShape) -> None:
             raise ValueError(f"request {number}: prompt and output have at least one token each")
         if not 0 <= request.prefix_tokens < request.prompt and request.prefix:
             raise ValueError(f"request {number}: the shared prefix must be shorter than the prompt")
+
+
+def _check_durations(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
+    """Times without sense would make a run without end. Raises ValueError."""
+    last = max((request.at for request in workload.requests), default=0.0)
+    if last > MAX_ARRIVAL_SECONDS:
+        raise ValueError(
+            f"the last request arrives after {last:.3g} s; "
+            f"a simulation takes at most {MAX_ARRIVAL_SECONDS:.0f} s"
+        )
+    rows = shape.max_seqs
+    work = StepWork(
+        decodes=rows, context=rows * shape.max_model_len, prefill=1, prefill_pairs=1, penalized=rows
+    )
+    host = cost.host(work)
+    seconds = cost.forward_seconds(work) + cost.sampling_seconds(work, parallel=False)
+    seconds += host.t1 + host.t2 + host.t5
+    if not seconds <= MAX_STEP_SECONDS:
+        raise ValueError(
+            f"a step of {rows} rows would take {seconds:.3g} s by the cost model {cost.name}; "
+            f"a simulation takes at most {MAX_STEP_SECONDS:.0f} s"
+        )

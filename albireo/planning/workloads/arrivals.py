@@ -16,13 +16,24 @@ MIN_BURSTINESS = 0.01
 
 
 def with_arrivals(
-    workload: Workload, *, concurrency: int = CONCURRENCY, rate: float = 0.0, burstiness: float = 1.0
+    workload: Workload,
+    *,
+    concurrency: int | None = None,
+    rate: float | None = None,
+    burstiness: float | None = None,
 ) -> Workload:
     """The same requests with other arrivals, which the name then begins with.
 
-    ``rate``: requests a second of an open loop; 0 is a closed loop of ``concurrency`` requests.
-    ``burstiness``: of the open loop, see ``gaps``. Raises ValueError with the name of the argument.
+    ``rate``: requests a second of an open loop; 0 or None is a closed loop of ``concurrency`` requests, 16
+    where that is not given. ``burstiness``: of the open loop, see ``gaps``; None is a Poisson process. Raises
+    ValueError with the name of the argument, also for one that would not count.
     """
+    if rate and concurrency is not None:
+        raise ValueError("concurrency: is of a closed loop; with a rate, requests do not wait for others")
+    if not rate and burstiness is not None:
+        raise ValueError("burstiness: is of arrivals at a rate, and no rate is given")
+    concurrency = CONCURRENCY if concurrency is None else concurrency
+    rate, burstiness = rate or 0.0, 1.0 if burstiness is None else burstiness
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate: {rate:g}: must be 0 or requests a second")
     if not MIN_BURSTINESS <= burstiness < math.inf:

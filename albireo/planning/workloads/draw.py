@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 
-from albireo.planning.workload import Sampling, Workload, WorkloadRequest
-from albireo.planning.workloads.arrivals import CONCURRENCY, with_arrivals
+from albireo.planning.workload import MAX_REQUESTS, Sampling, Workload, WorkloadRequest
+from albireo.planning.workloads.arrivals import with_arrivals
 from albireo.planning.workloads.lengths import Lengths, parse_lengths
 
 
@@ -14,9 +14,9 @@ def make_workload(
     prompt_length: str = "fixed:64",
     output_length: str = "fixed:64",
     *,
-    concurrency: int = CONCURRENCY,
-    rate: float = 0.0,
-    burstiness: float = 1.0,
+    concurrency: int | None = None,
+    rate: float | None = None,
+    burstiness: float | None = None,
     num_requests: int = 64,
     seed: int = 0,
     sampling: Sampling = "greedy",
@@ -24,22 +24,20 @@ def make_workload(
 ) -> Workload:
     """The same workload for the same arguments.
 
-    ``prompt_length``, ``output_length``: see ``parse_lengths``. ``rate``: requests a second of an open loop;
-    0 is a closed loop of ``concurrency`` requests. ``burstiness``: see ``gaps``. ``max_model_len``: drawn
-    lengths are cut to this context; where even the shortest ones do not fit, ValueError. Raises ValueError
-    for any other bad value too, with the name of the argument.
+    ``prompt_length``, ``output_length``: see ``parse_lengths``. ``concurrency``, ``rate``, ``burstiness``:
+    see ``with_arrivals``. ``max_model_len``: drawn lengths are cut to this context, and the name says of how
+    many requests; where even the shortest ones do not fit, ValueError. Raises ValueError for any other bad
+    value too, with the name of the argument.
     """
     prompts = _named("prompt_length", prompt_length)
     outputs = _named("output_length", output_length)
-    if num_requests < 1:
-        raise ValueError(f"num_requests: {num_requests}: must be at least 1")
-    requests = _draw(prompts, outputs, num_requests, seed, max_model_len)
-    workload = Workload(
-        f"{num_requests} requests, prompts {prompt_length}, outputs {output_length}",
-        requests,
-        sampling=sampling,
-        seed=seed,
-    )
+    if not 1 <= num_requests <= MAX_REQUESTS:
+        raise ValueError(f"num_requests: {num_requests}: must be from 1 to {MAX_REQUESTS}")
+    requests, cut = _draw(prompts, outputs, num_requests, seed, max_model_len)
+    name = f"{num_requests} requests, prompts {prompt_length}, outputs {output_length}"
+    if cut:
+        name += f", {cut} cut to the context of {max_model_len} tokens"
+    workload = Workload(name, requests, sampling=sampling, seed=seed)
     return with_arrivals(workload, concurrency=concurrency, rate=rate, burstiness=burstiness)
 
 
@@ -53,8 +51,8 @@ def _named(argument: str, text: str) -> Lengths:
 
 def _draw(
     prompts: Lengths, outputs: Lengths, count: int, seed: int, max_model_len: int | None
-) -> tuple[WorkloadRequest, ...]:
-    """Requests without arrival times."""
+) -> tuple[tuple[WorkloadRequest, ...], int]:
+    """Requests without arrival times, and how many of them were longer than the context."""
     context = math.inf if max_model_len is None else max_model_len
     if prompts.shortest + outputs.shortest > context:
         raise ValueError(
@@ -62,8 +60,10 @@ def _draw(
             f"context of {context} tokens"
         )
     draw = random.Random(f"{seed} lengths")
-    requests = []
+    requests, cut = [], 0
     for _ in range(count):
-        prompt = int(min(prompts.draw(draw), context - outputs.shortest))
-        requests.append(WorkloadRequest(0.0, prompt, int(min(outputs.draw(draw), context - prompt))))
-    return tuple(requests)
+        drawn, output = prompts.draw(draw), outputs.draw(draw)
+        cut += drawn + output > context
+        prompt = int(min(drawn, context - outputs.shortest))
+        requests.append(WorkloadRequest(0.0, prompt, int(min(output, context - prompt))))
+    return tuple(requests), cut

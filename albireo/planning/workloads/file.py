@@ -7,8 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from albireo.planning.workload import Sampling, Workload, WorkloadRequest
-from albireo.planning.workloads.arrivals import CONCURRENCY, with_arrivals
+from albireo.planning.workload import MAX_REQUESTS, Sampling, Workload, WorkloadRequest
+from albireo.planning.workloads.arrivals import with_arrivals
+
+MAX_LINE = 1 << 16
+"""Characters; a request takes about a hundred."""
 
 
 class _Line(BaseModel):
@@ -36,7 +39,7 @@ def read_workload(
     *,
     concurrency: int | None = None,
     rate: float | None = None,
-    burstiness: float = 1.0,
+    burstiness: float | None = None,
     num_requests: int | None = None,
     sampling: Sampling = "greedy",
     seed: int = 0,
@@ -49,43 +52,49 @@ def read_workload(
     files without arrival times: see ``with_arrivals``. Raises ValueError with the file's line and field, or
     the argument; OSError.
     """
-    lines = _read(path, num_requests)
-    requests = tuple(
-        WorkloadRequest(
-            line.arrival or 0.0, line.prompt_tokens, line.output_tokens, line.prefix, line.prefix_tokens
-        )
-        for line in lines
-    )
-    name = f"{len(requests)} requests of {path.name}"
+    requests, timed = _read(path, num_requests)
+    name = f"{len(requests)} request{'s' * (len(requests) != 1)} of {path.name}"
     workload = Workload(name, requests, sampling=sampling, seed=seed)
-    if lines[0].arrival is None:
-        return with_arrivals(
-            workload, concurrency=concurrency or CONCURRENCY, rate=rate or 0.0, burstiness=burstiness
-        )
-    for argument, value in (("concurrency", concurrency), ("rate", rate)):
+    if not timed:
+        return with_arrivals(workload, concurrency=concurrency, rate=rate, burstiness=burstiness)
+    for argument, value in (("concurrency", concurrency), ("rate", rate), ("burstiness", burstiness)):
         if value is not None:
             raise ValueError(f"{argument}: the requests of {path} have arrival times of their own")
     return workload
 
 
-def _read(path: Path, most: int | None) -> list[_Line]:
-    """At least one line. Raises ValueError, OSError."""
-    lines: list[_Line] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if len(lines) == most:
-            break
-        if not text.strip():
-            continue
-        try:
-            line = _parse(text)
-            if lines:
-                _check_order(lines[-1].arrival, line.arrival)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-        lines.append(line)
-    if not lines:
+def _read(path: Path, most: int | None) -> tuple[tuple[WorkloadRequest, ...], bool]:
+    """At least one request, and whether they have arrival times. Raises ValueError, OSError.
+
+    The file is read line by line, no further than needed: it may be large, or no file of requests at all.
+    """
+    requests: list[WorkloadRequest] = []
+    before: float | None = None
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, text in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), 1):
+            if len(requests) == most:
+                break
+            if not text.strip():
+                continue
+            try:
+                line = _parse(text)
+                if requests:
+                    _check_order(before, line.arrival)
+                if len(requests) == MAX_REQUESTS:
+                    raise ValueError(f"more than {MAX_REQUESTS} requests; --num-requests takes the first")
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+            before = line.arrival
+            requests.append(_request(line))
+    if not requests:
         raise ValueError(f"{path}: no requests")
-    return lines
+    return tuple(requests), before is not None
+
+
+def _request(line: _Line) -> WorkloadRequest:
+    return WorkloadRequest(
+        line.arrival or 0.0, line.prompt_tokens, line.output_tokens, line.prefix, line.prefix_tokens
+    )
 
 
 def _check_order(before: float | None, arrival: float | None) -> None:
@@ -98,6 +107,8 @@ def _check_order(before: float | None, arrival: float | None) -> None:
 
 def _parse(text: str) -> _Line:
     """Raises ValueError in one line, with the field."""
+    if len(text) > MAX_LINE:
+        raise ValueError(f"longer than {MAX_LINE} characters, so no request")
     try:
         fields = json.loads(text)
         if not isinstance(fields, dict):

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from albireo.cli import app
+from albireo.models import TINY
 
 QUICK = ("simulate", "--device", "paper-32b", "--num-requests", "4", "--output-length", "fixed:5")
 
@@ -64,10 +65,15 @@ def test_a_workload_of_a_file_is_simulated(tmp_path: Path) -> None:
         (("--kv-memory", "40%"), "--kv-memory: 40%; a simulated device takes a size"),
         (("--kv-memory", "much"), "--kv-memory: 'much' is neither a size"),
         (("--prompt-length", "fixed:99999"), "do not fit into the context"),
-        (("--kv-memory", "20KB"), "the context takes"),
-        (("--max-num-batched-tokens", "100"), "max_num_batched_tokens must be at least max_num_seqs"),
+        (("--kv-memory", "20KB"), "do not fit into the context of"),
+        (("--kv-memory", "90GiB"), "--kv-memory: 90GiB; weights and steps leave 7"),
+        (("--max-num-batched-tokens", "100"), ": max_num_batched_tokens must be at least max_num_seqs"),
         (("--model", "nowhere"), "--model: nowhere"),
         (("--json", "nowhere/a.json"), "--json: nowhere/a.json"),
+        (("--chart", "nowhere/a.png"), "--chart: nowhere/a.png"),
+        (("--chart", "a.pdf"), "--chart: a.pdf: must end in .png"),
+        (("--seed", "-1"), "'--seed'"),
+        (("--rate", "1e-9"), "the last request arrives after"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(options: tuple[str, ...], problem: str) -> None:
@@ -81,3 +87,19 @@ def test_without_greenlet_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     result = run("simulate")
     assert result.exit_code == 1
     assert "pip install 'albireo[simulation]'" in result.stderr
+
+
+def test_a_name_is_shown_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A formula between dollars would be none, and ``.`` has no name."""
+    path = tmp_path / r"$\none$.jsonl"
+    path.write_text('{"prompt_tokens": 4, "output_tokens": 2}')
+    monkeypatch.chdir(TINY)
+    options = ("--workload", str(path), "--chart", str(tmp_path / "a.png"))
+    result = run("simulate", "--model", ".", *options)
+    assert result.exit_code == 0
+    assert f"simulated: {TINY.name} on h100" in result.stdout
+
+
+def test_drawn_lengths_are_cut_to_what_the_kv_blocks_hold() -> None:
+    result = run(*QUICK, "--prompt-length", "uniform:10-8000", "--kv-memory", "1MiB", "--json", "-")
+    assert "cut to the context of" in json.loads(result.stdout)["workload"]

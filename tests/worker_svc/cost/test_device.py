@@ -48,6 +48,10 @@ def test_a_file_may_say_where_its_efficiencies_were_measured(tmp_path: Path) -> 
     [
         (H100.replace("tflops", "teraflops"), "teraflops"),
         (H100.replace("gb_per_second = 3350", "gb_per_second = 0"), "gb_per_second"),
+        (
+            H100.replace("memory_gib = 79.6", "memory_gib = inf"),
+            "memory_gib: Input should be a finite number",
+        ),
         (H100.replace("overlap = 4", "overlap = 0.5"), "efficiency.0.overlap"),
         (H100.replace("[[efficiency]]\ntp = 1", "[[efficiency]]\ntp = 2"), "needs one table with tp = 1"),
         (H100.replace("[[host]]\ntp = 1", "[[host]]\ntp = 1\n[[host]]\ntp = 1"), r"not \[1, 1\]"),

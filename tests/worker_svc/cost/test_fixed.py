@@ -70,6 +70,7 @@ def test_the_paper_preset_is_the_papers_step() -> None:
     [
         (GOOD.replace("fixed_ms", "fixed_mss"), "t3.fixed_mss"),
         (GOOD.replace("1.5", "-1"), "t3.fixed_ms"),
+        (GOOD.replace("1.5", "inf"), "t3.fixed_ms: Input should be a finite number"),
         (GOOD.replace("20", '"many"'), "t4.row_us"),
         (GOOD.replace('source = "s"\n', ""), "source"),
         (GOOD.replace("[t4]", "[t5]"), "t4"),

@@ -46,3 +46,8 @@ def test_a_model_that_does_not_fit_is_refused_with_its_size() -> None:
         kv_blocks(l40s, QWEN_32B, 1, max_seqs=64)
     with pytest.raises(ValueError, match="over 1 device of"):
         kv_blocks(H100, QWEN_32B, 1, max_seqs=64, gpu_memory_share=0.5)
+
+
+def test_slots_that_leave_no_memory_are_told_apart_from_weights() -> None:
+    with pytest.raises(ValueError, match=r"a step of 65536 slots needs 119\.6 GB"):
+        kv_blocks(H100, QWEN_32B, 4, max_seqs=65_536)

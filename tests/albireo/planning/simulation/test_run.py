@@ -159,3 +159,19 @@ def test_what_cannot_run_is_refused_in_one_line(
     with pytest.raises(ValueError, match=problem) as caught:
         run(workload, Constant(), **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("workload", "cost", "options", "problem"),
+    [
+        (Workload("w", (WorkloadRequest(1e9, 4, 4),)), Constant(), {}, r"arrives after 1e\+09 s"),
+        (closed(1, concurrency=1), Constant(t3=1e300), {}, r"a step of .* rows would take 1e\+300 s"),
+        (closed(1, concurrency=1), Constant(t4=float("nan")), {}, "would take nan s"),
+        (closed(1, concurrency=1), Constant(), {"num_blocks": 10**9}, "1000000000 KV blocks: a simulation"),
+    ],
+)
+def test_a_run_that_would_not_end_is_refused(
+    workload: Workload, cost: Constant, options: dict[str, int], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        run(workload, cost, **options)

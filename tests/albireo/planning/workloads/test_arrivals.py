@@ -51,6 +51,8 @@ def test_the_name_says_how_requests_arrive() -> None:
         ({"rate": 1.0, "burstiness": 0.0}, "burstiness: 0: must"),
         ({"rate": 1.0, "burstiness": float("nan")}, "burstiness: nan: must"),
         ({"concurrency": 0}, "concurrency: 0: must"),
+        ({"concurrency": 4, "rate": 1.0}, "concurrency: is of a closed loop"),
+        ({"burstiness": 0.5}, "burstiness: is of arrivals at a rate"),
     ],
 )
 def test_a_bad_value_is_named(arguments: dict[str, float], message: str) -> None:

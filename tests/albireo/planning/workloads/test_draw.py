@@ -48,7 +48,7 @@ def test_drawn_lengths_are_cut_to_the_context() -> None:
 
 
 def test_lengths_of_which_none_fits_the_context_are_an_error() -> None:
-    make_workload("fixed:40", "fixed:24", max_model_len=64)
+    assert "cut" not in make_workload("fixed:40", "fixed:24", max_model_len=64).name
     with pytest.raises(ValueError, match=r"prompts of 40 and outputs of 25 .* fit .* of 64 tokens"):
         make_workload("fixed:40", "uniform:25-50", max_model_len=64)
 
@@ -72,3 +72,17 @@ def test_a_preset_can_be_drawn_and_states_its_source(name: str) -> None:
     preset = PRESETS[name]
     assert make_workload(preset.prompt_length, preset.output_length).longest > 100
     assert preset.source
+
+
+def test_the_name_says_how_many_requests_are_cut() -> None:
+    """Their lengths are no longer those that were asked for, and a report shows the name."""
+    drawn = make_workload("uniform:1-60", "uniform:4-60", num_requests=400)
+    longer = sum(request.prompt + request.outputs > 64 for request in drawn.requests)
+    assert 0 < longer < 400
+    name = make_workload("uniform:1-60", "uniform:4-60", num_requests=400, max_model_len=64).name
+    assert name.endswith(f", {longer} cut to the context of 64 tokens")
+
+
+def test_requests_are_bounded() -> None:
+    with pytest.raises(ValueError, match="num_requests: 1000000000: must be from 1 to 1000000"):
+        make_workload(num_requests=10**9)

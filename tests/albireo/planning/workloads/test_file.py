@@ -45,7 +45,28 @@ def test_lines_without_arrivals_run_as_the_arguments_say(tmp_path: Path) -> None
     assert 0 < opened.requests[0].at < opened.requests[1].at
 
 
-@pytest.mark.parametrize("argument", ["concurrency", "rate"])
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    """JSON allows the other line separators of Unicode within a string."""
+    path = tmp_path / "load.jsonl"
+    line = '{"prompt_tokens": 5, "output_tokens": 7, "prefix": "a\u2028b", "prefix_tokens": 2}\r\n'
+    path.write_bytes(line.encode() * 2)
+    assert read_workload(path).requests == (WorkloadRequest(0, 5, 7, "a\u2028b", 2),) * 2
+
+
+def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="zero, line 1: longer than"):
+        read_workload(Path("/dev/zero"))
+
+
+def test_requests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("albireo.planning.workloads.file.MAX_REQUESTS", 2)
+    path = written(tmp_path, LINE, LINE, LINE)
+    with pytest.raises(ValueError, match="line 3: more than 2 requests"):
+        read_workload(path)
+    assert len(read_workload(path, num_requests=2).requests) == 2
+
+
+@pytest.mark.parametrize("argument", ["concurrency", "rate", "burstiness"])
 def test_arrivals_of_a_file_are_not_replaced(tmp_path: Path, argument: str) -> None:
     path = written(tmp_path, '{"arrival": 0, "prompt_tokens": 5, "output_tokens": 7}')
     given: dict[str, Any] = {argument: 2}
@@ -57,7 +78,8 @@ def test_arrivals_of_a_file_are_not_replaced(tmp_path: Path, argument: str) -> N
     ("line", "message"),
     [
         ("{", "no JSON: Expecting property name"),
-        ("[" * 100_000, "no JSON: nested too deep"),
+        ("[" * 50_000, "no JSON: nested too deep"),
+        (" " * 9 + "7" * 70_000, "longer than 65536 characters"),
         ("17", "must be a JSON object"),
         ('{"output_tokens": 7}', "prompt_tokens: Field required"),
         ('{"prompt_tokens": 0, "output_tokens": 7}', "prompt_tokens: Input should be greater"),
