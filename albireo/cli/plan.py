@@ -113,7 +113,7 @@ def _question(
         config,
         described,
         devices,
-        read_options(_with_defaults(workload), context),
+        read_options(_with_defaults(workload), context, DEFAULT_CONCURRENCY),
         Serving(
             directory,
             legal_name(directory.name),
@@ -132,8 +132,6 @@ def _with_defaults(workload: dict[str, Any]) -> dict[str, Any]:
     given = dict(workload)
     if all(given[name] is None for name in ("workload", "prompt_length", "output_length")):
         given["workload"] = DEFAULT_WORKLOAD
-    if given["concurrency"] is None and not given["rate"]:
-        given["concurrency"] = DEFAULT_CONCURRENCY
     if given["num_requests"] is None and given["workload"] in (None, *PRESETS):
         given["num_requests"] = WAVES * (given["concurrency"] or DEFAULT_CONCURRENCY)
     return given

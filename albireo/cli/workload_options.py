@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from albireo.planning.workload import MAX_REQUESTS, Sampling, Workload
+from albireo.planning.workloads.arrivals import CONCURRENCY
 
 PANEL = "Workload"
 
@@ -73,8 +74,11 @@ def workload_options(command: Command) -> Command:
     return command
 
 
-def read_options(given: dict[str, Any], max_model_len: int | None = None) -> Workload:
-    """The workload that the options ask for. ``max_model_len``: drawn lengths are cut to it.
+def read_options(
+    given: dict[str, Any], max_model_len: int | None = None, concurrency: int = CONCURRENCY
+) -> Workload:
+    """The workload that the options ask for. ``max_model_len``: drawn lengths are cut to it. ``concurrency``:
+    of a closed loop, where the options do not say.
 
     Raises BadParameter with the option.
     """
@@ -89,12 +93,14 @@ def read_options(given: dict[str, Any], max_model_len: int | None = None) -> Wor
             for name in ("prompt_length", "output_length"):
                 if name in asked:
                     raise ValueError(f"{name}: the lengths are in {source}")
-            workload = read_workload(Path(source), **asked)
+            workload = read_workload(Path(source), **asked, default_concurrency=concurrency)
             if max_model_len is not None and workload.longest > max_model_len:
                 raise ValueError(
                     f"a request of {source} has {workload.longest} tokens, the context only {max_model_len}"
                 )
             return workload
+        if not asked.get("rate"):
+            asked.setdefault("concurrency", concurrency)
         preset = PRESETS.get(source)
         lengths = (
             {"prompt_length": preset.prompt_length, "output_length": preset.output_length} if preset else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from albireo.planning.workload import MAX_REQUESTS, Sampling, Workload, WorkloadRequest
-from albireo.planning.workloads.arrivals import with_arrivals
+from albireo.planning.workloads.arrivals import CONCURRENCY, with_arrivals
 
 MAX_LINE = 1 << 16
 """Characters; a request takes about a hundred."""
@@ -41,6 +41,7 @@ def read_workload(
     rate: float | None = None,
     burstiness: float | None = None,
     num_requests: int | None = None,
+    default_concurrency: int = CONCURRENCY,
     sampling: Sampling = "greedy",
     seed: int = 0,
 ) -> Workload:
@@ -49,13 +50,15 @@ def read_workload(
     Each line is an object with ``prompt_tokens``, ``output_tokens``, and optionally ``arrival`` (seconds,
     not falling; on all lines or on none) and ``prefix`` with ``prefix_tokens`` (lines with the same
     ``prefix`` share the first tokens of their prompts). ``concurrency``, ``rate`` and ``burstiness`` are for
-    files without arrival times: see ``with_arrivals``. Raises ValueError with the file's line and field, or
-    the argument; OSError.
+    files without arrival times: see ``with_arrivals``; ``default_concurrency`` is for those where neither is
+    given. Raises ValueError with the file's line and field, or the argument; OSError.
     """
     requests, timed = _read(path, num_requests)
     name = f"{len(requests)} request{'s' * (len(requests) != 1)} of {path.name}"
     workload = Workload(name, requests, sampling=sampling, seed=seed)
     if not timed:
+        if not rate and concurrency is None:
+            concurrency = default_concurrency
         return with_arrivals(workload, concurrency=concurrency, rate=rate, burstiness=burstiness)
     for argument, value in (("concurrency", concurrency), ("rate", rate), ("burstiness", burstiness)):
         if value is not None:

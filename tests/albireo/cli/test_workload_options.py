@@ -49,6 +49,16 @@ def test_a_file_is_read_and_arrives_as_asked(tmp_path: Path) -> None:
     assert read(workload=written(tmp_path, ', "arrival": 2.0')).requests[0].at == 2.0
 
 
+def test_a_commands_own_concurrency_holds_where_the_options_do_not_say(tmp_path: Path) -> None:
+    def at(**given: Any) -> int:
+        return read_options({**{p.name: p.default for p in OPTIONS}, **given}, concurrency=256).concurrency
+
+    assert at() == at(workload=written(tmp_path)) == at(workload="chat") == 256
+    assert at(concurrency=3) == at(workload=written(tmp_path), concurrency=3) == 3
+    assert at(rate=2.0) == at(workload=written(tmp_path), rate=2.0) == 0
+    assert at(workload=written(tmp_path, ', "arrival": 2.0')) == 0
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
