@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from albireo.cli.terminal import check_writable, fail, needs_matplotlib
+from albireo.cli.terminal import check_drawable, check_writable, fail
 
 ModelDirectory = Annotated[Path, typer.Option(help="Directory of a config.json; needs no weights.")]
 Synchronous = Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")]
@@ -22,18 +22,14 @@ MaxModelLen = Annotated[
 MaxBatchedTokens = Annotated[int, typer.Option(min=1, help="Most tokens of one step.")]
 PrefillChunk = Annotated[int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")]
 JsonTo = Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")]
-ChartTo = Annotated[Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")]
+ChartTo = Annotated[Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")]
 
 
 def check_outputs(chart_to: Path | None, json_to: str) -> None:
     """Ends the command before it has simulated anything where its report could not be made."""
     if importlib.util.find_spec("greenlet") is None:
         fail("virtual time needs greenlet: pip install 'albireo[simulation]'")
-    if chart_to is not None:
-        needs_matplotlib()
-        if chart_to.suffix != ".png":
-            raise typer.BadParameter(f"{chart_to}: must end in .png", param_hint="--chart")
-        check_writable("--chart", str(chart_to))
+    check_drawable("--chart", chart_to)
     check_writable("--json", json_to)
 
 

@@ -34,7 +34,13 @@ def check_writable(option: str, path: str) -> None:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from None
 
 
-def needs_matplotlib() -> None:
-    """Ends the command before it has done anything where pictures cannot be drawn."""
+def check_drawable(option: str, path: Path | None) -> None:
+    """Ends the command before it has done anything where a picture could not be drawn to ``path``; None: no
+    picture is asked for. Raises BadParameter."""
+    if path is None:
+        return
     if importlib.util.find_spec("matplotlib") is None:
         fail("pictures need matplotlib: pip install 'albireo[bench]'")
+    if path.suffix != ".png":
+        raise typer.BadParameter(f"{path}: must end in .png", param_hint=option)
+    check_writable(option, str(path))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from albireo.cli.terminal import TARGET, Model, Target, fail, needs_matplotlib
+from albireo.cli.terminal import TARGET, Model, Target, check_drawable, fail
 
 
 def trace(
@@ -17,13 +17,12 @@ def trace(
     model_name: Model = "",
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long to record.")] = 3.0,
     picture: Annotated[
-        Path | None, typer.Option(help="Also draw a few steps into this PNG (needs albireo[bench]).")
+        Path | None, typer.Option(help="Also draw a few steps into this PNG (needs albireo\\[bench]).")
     ] = None,
     picture_steps: Annotated[int, typer.Option(min=1, max=50, help="Steps in the picture.")] = 4,
 ) -> None:
     """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
-    if picture is not None:
-        needs_matplotlib()
+    check_drawable("--picture", picture)
     import grpc
 
     from albireo.client import describe

@@ -27,7 +27,7 @@ def main(
     model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")] = TINY,
     seconds: Annotated[float, typer.Option(min=5, help="Of load, before and after the group dies.")] = 25,
     drawing: Annotated[
-        Path | None, typer.Option("--picture", help="Draw a trace into this PNG (needs albireo[bench]).")
+        Path | None, typer.Option("--picture", help="Draw a trace into this PNG (needs albireo\\[bench]).")
     ] = None,
 ) -> None:
     """Prints what was found, table by table."""

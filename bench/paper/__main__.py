@@ -31,8 +31,12 @@ def main(
     processes: Annotated[int, typer.Option(min=1, help="Simulations at a time.")] = 2,
 ) -> None:
     """Prints what the paper has, what is simulated, and the error of each."""
+    try:
+        base = Device.load(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from None
     predict = estimated if estimate else simulated
-    outcome = predict_paper(Device.load(device), predict, processes=1 if estimate else processes)
+    outcome = predict_paper(base, predict, processes=1 if estimate else processes)
     if as_json:
         print(json.dumps(outcome.as_json(), indent=2))
     else:

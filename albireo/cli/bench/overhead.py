@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from albireo.cli.terminal import fail, needs_matplotlib
+from albireo.cli.terminal import check_drawable, fail
 from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
 from albireo.local.supervisor import GaveUp
@@ -41,12 +41,11 @@ def overhead(
     ] = False,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
     chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
+        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")
     ] = None,
 ) -> None:
     """Starts a stack in each mode, puts load on it, and shows where the time of a step goes."""
-    if chart_to is not None:
-        needs_matplotlib()
+    check_drawable("--chart", chart_to)
     load = Load(batch, prompt, outputs, sink)
     options = {"model": model, "device": device, "cost_model": cost_model, "dtype": dtype, "tp": tp}
     console = Console(stderr=True)

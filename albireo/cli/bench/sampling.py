@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from albireo.cli.terminal import needs_matplotlib
+from albireo.cli.terminal import check_drawable
 from bench.machine import machine
 from bench.sampling.report import chart, table
 
@@ -30,14 +30,13 @@ def sampling(
     rounds: Annotated[int, typer.Option(min=1, help="Steps that are measured in each case.")] = 20,
     json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
     chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo[bench]).")
+        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")
     ] = None,
 ) -> None:
     """Samples random logits on this machine's CPU, driver-only and in parallel, in turn."""
     from bench.sampling.measure import CONTROLS, DTYPES, Case, measure
 
-    if chart_to is not None:
-        needs_matplotlib()
+    check_drawable("--chart", chart_to)
     if unknown := set(controls) - set(CONTROLS):
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(CONTROLS)}")
     if dtype not in DTYPES:

@@ -34,8 +34,14 @@ class Choice:
     within: bool  # False: no split keeps the limits, and this one comes nearest
 
 
+def without_failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that served all requests. Latencies of the others leave out the requests that were refused."""
+    return [outcome for outcome in outcomes if not outcome.failed]
+
+
 def choose(outcomes: Sequence[Outcome], limits: Limits) -> Choice:
-    """``outcomes``: at least one."""
+    """``outcomes``: at least one. Those in which requests fail count only where requests fail in all."""
+    outcomes = without_failures(outcomes) or outcomes
     within = [outcome for outcome in outcomes if not limits.excess(outcome)]
     if within:
         return Choice(_fastest(within), within=True)

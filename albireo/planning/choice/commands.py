@@ -67,6 +67,7 @@ def _visible(split: Split, serving: Serving, group: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(first, first + split.tp)))}
 
 
+BUNDLED_ON_CPU = "overlays/cpu serves the bundled model; for another one, mount a volume with it"
 CONTAINER = "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0"
 
 
@@ -82,8 +83,9 @@ def kubernetes_overlay(split: Split, serving: Serving) -> str:
     replaced = "".join(
         f'      - op: replace\n        path: {path}\n        value: "{split.tp}"\n' for path in paths
     )
+    note = "" if serving.device == "cuda" else f"# {BUNDLED_ON_CPU}\n"
     return f"""\
-apiVersion: kustomize.config.k8s.io/v1beta1
+{note}apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 {namespace}resources: [../{"gpu" if serving.device == "cuda" else "cpu"}]
 configMapGenerator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
@@ -21,7 +22,7 @@ from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.question import Question
 from albireo.planning.choice.share import Share, share_of
 from albireo.planning.choice.split import FittingSplit
-from albireo.planning.choice.steady import Window, counted, steady_window, tokens_within, whole_run
+from albireo.planning.choice.steady import Part, counted, steady_part, tokens_within, whole_run
 from albireo.planning.figures import summarize_requests
 from albireo.planning.result import SimulationResult
 from worker_svc.cost.device import Device
@@ -52,12 +53,12 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
     from albireo.planning.simulation.run import simulate
 
     split, question, share = job.fitting.split, job.question, job.share
-    serving, window = question.serving, steady_window(share.workload)
+    serving, part = question.serving, steady_part(share.workload)
     cost = MeteredCost(PhysicalCost(question.device, question.config, split.tp))
     readings = {0: Reading()}  # by requests that have ended
 
     def on_end(done: int, total: int) -> None:
-        if done in (window.first, window.last, total):
+        if done in (part.first, part.last, total):
             readings[done] = cost.read()
         if on_progress is not None:
             on_progress(done, total)
@@ -73,16 +74,16 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
         scheduler=serving.scheduler_options(),
         on_progress=on_end,
     )
-    begin, end = window.span(result.requests)
+    begin, end = part.span(result.requests)
     if begin == end:  # all requests ended at once
-        window = whole_run(share.workload)
-    return _outcome(job, share, window, result, readings[window.last].since(readings[window.first]))
+        part = whole_run(share.workload)
+    return _outcome(job, share, part, result, readings[part.last].since(readings[part.first]))
 
 
-def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, steady: Reading) -> Outcome:
-    """``steady``: the sums of the steps within ``window``."""
+def _outcome(job: Job, share: Share, part: Part, result: SimulationResult, steady: Reading) -> Outcome:
+    """``steady``: the sums of the steps within ``part``."""
     split, question = job.fitting.split, job.question
-    begin, end = window.span(result.requests)
+    begin, end = part.span(result.requests)
     throughput = share.scale * tokens_within(result.requests, begin, end) / (end - begin)
     used = split.tp * share.scale
     terms = run_terms(steady.seconds, end - begin, result.totals)
@@ -95,7 +96,7 @@ def _outcome(job: Job, share: Share, window: Window, result: SimulationResult, s
         slots=question.serving.max_seqs,
         concurrency=share.workload.concurrency,
         requests=len(share.workload.requests),
-        failed=sum(1 for request in result.requests if request.error),
+        errors=dict(Counter(request.error for request in result.requests if request.error)),
         tokens_per_second=throughput,
         ttft=figures["ttft"],
         tpot=figures["tpot"],

@@ -18,7 +18,7 @@ class Outcome:
     slots: int  # of each group
     concurrency: int  # requests at a time in each group; 0 in an open loop
     requests: int  # simulated ones, of one group
-    failed: int  # of them, refused or ended early
+    errors: dict[str, int]  # why requests failed, and how many: refused or ended early
     tokens_per_second: float  # output tokens, of all groups
     ttft: dict[str, float]  # "p50", "p99", ...
     tpot: dict[str, float]  # likewise; empty where all requests have one token
@@ -28,6 +28,10 @@ class Outcome:
     rows: float  # decoding rows of a step, on average
     terms: dict[str, float]  # device seconds of an output token, see ``device_time``
     joules_per_token: float | None  # None where the device's power is not known
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values())
 
     @property
     def group_tokens_per_second(self) -> float:
@@ -49,6 +53,7 @@ class Outcome:
             "joules_per_output_token": self.joules_per_token,
             "requests_simulated": self.requests,
             "requests_failed": self.failed,
+            "errors": self.errors,
             "slots_of_a_group": self.slots,
             "concurrency_of_a_group": self.concurrency,
             "device_seconds_per_token": self.terms,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from albireo.planning.choice.best import Choice, choose
+from albireo.planning.choice.best import Choice, choose, without_failures
 from albireo.planning.choice.commands import compose_settings, kubernetes_overlay, up_commands
 from albireo.planning.choice.explanation import explain
 from albireo.planning.choice.outcome import Outcome
@@ -24,7 +24,7 @@ class Recommendation:
     choice: Choice
     reasons: list[str]
     rule_of_thumb: int  # TP degree
-    t_e: int | None  # by definition, from the simulated throughputs; None in an open loop
+    t_e: int | None  # by definition, from the simulated throughputs; None where these do not give it
 
     @property
     def degrees(self) -> str:
@@ -33,7 +33,7 @@ class Recommendation:
         if self.rule_of_thumb > self.question.devices:
             rule += ", more than the devices"
         if self.t_e is None:
-            return f"{rule}; t_e by its definition needs a closed loop"
+            return f"{rule}; t_e by its definition needs a closed loop in which no request fails"
         return f"{rule}; t_e, the largest t up to which T(t) >= 2 T(t/2), by these figures: {self.t_e}"
 
     def as_json(self) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def recommend(question: Question, outcomes: Sequence[Outcome], unfit: Sequence[U
 
 def _t_e(question: Question, outcomes: Sequence[Outcome]) -> int | None:
     """In an open loop the throughput is that of the arrivals, and says nothing of T."""
-    if not question.workload.concurrency:
+    served = without_failures(outcomes)
+    if not question.workload.concurrency or not served:
         return None
-    return t_e_by_definition({outcome.split.tp: outcome.group_tokens_per_second for outcome in outcomes})
+    return t_e_by_definition({outcome.split.tp: outcome.group_tokens_per_second for outcome in served})

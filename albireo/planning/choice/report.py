@@ -78,12 +78,14 @@ def lines(found: Recommendation) -> Iterator[str]:
     yield from found.reasons
     for outcome in found.outcomes:
         if outcome.failed:
-            yield f"{outcome.split}: {outcome.failed} of {outcome.requests} requests failed"
+            why = "; ".join(outcome.errors)
+            yield f"{outcome.split}: {outcome.failed} of {outcome.requests} requests failed: {why}"
     for unfit in found.unfit:
         yield f"{unfit.split}: {unfit.reason}"
     yield found.degrees
     if found.question.device.calibration is None:
-        yield f"{found.question.device.name} is a preset; `albireo calibrate` measures the machine at hand"
+        name = found.question.device.name
+        yield f"{name} was not calibrated on a machine; `albireo calibrate` measures the one at hand"
     yield ""
     yield "On this machine" + ("" if best.groups == 1 else ", a stack for each group") + ":"
     yield from (f"  {command}" for command in up_commands(best, serving))

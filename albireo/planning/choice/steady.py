@@ -14,7 +14,7 @@ from albireo.planning.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Part:
     """From the end of one request to the end of another, which are counted in the order of their ends."""
 
     first: int  # requests that have ended when it begins
@@ -26,16 +26,16 @@ class Window:
         return (ended[self.first - 1] if self.first else 0.0), ended[self.last - 1]
 
 
-def whole_run(workload: Workload) -> Window:
-    return Window(0, len(workload.requests))
+def whole_run(workload: Workload) -> Part:
+    return Part(0, len(workload.requests))
 
 
-def steady_window(workload: Workload) -> Window:
+def steady_part(workload: Workload) -> Part:
     """In a closed loop while its concurrency holds, after as many requests have ended; in an open loop
     without the first and last tenth. All of a run that is too short for that."""
     count = len(workload.requests)
     edge = workload.concurrency or count // 10
-    return Window(edge, count - edge) if count >= 3 * edge else whole_run(workload)
+    return Part(edge, count - edge) if count >= 3 * edge else whole_run(workload)
 
 
 def tokens_within(requests: Sequence[RequestTimes], begin: float, end: float) -> float:

@@ -25,6 +25,10 @@ PLANNING = {
     "simulate": "model device tp synchronous sampling max-seqs max-model-len kv-memory "
     "max-num-batched-tokens prefill-chunk max-queue json chart workload prompt-length output-length "
     "concurrency rate burstiness num-requests controls seed",
+    "plan": "model device devices ttft-p99 tpot-p99 synchronous sampling max-seqs max-model-len "
+    "max-num-batched-tokens prefill-chunk json chart workload prompt-length output-length "
+    "concurrency rate burstiness num-requests controls seed",
+    "calibrate": "model output device tp dtype max-seqs quick",
 }
 """Commands that ask no gateway."""
 SHARED = {*ServiceSettings.model_fields, "synchronous"}
@@ -50,7 +54,18 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_help_lists_every_command() -> None:
     code, output = run("--help")
     assert code == 0
-    for name in (*SERVICES, "generate", "chat", "trace", "top", "doctor", "simulate", "bench"):
+    for name in (
+        *SERVICES,
+        "generate",
+        "chat",
+        "trace",
+        "top",
+        "doctor",
+        "simulate",
+        "plan",
+        "calibrate",
+        "bench",
+    ):
         assert f" {name} " in output
     assert " serve " in run("bench", "--help")[1]
 
@@ -190,3 +205,8 @@ def test_options_that_contradict_each_other_are_told_in_a_line() -> None:
     assert result.exit_code == 2
     output = " ".join(result.output.replace("│", " ").split())
     assert "max_num_batched_tokens must be at least max_num_seqs" in output
+
+
+@pytest.mark.parametrize("name", ["simulate", "plan", "trace", "bench overhead", "bench sampling"])
+def test_help_names_the_extra_that_pictures_need(name: str) -> None:
+    assert "albireo[bench]" in run(*name.split(), "--help")[1]

@@ -89,6 +89,8 @@ def test_a_workload_longer_than_the_context_is_refused(model: Path) -> None:
         (["--device", "h1000"], "--device", "h200"),
         (["--max-seqs", 4096], "--max-num-batched-tokens", "at least --max-seqs"),
         (["--workload", "chatt"], "--workload", "chat, summarize, reasoning"),
+        (["--json", "no/plan.json"], "--json", "No such file or directory"),
+        (["--chart", "no/plan.png"], "--chart", "No such file or directory"),
     ],
 )
 def test_a_bad_option_is_named_with_what_is_allowed(

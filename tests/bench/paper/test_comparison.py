@@ -11,9 +11,20 @@ MEDIAN, WORST = 0.10, 0.25
 
 
 def test_all_predicted_figures_are_within_the_bars(outcome: Outcome) -> None:
-    assert outcome.summary.figures > 40
+    assert outcome.summary.figures == 39
     assert outcome.summary.median <= MEDIAN
     assert abs(outcome.summary.worst.error) <= WORST, outcome.summary.worst
+
+
+def test_the_calibrated_row_is_no_prediction_wherever_the_paper_has_it(outcome: Outcome) -> None:
+    fitted = {(f.section, f.what, f.mode) for f in outcome.figures if f.fitted}
+    assert len(fitted) == 7
+    assert {("four devices", "Qwen2.5-32B, 1x4", mode) for mode in ("synchronous", "full")} <= fitted
+
+
+def test_no_figure_is_counted_twice(outcome: Outcome) -> None:
+    single = [f.mode for f in outcome.figures if (f.section, f.what) == ("throughput", "Llama2-7B, t = 1")]
+    assert single == ["synchronous", "full"]
 
 
 def test_four_devices_are_split_in_the_papers_order(outcome: Outcome) -> None:

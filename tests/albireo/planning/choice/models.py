@@ -62,7 +62,7 @@ def outcome(split: Split = FOUR_PAIRS, **fields: Any) -> Outcome:
         "slots": 256,
         "concurrency": 64,
         "requests": 256,
-        "failed": 0,
+        "errors": {},
         "tokens_per_second": 4000.0,
         "ttft": {"p50": 0.1, "p99": 0.5},
         "tpot": {"p50": 0.02, "p99": 0.04},

@@ -38,3 +38,10 @@ def test_of_equal_throughputs_the_lower_tpot_wins() -> None:
 def test_a_workload_of_single_tokens_has_no_tpot_to_limit() -> None:
     only = outcome(tpot={})
     assert choose([only], Limits(tpot_p99=0.001)).within
+
+
+def test_a_split_in_which_requests_fail_is_chosen_only_where_they_fail_in_all() -> None:
+    failing = outcome(Split(4, 2), tokens_per_second=10000.0, errors={"the queue is full": 1})
+    assert choose([failing, *ALL], Limits()).best is FAST
+    assert choose([failing, *ALL], Limits(ttft_p99=0.1)).best is QUICK
+    assert choose([failing], Limits()).best is failing

@@ -106,6 +106,12 @@ def test_the_overlay_names_settings_that_there_are() -> None:
     assert "namespace" not in overlay
 
 
+def test_on_cpus_the_overlay_says_which_model_it_serves() -> None:
+    note = "bundled model"
+    assert note in kubernetes_overlay(Split(1, 1), ON_CPUS)
+    assert note not in kubernetes_overlay(Split(1, 1), SERVING)
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="rendering needs kubectl")
 @pytest.mark.parametrize("serving", [SERVING, ON_CPUS])
 @pytest.mark.parametrize(("split", "namespace"), [(Split(4, 1), "albireo"), (Split(2, 4), "albireo-g0")])

@@ -33,7 +33,7 @@ def found(tmp_path: Path) -> Recommendation:
     outcomes = [
         outcome(Split(2, 4), joules_per_token=1.25),
         outcome(Split(4, 2), tokens_per_second=9000.0),
-        outcome(Split(8, 1), tokens_per_second=9500.0, tpot={"p50": 0.06, "p99": 0.07}, failed=3),
+        outcome(Split(8, 1), tokens_per_second=9500.0, tpot={"p50": 0.06, "p99": 0.07}, errors={"full": 3}),
     ]
     return recommend(question, outcomes, [UnfitSplit(Split(1, 8), "too large [b]")])
 
@@ -57,9 +57,9 @@ def test_the_lines_name_the_choice_the_reasons_the_rules_and_what_to_run(found: 
     text = "\n".join(lines(found))
     assert text.startswith("best: 2x4, 2 groups at TP degree 4\n1x8 would have 6% more throughput")
     assert "8x1: too large [b]" in text
-    assert "1x8: 3 of 256 requests failed" in text
+    assert "1x8: 3 of 256 requests failed: full" in text
     assert "4 M / C: t = 4; t_e" in text
-    assert "by these figures: 8" in text
+    assert "by these figures: 4" in text
     assert text.count("albireo up") == 2
     assert text.count("docker compose") == 2
     assert text.count("  STACK_TP=4\n") == 1
@@ -76,7 +76,12 @@ def test_of_an_open_loop_no_t_e_is_shown(found: Recommendation) -> None:
     workload = replace(found.question.workload, concurrency=0)
     again = recommend(replace(found.question, workload=workload), found.outcomes, found.unfit)
     assert again.t_e is None
-    assert again.degrees.endswith("t_e by its definition needs a closed loop")
+    assert "t_e by its definition needs a closed loop" in again.degrees
+
+
+def test_where_requests_fail_in_all_splits_no_t_e_is_shown(found: Recommendation) -> None:
+    failing = [replace(each, errors={"full": 1}) for each in found.outcomes]
+    assert recommend(found.question, failing, found.unfit).t_e is None
 
 
 def test_the_json_is_marked_as_simulated_and_has_all_of_it(found: Recommendation) -> None:
@@ -85,7 +90,7 @@ def test_the_json_is_marked_as_simulated_and_has_all_of_it(found: Recommendation
     assert (plain["best"], plain["within_limits"], plain["t_e"], plain["rule_of_thumb"]) == (
         "2x4",
         True,
-        8,
+        4,
         4,
     )
     assert [split["split"] for split in plain["splits"]] == ["4x2", "2x4", "1x8"]

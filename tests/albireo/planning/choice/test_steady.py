@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.planning.choice.steady import Window, counted, steady_window, tokens_within
+from albireo.planning.choice.steady import Part, counted, steady_part, tokens_within
 from albireo.planning.result import RequestTimes
 from albireo.planning.workload import Workload, WorkloadRequest
 
@@ -14,24 +14,22 @@ def workload(requests: int, concurrency: int) -> Workload:
 
 
 @pytest.mark.parametrize(
-    ("requests", "concurrency", "window"),
+    ("requests", "concurrency", "part"),
     [
-        (48, 16, Window(16, 32)),
-        (47, 16, Window(0, 47)),
-        (100, 0, Window(10, 90)),
-        (5, 0, Window(0, 5)),
+        (48, 16, Part(16, 32)),
+        (47, 16, Part(0, 47)),
+        (100, 0, Part(10, 90)),
+        (5, 0, Part(0, 5)),
     ],
 )
-def test_a_window_leaves_out_the_concurrency_or_a_tenth(
-    requests: int, concurrency: int, window: Window
-) -> None:
-    assert steady_window(workload(requests, concurrency)) == window
+def test_a_part_leaves_out_the_concurrency_or_a_tenth(requests: int, concurrency: int, part: Part) -> None:
+    assert steady_part(workload(requests, concurrency)) == part
 
 
-def test_a_window_lasts_from_one_end_to_another() -> None:
+def test_a_part_lasts_from_one_end_to_another() -> None:
     requests = [RequestTimes(0.0, ended=ended) for ended in (4.0, 1.0, 3.0, 2.0)]
-    assert Window(1, 3).span(requests) == (1.0, 3.0)
-    assert Window(0, 4).span(requests) == (0.0, 4.0)
+    assert Part(1, 3).span(requests) == (1.0, 3.0)
+    assert Part(0, 4).span(requests) == (0.0, 4.0)
 
 
 def test_tokens_are_counted_where_they_fall() -> None:
