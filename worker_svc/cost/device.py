@@ -65,6 +65,7 @@ class SamplingCost(OfDegree):
     fixed_us: float = Field(default=0.0, ge=0)
     driver_us: float = Field(default=0.0, ge=0, description="more at t > 1: rank 0 gathers the logits")
     parallel_us: float = Field(default=0.0, ge=0, description="more at t > 1: exchange of logits and ids")
+    link: float = Field(default=1.0, gt=0, description="exchange of logits, relative to all-reduces")
     greedy: RowCost
     drawn: RowCost
     penalized: RowCost
@@ -91,7 +92,7 @@ class Residual(Table):
     measurements: int = Field(ge=1)
     median: float = Field(ge=0, description="of |predicted - measured| / measured")
     worst: float = Field(ge=0)
-    noise: float = Field(default=0.0, ge=0, description="spread of like steps, as a share of their time")
+    noise: float | None = Field(default=None, ge=0, description="spread of like steps, as a share")
 
 
 class Calibration(Table):

@@ -75,7 +75,7 @@ class PhysicalCost:
             exchange = s.parallel_us if parallel else s.driver_us
             # A rank that samples receives the columns of its rows that the other ranks have.
             received = rows * (self.tp - 1) * self.shape.vocabulary * self.shape.dtype_bytes
-            terms["exchange"] = exchange * 1e-6 + received / self._link
+            terms["exchange"] = exchange * 1e-6 + received / (self._link * s.link)
         return terms
 
     def sampling_seconds(self, work: StepWork, *, parallel: bool) -> float:

@@ -31,6 +31,7 @@ FORWARD: dict[str, tuple[float, float]] = {
 """Fields of Efficiency that are fitted, and their bounds. The collectives are measured by themselves, and one
 model cannot tell the launch of a step from the launches of its layers."""
 NANOSECONDS = (1e-6, 1e4)
+RELATIVE = (1e-3, 1e3)
 HOST = ("fixed_us", "row_us", "prefill_token_us")
 
 MEMORY_AND_CORES = ("weights", "kv", "compute", "attention")
@@ -81,7 +82,9 @@ class Fits:
 
     def sampling(self, start: SamplingCost) -> SamplingCost:
         """T4."""
-        times = ["fixed_us", *(["driver_us", "parallel_us"] if self._tp > 1 else [])]
+        bounds = {"fixed_us": MICROSECONDS}
+        if self._tp > 1:
+            bounds.update({"driver_us": MICROSECONDS, "parallel_us": MICROSECONDS, "link": RELATIVE})
 
         def table(values: Vector) -> SamplingCost:
             greedy, drawn, penalized, drawn_us, penalized_us, *others = values.tolist()
@@ -90,7 +93,7 @@ class Fits:
                     "greedy": RowCost(logit_ns=greedy),
                     "drawn": RowCost(logit_ns=drawn, fixed_us=drawn_us),
                     "penalized": RowCost(logit_ns=penalized, fixed_us=penalized_us),
-                    **dict(zip(times, others, strict=True)),
+                    **dict(zip(bounds, others, strict=True)),
                 }
             )
 
@@ -104,9 +107,9 @@ class Fits:
             [
                 *(kind.logit_ns for kind in (start.greedy, start.drawn, start.penalized)),
                 *(kind.fixed_us for kind in (start.drawn, start.penalized)),
-                *(getattr(start, name) for name in times),
+                *(getattr(start, name) for name in bounds),
             ],
-            [NANOSECONDS] * 3 + [MICROSECONDS] * (2 + len(times)),
+            [NANOSECONDS] * 3 + [MICROSECONDS] * 2 + list(bounds.values()),
         )
         return table(found)
 

@@ -59,7 +59,7 @@ def residual_table(device: Device, title: str) -> Table:
             str(residual.measurements),
             f"{residual.median * 100:.1f} %",
             f"{residual.worst * 100:.1f} %",
-            f"{residual.noise * 100:.1f} %",
+            "--" if residual.noise is None else f"{residual.noise * 100:.1f} %",
         )
     if record:
         table.caption = Text(f"{record.model} on {record.machine}, {record.setup}")

@@ -55,7 +55,7 @@ def _residual(what: str, groups: Sequence[Group], predicted: Sequence[float]) ->
     ]
 
 
-def _noise(groups: Sequence[Group]) -> float:
-    """Median of the spreads of groups that have at least ``MANY`` steps; 0 without such groups."""
+def _noise(groups: Sequence[Group]) -> float | None:
+    """Median of the spreads of groups that have at least ``MANY`` steps; None without such groups."""
     spreads = [group.spread for group in groups if group.steps >= MANY]
-    return float(np.median(spreads)) if spreads else 0.0
+    return float(np.median(spreads)) if spreads else None

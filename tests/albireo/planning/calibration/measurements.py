@@ -39,6 +39,7 @@ DEVICE = Device(
             fixed_us=300,
             driver_us=250,
             parallel_us=400,
+            link=3.0,
             greedy=RowCost(logit_ns=10),
             drawn=RowCost(fixed_us=700, logit_ns=40),
             penalized=RowCost(fixed_us=900, logit_ns=90),
