@@ -119,6 +119,7 @@ def _question(
             legal_name(directory.name),
             max_model_len=context,
             device=described.kind,
+            dtype=described.dtype,
             **serving,
         ),
         Limits(*limits),

@@ -118,6 +118,9 @@ class Device(Table):
 
     name: str
     kind: Literal["cuda", "cpu"] = Field(default="cuda", description="the --device of ranks that run on it")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="of what the tables are for"
+    )
     source: str = Field(description="where the numbers come from")
     memory_gib: float = Field(gt=0, description="2^30 bytes that the driver reports")
     reserved_gib: float = Field(default=0.0, ge=0, description="taken by context, graphs and collectives")
@@ -130,6 +133,11 @@ class Device(Table):
     sampling: tuple[SamplingCost, ...]
     host: tuple[HostTimes, ...] = (HostTimes(tp=1),)
     calibration: Calibration | None = None
+
+    @property
+    def dtype_bytes(self) -> int:
+        """Of one weight, and of one number in the KV cache."""
+        return {"bfloat16": 2, "float32": 4}[self.dtype]
 
     @field_validator("efficiency", "sampling", "host")
     @classmethod

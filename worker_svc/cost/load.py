@@ -13,11 +13,13 @@ from worker_svc.model.config import ModelConfig
 WHAT = "cost model"
 
 
-def load_cost_model(name_or_path: str, config: ModelConfig, tp: int, *, dtype_bytes: int = 2) -> CostModel:
+def load_cost_model(
+    name_or_path: str, config: ModelConfig, tp: int, *, dtype_bytes: int | None = None
+) -> CostModel:
     """A device (``h100``), or explicit times (``paper-32b``): a preset by its name, or a TOML file.
 
-    ``config``, ``tp`` and ``dtype_bytes`` are those of the group that is simulated. Raises ValueError in one
-    line, also for a degree that the model or the device does not allow.
+    ``config`` and ``tp``: of the simulated group. ``dtype_bytes``: of one number, where it is not as the device
+    is described. Raises ValueError in one line, also for a degree that the model or the device does not allow.
     """
     path, raw = read_toml(name_or_path, fixed.PRESETS, device.PRESETS, what=WHAT)
     if "t3" in raw:

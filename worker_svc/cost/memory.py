@@ -12,6 +12,9 @@ from worker_svc.model.config import ModelConfig
 
 GPU_MEMORY_SHARE = 0.9
 """The default of ``--gpu-memory-share``."""
+KV_COPIES = 2
+"""A layer copies the blocks of a step's rows before it attends to them, padded to at most twice as many: of
+blocks whose number follows from what is free, as much memory as in two layers stays free for that."""
 LOGITS_BYTES = 4
 """Sampling computes in float32."""
 LOGITS_COPIES = 3
@@ -30,6 +33,12 @@ def activation_bytes(shape: ModelShape, *, max_seqs: int, max_step_tokens: int) 
     return max(layer, logits)
 
 
+def kv_block_bytes(shape: ModelShape) -> float:
+    """What a KV block takes of a rank's memory, with its share of the copies."""
+    layers = shape.config.num_layers
+    return BLOCK_SIZE * shape.kv_token_bytes * (layers + KV_COPIES) / layers
+
+
 def kv_blocks(
     device: Device,
     config: ModelConfig,
@@ -38,13 +47,14 @@ def kv_blocks(
     max_seqs: int,
     max_step_tokens: int = 2048,
     gpu_memory_share: float = GPU_MEMORY_SHARE,
-    dtype_bytes: int = 2,
+    dtype_bytes: int | None = None,
 ) -> int:
-    """Blocks of 16 tokens on each rank. Raises ValueError where the weights leave nothing for them."""
-    shape = ModelShape(config, tp, dtype_bytes)
+    """Blocks of 16 tokens on each rank. ``dtype_bytes``: of a number, if not the device's. Raises ValueError
+    where the weights leave nothing for them."""
+    shape = ModelShape(config, tp, dtype_bytes or device.dtype_bytes)
     activations = activation_bytes(shape, max_seqs=max_seqs, max_step_tokens=max_step_tokens)
     usable = (device.memory_gib * gpu_memory_share - device.reserved_gib) * 2**30
-    blocks = int((usable - shape.weight_bytes - activations) // (shape.kv_token_bytes * BLOCK_SIZE))
+    blocks = int((usable - shape.weight_bytes - activations) // kv_block_bytes(shape))
     if blocks < 1:
         devices = f"{tp} device" if tp == 1 else f"{tp} devices"
         raise ValueError(

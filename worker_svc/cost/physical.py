@@ -17,7 +17,9 @@ from worker_svc.model.config import ModelConfig
 class PhysicalCost:
     """:class:`worker_svc.cost.interface.CostModel` of a model on ``tp`` devices."""
 
-    def __init__(self, device: Device, config: ModelConfig, tp: int, *, dtype_bytes: int = 2) -> None:
+    def __init__(
+        self, device: Device, config: ModelConfig, tp: int, *, dtype_bytes: int | None = None
+    ) -> None:
         """Raises ValueError for a degree that the model's heads cannot be divided by, and for one above 1
         on devices without a link."""
         config.check_tp(tp)
@@ -25,7 +27,7 @@ class PhysicalCost:
             raise ValueError(f"device {device.name}: no link, so there is no TP degree of {tp}")
         self.device = device
         self.tp = tp
-        self.shape = ModelShape(config, tp, dtype_bytes)
+        self.shape = ModelShape(config, tp, dtype_bytes or device.dtype_bytes)
         self.efficiency = of_degree(device.efficiency, tp)
         self._sampling = of_degree(device.sampling, tp)
         self._host = of_degree(device.host, tp)

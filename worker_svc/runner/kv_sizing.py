@@ -12,13 +12,12 @@ import torch
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import blocks_for
 from albireo.runtime.kv_memory import KvMemory
+from worker_svc.cost.memory import KV_COPIES
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 
 CPU_SHARE = 0.25
 """Of the main memory that is free, what auto gives to KV blocks, over all ranks of the machine."""
-COPIES = 2
-"""A layer copies the blocks of a step's rows before it attends to them, padded to at most twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +56,4 @@ class Sizing:
 
     def _with_copies(self, memory: int) -> int:
         layers = self.config.num_layers
-        return blocks_in(memory * layers // (layers + COPIES), self.config, self.tp, self.dtype)
+        return blocks_in(memory * layers // (layers + KV_COPIES), self.config, self.tp, self.dtype)

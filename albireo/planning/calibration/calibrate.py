@@ -21,7 +21,7 @@ from albireo.planning.calibration.steps import MeasuredStep
 from albireo.planning.workload import Workload
 from worker_svc.cost.device import Calibration, Device, Efficiency, HostTimes, Link, Residual, SamplingCost
 from worker_svc.cost.physical import PhysicalCost
-from worker_svc.main import DTYPES, rank_threads
+from worker_svc.main import rank_threads
 from worker_svc.model.config import ModelConfig
 
 
@@ -40,7 +40,6 @@ class Calibrator:
         for tp in degrees:
             self._config.check_tp(tp)
         self._setting = setting
-        self._dtype_bytes = DTYPES[setting.dtype].itemsize
         self._loads = (quick_loads if quick else full_loads)(setting.max_seqs)
         self._report = report
         self._efficiency: list[Efficiency] = []
@@ -57,7 +56,7 @@ class Calibrator:
         start = self._with_collectives(tp) if tp > 1 else self.device.efficiency[0]
         measured = measure(setting, self._loads, lambda load: self._report(f"tp {tp}: {load.name}"))
         steps = measured.steps + (self._sampled_by_rank_0(setting) if tp > 1 else [])
-        fits = Fits(self.device, self._config, tp, self._dtype_bytes, steps)
+        fits = Fits(self.device, self._config, tp, steps)
         self._efficiency.append(fits.forward(start))
         self._sampling.append(fits.sampling(self.device.sampling[-1].model_copy(update={"tp": tp})))
         self._host.append(fits.host())
@@ -69,7 +68,7 @@ class Calibrator:
                 "reserved_gib": reserved_gib(self.device, self._config, setting, measured.num_blocks),
             }
         )
-        cost = PhysicalCost(self.device, self._config, tp, dtype_bytes=self._dtype_bytes)
+        cost = PhysicalCost(self.device, self._config, tp)
         self.residuals += residuals(cost, steps)
 
     def _sampled_by_rank_0(self, setting: Setting) -> list[MeasuredStep]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from albireo.contract.plan import BLOCK_SIZE
 from albireo.planning.calibration.fits import START, START_SAMPLING
 from albireo.planning.calibration.limits import multiply_rate, read_bandwidth
 from albireo.planning.calibration.measure import Setting
 from worker_svc.collectives.tp_group import compute_threads
 from worker_svc.cost.device import Device
-from worker_svc.cost.memory import GPU_MEMORY_SHARE, activation_bytes
+from worker_svc.cost.memory import GPU_MEMORY_SHARE, activation_bytes, kv_block_bytes
 from worker_svc.cost.shape import ModelShape
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
@@ -33,6 +32,7 @@ def describe(setting: Setting, most_ranks: int) -> Device:
     return Device(
         name=name,
         kind=setting.device,
+        dtype=setting.dtype,
         source="albireo calibrate: limits as one process measured them, all else fitted to a stack's steps",
         memory_gib=memory / 2**30,
         gb_per_second=read_bandwidth(kind) / 1e9,
@@ -44,8 +44,8 @@ def describe(setting: Setting, most_ranks: int) -> Device:
 
 def reserved_gib(device: Device, config: ModelConfig, setting: Setting, num_blocks: int) -> float:
     """What of a rank's memory is neither weights, activations nor KV, if it has ``num_blocks`` KV blocks."""
-    shape = ModelShape(config, setting.tp, DTYPES[setting.dtype].itemsize)
+    shape = ModelShape(config, setting.tp, device.dtype_bytes)
     taken = shape.weight_bytes
     taken += activation_bytes(shape, max_seqs=setting.max_seqs, max_step_tokens=STEP_TOKENS)
-    taken += (num_blocks + 0.5) * BLOCK_SIZE * shape.kv_token_bytes
+    taken += (num_blocks + 0.5) * kv_block_bytes(shape)
     return max(0.0, device.memory_gib * GPU_MEMORY_SHARE - taken / 2**30)

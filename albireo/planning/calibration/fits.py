@@ -50,13 +50,10 @@ START_SAMPLING = SamplingCost(
 class Fits:
     """The tables of one TP degree. ``device``: its limits and link are what the tables are relative to."""
 
-    def __init__(
-        self, device: Device, config: ModelConfig, tp: int, dtype_bytes: int, steps: Sequence[MeasuredStep]
-    ) -> None:
+    def __init__(self, device: Device, config: ModelConfig, tp: int, steps: Sequence[MeasuredStep]) -> None:
         self._device = device
         self._config = config
         self._tp = tp
-        self._dtype_bytes = dtype_bytes
         self._steps = steps
 
     def forward(self, start: Efficiency) -> Efficiency:
@@ -161,4 +158,4 @@ class Fits:
 
     def _cost(self, **tables: Any) -> PhysicalCost:
         device = self._device.model_copy(update=tables)
-        return PhysicalCost(device, self._config, self._tp, dtype_bytes=self._dtype_bytes)
+        return PhysicalCost(device, self._config, self._tp)

@@ -23,6 +23,8 @@ def _up(split: Split, serving: Serving, group: int) -> str:
     variables = dict(serving.settings())
     arguments = ["albireo", "up", "--model", str(serving.model), "--device", serving.device]
     arguments += ["--tp", str(split.tp)]
+    if dtype := variables.pop("ALBIREO_WORKER_DTYPE", ""):  # the stack's own option decides it
+        arguments += ["--dtype", dtype]
     if split.groups > 1:
         variables |= _visible(split, serving, group)
         own = ["--port", str(FIRST_PORT + group), "--data-dir", f".albireo/g{group}"]

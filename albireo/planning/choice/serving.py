@@ -17,6 +17,7 @@ class Serving:
     max_num_batched_tokens: int
     prefill_chunk: int
     device: Literal["cuda", "cpu"] = "cuda"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     synchronous: bool = False
     sampling: Literal["auto", "parallel", "driver"] = "auto"
 
@@ -34,6 +35,8 @@ class Serving:
         found = {f"ALBIREO_SCHEDULER_{name.upper()}": str(value) for name, value in options}
         found["ALBIREO_WORKER_MAX_SEQS"] = str(self.max_seqs)
         found["ALBIREO_WORKER_MAX_MODEL_LEN"] = str(self.max_model_len)
+        if self.dtype != "bfloat16":
+            found["ALBIREO_WORKER_DTYPE"] = self.dtype
         if self.sampling != "auto":
             found["ALBIREO_WORKER_SAMPLING"] = self.sampling
         if self.synchronous:

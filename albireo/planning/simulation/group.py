@@ -14,7 +14,7 @@ from albireo.runtime.kv_memory import KvMemory
 from worker_svc.cost.fixed import FixedCost
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
-from worker_svc.cost.memory import kv_blocks
+from worker_svc.cost.memory import kv_block_bytes, kv_blocks
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.cost.shape import ModelShape
 from worker_svc.model.config import ModelConfig
@@ -70,7 +70,8 @@ def _num_blocks(
     if asked.share is not None:
         raise ValueError(f"kv_memory: {memory}; a simulated device takes a size, such as 8GiB, or auto")
     if asked.size is not None:
-        blocks = int(asked.size // (ModelShape(config, cost.tp).kv_token_bytes * BLOCK_SIZE))
+        shape = cost.shape if isinstance(cost, PhysicalCost) else ModelShape(config, cost.tp)
+        blocks = int(asked.size // (shape.kv_token_bytes * BLOCK_SIZE))
         if not blocks:
             raise ValueError(f"kv_memory: {memory} holds not even one block of {BLOCK_SIZE} tokens")
         if isinstance(cost, PhysicalCost):
@@ -95,6 +96,7 @@ def _check_room(cost: PhysicalCost, blocks: int, memory: str, max_seqs: int, max
         max_step_tokens=max_step_tokens,
         gpu_memory_share=1.0,
     )
-    if blocks > left:
-        gib = left * BLOCK_SIZE * shape.kv_token_bytes / 2**30
+    room = left * kv_block_bytes(shape)  # a size that is asked for is taken whole, without space for copies
+    if blocks * BLOCK_SIZE * shape.kv_token_bytes > room:
+        gib = room / 2**30
         raise ValueError(f"kv_memory: {memory}; weights and steps leave {gib:.1f} GiB on each {device.name}")

@@ -34,7 +34,7 @@ def test_larger_steps_leave_no_more_blocks(max_seqs: int, more: int, tokens: int
 def test_weights_activations_and_blocks_fill_the_share() -> None:
     blocks = kv_blocks(H100, QWEN_32B, 4, max_seqs=256, max_step_tokens=2048, gpu_memory_share=0.8)
     shape = ModelShape(QWEN_32B, 4)
-    block = shape.kv_token_bytes * 16
+    block = shape.kv_token_bytes * 16 * (64 + 2) / 64  # two of 64 layers stay free for copies
     used = shape.weight_bytes + activation_bytes(shape, max_seqs=256, max_step_tokens=2048) + blocks * block
     granted = (0.8 * H100.memory_gib - H100.reserved_gib) * 2**30
     assert granted - block < used <= granted
@@ -51,3 +51,12 @@ def test_a_model_that_does_not_fit_is_refused_with_its_size() -> None:
 def test_slots_that_leave_no_memory_are_told_apart_from_weights() -> None:
     with pytest.raises(ValueError, match=r"a step of 65536 slots needs 119\.6 GB"):
         kv_blocks(H100, QWEN_32B, 4, max_seqs=65_536)
+
+
+def test_a_device_described_in_float32_holds_half_as_much() -> None:
+    wide = H100.model_copy(
+        update={"dtype": "float32", "memory_gib": 2 * H100.memory_gib, "reserved_gib": 0.0}
+    )
+    narrow = H100.model_copy(update={"reserved_gib": 0.0})
+    as_wide, as_narrow = (kv_blocks(device, QWEN_32B, 4, max_seqs=64) for device in (wide, narrow))
+    assert as_wide == pytest.approx(as_narrow, rel=0.01)

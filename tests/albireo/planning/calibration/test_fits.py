@@ -17,7 +17,7 @@ SEEN, UNSEEN = works(), StepWork(decodes=24, context=24 * 350, prefill=120, pref
 
 def _fitted(tp: int, noise: float, outliers: float = 0.0, seed: int = 0) -> Device:
     steps = measured(tp, noise=noise, outliers=outliers, seed=seed)
-    fits = Fits(DEVICE, CONFIG, tp, 2, steps)
+    fits = Fits(DEVICE, CONFIG, tp, steps)
     true = DEVICE.efficiency[tp - 1]
     collectives = {"tp": tp, "all_reduce_us": true.all_reduce_us, "link": true.link}
     efficiency = fits.forward(START.model_copy(update=collectives))

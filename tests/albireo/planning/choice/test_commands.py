@@ -32,7 +32,7 @@ SERVING = Serving(
     prefill_chunk=256,
 )
 SYNCHRONOUS = replace(SERVING, synchronous=True, sampling="driver")
-ON_CPUS = replace(SERVING, device="cpu")
+ON_CPUS = replace(SERVING, device="cpu", dtype="float32")
 
 
 def parsed(command: str) -> tuple[dict[str, str], StackSettings]:
@@ -50,6 +50,7 @@ def test_albireo_up_understands_the_command_and_the_services_its_variables(servi
     [command] = up_commands(Split(4, 1), serving)
     variables, settings = parsed(command)
     assert (settings.tp, settings.device, settings.model) == (4, serving.device, serving.model)
+    assert settings.dtype == serving.dtype
     assert set(variables) <= set(ALL)
 
 
