@@ -18,8 +18,8 @@ def load_cost_model(
 ) -> CostModel:
     """A device (``h100``), or explicit times (``paper-32b``): a preset by its name, or a TOML file.
 
-    ``config`` and ``tp``: of the simulated group. ``dtype_bytes``: of one number, where it is not as the device
-    is described. Raises ValueError in one line, also for a degree that the model or the device does not allow.
+    ``config`` and ``tp``: of the simulated group. ``dtype_bytes``: of one number, where that is not as in the
+    device's file. Raises ValueError in one line, also for a degree that model or device does not allow.
     """
     path, raw = read_toml(name_or_path, fixed.PRESETS, device.PRESETS, what=WHAT)
     if "t3" in raw:
