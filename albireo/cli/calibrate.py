@@ -35,7 +35,9 @@ def calibrate(
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
-    """Serves chosen loads at each TP degree, fits the terms of a step's cost to the steps, and writes them.
+    """Measures groups of a model on this machine, and writes a device file for simulate and plan.
+
+    It serves chosen loads at each TP degree, and fits the terms of a step's cost to the steps.
 
     The file is a device like the presets: `albireo simulate`, `albireo plan` and `--cost-model` take it.
     Nothing else should run on the machine meanwhile.

@@ -55,8 +55,10 @@ def simulate(
     chart_to: ChartTo = None,
     **workload_given: Any,
 ) -> None:
-    """Runs scheduler, rank 0 and clients in virtual time, with step times of a cost model, and reports as
-    `bench serve` does: throughput, TTFT, TPOT; also preemptions, KV use, T1 to T5.
+    """Runs a workload on a described device in virtual time; reports throughput, TTFT and TPOT.
+
+    Scheduler, rank 0 and submissions are the real ones; step times come from a cost model. The report is that
+    of `bench serve`, with preemptions, KV use and T1 to T5.
 
     The same options give the same figures.
     """

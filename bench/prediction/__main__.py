@@ -108,7 +108,6 @@ def main(
         "dtype": "bfloat16",
         "kv_memory": kv_memory,
     }
-    tables = []
     missed = 0
     try:
         config = ModelConfig.from_dir(model)
@@ -120,25 +119,31 @@ def main(
             found["degrees"].append(data)
             missed += sum(one.within is False for figures in compared.values() for one in figures)
             caption = f"{machine()}; load average before the run {load_average:.1f}"
-            tables.append(table(compared, f"{model.name} on {device}, TP {cost.tp}, {device_file}", caption))
+            _print(
+                table(compared, f"{model.name} on {device}, TP {cost.tp}, {device_file}", caption), json_to
+            )
+            _write(found, json_to)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except (StackError, GaveUp, RedisServerError, RuntimeError) as error:
         console.print(f"bench.prediction: {error}", markup=False)
         raise typer.Exit(1) from None
-    _print(found, tables, missed, json_to)
+    _print(f"{missed} of the figures with a bar are above it", json_to)
+    if json_to == "-":
+        print(json.dumps(found, indent=2))
     if missed:
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], tables: list[Table], missed: int, json_to: str) -> None:
-    text = json.dumps(found, indent=2) + "\n"
-    if json_to == "-":
-        print(text, end="")
-        return
-    Console().print(*tables, f"{missed} of the figures with a bar are above it")
-    if json_to:
-        Path(json_to).write_text(text, encoding="utf-8")
+def _print(what: Table | str, json_to: str) -> None:
+    if json_to != "-":
+        Console().print(what)
+
+
+def _write(found: dict[str, Any], json_to: str) -> None:
+    """After each TP degree, so that an end of the run loses one only."""
+    if json_to not in ("", "-"):
+        Path(json_to).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -15,7 +16,7 @@ from albireo.local.ports import free_port
 from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry import OFF
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP, STEP_TASK, STEPS
-from albireo.telemetry.providers import ATTRIBUTE_LENGTH, SHUTDOWN_SECONDS, Exported
+from albireo.telemetry.providers import ATTRIBUTE_LENGTH, EXPORT_SECONDS, SHUTDOWN_SECONDS, Exported
 from bench.observability.otlp_receiver import OtlpReceiver
 
 OFF_SERVICES = """
@@ -87,6 +88,7 @@ def test_a_taken_port_is_an_error_at_the_start() -> None:
 
 
 def test_a_dead_collector_costs_nothing_but_the_data(caplog: pytest.LogCaptureFixture) -> None:
+    before = set(threading.enumerate())
     exported = started(f"http://127.0.0.1:{free_port('127.0.0.1')}", metrics_port=0)
     with caplog.at_level(logging.CRITICAL):  # what the SDK logs is tested with the services
         began = time.monotonic()
@@ -101,3 +103,7 @@ def test_a_dead_collector_costs_nothing_but_the_data(caplog: pytest.LogCaptureFi
         began = time.monotonic()
         exported.shutdown()
         assert time.monotonic() - began < 3 * SHUTDOWN_SECONDS
+    for thread in set(threading.enumerate()) - before:
+        # It would draw the delay of a retry while another test of this process draws its data.
+        thread.join(4 * EXPORT_SECONDS)
+        assert not thread.is_alive()
