@@ -57,10 +57,8 @@ def simulate(
 ) -> None:
     """Runs a workload on a described device in virtual time; reports throughput, TTFT and TPOT.
 
-    Scheduler, rank 0 and submissions are the real ones; step times come from a cost model. The report is that
-    of `bench serve`, with preemptions, KV use and T1 to T5.
-
-    The same options give the same figures.
+    Scheduler, rank 0 and submissions are real, step times are a cost model's. The same options give the same
+    figures.
     """
     check_outputs(chart_to, json_to)
     serving: dict[str, Any] = {

@@ -101,13 +101,8 @@ def main(
         "device_file": device_file,
         "degrees": [],
     }
-    options = {
-        "model": model,
-        "device": device,
-        "cost_model": device_file,
-        "dtype": "bfloat16",
-        "kv_memory": kv_memory,
-    }
+    options = {"model": model, "device": device, "cost_model": device_file}
+    options |= {"dtype": "bfloat16", "kv_memory": kv_memory}
     missed = 0
     try:
         config = ModelConfig.from_dir(model)
