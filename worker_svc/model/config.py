@@ -56,6 +56,14 @@ class ModelConfig:
             if value % tp:
                 raise CheckpointError(f"{name} = {value} cannot be divided by a TP degree of {tp}")
 
+    def divides_by(self, tp: int) -> bool:
+        """Whether ``tp`` ranks can divide the model."""
+        try:
+            self.check_tp(tp)
+        except CheckpointError:
+            return False
+        return True
+
 
 def _parse(directory: Path) -> ModelConfig:
     raw = read_json(directory / CONFIG)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
 
@@ -47,15 +46,7 @@ def legal_splits(config: ModelConfig, devices: int) -> list[Split]:
     allow. Where the degree does not divide ``devices``, the rest is unused. Raises ValueError."""
     if devices < 1:
         raise ValueError(f"{devices} devices: it takes at least one")
-    return [Split(tp, devices // tp) for tp in range(1, devices + 1) if _divides(config, tp)]
-
-
-def _divides(config: ModelConfig, tp: int) -> bool:
-    try:
-        config.check_tp(tp)
-    except CheckpointError:
-        return False
-    return True
+    return [Split(tp, devices // tp) for tp in range(1, devices + 1) if config.divides_by(tp)]
 
 
 def fitting(

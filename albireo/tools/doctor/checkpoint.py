@@ -29,7 +29,7 @@ def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig |
         config.check_tp(tp)
         found.append(ok("model tp", f"can be divided among {tp}"))
     except CheckpointError as error:
-        fitting = [str(n) for n in range(1, config.num_kv_heads + 1) if _divides(config, n)]
+        fitting = [str(n) for n in range(1, config.num_kv_heads + 1) if config.divides_by(n)]
         found.append(failure("model tp", str(error), f"choose --tp {', '.join(fitting)}"))
     found += [warning("model", text, "correct the file") for text in config.warnings]
     if not config.eos_ids:
@@ -41,14 +41,6 @@ def check_config(directory: Path, tp: int) -> tuple[list[Finding], ModelConfig |
             )
         )
     return found, config
-
-
-def _divides(config: ModelConfig, tp: int) -> bool:
-    try:
-        config.check_tp(tp)
-    except CheckpointError:
-        return False
-    return True
 
 
 def check_files(directory: Path) -> Finding:
