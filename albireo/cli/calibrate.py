@@ -51,19 +51,29 @@ def calibrate(
     from albireo.planning.calibration.calibrate import calibrate as run
     from albireo.planning.calibration.measure import Setting
     from albireo.planning.calibration.record import residual_table, write_device
+    from albireo.runtime.process import stop_on_signals
     from bench.machine import machine
 
     degrees = _degrees(tp)
     check_writable("--output", str(output))
-    setting = Setting(model, device.value, dtype.value, max_seqs)
-    progress = Console(stderr=True)
+    stop = stop_on_signals()
+    setting = Setting(model, device.value, dtype.value, max_seqs, stop=stop)
     try:
-        with progress.status("starts") as status:
-            found = run(setting, degrees, quick=quick, machine=machine(), report=status.update)
+        with Console(stderr=True).status("starts") as status:
+
+            def report(line: str) -> None:
+                if stop.is_set():
+                    raise RuntimeError("stopped")
+                status.update(line)
+
+            found = run(setting, degrees, quick=quick, machine=machine(), report=report)
         write_device(found, output)
     except (CheckpointError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     except (StackError, GaveUp, RedisServerError, RuntimeError, OSError) as error:
+        if stop.is_set():
+            typer.echo("albireo: stopped; no device file is written", err=True)
+            raise typer.Exit(130) from None
         fail(str(error))
     Console().print(residual_table(found, str(output)))
 

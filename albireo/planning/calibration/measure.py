@@ -5,10 +5,11 @@ The whole stack and not the ranks alone, since the tiers share the cores with a 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,8 @@ from albireo.store.redis_store import RedisStore
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.model.config import ModelConfig
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+
+STOP_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Setting:
     max_seqs: int
     tp: int = 1
     sampling: SamplingMode = "auto"
+    stop: threading.Event = field(default_factory=threading.Event)  # ends the measurement once it is set
 
 
 def measure(
@@ -53,7 +57,7 @@ def measure(
     """Steps of all loads, one after the other. The first load only warms up: its steps are left out.
 
     Raises ValueError for invalid options; StackError, GaveUp and RedisServerError where the stack does not
-    start; RuntimeError where a request fails.
+    start; RuntimeError where a request fails, and where ``setting.stop`` is set before the end.
     """
     with tempfile.TemporaryDirectory() as data:
         redis = LocalRedis(Path(data) / "redis")
@@ -75,7 +79,8 @@ def measure(
                 "ALBIREO_WORKER_SAMPLING": setting.sampling,
             }
             with Stack(settings, environment) as stack:
-                stack.wait_ready(threading.Event())
+                if not stack.wait_ready(setting.stop):
+                    raise RuntimeError("stopped before the stack served")
                 return _serve_all(stack, setting, loads, on_load)
         finally:
             redis.stop()
@@ -95,9 +100,21 @@ def _serve_all(
     try:
         for load in loads:
             on_load(load)
-            run_at_low_priority(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
+            requests = serve(stack.target, cut(load, group.max_model_len), config.vocab_size)
+            run_at_low_priority(run_unless(setting.stop, requests))
             found = reader.read(load.name)
             steps += found if load is not loads[0] else []
     finally:
         store.close()
     return Measured(steps, group.num_blocks)
+
+
+async def run_unless(stop: threading.Event, load: Coroutine[None, None, None]) -> None:
+    """Runs ``load``; cancels it and raises RuntimeError soon after ``stop`` is set."""
+    running = asyncio.ensure_future(load)
+    while not running.done():
+        await asyncio.wait([running], timeout=STOP_POLL_SECONDS)
+        if stop.is_set():
+            running.cancel()
+            raise RuntimeError("stopped within a load")
+    await running
