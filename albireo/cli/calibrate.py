@@ -33,6 +33,12 @@ def calibrate(
     dtype: Annotated[Dtype, typer.Option(help="Type of weights and activations.")] = Dtype.BFLOAT16,
     tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, max=20, help="Times that all loads are served, in turn; more for a machine that varies."
+        ),
+    ] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
     """Measures groups of a model on this machine, and writes a device file for simulate and plan.
@@ -55,7 +61,7 @@ def calibrate(
 
     degrees = _degrees(tp)
     check_writable("--output", str(output))
-    setting = Setting(model, device.value, dtype.value, max_seqs)
+    setting = Setting(model, device.value, dtype.value, max_seqs, rounds=1 if quick else rounds)
     progress = Console(stderr=True)
     try:
         with progress.status("starts") as status:

@@ -18,8 +18,18 @@ from albireo.planning.calibration.loads import full_loads, quick_loads, sampling
 from albireo.planning.calibration.measure import Setting, measure
 from albireo.planning.calibration.residuals import residuals
 from albireo.planning.calibration.steps import MeasuredStep
+from albireo.planning.calibration.variation import measure_variation
 from albireo.planning.workload import Workload
-from worker_svc.cost.device import Calibration, Device, Efficiency, HostTimes, Link, Residual, SamplingCost
+from worker_svc.cost.device import (
+    Calibration,
+    Device,
+    Efficiency,
+    HostTimes,
+    Link,
+    Residual,
+    SamplingCost,
+    Variation,
+)
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.main import rank_threads
 from worker_svc.model.config import ModelConfig
@@ -45,6 +55,7 @@ class Calibrator:
         self._efficiency: list[Efficiency] = []
         self._sampling: list[SamplingCost] = []
         self._host: list[HostTimes] = []
+        self._variation: list[Variation] = []
         self.residuals: list[Residual] = []
         report("memory bandwidth and matrix products")
         self.device = describe(setting, degrees[-1])
@@ -69,6 +80,8 @@ class Calibrator:
             }
         )
         cost = PhysicalCost(self.device, self._config, tp)
+        self._variation.append(measure_variation(cost, steps))
+        self.device = self.device.model_copy(update={"variation": tuple(self._variation)})
         self.residuals += residuals(cost, steps)
 
     def _sampled_by_rank_0(self, setting: Setting) -> list[MeasuredStep]:

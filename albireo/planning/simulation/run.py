@@ -11,6 +11,7 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
+from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -54,11 +55,10 @@ def simulate(
     many slots as the group. ``max_queue``: most requests that wait, further ones are refused.
     ``gateway_seconds``: how long the one gateway takes to accept each request, one after another. Without it,
     requests that end in the same step would be admitted in the same step ever after; in a real stack the
-    first one's plan is published before the next one has come.
-    ``on_progress`` gets the number of requests that have ended, and of all.
+    first one's plan is published before the next has come. ``on_progress`` gets requests that ended, and all.
 
-    The same arguments give the same result, but for ``cpu_seconds``. Raises ValueError in one line for
-    arguments that cannot be simulated.
+    The same arguments give the same result, but for ``cpu_seconds``: ``workload.seed`` draws the speed of a
+    device that varies. Raises ValueError in one line for arguments that cannot be simulated.
     """
     shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
     _check(workload, shape)
@@ -66,7 +66,10 @@ def simulate(
     began = time.process_time()
     with _frozen_heap(), VirtualClock() as clock:
         space = Keyspace(clock)
-        cluster = Cluster(space, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler)
+        speed = DrawnSpeed(cost.variation, workload.seed)
+        cluster = Cluster(
+            space, cost, shape, speed, synchronous=synchronous, sampling=sampling, scheduler=scheduler
+        )
         with cluster.running():
             clients = Clients(
                 clock,
