@@ -55,6 +55,9 @@ def sampling_to_proto(params: SamplingParams) -> log.Sampling:
 
 
 def sampling_from_proto(message: log.Sampling) -> SamplingParams:
+    """Raises ValueError where ids and biases differ in number."""
+    if len(message.bias_ids) != len(message.biases):
+        raise ValueError(f"{len(message.bias_ids)} token ids with {len(message.biases)} biases")
     return SamplingParams(
         max_tokens=message.max_tokens,
         seed=message.seed,
@@ -102,11 +105,8 @@ def cancellation_to_bytes(name: str) -> bytes:
 
 def inbox_from_bytes(data: bytes) -> Submission | str:
     """A submission, or the name of the request or branch to cancel. Raises ValueError for anything else."""
-    entry = _parsed(log.InboxEntry, data)
-    kind = entry.WhichOneof("entry")
-    if kind is None:
-        raise ValueError("neither a submission nor a cancellation")
-    if kind == "cancellation":
+    entry = _entry(log.InboxEntry, data, "neither a submission nor a cancellation")
+    if entry.WhichOneof("entry") == "cancellation":
         return entry.cancellation.request_id
     message = entry.submission
     return Submission(
@@ -163,7 +163,13 @@ def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes
     ).SerializeToString()
 
 
+def plan_from_bytes(data: bytes) -> log.PlanEntry:
+    """An entry of the plan log; :func:`plan_from_proto` checks its plan. Raises ValueError for no entry."""
+    return _entry(log.PlanEntry, data, "neither a plan nor an opening")
+
+
 def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
+    """Raises ValueError where its parts do not fit together."""
     return Plan(
         epoch=epoch,
         step=step,
@@ -192,7 +198,11 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
 
 
 def grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
-    """The grants of a plan, in their order."""
+    """The grants of a plan, in their order. Raises ValueError where slots, counts and blocks do not fit."""
+    slots, counts, total = len(message.grant_slots), len(message.grant_counts), len(message.grant_blocks)
+    asked = sum(message.grant_counts)
+    if (slots, asked) != (counts, total):
+        raise ValueError(f"{slots} grants with {counts} counts, {asked} in all, and {total} blocks")
     blocks = iter(message.grant_blocks)
     counted = zip(message.grant_slots, message.grant_counts, strict=True)
     return tuple([Grant(slot, tuple(islice(blocks, count))) for slot, count in counted])
@@ -240,24 +250,40 @@ def rows_of(message: log.StepResult) -> Rows:
 
 def result_from_bytes(data: bytes) -> log.ResultEntry:
     """An entry of the results log whose parts fit together. Raises ValueError for any other."""
-    entry = _parsed(log.ResultEntry, data)
-    kind = entry.WhichOneof("entry")
-    if kind is None:
-        raise ValueError("neither a result nor an opening")
+    entry = _entry(log.ResultEntry, data, "neither a result nor an opening")
     result = entry.result
     rows = len(result.finishes)
     sizes = len(result.slots), len(result.incarnations), len(result.ids)
     if sizes != (4 * rows, 8 * rows, 4 * rows):
         raise ValueError(f"{rows} rows with columns of {sizes} bytes")
+    if result.logprobs or result.prompt_logprobs:
+        _check_logprobs(result, rows)
     unknown = {*result.finishes, *(ended.reason for ended in result.ended)} - FINISHES
     if unknown:
         raise ValueError(f"no finish has the values {sorted(unknown)}")
     return entry
 
 
+def _check_logprobs(result: log.StepResult, rows: int) -> None:
+    last = max((row.row for row in result.logprobs), default=-1)
+    if last >= rows:
+        raise ValueError(f"{rows} rows with log-probabilities of row {last}")
+    found = [row.logprobs for row in result.logprobs]
+    found += [token for prompt in result.prompt_logprobs for token in prompt.logprobs]
+    if any(len(token.top_ids) != len(token.top_logprobs) for token in found):
+        raise ValueError("token ids and log-probabilities differ in number")
+
+
 def group_from_bytes(data: bytes) -> log.GroupInfo:
     """What a group announces. Raises ValueError where that cannot be read."""
     return _parsed(log.GroupInfo, data)
+
+
+def _entry(kind: type[Parsed], data: bytes, otherwise: str) -> Parsed:
+    entry = _parsed(kind, data)
+    if entry.WhichOneof("entry") is None:
+        raise ValueError(otherwise)
+    return entry
 
 
 def _parsed(kind: type[Parsed], data: bytes) -> Parsed:

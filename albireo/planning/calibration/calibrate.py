@@ -57,15 +57,21 @@ class Calibrator:
         self._host: list[HostTimes] = []
         self._variation: list[Variation] = []
         self.residuals: list[Residual] = []
-        report("memory bandwidth and matrix products")
+        self._begin("memory bandwidth and matrix products")
         self.device = describe(setting, degrees[-1])
+
+    def _begin(self, what: str) -> None:
+        """Raises RuntimeError once the calibration is to stop."""
+        if self._setting.stop.is_set():
+            raise RuntimeError("stopped")
+        self._report(what)
 
     def measure(self, tp: int) -> None:
         """Adds the tables of one degree, above those before. Raises what ``measure`` and
         ``measure_all_reduce`` raise."""
         setting = replace(self._setting, tp=tp)
         start = self._with_collectives(tp) if tp > 1 else self.device.efficiency[0]
-        measured = measure(setting, self._loads, lambda load: self._report(f"tp {tp}: {load.name}"))
+        measured = measure(setting, self._loads, lambda load: self._begin(f"tp {tp}: {load.name}"))
         steps = measured.steps + (self._sampled_by_rank_0(setting) if tp > 1 else [])
         fits = Fits(self.device, self._config, tp, steps)
         self._efficiency.append(fits.forward(start))
@@ -88,7 +94,7 @@ class Calibrator:
         """By itself rank 0 samples few rows only, and of few rows all costs look fixed."""
 
         def on_load(load: Workload) -> None:
-            self._report(f"tp {setting.tp}, rank 0 samples: {load.name}")
+            self._begin(f"tp {setting.tp}, rank 0 samples: {load.name}")
 
         return measure(replace(setting, sampling="driver"), sampling_loads(self._loads), on_load).steps
 
@@ -97,7 +103,7 @@ class Calibrator:
 
         Ranks on CPUs share what the device has. The link has the bandwidth of the first degree above 1.
         """
-        self._report(f"tp {tp}: all-reduces")
+        self._begin(f"tp {tp}: all-reduces")
         latency, bandwidth = measure_all_reduce(self._setting.device, tp, self._config.hidden_size)
         if self.device.link is None:
             link = Link(name="measured all-reduces", gb_per_second=bandwidth / 1e9)
