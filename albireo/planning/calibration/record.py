@@ -69,6 +69,6 @@ def residual_table(device: Device, title: str) -> Table:
 
 def _varies(variation: Variation) -> str:
     return (
-        f"T3 of like steps, tp {variation.tp}: varies by {variation.step_spread:.1%} from step to step, and by "
-        f"{variation.slow_spread:.1%} for about {variation.slow_seconds:.1f} s"
+        f"T3 of like steps, tp {variation.tp}: varies by {variation.step_spread:.1%} from step to step, and "
+        f"by {variation.slow_spread:.1%} for about {variation.slow_seconds:.1f} s"
     )
