@@ -34,6 +34,7 @@ def calibrate(
     dtype: Annotated[Dtype, typer.Option(help="Type of weights and activations.")] = Dtype.BFLOAT16,
     tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Times that all loads are served, in turn.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
     """Measures groups of a model on this machine, and writes a device file for simulate and plan.
@@ -58,16 +59,10 @@ def calibrate(
     degrees = _degrees(tp)
     check_writable("--output", output)
     stop = stop_on_signals()
-    setting = Setting(model, device.value, dtype.value, max_seqs, stop=stop)
+    setting = Setting(model, device.value, dtype.value, max_seqs, rounds=1 if quick else rounds, stop=stop)
     try:
         with Console(stderr=True).status("starts") as status:
-
-            def report(line: str) -> None:
-                if stop.is_set():
-                    raise RuntimeError("stopped")
-                status.update(line)
-
-            found = run(setting, degrees, quick=quick, machine=machine(), report=report)
+            found = run(setting, degrees, quick=quick, machine=machine(), report=status.update)
         write_device(found, output)
     except (CheckpointError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None

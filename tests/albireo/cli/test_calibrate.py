@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from albireo.cli import app
 from albireo.planning.calibration import calibrate
+from albireo.planning.calibration.measure import Setting
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -60,14 +61,11 @@ def test_a_run_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_it_before_the_next_measurement(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any, report: Callable[[str], None], **__: Any) -> None:
-        report("the first load")
+def test_a_signal_stops_it(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(setting: Setting, *_: Any, **__: Any) -> None:
         os.kill(os.getpid(), number)
-        report("the second load")
-        pytest.fail("it goes on")
+        assert setting.stop.wait(5)
+        raise RuntimeError("stopped within a load")
 
     monkeypatch.setattr(calibrate, "calibrate", interrupted)
     result = CliRunner().invoke(app, ["calibrate", "--output", str(tmp_path / "device.toml")])
