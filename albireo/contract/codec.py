@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+import struct
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain, islice
 from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
@@ -26,7 +28,8 @@ from albireo.v1 import log_pb2 as log
 
 Parsed = TypeVar("Parsed", bound=Message)
 
-FINISHES = frozenset(map(int, Finish))
+FINISHES = bytes(Finish)
+GOES_ON = bytes([Finish.NONE])
 UINT32, UINT64 = np.dtype("<u4"), np.dtype("<u8")
 
 
@@ -111,7 +114,7 @@ def inbox_from_bytes(data: bytes) -> Submission | str:
     message = entry.submission
     return Submission(
         request_id=message.request_id,
-        prompt=tuple(message.prompt),
+        prompt=tuple(message.prompt[:]),  # a slice of it is made faster than an iteration goes
         sampling=sampling_from_proto(message.sampling),
         priority=message.priority,
         timeout_s=message.timeout_ms / 1000 if message.timeout_ms else None,
@@ -133,34 +136,38 @@ def ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
 
 def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes:
     """The plan log's entry; epoch and step travel in the entry's id."""
-    return log.PlanEntry(
-        plan=log.Plan(
-            released=plan.released,
-            paused=plan.paused,
-            resumed=plan.resumed,
-            admissions=[
-                log.Admission(
-                    slot=a.slot,
-                    incarnation=a.incarnation,
-                    request_id=a.request_id,
-                    tokens=a.tokens,
-                    num_outputs=a.num_outputs,
-                    num_cached=a.num_cached,
-                    sampling=sampling_to_proto(a.sampling),
-                    traceparent=a.traceparent,
-                )
-                for a in plan.admissions
-            ],
-            grant_slots=[grant.slot for grant in plan.grants],
-            grant_counts=[len(grant.blocks) for grant in plan.grants],
-            grant_blocks=[block for grant in plan.grants for block in grant.blocks],
-            chunks=[log.Chunk(slot=c.slot, start=c.start, count=c.count) for c in plan.chunks],
-            ended=ended_to_proto(plan.ended),
-            num_decodes=plan.num_decodes,
-            digest=plan.digest,
-            timing=timing,
+    entry = log.PlanEntry()
+    message = entry.plan
+    message.SetInParent()  # also where nothing is set
+    message.num_decodes = plan.num_decodes
+    if timing is not None:
+        message.timing.CopyFrom(timing)
+    if plan.digest is not None:
+        message.digest = plan.digest
+    # Most fields of most plans are empty, and each that is looked at costs time.
+    for name in ("released", "paused", "resumed"):
+        if slots := getattr(plan, name):
+            getattr(message, name).extend(slots)
+    if plan.grants:
+        message.grant_slots.extend([slot for slot, _ in plan.grants])
+        message.grant_counts.extend([len(blocks) for _, blocks in plan.grants])
+        message.grant_blocks.extend(chain.from_iterable([blocks for _, blocks in plan.grants]))
+    for a in plan.admissions:
+        message.admissions.add(
+            slot=a.slot,
+            incarnation=a.incarnation,
+            request_id=a.request_id,
+            tokens=a.tokens,
+            num_outputs=a.num_outputs,
+            num_cached=a.num_cached,
+            sampling=sampling_to_proto(a.sampling),
+            traceparent=a.traceparent,
         )
-    ).SerializeToString()
+    for c in plan.chunks:
+        message.chunks.add(slot=c.slot, start=c.start, count=c.count)
+    if plan.ended:
+        message.ended.extend(ended_to_proto(plan.ended))
+    return entry.SerializeToString()
 
 
 def plan_from_bytes(data: bytes) -> log.PlanEntry:
@@ -170,42 +177,52 @@ def plan_from_bytes(data: bytes) -> log.PlanEntry:
 
 def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
     """Raises ValueError where its parts do not fit together."""
+    found = {field.name: value for field, value in message.ListFields()}  # most are empty: not looked at
     return Plan(
         epoch=epoch,
         step=step,
-        released=tuple(message.released),
-        paused=tuple(message.paused),
-        resumed=tuple(message.resumed),
-        admissions=tuple(
-            Admission(
-                slot=a.slot,
-                incarnation=a.incarnation,
-                request_id=a.request_id,
-                tokens=tuple(a.tokens),
-                num_outputs=a.num_outputs,
-                num_cached=a.num_cached,
-                sampling=sampling_from_proto(a.sampling),
-                traceparent=a.traceparent,
-            )
-            for a in message.admissions
-        ),
-        grants=grants_from_proto(message),
-        chunks=tuple(Chunk(c.slot, c.start, c.count) for c in message.chunks),
-        ended=tuple(Ended(e.request_id, Finish(e.reason)) for e in message.ended),
+        released=tuple(found.get("released", ())),
+        paused=tuple(found.get("paused", ())),
+        resumed=tuple(found.get("resumed", ())),
+        admissions=tuple([_admission_from_proto(a) for a in found.get("admissions", ())]),
+        grants=_grants_from_proto(message),
+        chunks=tuple([Chunk(c.slot, c.start, c.count) for c in found.get("chunks", ())]),
+        ended=tuple([Ended(e.request_id, Finish(e.reason)) for e in found.get("ended", ())]),
         num_decodes=message.num_decodes,
-        digest=message.digest if message.HasField("digest") else None,
+        digest=found.get("digest"),
     )
 
 
-def grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
-    """The grants of a plan, in their order. Raises ValueError where slots, counts and blocks do not fit."""
-    slots, counts, total = len(message.grant_slots), len(message.grant_counts), len(message.grant_blocks)
-    asked = sum(message.grant_counts)
-    if (slots, asked) != (counts, total):
-        raise ValueError(f"{slots} grants with {counts} counts, {asked} in all, and {total} blocks")
-    blocks = iter(message.grant_blocks)
-    counted = zip(message.grant_slots, message.grant_counts, strict=True)
-    return tuple([Grant(slot, tuple(islice(blocks, count))) for slot, count in counted])
+def _admission_from_proto(message: log.Admission) -> Admission:
+    return Admission(
+        slot=message.slot,
+        incarnation=message.incarnation,
+        request_id=message.request_id,
+        tokens=tuple(message.tokens[:]),
+        num_outputs=message.num_outputs,
+        num_cached=message.num_cached,
+        sampling=sampling_from_proto(message.sampling),
+        traceparent=message.traceparent,
+    )
+
+
+_grant: Callable[[tuple[int, tuple[int, ...]]], Grant] = partial(tuple.__new__, Grant)
+"""``Grant`` of a pair: the class itself takes longer, and a step has many of them."""
+
+
+def _grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
+    """Raises ValueError where slots, counts and blocks do not fit."""
+    slots, counts, blocks = message.grant_slots[:], message.grant_counts[:], message.grant_blocks[:]
+    if len(slots) != len(counts) or sum(counts) != len(blocks):
+        raise ValueError(
+            f"{len(slots)} grants with {len(counts)} counts, {sum(counts)} in all, and {len(blocks)} blocks"
+        )
+    if len(blocks) == len(slots) and 0 not in counts:  # as of rows that decode
+        return tuple(map(_grant, zip(slots, zip(blocks, strict=True), strict=True)))
+    rest = iter(blocks)
+    return tuple(
+        [_grant((slot, tuple(islice(rest, count)))) for slot, count in zip(slots, counts, strict=True)]
+    )
 
 
 class Rows(NamedTuple):
@@ -240,12 +257,27 @@ def columns(
 
 def rows_of(message: log.StepResult) -> Rows:
     """The rows of a result that :func:`result_from_bytes` has checked."""
+    rows = len(message.finishes)
     return Rows(
-        slots=tuple(np.frombuffer(message.slots, UINT32).tolist()),
-        incarnations=tuple(np.frombuffer(message.incarnations, UINT64).tolist()),
-        ids=tuple(np.frombuffer(message.ids, UINT32).tolist()),
+        slots=struct.unpack(f"<{rows}I", message.slots),
+        incarnations=incarnations_of(message),
+        ids=struct.unpack(f"<{rows}I", message.ids),
         finishes=tuple(message.finishes),
     )
+
+
+def incarnations_of(message: log.StepResult) -> tuple[int, ...]:
+    """Whose the rows of a result are."""
+    return struct.unpack(f"<{len(message.finishes)}Q", message.incarnations)
+
+
+def ends_of(message: log.StepResult) -> list[tuple[int, int]]:
+    """Incarnation and finish of each row that ended its request; most rows go on, and cost nothing here."""
+    finishes = message.finishes
+    if not finishes.strip(GOES_ON):
+        return []
+    incarnations = incarnations_of(message)
+    return [(incarnations[row], finish) for row, finish in enumerate(finishes) if finish]
 
 
 def result_from_bytes(data: bytes) -> log.ResultEntry:
@@ -258,7 +290,8 @@ def result_from_bytes(data: bytes) -> log.ResultEntry:
         raise ValueError(f"{rows} rows with columns of {sizes} bytes")
     if result.logprobs or result.prompt_logprobs:
         _check_logprobs(result, rows)
-    unknown = {*result.finishes, *(ended.reason for ended in result.ended)} - FINISHES
+    unknown = {*result.finishes.translate(None, FINISHES)}
+    unknown |= {ended.reason for ended in result.ended}.difference(FINISHES)
     if unknown:
         raise ValueError(f"no finish has the values {sorted(unknown)}")
     return entry
