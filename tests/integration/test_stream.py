@@ -73,7 +73,7 @@ def test_64_streams_with_a_third_cancelled_equal_their_solo_runs(tp2: Running) -
         )
         for _ in range(64)
     ]
-    messages = [request(p, max_tokens=chosen.randrange(4, 120), ignore_eos=True) for p in prompts]
+    messages = [request(p, max_tokens=chosen.randrange(4, 60), ignore_eos=True) for p in prompts]
     cancelled = set(chosen.sample(range(64), 21))
     start = threading.Barrier(64)
 
@@ -123,10 +123,10 @@ def test_a_clients_deadline_ends_the_request(tp2: Running) -> None:
     assert tp2.wait_idle().slots_free == tp2.load().slots_total
 
 
-@pytest.mark.parametrize("tp", [1, 4])
-def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path, tp: int) -> None:
+def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path) -> None:
+    """Of 4 and 2; the test below compares 1 and 2."""
     messages = [request("Tell me a story about a fox.", max_tokens=64), request("What is 58 - 29?")]
-    with running_stack(tmp_path, tp=tp) as other:
+    with running_stack(tmp_path, tp=4) as other:
         for message in messages:
             assert ask(other, message).text == ask(tp2, message).text
 
@@ -134,8 +134,9 @@ def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path, tp
 def test_memory_pressure_preempts_and_loses_nothing(
     tp2: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So few blocks that 12 stories cannot run side by side: preempted ones are recomputed. Every third one
-    has two answers and log-probabilities of its prompt."""
+    """So few blocks that 12 stories cannot run side by side: preempted ones are recomputed, on one rank; with
+    enough blocks, on two, they all run at once. Every third one has two answers and log-probabilities of its
+    prompt."""
     messages = [
         request(
             f"Tell me a story about a fox and {number} bears.",
@@ -150,13 +151,15 @@ def test_memory_pressure_preempts_and_loses_nothing(
     with running_stack(tmp_path) as small, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda message: ask(small, message), messages))
         load = small.wait_idle()
+        before = tp2.load().preemptions
+        expected = list(pool.map(lambda message: ask(tp2, message), messages))
     assert load.preemptions > 0
+    assert tp2.load().preemptions == before
     assert list(load.integrity_violations) == []
     assert load.blocks_free == load.blocks_total
-    for message, answer in zip(messages, answers, strict=True):
-        solo = ask(tp2, message)
+    for message, answer, whole in zip(messages, answers, expected, strict=True):
         for index in range(message.sampling.n):
-            assert answer.branch(index)[0] == solo.branch(index)[0]
+            assert answer.branch(index)[0] == whole.branch(index)[0]
         logprobs = [entry for event in answer.events for entry in event.prompt_logprobs.logprobs]
         asked = message.sampling.HasField("prompt_logprobs")
         assert len(logprobs) == (answer.events[0].accepted.prompt_tokens - 1 if asked else 0)
