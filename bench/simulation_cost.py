@@ -27,6 +27,7 @@ from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.run import simulate
 from albireo.planning.workload import Workload, WorkloadRequest
 from bench.machine import machine
+from worker_svc.cost.device import STEADY
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.work import StepWork
 
@@ -42,6 +43,7 @@ class EvenSteps:
 
     name = "even steps"
     tp = 1
+    variation = STEADY
 
     def forward_seconds(self, work: StepWork) -> float:
         return STEP_SECONDS - SAMPLING_SECONDS

@@ -33,6 +33,7 @@ def calibrate(
     dtype: Annotated[Dtype, typer.Option(help="Type of weights and activations.")] = Dtype.BFLOAT16,
     tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Times that all loads are served, in turn.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
     """Measures groups of a model on this machine, and writes a device file for simulate and plan.
@@ -51,19 +52,23 @@ def calibrate(
     from albireo.planning.calibration.calibrate import calibrate as run
     from albireo.planning.calibration.measure import Setting
     from albireo.planning.calibration.record import residual_table, write_device
+    from albireo.runtime.process import stop_on_signals
     from bench.machine import machine
 
     degrees = _degrees(tp)
     check_writable("--output", str(output))
-    setting = Setting(model, device.value, dtype.value, max_seqs)
-    progress = Console(stderr=True)
+    stop = stop_on_signals()
+    setting = Setting(model, device.value, dtype.value, max_seqs, rounds=1 if quick else rounds, stop=stop)
     try:
-        with progress.status("starts") as status:
+        with Console(stderr=True).status("starts") as status:
             found = run(setting, degrees, quick=quick, machine=machine(), report=status.update)
         write_device(found, output)
     except (CheckpointError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     except (StackError, GaveUp, RedisServerError, RuntimeError, OSError) as error:
+        if stop.is_set():
+            typer.echo("albireo: stopped; no device file is written", err=True)
+            raise typer.Exit(130) from None
         fail(str(error))
     Console().print(residual_table(found, str(output)))
 

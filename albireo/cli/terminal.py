@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,12 +25,15 @@ def fail(message: str) -> NoReturn:
 
 
 def check_writable(option: str, path: str) -> None:
-    """Checked before a long run, so that its figures are not lost; keeps the file. Empty, and ``-`` for
-    standard output, are no file. Raises BadParameter."""
+    """Checked before a long run, so that its figures are not lost; changes no file and leaves no new one.
+    Empty, and ``-`` for standard output, are no file. Raises BadParameter."""
     if path in ("", "-"):
         return
+    is_new = not os.path.lexists(path)
     try:
         Path(path).open("ab").close()
+        if is_new:
+            Path(path).unlink()
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from None
 

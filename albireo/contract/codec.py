@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+import struct
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain, islice
 from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
@@ -26,7 +28,8 @@ from albireo.v1 import log_pb2 as log
 
 Parsed = TypeVar("Parsed", bound=Message)
 
-FINISHES = frozenset(map(int, Finish))
+FINISHES = bytes(Finish)
+GOES_ON = bytes([Finish.NONE])
 UINT32, UINT64 = np.dtype("<u4"), np.dtype("<u8")
 
 
@@ -55,6 +58,9 @@ def sampling_to_proto(params: SamplingParams) -> log.Sampling:
 
 
 def sampling_from_proto(message: log.Sampling) -> SamplingParams:
+    """Raises ValueError where ids and biases differ in number."""
+    if len(message.bias_ids) != len(message.biases):
+        raise ValueError(f"{len(message.bias_ids)} token ids with {len(message.biases)} biases")
     return SamplingParams(
         max_tokens=message.max_tokens,
         seed=message.seed,
@@ -102,16 +108,13 @@ def cancellation_to_bytes(name: str) -> bytes:
 
 def inbox_from_bytes(data: bytes) -> Submission | str:
     """A submission, or the name of the request or branch to cancel. Raises ValueError for anything else."""
-    entry = _parsed(log.InboxEntry, data)
-    kind = entry.WhichOneof("entry")
-    if kind is None:
-        raise ValueError("neither a submission nor a cancellation")
-    if kind == "cancellation":
+    entry = _entry(log.InboxEntry, data, "neither a submission nor a cancellation")
+    if entry.WhichOneof("entry") == "cancellation":
         return entry.cancellation.request_id
     message = entry.submission
     return Submission(
         request_id=message.request_id,
-        prompt=tuple(message.prompt),
+        prompt=tuple(message.prompt[:]),  # a slice of it is made faster than an iteration goes
         sampling=sampling_from_proto(message.sampling),
         priority=message.priority,
         timeout_s=message.timeout_ms / 1000 if message.timeout_ms else None,
@@ -133,69 +136,93 @@ def ended_to_proto(ended: Iterable[Ended]) -> list[log.Ended]:
 
 def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes:
     """The plan log's entry; epoch and step travel in the entry's id."""
-    return log.PlanEntry(
-        plan=log.Plan(
-            released=plan.released,
-            paused=plan.paused,
-            resumed=plan.resumed,
-            admissions=[
-                log.Admission(
-                    slot=a.slot,
-                    incarnation=a.incarnation,
-                    request_id=a.request_id,
-                    tokens=a.tokens,
-                    num_outputs=a.num_outputs,
-                    num_cached=a.num_cached,
-                    sampling=sampling_to_proto(a.sampling),
-                    traceparent=a.traceparent,
-                )
-                for a in plan.admissions
-            ],
-            grant_slots=[grant.slot for grant in plan.grants],
-            grant_counts=[len(grant.blocks) for grant in plan.grants],
-            grant_blocks=[block for grant in plan.grants for block in grant.blocks],
-            chunks=[log.Chunk(slot=c.slot, start=c.start, count=c.count) for c in plan.chunks],
-            ended=ended_to_proto(plan.ended),
-            num_decodes=plan.num_decodes,
-            digest=plan.digest,
-            timing=timing,
+    entry = log.PlanEntry()
+    message = entry.plan
+    message.SetInParent()  # also where nothing is set
+    message.num_decodes = plan.num_decodes
+    if timing is not None:
+        message.timing.CopyFrom(timing)
+    if plan.digest is not None:
+        message.digest = plan.digest
+    # Most fields of most plans are empty, and each that is looked at costs time.
+    for name in ("released", "paused", "resumed"):
+        if slots := getattr(plan, name):
+            getattr(message, name).extend(slots)
+    if plan.grants:
+        message.grant_slots.extend([slot for slot, _ in plan.grants])
+        message.grant_counts.extend([len(blocks) for _, blocks in plan.grants])
+        message.grant_blocks.extend(chain.from_iterable([blocks for _, blocks in plan.grants]))
+    for a in plan.admissions:
+        message.admissions.add(
+            slot=a.slot,
+            incarnation=a.incarnation,
+            request_id=a.request_id,
+            tokens=a.tokens,
+            num_outputs=a.num_outputs,
+            num_cached=a.num_cached,
+            sampling=sampling_to_proto(a.sampling),
+            traceparent=a.traceparent,
         )
-    ).SerializeToString()
+    for c in plan.chunks:
+        message.chunks.add(slot=c.slot, start=c.start, count=c.count)
+    if plan.ended:
+        message.ended.extend(ended_to_proto(plan.ended))
+    return entry.SerializeToString()
+
+
+def plan_from_bytes(data: bytes) -> log.PlanEntry:
+    """An entry of the plan log; :func:`plan_from_proto` checks its plan. Raises ValueError for no entry."""
+    return _entry(log.PlanEntry, data, "neither a plan nor an opening")
 
 
 def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
+    """Raises ValueError where its parts do not fit together."""
+    found = {field.name: value for field, value in message.ListFields()}  # most are empty: not looked at
     return Plan(
         epoch=epoch,
         step=step,
-        released=tuple(message.released),
-        paused=tuple(message.paused),
-        resumed=tuple(message.resumed),
-        admissions=tuple(
-            Admission(
-                slot=a.slot,
-                incarnation=a.incarnation,
-                request_id=a.request_id,
-                tokens=tuple(a.tokens),
-                num_outputs=a.num_outputs,
-                num_cached=a.num_cached,
-                sampling=sampling_from_proto(a.sampling),
-                traceparent=a.traceparent,
-            )
-            for a in message.admissions
-        ),
-        grants=grants_from_proto(message),
-        chunks=tuple(Chunk(c.slot, c.start, c.count) for c in message.chunks),
-        ended=tuple(Ended(e.request_id, Finish(e.reason)) for e in message.ended),
+        released=tuple(found.get("released", ())),
+        paused=tuple(found.get("paused", ())),
+        resumed=tuple(found.get("resumed", ())),
+        admissions=tuple([_admission_from_proto(a) for a in found.get("admissions", ())]),
+        grants=_grants_from_proto(message),
+        chunks=tuple([Chunk(c.slot, c.start, c.count) for c in found.get("chunks", ())]),
+        ended=tuple([Ended(e.request_id, Finish(e.reason)) for e in found.get("ended", ())]),
         num_decodes=message.num_decodes,
-        digest=message.digest if message.HasField("digest") else None,
+        digest=found.get("digest"),
     )
 
 
-def grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
-    """The grants of a plan, in their order."""
-    blocks = iter(message.grant_blocks)
-    counted = zip(message.grant_slots, message.grant_counts, strict=True)
-    return tuple([Grant(slot, tuple(islice(blocks, count))) for slot, count in counted])
+def _admission_from_proto(message: log.Admission) -> Admission:
+    return Admission(
+        slot=message.slot,
+        incarnation=message.incarnation,
+        request_id=message.request_id,
+        tokens=tuple(message.tokens[:]),
+        num_outputs=message.num_outputs,
+        num_cached=message.num_cached,
+        sampling=sampling_from_proto(message.sampling),
+        traceparent=message.traceparent,
+    )
+
+
+_grant: Callable[[tuple[int, tuple[int, ...]]], Grant] = partial(tuple.__new__, Grant)
+"""``Grant`` of a pair: the class itself takes longer, and a step has many of them."""
+
+
+def _grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
+    """Raises ValueError where slots, counts and blocks do not fit."""
+    slots, counts, blocks = message.grant_slots[:], message.grant_counts[:], message.grant_blocks[:]
+    if len(slots) != len(counts) or sum(counts) != len(blocks):
+        raise ValueError(
+            f"{len(slots)} grants with {len(counts)} counts, {sum(counts)} in all, and {len(blocks)} blocks"
+        )
+    if len(blocks) == len(slots) and 0 not in counts:  # as of rows that decode
+        return tuple(map(_grant, zip(slots, zip(blocks, strict=True), strict=True)))
+    rest = iter(blocks)
+    return tuple(
+        [_grant((slot, tuple(islice(rest, count)))) for slot, count in zip(slots, counts, strict=True)]
+    )
 
 
 class Rows(NamedTuple):
@@ -230,34 +257,66 @@ def columns(
 
 def rows_of(message: log.StepResult) -> Rows:
     """The rows of a result that :func:`result_from_bytes` has checked."""
+    rows = len(message.finishes)
     return Rows(
-        slots=tuple(np.frombuffer(message.slots, UINT32).tolist()),
-        incarnations=tuple(np.frombuffer(message.incarnations, UINT64).tolist()),
-        ids=tuple(np.frombuffer(message.ids, UINT32).tolist()),
+        slots=struct.unpack(f"<{rows}I", message.slots),
+        incarnations=incarnations_of(message),
+        ids=struct.unpack(f"<{rows}I", message.ids),
         finishes=tuple(message.finishes),
     )
 
 
+def incarnations_of(message: log.StepResult) -> tuple[int, ...]:
+    """Whose the rows of a result are."""
+    return struct.unpack(f"<{len(message.finishes)}Q", message.incarnations)
+
+
+def ends_of(message: log.StepResult) -> list[tuple[int, int]]:
+    """Incarnation and finish of each row that ended its request; most rows go on, and cost nothing here."""
+    finishes = message.finishes
+    if not finishes.strip(GOES_ON):
+        return []
+    incarnations = incarnations_of(message)
+    return [(incarnations[row], finish) for row, finish in enumerate(finishes) if finish]
+
+
 def result_from_bytes(data: bytes) -> log.ResultEntry:
     """An entry of the results log whose parts fit together. Raises ValueError for any other."""
-    entry = _parsed(log.ResultEntry, data)
-    kind = entry.WhichOneof("entry")
-    if kind is None:
-        raise ValueError("neither a result nor an opening")
+    entry = _entry(log.ResultEntry, data, "neither a result nor an opening")
     result = entry.result
     rows = len(result.finishes)
     sizes = len(result.slots), len(result.incarnations), len(result.ids)
     if sizes != (4 * rows, 8 * rows, 4 * rows):
         raise ValueError(f"{rows} rows with columns of {sizes} bytes")
-    unknown = {*result.finishes, *(ended.reason for ended in result.ended)} - FINISHES
+    if result.logprobs or result.prompt_logprobs:
+        _check_logprobs(result, rows)
+    unknown = {*result.finishes.translate(None, FINISHES)}
+    unknown |= {ended.reason for ended in result.ended}.difference(FINISHES)
     if unknown:
         raise ValueError(f"no finish has the values {sorted(unknown)}")
     return entry
 
 
+def _check_logprobs(result: log.StepResult, rows: int) -> None:
+    last = max((row.row for row in result.logprobs), default=-1)
+    if last >= rows:
+        raise ValueError(f"{rows} rows with log-probabilities of row {last}")
+    found = [row.logprobs for row in result.logprobs]
+    found += [token for prompt in result.prompt_logprobs for token in prompt.logprobs]
+    if any(len(token.top_ids) != len(token.top_logprobs) for token in found):
+        raise ValueError("token ids and log-probabilities differ in number")
+
+
 def group_from_bytes(data: bytes) -> log.GroupInfo:
     """What a group announces. Raises ValueError where that cannot be read."""
     return _parsed(log.GroupInfo, data)
+
+
+def _entry(kind: type[Parsed], data: bytes, otherwise: str) -> Parsed:
+    entry = _parsed(kind, data)
+    if entry.WhichOneof("entry") is None:
+        raise ValueError(otherwise)
+    return entry
 
 
 def _parsed(kind: type[Parsed], data: bytes) -> Parsed:

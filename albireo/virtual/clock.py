@@ -227,13 +227,13 @@ class VirtualQueue(Generic[Item]):
         self._waiters = Waiters(clock)
 
     def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:
-        if not self._wait_for(self._has_space, block, timeout):
+        if not (self._has_space() or self._wait_for(self._has_space, block, timeout)):
             raise queue.Full
         self._items.append(item)
         self._waiters.wake()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Item:
-        if not self._wait_for(self._has_item, block, timeout):
+        if not (self._items or self._wait_for(self._has_item, block, timeout)):
             raise queue.Empty
         item = self._items.popleft()
         self._waiters.wake()
@@ -246,9 +246,7 @@ class VirtualQueue(Generic[Item]):
         return bool(self._items)
 
     def _wait_for(self, condition: Callable[[], bool], block: bool, timeout: float | None) -> bool:
-        """Waits, when ``block``, until the condition holds; returns whether it does."""
-        if condition():
-            return True
+        """The condition does not hold. Waits for it when ``block``; returns whether it does then."""
         until = None if timeout is None else self._clock.loop.now + timeout
         while block:
             woken = self._waiters.wait(until)

@@ -41,11 +41,11 @@ class RequestRecord:
 class MemoryStream:
     """Entries in the order of their ids."""
 
-    __slots__ = ("_data", "_ids", "last")
+    __slots__ = ("_entries", "_ids", "last")
 
     def __init__(self) -> None:
         self._ids: list[Id] = []
-        self._data: list[bytes] = []
+        self._entries: list[LogEntry] = []  # as readers get them
         self.last = NONE  # the highest id there has been, trimmed or not
 
     def __len__(self) -> int:
@@ -61,24 +61,20 @@ class MemoryStream:
         if entry_id <= self.last:
             raise RefusedId(f"{entry_id} is not above {self.last}")
         self._ids.append(entry_id)
-        self._data.append(data)
+        self._entries.append((b"%d-%d" % entry_id, data))
         self.last = entry_id
 
     def has(self, entry_id: Id, data: bytes) -> bool:
         """Whether this entry is there."""
         index = bisect_left(self._ids, entry_id)
-        return index < len(self._ids) and self._ids[index] == entry_id and self._data[index] == data
+        return index < len(self._ids) and self._ids[index] == entry_id and self._entries[index][1] == data
 
     def after(self, entry_id: Id, count: int) -> list[LogEntry]:
         """The first ``count`` entries with ids above ``entry_id``."""
         if entry_id >= self.last:
             return []
         begin = bisect_right(self._ids, entry_id)
-        found = slice(begin, begin + count)
-        return [
-            (b"%d-%d" % entry_id, data)
-            for entry_id, data in zip(self._ids[found], self._data[found], strict=True)
-        ]
+        return self._entries[begin : begin + count]
 
     def trim_before(self, entry_id: Id) -> None:
         self._remove(bisect_left(self._ids, entry_id))
@@ -89,7 +85,7 @@ class MemoryStream:
             self._remove(len(self._ids) - keep)
 
     def _remove(self, count: int) -> None:
-        del self._ids[:count], self._data[:count]
+        del self._ids[:count], self._entries[:count]
 
 
 class Keyspace:
@@ -157,16 +153,12 @@ class Keyspace:
 
     def read(self, after: Mapping[str, str]) -> dict[str, list[LogEntry]]:
         """Entries behind the given ids, by the key of their log; logs without any are left out."""
-        found = {}
-        for key, entry_id in after.items():
-            stream = self._streams.get(key)
-            if stream is not None and (entries := stream.after(parse(entry_id), READ_COUNT)):
-                found[key] = entries
-        return found
+        return self._read(_positions(after))
 
     def read_blocking(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """As ``read``, but waits up to ``wait`` seconds for the first entry; for actors."""
-        found = self.read(after)
+        positions = _positions(after)
+        found = self._read(positions)
         if found or wait <= 0:
             return found
         waiting = Wait(self.clock)
@@ -175,11 +167,12 @@ class Keyspace:
             appended = waiting.wait(self.clock.now() + wait)
         finally:
             self._unlisten(after, waiting.end)
-        return self.read(after) if appended else {}
+        return self._read(positions) if appended else {}
 
     async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
-        """As ``read_blocking``, for tasks of the event loop."""
-        found = self.read(after)
+        """As ``read_blocking``, for tasks of the event loop; ``wait`` may be infinite."""
+        positions = _positions(after)
+        found = self._read(positions)
         if found or wait <= 0:
             return found
         over = self.clock.loop.create_future()
@@ -188,14 +181,23 @@ class Keyspace:
             if not over.done():
                 over.set_result(None)
 
-        timer = self.clock.loop.call_later(wait, end)
+        timer = self.clock.loop.call_later(wait, end) if wait < float("inf") else None
         self._listen(after, end)
         try:
             await over
         finally:
             self._unlisten(after, end)
-            timer.cancel()
-        return self.read(after)
+            if timer is not None:
+                timer.cancel()
+        return self._read(positions)
+
+    def _read(self, positions: list[tuple[str, Id]]) -> dict[str, list[LogEntry]]:
+        found = {}
+        for key, entry_id in positions:
+            stream = self._streams.get(key)
+            if stream is not None and (entries := stream.after(entry_id, READ_COUNT)):
+                found[key] = entries
+        return found
 
     def _listen(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
         """From now on ``wake`` is called after every append to one of these logs."""
@@ -205,6 +207,10 @@ class Keyspace:
     def _unlisten(self, keys: Iterable[str], wake: Callable[[], None]) -> None:
         for key in keys:
             del self._listeners[key][wake]
+
+
+def _positions(after: Mapping[str, str]) -> list[tuple[str, Id]]:
+    return [(key, parse(entry_id)) for key, entry_id in after.items()]
 
 
 def parse(entry_id: str) -> Id:

@@ -92,14 +92,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """One round: runs what is ready, and then what is due. Time moves where nothing is ready."""
         ready, timers = self._ready, self._timers
-        due = self._next_due()
+        while timers:
+            when, _, callback = timers[0]
+            if when > self.now and not callback._cancelled:
+                if ready or self._stopping:
+                    break
+                self.now = when
+            heappop(timers)
+            if not callback._cancelled:
+                ready.append(callback)
         if not ready and not self._stopping:
-            if not timers:
-                self._on_idle()
-            self.now = max(self.now, due)
-        while due <= self.now:
-            ready.append(heappop(timers)[2])
-            due = self._next_due()
+            self._on_idle()
         for _ in range(len(ready)):
             callback = ready.popleft()
             if not callback._cancelled:

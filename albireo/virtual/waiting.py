@@ -134,6 +134,8 @@ class Waiters:
 
     def wake(self) -> None:
         """Ends all waits."""
+        if not self._waits:
+            return
         waits, self._waits = self._waits, {}
         for wait in waits:
             wait.end()

@@ -37,6 +37,9 @@ from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
 from worker_svc.model.config import ModelConfig
 
+DRAWS = 8
+"""Simulations of each workload, each with other draws of the device's speed."""
+
 
 def run_degree(
     options: Mapping[str, Any], cost: CostModel, *, slots: int, seconds: float, rounds: int, console: Console
@@ -52,10 +55,10 @@ def run_degree(
         predict_here = partial(predict, cost=cost, group=group)
 
         def requests_per_second(workload: Workload) -> float:
-            return float(predict_here(workload)["requests_per_second"])
+            return float(predict_here(workload)[0]["requests_per_second"])
 
         cases = make_cases(requests_per_second, seconds)
-        predicted = {name: predict_here(workload) for name, workload in cases.items()}
+        predicted = {name: predict_here(workload, draws=DRAWS) for name, workload in cases.items()}
         measured = measure_in_turn(
             stack.target,
             cases,

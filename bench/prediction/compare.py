@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -37,7 +38,7 @@ class Comparison:
     """One figure of one workload, in the unit of its label."""
 
     label: str
-    predicted: float
+    predicted: float  # mean of the simulations
     measured: tuple[float, ...]  # of each round
     bar: float | None
 
@@ -63,17 +64,17 @@ class Comparison:
         return self.error is not None and abs(self.error) <= self.bar
 
 
-def compare(predicted: dict[str, Any], measured: Sequence[dict[str, Any]]) -> list[Comparison]:
-    """All figures of one workload. ``measured``: the summary of each round, one or more."""
+def compare(predicted: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]) -> list[Comparison]:
+    """All figures of one workload: the summaries of each simulation and of each round, one or more."""
     return [
-        Comparison(
-            figure.label,
-            figure.scale * _at(predicted, figure.path),
-            tuple(figure.scale * _at(summary, figure.path) for summary in measured),
-            figure.bar,
-        )
+        Comparison(figure.label, fmean(_of(figure, predicted)), _of(figure, measured), figure.bar)
         for figure in FIGURES
     ]
+
+
+def _of(figure: Figure, summaries: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+    """The figure in each summary, in the unit of its label."""
+    return tuple(figure.scale * _at(summary, figure.path) for summary in summaries)
 
 
 def _at(summary: dict[str, Any], path: tuple[str, ...]) -> float:

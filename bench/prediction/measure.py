@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from albireo.client import Client
@@ -17,6 +17,7 @@ from bench.serve.load import make_requests, run_workload, warm_up
 from bench.serve.report import summarize
 from bench.serve.steps import with_steps
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.physical import PhysicalCost
 
 WARM_UP = 32
 """Requests, as many at a time as in the workload."""
@@ -38,8 +39,15 @@ def group_of(target: str) -> Group:
     return Group(load.blocks_total, load.slots_total, info.max_model_len, info.vocab_size)
 
 
-def predict(workload: Workload, cost: CostModel, group: Group) -> dict[str, Any]:
-    """The summary of a simulation. Raises RuntimeError where a request fails in it."""
+def predict(workload: Workload, cost: CostModel, group: Group, *, draws: int = 1) -> list[dict[str, Any]]:
+    """The summaries of ``draws`` simulations, which differ where the speed of the device varies.
+
+    Raises RuntimeError where a request fails in one.
+    """
+    return [_predict(replace(workload, seed=workload.seed + draw), cost, group) for draw in range(draws)]
+
+
+def _predict(workload: Workload, cost: CostModel, group: Group) -> dict[str, Any]:
     result = simulate(
         workload,
         cost,
@@ -48,15 +56,17 @@ def predict(workload: Workload, cost: CostModel, group: Group) -> dict[str, Any]
         max_model_len=group.max_model_len,
     )
     totals = result.totals
+    # A simulated step begins with its launch; on real ranks that is a wait before T3.
+    launch = cost.efficiency.step_us * 1e-6 if isinstance(cost, PhysicalCost) else 0.0
     return {
         "simulated": True,
         **_checked(summarize_requests(result.requests, [])),
         "preemptions": result.preemptions,
         "steps": {
             "steps": totals.steps,
-            "t3": totals.t3 / totals.steps,
+            "t3": totals.t3 / totals.steps - launch,
             "t4": totals.t4 / totals.steps,
-            "visible": totals.visible / totals.steps,
+            "visible": totals.visible / totals.steps + launch,
         },
     }
 

@@ -222,7 +222,7 @@ def test_nan_log_probabilities_of_a_prompt_end_the_request(model: Path, number: 
     assert output.ids[0] >= 0
     ends = FinishDetector(8, eos_ids=frozenset(), max_model_len=128)
     ends.admit(plan.admissions[0])
-    assert ends.advance(output)[1] == [Finish.ERROR]
+    assert list(ends.advance(output)[1]) == [Finish.ERROR]
 
 
 def test_the_slot_table_says_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:

@@ -85,6 +85,21 @@ class HostTimes(OfDegree):
     t5: HostPart = HostPart()
 
 
+class Variation(OfDegree):
+    """How much the durations of like steps differ. The spreads are standard deviations of their logarithms.
+
+    Other fields give the mean over this variation.
+    """
+
+    step_spread: float = Field(default=0.0, ge=0, le=2, description="of each step by itself")
+    slow_spread: float = Field(default=0.0, ge=0, le=2, description="of what lasts for several steps")
+    slow_seconds: float = Field(default=1.0, gt=0, description="until 1/e of a slow deviation is left")
+
+
+STEADY = Variation()
+"""Like steps take equally long."""
+
+
 class Residual(Table):
     """How far a fitted term is from what was measured."""
 
@@ -132,6 +147,7 @@ class Device(Table):
     efficiency: tuple[Efficiency, ...]
     sampling: tuple[SamplingCost, ...]
     host: tuple[HostTimes, ...] = (HostTimes(tp=1),)
+    variation: tuple[Variation, ...] = (STEADY,)
     calibration: Calibration | None = None
 
     @property
@@ -139,7 +155,7 @@ class Device(Table):
         """Of one weight, and of one number in the KV cache."""
         return {"bfloat16": 2, "float32": 4}[self.dtype]
 
-    @field_validator("efficiency", "sampling", "host")
+    @field_validator("efficiency", "sampling", "host", "variation")
     @classmethod
     def _begins_at_one(cls, tables: tuple[OfDegree, ...]) -> tuple[OfDegree, ...]:
         degrees = [table.tp for table in tables]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker_svc.cost.device import STEADY, Variation
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.toml import read_model
 from worker_svc.cost.work import StepWork
@@ -65,6 +66,10 @@ class FixedCost:
     @property
     def name(self) -> str:
         return self.times.name
+
+    @property
+    def variation(self) -> Variation:
+        return STEADY
 
     def forward_seconds(self, work: StepWork) -> float:
         if not work.rows:

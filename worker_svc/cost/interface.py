@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from worker_svc.cost.device import Variation
 from worker_svc.cost.work import StepWork
 
 
@@ -18,7 +19,7 @@ class HostCost:
 
 
 class CostModel(Protocol):
-    """One group: a model on ``tp`` devices of one kind. Durations are in seconds."""
+    """One group: a model on ``tp`` devices of one kind. Durations are in seconds, and means of like steps."""
 
     @property
     def name(self) -> str:
@@ -27,6 +28,11 @@ class CostModel(Protocol):
 
     @property
     def tp(self) -> int: ...
+
+    @property
+    def variation(self) -> Variation:
+        """How much T3 and T4 of like steps differ. Simulations in virtual time draw from it."""
+        ...
 
     def forward_seconds(self, work: StepWork) -> float:
         """T3. 0 for a step without rows."""

@@ -7,7 +7,7 @@ smooth joint of its two sides, and the ring's cost of an all-reduce (Thakur et a
 
 from __future__ import annotations
 
-from worker_svc.cost.device import Device, HostPart, of_degree
+from worker_svc.cost.device import Device, HostPart, Variation, of_degree
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.shape import ModelShape
 from worker_svc.cost.work import StepWork
@@ -38,6 +38,10 @@ class PhysicalCost:
     @property
     def name(self) -> str:
         return self.device.name
+
+    @property
+    def variation(self) -> Variation:
+        return of_degree(self.device.variation, self.tp)
 
     def forward_terms(self, work: StepWork) -> dict[str, float]:
         """T3 by what it is spent on, in seconds; empty for a step without rows. The terms add up.

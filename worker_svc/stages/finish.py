@@ -39,7 +39,7 @@ class FinishDetector:
         self._prompts = np.zeros(max_seqs, dtype=np.int64)
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
         self._sampling = [SamplingParams(max_tokens=1, seed=0)] * max_seqs
-        self._nan_prompt = np.zeros(max_seqs, dtype=bool)  # a log-probability of the prompt was NaN
+        self._nan_prompts: set[int] = set()  # slots where a log-probability of the prompt was NaN
         self._stop_ids: Counter[int] = Counter()  # in how many slots' ``_sampling`` each one is
         self._end_ids = eos_ids | {FAILED}  # with the stop ids: a row that drew another one goes on
 
@@ -52,7 +52,7 @@ class FinishDetector:
         self._prompts[slot] = prompt
         self._ends_at[slot] = min(sampling.max_tokens, self._max_model_len - prompt)
         self._set_sampling(slot, sampling)
-        self._nan_prompt[slot] = False
+        self._nan_prompts.discard(slot)
         return log.Admitted(
             request_id=admission.request_id,
             incarnation=admission.incarnation,
@@ -60,20 +60,21 @@ class FinishDetector:
             num_cached=admission.num_cached,
         )
 
-    def advance(self, output: HostOutput) -> tuple[Ints, list[int]]:
+    def advance(self, output: HostOutput) -> tuple[Ints, bytearray]:
         """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
         for incarnation, (_, logprobs) in output.prompt_logprobs.items():
             if has_nan(logprobs):
-                self._nan_prompt[self._incarnations == incarnation] = True
-        counted = np.flatnonzero(self._incarnations[output.slots] == output.incarnations)
-        slots = output.slots[counted]
-        ids = np.where(self._nan_prompt[slots], FAILED, output.ids[counted])
+                self._nan_prompts.update(np.flatnonzero(self._incarnations == incarnation).tolist())
+        (counted,) = (self._incarnations[output.slots] == output.incarnations).nonzero()
+        slots, ids = output.slots[counted], output.ids[counted]
+        if self._nan_prompts:
+            ids[np.isin(slots, list(self._nan_prompts))] = FAILED
         self.outputs[slots] = outputs = self.outputs[slots] + 1
         may_end = outputs >= self._ends_at[slots]
         if not self._end_ids.isdisjoint(ids.tolist()):
             may_end |= np.isin(ids, list(self._end_ids))
-        finishes = [int(Finish.NONE)] * len(counted)
-        for row in np.flatnonzero(may_end):
+        finishes = bytearray(len(counted))  # Finish.NONE is 0
+        for row in may_end.nonzero()[0].tolist():
             slot = int(slots[row])
             finishes[row] = finish = self._finish(slot, int(ids[row]))
             if finish:

@@ -59,11 +59,21 @@ class InputStage:
             fetched = self._clock.time_ns()
             for raw_id, data in entries:
                 self._after = raw_id.decode()
-                entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
-                if entry.WhichOneof("entry") == "open":
-                    self._open(entry.open)
-                elif self._next is not None:
-                    yield self._stage(entry_id, entry.plan, fetched)
+                staged = self._take(EntryId.parse(raw_id), data, fetched)
+                if staged is not None:
+                    yield staged
+
+    def _take(self, entry_id: EntryId, data: bytes, fetched: int) -> StagedStep | None:
+        """The step of a plan of an epoch of this group. Raises ValueError for an entry that is damaged."""
+        try:
+            entry = codec.plan_from_bytes(data)
+            if entry.WhichOneof("entry") == "open":
+                self._open(entry.open)
+            elif self._next is not None:
+                return self._stage(entry_id, entry.plan, fetched)
+        except ValueError as error:
+            raise ValueError(f"plan {entry_id}: {error}") from error
+        return None
 
     def _stage(self, entry_id: EntryId, message: log.Plan, fetched: int) -> StagedStep:
         if entry_id != self._next:

@@ -72,22 +72,24 @@ class OutputStage:
             # The epoch was closed while this step ran; the input stage learns what follows.
             logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)
 
-    def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, list[int]]:
+    def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, bytearray]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
         admitted = [self._detector.admit(admission) for admission in plan.admissions]
         counted, finishes = self._detector.advance(output)
         slots = output.slots[counted]
-        entry = log.ResultEntry(
-            result=log.StepResult(
-                admitted=admitted,
-                ended=ended_to_proto(plan.ended),
-                decodes=plan.num_decodes,
-                prefill_tokens=sum(chunk.count for chunk in plan.chunks),
-                wasted_rows=len(output.ids) - len(counted),
-                **columns(slots, output.incarnations[counted], np.maximum(output.ids[counted], 0), finishes),
-            )
-        )
+        entry = log.ResultEntry()
         result = entry.result
+        rows = columns(slots, output.incarnations[counted], np.maximum(output.ids[counted], 0), finishes)
+        result.slots, result.incarnations = rows["slots"], rows["incarnations"]
+        result.ids, result.finishes = rows["ids"], rows["finishes"]
+        result.decodes = plan.num_decodes
+        result.wasted_rows = len(output.ids) - len(counted)
+        if plan.chunks:
+            result.prefill_tokens = sum([chunk.count for chunk in plan.chunks])
+        if admitted:
+            result.admitted.extend(admitted)
+        if plan.ended:
+            result.ended.extend(ended_to_proto(plan.ended))
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
             if has_nan(logprobs):  # its row ends with an error
                 continue

@@ -18,8 +18,18 @@ from albireo.planning.calibration.loads import full_loads, quick_loads, sampling
 from albireo.planning.calibration.measure import Setting, measure
 from albireo.planning.calibration.residuals import residuals
 from albireo.planning.calibration.steps import MeasuredStep
+from albireo.planning.calibration.variation import measure_variation
 from albireo.planning.workload import Workload
-from worker_svc.cost.device import Calibration, Device, Efficiency, HostTimes, Link, Residual, SamplingCost
+from worker_svc.cost.device import (
+    Calibration,
+    Device,
+    Efficiency,
+    HostTimes,
+    Link,
+    Residual,
+    SamplingCost,
+    Variation,
+)
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.main import rank_threads
 from worker_svc.model.config import ModelConfig
@@ -45,16 +55,23 @@ class Calibrator:
         self._efficiency: list[Efficiency] = []
         self._sampling: list[SamplingCost] = []
         self._host: list[HostTimes] = []
+        self._variation: list[Variation] = []
         self.residuals: list[Residual] = []
-        report("memory bandwidth and matrix products")
+        self._begin("memory bandwidth and matrix products")
         self.device = describe(setting, degrees[-1])
+
+    def _begin(self, what: str) -> None:
+        """Raises RuntimeError once the calibration is to stop."""
+        if self._setting.stop.is_set():
+            raise RuntimeError("stopped")
+        self._report(what)
 
     def measure(self, tp: int) -> None:
         """Adds the tables of one degree, above those before. Raises what ``measure`` and
         ``measure_all_reduce`` raise."""
         setting = replace(self._setting, tp=tp)
         start = self._with_collectives(tp) if tp > 1 else self.device.efficiency[0]
-        measured = measure(setting, self._loads, lambda load: self._report(f"tp {tp}: {load.name}"))
+        measured = measure(setting, self._loads, lambda load: self._begin(f"tp {tp}: {load.name}"))
         steps = measured.steps + (self._sampled_by_rank_0(setting) if tp > 1 else [])
         fits = Fits(self.device, self._config, tp, steps)
         self._efficiency.append(fits.forward(start))
@@ -69,13 +86,15 @@ class Calibrator:
             }
         )
         cost = PhysicalCost(self.device, self._config, tp)
+        self._variation.append(measure_variation(cost, steps))
+        self.device = self.device.model_copy(update={"variation": tuple(self._variation)})
         self.residuals += residuals(cost, steps)
 
     def _sampled_by_rank_0(self, setting: Setting) -> list[MeasuredStep]:
         """By itself rank 0 samples few rows only, and of few rows all costs look fixed."""
 
         def on_load(load: Workload) -> None:
-            self._report(f"tp {setting.tp}, rank 0 samples: {load.name}")
+            self._begin(f"tp {setting.tp}, rank 0 samples: {load.name}")
 
         return measure(replace(setting, sampling="driver"), sampling_loads(self._loads), on_load).steps
 
@@ -84,7 +103,7 @@ class Calibrator:
 
         Ranks on CPUs share what the device has. The link has the bandwidth of the first degree above 1.
         """
-        self._report(f"tp {tp}: all-reduces")
+        self._begin(f"tp {tp}: all-reduces")
         latency, bandwidth = measure_all_reduce(self._setting.device, tp, self._config.hidden_size)
         if self.device.link is None:
             link = Link(name="measured all-reduces", gb_per_second=bandwidth / 1e9)

@@ -6,6 +6,7 @@ The cost model itself predicts, so the fits follow whatever terms it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Fits:
             return start.model_copy(update=dict(zip(names, values.tolist(), strict=True)))
 
         def seconds(values: Vector, group: Group, cost: PhysicalCost) -> float:
-            return cost.forward_seconds(group.work)
+            return group.mean(cost.forward_seconds)
 
         found = self._fit(
             grouped((step for step in self._steps if step.work.rows), lambda step: step.t3),
@@ -75,7 +76,7 @@ class Fits:
             [FORWARD[name] for name in names],
         )
         gaps = [step.gap for step in self._steps if step.gap is not None and step.work.decodes]
-        return table(found).model_copy(update={"step_us": 1e6 * float(np.median(gaps)) if gaps else 0.0})
+        return table(found).model_copy(update={"step_us": 1e6 * float(np.mean(gaps)) if gaps else 0.0})
 
     def sampling(self, start: SamplingCost) -> SamplingCost:
         """T4."""
@@ -95,7 +96,7 @@ class Fits:
             )
 
         def seconds(values: Vector, group: Group, cost: PhysicalCost) -> float:
-            return cost.sampling_seconds(group.work, parallel=group.parallel)
+            return group.mean(partial(cost.sampling_seconds, parallel=group.parallel))
 
         found = self._fit(
             grouped((step for step in self._steps if step.work.samples), lambda step: step.t4),
@@ -121,7 +122,7 @@ class Fits:
 
     def _host(self, duration: Callable[[MeasuredStep], float], rows: Callable[[StepWork], int]) -> HostPart:
         groups = grouped((step for step in self._steps if step.work.rows), duration)
-        counts = np.array([(1, rows(group.work), group.work.prefill) for group in groups], dtype=float)
+        counts = np.array([(1, group.mean(rows), group.mean(lambda work: work.prefill)) for group in groups])
         found = fit(
             lambda values: counts @ values,
             np.array([group.seconds for group in groups]) * 1e6,

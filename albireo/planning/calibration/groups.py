@@ -1,33 +1,43 @@
-"""Groups of measured steps that compute about the same, each with the median of its durations."""
+"""Groups of measured steps that compute about the same, each with the mean of its durations.
+
+Means, since throughput and TPOT are sums over all steps, rare slow ones included.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from albireo.planning.calibration.steps import MeasuredStep
 from worker_svc.cost.work import StepWork
 
 COUNTED = 16
 """Steps from which on further ones add no weight to a group."""
+DISTURBED = 3.0
+"""Times the median: what takes longer was held up from outside, and counts as that long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Steps that compute about the same."""
+    """Steps of one load that compute about the same."""
 
-    work: StepWork  # of the step with the median duration
+    steps: tuple[MeasuredStep, ...]
     parallel: bool
-    seconds: float
-    steps: int
-    spread: float = 0.0  # half the distance between their quartiles, as a share of the median
+    seconds: float  # mean
+    spread: float = 0.0  # half the distance between their quartiles, as a share of the mean
 
     @property
     def weight(self) -> float:
-        """In sums of squares: the deviation of a median falls with the root of the number of steps."""
-        return math.sqrt(min(self.steps, COUNTED))
+        """In sums of squares: the deviation of a mean falls with the root of the number of steps."""
+        return math.sqrt(min(len(self.steps), COUNTED))
+
+    def mean(self, predict: Callable[[StepWork], float]) -> float:
+        """Of what ``predict`` says of each step, in its unit."""
+        return math.fsum(predict(step.work) for step in self.steps) / len(self.steps)
 
 
 def grouped(steps: Iterable[MeasuredStep], duration: Callable[[MeasuredStep], float]) -> list[Group]:
@@ -38,21 +48,17 @@ def grouped(steps: Iterable[MeasuredStep], duration: Callable[[MeasuredStep], fl
             found[_likeness(step)].append(step)
     groups = []
     for members in found.values():
-        members.sort(key=duration)
-        median = members[len(members) // 2]
-        quarter = len(members) // 4
-        quartiles = duration(members[quarter]), duration(members[-1 - quarter])
-        spread = (quartiles[1] - quartiles[0]) / 2 / duration(median)
-        groups.append(Group(median.work, median.parallel, duration(median), len(members), spread))
+        durations = np.array([duration(step) for step in members])
+        mean = float(np.minimum(durations, DISTURBED * np.median(durations)).mean())
+        low, high = np.quantile(durations, (0.25, 0.75))
+        groups.append(Group(tuple(members), members[0].parallel, mean, float(high - low) / 2 / mean))
     return groups
 
 
 def _likeness(step: MeasuredStep) -> Hashable:
-    """Equal for steps with the same rows and with contexts of the same half power of two."""
-    work = step.work
-    sizes = (_half_powers(work.context), _half_powers(work.prefill_pairs))
-    kinds = (work.greedy, work.drawn, work.penalized)
-    return step.load, work.decodes, work.prefill, kinds, step.parallel, sizes
+    """Equal for steps whose counts all have the same half power of two."""
+    counts = (_half_powers(getattr(step.work, count.name)) for count in fields(StepWork))
+    return step.load, step.parallel, *counts
 
 
 def _half_powers(number: int) -> int:

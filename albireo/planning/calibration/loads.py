@@ -21,19 +21,23 @@ REQUEST_SECONDS = 600.0
 def full_loads(max_seqs: int) -> list[Workload]:
     """Decoding rows times contexts, prompts of one chunk and of several, both in one step, and sampling.
 
-    The first load warms up.
+    The first load warms up. All others are short, so that they can be served several times in turn.
     """
-    rows = [rows for rows in (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if rows <= max_seqs]
+    rows = [rows for rows in (1, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256) if rows <= max_seqs]
     return [
         _mixed(min(8, max_seqs), 16, longest=64),
-        *(_decode(count, 32, 20) for count in rows),
-        *(_decode(count, 1024, 16) for count in rows if count in (1, 4, 8)),
-        _decode(rows[-1] // 2, 256, 16),
-        *(_prompts(length, 6) for length in (16, 48, 128, 256, 512)),
-        _prompts(1536, 2),
-        *(_mixed(rows[-1] // part, rows[-1], longest=512) for part in (4, 1)),
-        *(_decode(count, 32, 12, "drawn") for count in rows if count >= 4),
-        *(_decode(count, 32, 12, "penalized") for count in rows if count >= 4),
+        *(_decode(count, 32, 10) for count in rows),
+        *(_decode(count, 1024, 10) for count in (1, 8)),
+        _decode(rows[-1] // 2, 256, 10),
+        *(_prompts(length, 3) for length in (16, 48, 128, 256, 512)),
+        _prompts(1536, 1),
+        *(_mixed(rows[-1] // part, rows[-1] * 3 // 4, longest=384) for part in (4, 1)),
+        *(
+            _decode(count, 32, 8, kind)
+            for kind in ("drawn", "penalized")
+            for count in rows
+            if count in (4, 16, 64, 128, 256)
+        ),
     ]
 
 
@@ -65,8 +69,9 @@ def cut(load: Workload, longest: int) -> Workload:
     return replace(load, requests=tuple(requests))
 
 
-async def serve(target: str, load: Workload, vocab_size: int) -> None:
-    """Runs a load, which is a closed loop, to its end. Raises RuntimeError where a request fails."""
+async def serve(target: str, load: Workload, vocab_size: int, *, salt: str) -> None:
+    """Runs a load, which is a closed loop, to its end. Each ``salt`` makes prompts of its own, of which none
+    is in the prefix cache. Raises RuntimeError where a request fails."""
     free, draw = asyncio.Semaphore(load.concurrency), random.Random(load.seed)
 
     async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
@@ -80,7 +85,7 @@ async def serve(target: str, load: Workload, vocab_size: int) -> None:
     async with grpc.aio.insecure_channel(target) as channel:
         stub = inference_pb2_grpc.InferenceStub(channel)
         running = []
-        for request, ids in zip(load.requests, prompt_ids(load, vocab_size, salt=load.name), strict=True):
+        for request, ids in zip(load.requests, prompt_ids(load, vocab_size, salt=salt), strict=True):
             options = api.SamplingOptions(
                 max_tokens=request.outputs,
                 ignore_eos=True,

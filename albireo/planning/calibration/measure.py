@@ -5,10 +5,12 @@ The whole stack and not the ranks alone, since the tiers share the cores with a 
 
 from __future__ import annotations
 
+import asyncio
+import random
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,8 @@ from albireo.store.redis_store import RedisStore
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.model.config import ModelConfig
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
+
+STOP_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,19 @@ class Setting:
     max_seqs: int
     tp: int = 1
     sampling: SamplingMode = "auto"
+    rounds: int = 1  # how often all loads are served, in an order of its own each time
+    stop: threading.Event = field(default_factory=threading.Event)  # ends the measurement once it is set
 
 
 def measure(
     setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None] = lambda load: None
 ) -> Measured:
-    """Steps of all loads, one after the other. The first load only warms up: its steps are left out.
+    """Steps of all loads, one after the other, in ``setting.rounds`` rounds: a machine whose speed varies
+    would otherwise be slow for some loads and fast for others. The first load only warms up: it is served
+    once, and its steps are left out.
 
     Raises ValueError for invalid options; StackError, GaveUp and RedisServerError where the stack does not
-    start; RuntimeError where a request fails.
+    start; RuntimeError where a request fails, and where ``setting.stop`` is set before the end.
     """
     with tempfile.TemporaryDirectory() as data:
         redis = LocalRedis(Path(data) / "redis")
@@ -75,7 +83,8 @@ def measure(
                 "ALBIREO_WORKER_SAMPLING": setting.sampling,
             }
             with Stack(settings, environment) as stack:
-                stack.wait_ready(threading.Event())
+                if not stack.wait_ready(setting.stop):
+                    raise RuntimeError("stopped before the stack served")
                 return _serve_all(stack, setting, loads, on_load)
         finally:
             redis.stop()
@@ -93,11 +102,31 @@ def _serve_all(
     reader = StepReader(store, keys, table, SamplingPolicy(setting.sampling, 0, setting.tp))
     steps: list[MeasuredStep] = []
     try:
-        for load in loads:
+        for number, load in enumerate(_in_rounds(loads, setting.rounds)):
             on_load(load)
-            run_at_low_priority(serve(stack.target, cut(load, group.max_model_len), config.vocab_size))
+            small = cut(load, group.max_model_len)
+            requests = serve(stack.target, small, config.vocab_size, salt=str(number))
+            run_at_low_priority(run_unless(setting.stop, requests))
             found = reader.read(load.name)
-            steps += found if load is not loads[0] else []
+            steps += found if number else []
     finally:
         store.close()
     return Measured(steps, group.num_blocks)
+
+
+def _in_rounds(loads: Sequence[Workload], rounds: int) -> Iterator[Workload]:
+    """The first load, then the others ``rounds`` times."""
+    yield loads[0]
+    for number in range(rounds):
+        yield from random.Random(number).sample(loads[1:], len(loads) - 1)
+
+
+async def run_unless(stop: threading.Event, load: Coroutine[None, None, None]) -> None:
+    """Runs ``load``; cancels it and raises RuntimeError soon after ``stop`` is set."""
+    running = asyncio.ensure_future(load)
+    while not running.done():
+        await asyncio.wait([running], timeout=STOP_POLL_SECONDS)
+        if stop.is_set():
+            running.cancel()
+            raise RuntimeError("stopped within a load")
+    await running

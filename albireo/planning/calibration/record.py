@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from worker_svc.cost.device import Device
+from worker_svc.cost.device import Device, Variation
 
 
 def write_device(device: Device, path: Path) -> None:
@@ -62,5 +62,13 @@ def residual_table(device: Device, title: str) -> Table:
             "--" if residual.noise is None else f"{residual.noise * 100:.1f} %",
         )
     if record:
-        table.caption = Text(f"{record.model} on {record.machine}, {record.setup}")
+        lines = [f"{record.model} on {record.machine}, {record.setup}", *map(_varies, device.variation)]
+        table.caption = Text("\n".join(lines))
     return table
+
+
+def _varies(variation: Variation) -> str:
+    return (
+        f"T3 of like steps, tp {variation.tp}: varies by {variation.step_spread:.1%} from step to step, and "
+        f"by {variation.slow_spread:.1%} for about {variation.slow_seconds:.1f} s"
+    )

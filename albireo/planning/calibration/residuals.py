@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -28,12 +29,13 @@ def residuals(cost: PhysicalCost, steps: Sequence[MeasuredStep]) -> list[Residua
     launch = cost.efficiency.step_us * 1e-6  # of a step; it lies before the timestamps of T3
     for kind, belongs in FORWARDS.items():
         groups = grouped((step for step in steps if belongs(step.work)), lambda step: step.t3)
-        predicted = [cost.forward_seconds(group.work) - launch for group in groups]
+        predicted = [group.mean(cost.forward_seconds) - launch for group in groups]
         found += _residual(f"T3 {kind}, tp {cost.tp}", groups, predicted)
     for parallel, name in ((False, "rank 0"), (True, "parallel")):
         sampling = (step for step in steps if step.work.samples and step.parallel == parallel)
         groups = grouped(sampling, lambda step: step.t4)
-        predicted = [cost.sampling_seconds(group.work, parallel=parallel) for group in groups]
+        sampling_seconds = partial(cost.sampling_seconds, parallel=parallel)
+        predicted = [group.mean(sampling_seconds) for group in groups]
         found += _residual(f"T4 {name}, tp {cost.tp}", groups, predicted)
     return found
 
@@ -57,5 +59,5 @@ def _residual(what: str, groups: Sequence[Group], predicted: Sequence[float]) ->
 
 def _noise(groups: Sequence[Group]) -> float | None:
     """Median of the spreads of groups that have at least ``MANY`` steps; None without such groups."""
-    spreads = [group.spread for group in groups if group.steps >= MANY]
+    spreads = [group.spread for group in groups if len(group.steps) >= MANY]
     return float(np.median(spreads)) if spreads else None

@@ -27,6 +27,7 @@ class MeasuredStep:
     """One step of a real group; durations in seconds."""
 
     load: str  # name of the load that it belongs to
+    at: float  # when its forward began
     work: StepWork
     parallel: bool  # each rank sampled its share of the rows
     t1: float
@@ -89,6 +90,7 @@ class StepReader:
         staged_early = before is not None and timing.staged < before[1].sampling_end
         return MeasuredStep(
             load,
+            timing.forward_begin / 1e9,
             work,
             parallel,
             t1=(published_at(timing, after) - timing.plan_begin) / 1e9,

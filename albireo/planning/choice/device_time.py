@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from albireo.planning.result import StepTotals
+from worker_svc.cost.device import STEADY, Variation
 from worker_svc.cost.interface import CostModel, HostCost
 from worker_svc.cost.work import StepWork
 
@@ -44,7 +45,9 @@ class Reading:
 
 
 class MeteredCost:
-    """A cost model that adds up what it is asked for; a simulation asks once a step."""
+    """A cost model that adds up what it is asked for; a simulation asks once a step.
+
+    It has no variation: what is drawn by chance must not decide between splits."""
 
     def __init__(self, cost: TermsModel) -> None:
         self._cost = cost
@@ -58,6 +61,10 @@ class MeteredCost:
     @property
     def tp(self) -> int:
         return self._cost.tp
+
+    @property
+    def variation(self) -> Variation:
+        return STEADY
 
     def read(self) -> Reading:
         return Reading(dict(self._seconds), self._steps, self._rows)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
-from albireo.contract.codec import rows_of
+from albireo.contract.codec import ends_of, incarnations_of
 from albireo.contract.keys import Keys
 from albireo.contract.plan import DEFAULT_TENANT, Finish, SamplingParams
 from albireo.planning.result import RequestTimes
@@ -27,7 +27,6 @@ from gateway.requests.validation import ValidRequest
 from gateway.store.memory_store import MemoryGatewayStore
 
 GATEWAY = "simulated"
-READ_SECONDS = 3600.0
 
 
 class Clients:
@@ -129,7 +128,7 @@ class Clients:
 
     async def _read(self, after: EntryId) -> None:
         while True:
-            for raw_id, data in await self._store.read_results(after, READ_SECONDS):
+            for raw_id, data in await self._store.read_results(after, float("inf")):
                 after = EntryId.parse(raw_id)
                 self._take(after.step, log.ResultEntry.FromString(data).result)
 
@@ -144,18 +143,14 @@ class Clients:
             self._admitted.add(index)
         if self._without_token:
             self._note_first_tokens(result)
-        if any(result.finishes):
-            rows = rows_of(result)
-            for incarnation, finish in zip(rows.incarnations, rows.finishes, strict=True):
-                if finish:
-                    index = self._by_incarnation.pop(incarnation)
-                    self._finish(index, Finish(finish))
+        for incarnation, finish in ends_of(result):
+            self._finish(self._by_incarnation.pop(incarnation), Finish(finish))
         for ended in result.ended:
             if ended.request_id in self._by_name:
                 self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
 
     def _note_first_tokens(self, result: log.StepResult) -> None:
-        for incarnation in self._without_token.intersection(rows_of(result).incarnations):
+        for incarnation in self._without_token.intersection(incarnations_of(result)):
             self._without_token.discard(incarnation)
             index = self._by_incarnation[incarnation]
             if index not in self._started:

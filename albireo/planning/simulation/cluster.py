@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape
 from albireo.models import TINY
+from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.simulation.runner import VirtualRunner
 from albireo.planning.simulation.step_table import StepTable
 from albireo.planning.simulation.store import HostStore, KvUse, SimulatedHost
@@ -51,6 +52,7 @@ class Cluster:
         space: Keyspace,
         cost: CostModel,
         shape: GroupShape,
+        speed: DrawnSpeed,
         *,
         synchronous: bool,
         sampling: SamplingMode,
@@ -74,7 +76,7 @@ class Cluster:
                 WorkerSettings, {**common, "model": TINY, "device": "sim", "step_timeout_seconds": 1e9}
             ),
             TPGroup(),
-            VirtualRunner(host, shape, "driver" if synchronous else sampling),
+            VirtualRunner(host, shape, "driver" if synchronous else sampling, speed),
             "simulated",
             self._health,
             self._stop,

@@ -11,6 +11,7 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
+from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -50,23 +51,24 @@ def simulate(
 
     ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
     at most as many as all blocks hold. ``synchronous`` means sampling on rank 0, as in the real stack.
-    ``scheduler``: options of :class:`SchedulerSettings`; those that are not given have their defaults, and as
-    many slots as the group. ``max_queue``: most requests that wait, further ones are refused.
-    ``gateway_seconds``: how long the one gateway takes to accept each request, one after another. Without it,
-    requests that end in the same step would be admitted in the same step ever after; in a real stack the
-    first one's plan is published before the next one has come.
-    ``on_progress`` gets the number of requests that have ended, and of all.
+    ``scheduler``: options of :class:`SchedulerSettings`; by default as many slots as the group.
+    ``max_queue``: most requests that wait; further ones are refused. ``gateway_seconds``: how long the one
+    gateway takes for each request. Without it, requests that end in the same step would be admitted in the
+    same step ever after; in a real stack the first one's plan is published before the next has come.
+    ``on_progress`` gets the number of requests that ended, and of all.
 
-    The same arguments give the same result, but for ``cpu_seconds``. Raises ValueError in one line for
-    arguments that cannot be simulated.
+    The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
+    device that varies. Raises ValueError in one line.
     """
     shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
-    _check(workload, shape)
-    _check_durations(workload, cost, shape)
+    _check(workload, cost, shape)
     began = time.process_time()
     with _frozen_heap(), VirtualClock() as clock:
         space = Keyspace(clock)
-        cluster = Cluster(space, cost, shape, synchronous=synchronous, sampling=sampling, scheduler=scheduler)
+        speed = DrawnSpeed(cost.variation, workload.seed)
+        cluster = Cluster(
+            space, cost, shape, speed, synchronous=synchronous, sampling=sampling, scheduler=scheduler
+        )
         with cluster.running():
             clients = Clients(
                 clock,
@@ -113,7 +115,8 @@ def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> Simulation
     )
 
 
-def _check(workload: Workload, shape: GroupShape) -> None:
+def _check(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
+    """Raises ValueError."""
     if min(shape.max_seqs, shape.max_model_len) < 1:
         raise ValueError(f"{shape.max_seqs} slots and {shape.num_blocks} KV blocks: both start at 1")
     if shape.num_blocks > MAX_BLOCKS:
@@ -128,6 +131,7 @@ def _check(workload: Workload, shape: GroupShape) -> None:
             raise ValueError(f"request {number}: prompt and output have at least one token each")
         if not 0 <= request.prefix_tokens < request.prompt and request.prefix:
             raise ValueError(f"request {number}: the shared prefix must be shorter than the prompt")
+    _check_durations(workload, cost, shape)
 
 
 def _check_durations(workload: Workload, cost: CostModel, shape: GroupShape) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from albireo.contract.plan import GroupShape, Plan
+from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.simulation.step_table import Step
 from albireo.planning.simulation.store import SimulatedHost
 from albireo.store.interface import EntryId
@@ -57,9 +58,12 @@ class VirtualRunner:
     kv_bytes = 0
     staging_wait = 0.0
 
-    def __init__(self, host: SimulatedHost, shape: GroupShape, sampling: SamplingMode) -> None:
+    def __init__(
+        self, host: SimulatedHost, shape: GroupShape, sampling: SamplingMode, speed: DrawnSpeed
+    ) -> None:
         self.shape = shape
         self._host = host
+        self._speed = speed
         self._ids = np.full(shape.max_seqs, OUTPUT_ID, dtype=np.int64)
         self._policy = SamplingPolicy(sampling, rank=0, size=host.cost.tp)
 
@@ -82,6 +86,8 @@ class VirtualRunner:
         sampling = 0.0
         if work.samples:
             sampling = cost.sampling_seconds(work, parallel=self._policy.parallel(work.samples))
+        factor = self._speed.factor(clock.now())
+        forward, sampling = factor * forward, factor * sampling
         if forward + sampling:
             clock.sleep(forward + sampling)
         end = clock.time_ns()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from albireo.contract.codec import grants_from_proto
 from albireo.contract.plan import GroupShape
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
@@ -78,8 +78,9 @@ class StepTable:
             self._computed[slot] = admission.num_cached
             self._lengths[slot] = len(admission.tokens)
             self._kinds[slot] = sampling_kind(admission.sampling)
-        for grant in grants_from_proto(plan):
-            self._grant(grant.slot, grant.blocks)
+        blocks = iter(plan.grant_blocks)
+        for slot, count in zip(plan.grant_slots, plan.grant_counts, strict=True):
+            self._grant(slot, islice(blocks, count))
         if changed:
             self._gather()
         self._context += len(self._rows)

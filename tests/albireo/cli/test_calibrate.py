@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from albireo.cli import app
+from albireo.planning.calibration import calibrate
+from albireo.planning.calibration.measure import Setting
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The command sets handlers for the whole process."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 def _refusal(*options: str) -> str:
@@ -31,3 +48,26 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tm
     output = _refusal("--output", str(tmp_path / "missing" / "device.toml"))
     assert "--output" in output
     assert "No such file or directory" in output
+
+
+def test_a_run_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a request failed")
+
+    monkeypatch.setattr(calibrate, "calibrate", failing)
+    result = CliRunner().invoke(app, ["calibrate", "--output", str(tmp_path / "device.toml")])
+    assert (result.exit_code, result.stderr.strip()) == (1, "albireo: a request failed")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_it(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(setting: Setting, *_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), number)
+        assert setting.stop.wait(5)
+        raise RuntimeError("stopped within a load")
+
+    monkeypatch.setattr(calibrate, "calibrate", interrupted)
+    result = CliRunner().invoke(app, ["calibrate", "--output", str(tmp_path / "device.toml")])
+    assert (result.exit_code, result.stderr.strip()) == (130, "albireo: stopped; no device file is written")
+    assert list(tmp_path.iterdir()) == []

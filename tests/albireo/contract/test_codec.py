@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from albireo.contract import codec
 from albireo.contract.plan import Finish, Grant, Plan, SamplingParams, StepResult, Submission
+from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 
 
@@ -48,7 +51,7 @@ def test_rows_and_grants_survive_the_wire() -> None:
     assert codec.rows_of(read.result) == rows
     assert codec.result_from_proto(3, 4, read.result) == StepResult(3, 4, *rows)
     plan = Plan(3, 4, grants=(Grant(7, (1, 2)), Grant(0, ()), Grant(2, (2**31,))), num_decodes=1)
-    assert codec.plan_from_proto(3, 4, log.PlanEntry.FromString(codec.plan_to_bytes(plan)).plan) == plan
+    assert codec.plan_from_proto(3, 4, codec.plan_from_bytes(codec.plan_to_bytes(plan)).plan) == plan
 
 
 @pytest.mark.parametrize("short", ["slots", "incarnations", "ids", "finishes"])
@@ -56,4 +59,54 @@ def test_columns_of_different_lengths_are_refused(short: str) -> None:
     result = log.StepResult(**codec.columns([0, 1], [1, 2], [5, 6], [0, 0]))
     setattr(result, short, getattr(result, short)[:-1])
     with pytest.raises(ValueError, match="rows with columns of"):
+        codec.result_from_bytes(log.ResultEntry(result=result).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"grant_slots": [7]}, "3 grants with 2 counts, 3 in all, and 3 blocks"),
+        ({"grant_counts": [0]}, "2 grants with 3 counts, 3 in all, and 3 blocks"),
+        ({"grant_counts": [4], "grant_slots": [7]}, "3 grants with 3 counts, 7 in all, and 3 blocks"),
+        ({"grant_blocks": [9]}, "2 grants with 2 counts, 3 in all, and 4 blocks"),
+    ],
+)
+def test_grants_whose_counts_are_not_their_blocks_are_refused(
+    change: dict[str, list[int]], error: str
+) -> None:
+    plan = Plan(3, 4, grants=(Grant(7, (1, 2)), Grant(0, (5,))))
+    message = codec.plan_from_bytes(codec.plan_to_bytes(plan)).plan
+    message.MergeFrom(log.Plan(**change))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        codec.plan_from_proto(3, 4, message)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xff"])
+def test_an_entry_that_is_no_plan_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"neither a plan nor an opening|no valid message"):
+        codec.plan_from_bytes(data)
+
+
+def test_biases_that_are_not_as_many_as_their_tokens_are_refused() -> None:
+    sampling = log.Sampling(max_tokens=1, bias_ids=[3, 4], biases=[0.5])
+    entry = log.InboxEntry(submission=log.Submission(request_id="r", prompt=[1], sampling=sampling))
+    with pytest.raises(ValueError, match="2 token ids with 1 biases"):
+        codec.inbox_from_bytes(entry.SerializeToString())
+
+
+SHORT = api.TokenLogprobs(logprob=-1.0, top_ids=[3, 4], top_logprobs=[-1.0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"logprobs": [log.RowLogprobs(row=2)]}, "2 rows with log-probabilities of row 2"),
+        ({"logprobs": [log.RowLogprobs(row=0, logprobs=SHORT)]}, "differ in number"),
+        ({"prompt_logprobs": [log.PromptLogprobs(incarnation=1, start=1, logprobs=[SHORT])]}, "differ in"),
+    ],
+    ids=["no such row", "of a row", "of a prompt"],
+)
+def test_log_probabilities_that_do_not_fit_their_rows_are_refused(fields: dict[str, Any], error: str) -> None:
+    result = log.StepResult(**codec.columns([0, 1], [1, 2], [5, 6], [0, 0]), **fields)
+    with pytest.raises(ValueError, match=error):
         codec.result_from_bytes(log.ResultEntry(result=result).SerializeToString())

@@ -24,8 +24,13 @@ def by_label(comparisons: list[Comparison]) -> dict[str, Comparison]:
     return {one.label: one for one in comparisons}
 
 
-def test_the_error_is_relative_to_the_mean_of_the_rounds() -> None:
-    found = by_label(compare(summary(110, 0.02, 0.5), [summary(90, 0.02, 0.4), summary(110, 0.02, 0.4)]))
+def test_the_error_is_of_the_mean_of_the_simulations_relative_to_the_mean_of_the_rounds() -> None:
+    found = by_label(
+        compare(
+            [summary(100, 0.02, 0.4), summary(120, 0.02, 0.6)],
+            [summary(90, 0.02, 0.4), summary(110, 0.02, 0.4)],
+        )
+    )
     rate = found["output tokens/s"]
     assert (rate.predicted, rate.measured, rate.mean) == (110, (90, 110), 100)
     assert rate.error == pytest.approx(0.1)
@@ -49,7 +54,7 @@ def test_nothing_measured_is_no_success() -> None:
 
 
 def test_the_table_shows_both_the_error_and_the_bar() -> None:
-    compared = {"steady": compare(summary(80, 0.02, 0.5), [summary(100, 0.02, 0.5)])}
+    compared = {"steady": compare([summary(80, 0.02, 0.5)], [summary(100, 0.02, 0.5)])}
     console = Console(width=120)
     with console.capture() as capture:
         console.print(table(compared, "[title]", "machine"))

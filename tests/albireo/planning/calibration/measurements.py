@@ -93,6 +93,7 @@ def measured(
     return [
         MeasuredStep(
             load="synthetic",
+            at=0.0,
             work=work,
             parallel=parallel,
             t1=noisy(cost.host(work).t1),

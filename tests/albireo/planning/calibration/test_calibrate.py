@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,15 @@ def test_all_reduces_of_two_ranks_have_a_latency_and_a_bandwidth() -> None:
     latency, bandwidth = measure_all_reduce("cpu", 2, hidden=64)
     assert 1e-7 < latency < 1
     assert bandwidth > 1e5
+
+
+def test_nothing_more_is_measured_once_it_is_to_stop() -> None:
+    lines: list[str] = []
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(RuntimeError, match="stopped"):
+        calibrate(replace(SETTING, stop=stop), [1], quick=True, machine="here", report=lines.append)
+    assert lines == []
 
 
 def test_a_degree_that_the_model_cannot_be_divided_by_is_refused_before_anything_is_measured() -> None:

@@ -54,4 +54,4 @@ def test_sampling_is_shown_by_rows_that_decode_from_short_contexts() -> None:
 def test_a_request_that_fails_ends_the_load_with_its_name_and_the_reason() -> None:
     load = quick_loads(16)[1]
     with pytest.raises(RuntimeError, match=f"{load.name}: UNAVAILABLE: "):
-        asyncio.run(serve(f"127.0.0.1:{free_port('127.0.0.1')}", load, vocab_size=100))
+        asyncio.run(serve(f"127.0.0.1:{free_port('127.0.0.1')}", load, vocab_size=100, salt=""))

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from albireo.planning.calibration.record import residual_table, write_device
 from tests.albireo.planning.calibration.measurements import DEVICE
-from worker_svc.cost.device import PRESETS, Calibration, Device, Residual
+from worker_svc.cost.device import PRESETS, Calibration, Device, Residual, Variation
 
 CALIBRATED = DEVICE.model_copy(
     update={
+        "variation": (Variation(step_spread=0.09, slow_spread=0.12, slow_seconds=1.5),),
         "calibration": Calibration(
             machine='A "quoted" name, 2 cores \\ é',
             date="2026-01-31",
@@ -22,7 +23,7 @@ CALIBRATED = DEVICE.model_copy(
                 Residual(what="T3 decode, tp 1", measurements=40, median=0.0123, worst=0.25, noise=0.031),
                 Residual(what="T4 rank 0, tp 1", measurements=3, median=0.5, worst=2.0),
             ),
-        )
+        ),
     }
 )
 
@@ -52,3 +53,4 @@ def test_the_table_shows_each_residual_in_percent() -> None:
     assert "200.0 %" in text
     assert "3.1 %" in text
     assert 'A "quoted" name' in text
+    assert "varies by 9.0% from step to step, and by 12.0% for about 1.5 s" in " ".join(text.split())

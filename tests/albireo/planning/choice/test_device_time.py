@@ -17,6 +17,7 @@ from albireo.planning.choice.device_time import (
     run_terms,
 )
 from albireo.planning.result import StepTotals
+from worker_svc.cost.device import STEADY
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.work import StepWork
 
@@ -24,6 +25,7 @@ from worker_svc.cost.work import StepWork
 class TwoTerms:
     name = "made up"
     tp = 2
+    variation = STEADY
 
     def forward_terms(self, work: StepWork) -> Mapping[str, float]:
         return {"weights": 3.0, "kv": 0.5 * work.decodes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from worker_svc.cost.device import STEADY, Variation
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.work import StepWork
 
@@ -19,6 +20,7 @@ class Constant:
     host_cost: HostCost = field(default_factory=HostCost)
     forwards: list[StepWork] = field(default_factory=list)
     name: str = "constant"
+    variation: Variation = STEADY
 
     def forward_seconds(self, work: StepWork) -> float:
         self.forwards.append(work)

@@ -18,10 +18,12 @@ from albireo.contract.codec import rows_of
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
+from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.workload import SAMPLING_OPTIONS, Workload, WorkloadRequest
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Id, Keyspace
+from worker_svc.cost.device import STEADY, Variation
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.work import StepWork
 
@@ -39,6 +41,7 @@ class Linear:
     forward: float = 0.0
     sampling: float = 0.0
     name: str = "linear"
+    variation: Variation = STEADY
 
     def forward_seconds(self, work: StepWork) -> float:
         self.works.append(work)
@@ -132,7 +135,7 @@ def check(seed: int) -> None:
     case = random_case(seed)
     with VirtualClock() as clock:
         space = KeptLogs(clock)
-        cluster = Cluster(space, case.cost, case.shape, **case.options)
+        cluster = Cluster(space, case.cost, case.shape, DrawnSpeed(STEADY, 0), **case.options)
         with cluster.running():
             clients = Clients(
                 clock, space, KEYS, case.workload, max_queue=1000, gateway_seconds=case.gateway_seconds
