@@ -22,14 +22,13 @@ from albireo.telemetry.logs import setup_logging
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
-from worker_svc.cost.memory import kv_blocks
+from worker_svc.cost.memory import kv_blocks, useful_blocks
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.weight_files import weight_bytes
-from worker_svc.runner.agreement import agree_on_checkpoint
+from worker_svc.runner.agreement import agree_on_checkpoint, agree_on_incarnation
 from worker_svc.runner.interface import Runner
-from worker_svc.runner.kv_sizing import Sizing
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.runner.simulated_runner import SimulatedRunner
 from worker_svc.service import WorkerService
@@ -61,19 +60,23 @@ def run(settings: WorkerSettings) -> None:
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
-        if rank == 0:
-            for text in runner.config.warnings:
-                logger.warning("%s: %s", settings.model, text)
         health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
-        _tell_memory(settings, runner)
-        logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
-        gpu = GpuReader.of(device, rank)
-        service = WorkerService(settings, group, runner, checkpoint, health, stop, telemetry, gpu)
+        _tell(settings, runner, device, rank)
         if not settings.synchronous:
             freeze_heap()
-            # The stages share an interpreter: one that computes must not wait long for one that has work.
-            switch_quickly()
-        service.run()
+            switch_quickly()  # the stages share an interpreter: one that has work must not wait long for it
+        WorkerService(
+            settings,
+            group,
+            runner,
+            checkpoint,
+            health,
+            stop,
+            telemetry,
+            GpuReader.of(device, rank),
+            incarnation=agree_on_incarnation(group, device),
+            on_thread=_compute_alone,
+        ).run()
     except RedisError as error:
         sys.exit(f"worker-{rank}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:
@@ -93,6 +96,15 @@ def run(settings: WorkerSettings) -> None:
         telemetry.shutdown()
     logging.shutdown()
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
+
+
+def _compute_alone() -> None:
+    """Keeps this thread's tensor operations to itself.
+
+    By default each thread that calls torch gets a team of OpenMP threads, which spin between two
+    operations: on the cores where the compute stage's team should run. The setting is the thread's own.
+    """
+    torch.set_num_threads(1)
 
 
 def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:
@@ -170,11 +182,15 @@ def _simulated_memory(settings: WorkerSettings, cost: CostModel) -> int:
         gpu_memory_share=settings.gpu_memory_share,
         dtype_bytes=shape.dtype_bytes,
     )
-    sizing = Sizing(shape.config, cost.tp, torch.bfloat16, settings.max_seqs, settings.max_model_len)
-    return min(blocks, sizing.useful) * block_bytes(shape.config, 1, torch.bfloat16)
+    useful = useful_blocks(settings.max_seqs, settings.max_model_len)
+    return min(blocks, useful) * block_bytes(shape.config, 1, torch.bfloat16)
 
 
-def _tell_memory(settings: WorkerSettings, runner: Runner[Any]) -> None:
+def _tell(settings: WorkerSettings, runner: Runner[Any], device: torch.device, rank: int) -> None:
+    if rank == 0:
+        for text in runner.config.warnings:
+            logger.warning("%s: %s", settings.model, text)
+    logger.info("%s on %s, %d threads", settings.model, device, torch.get_num_threads())
     blocks = runner.shape.num_blocks
     logger.info(
         "KV memory: %d tokens in %d blocks, %.1f MiB on each rank (kv_memory %s, gpu_memory_share %g)",

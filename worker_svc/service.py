@@ -14,8 +14,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import torch
-
 from albireo.contract.keys import Keys
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock, Event, Thread
 from albireo.runtime.process import Serving
@@ -23,7 +21,7 @@ from albireo.store.interface import Lease, OpenStore
 from albireo.store.redis_store import RedisStore
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import log_pb2 as log
-from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.collectives.interface import Ranks
 from worker_svc.runner.interface import HostOutput, Runner
 from worker_svc.settings import WorkerSettings
 from worker_svc.stages.input_stage import InputStage
@@ -49,7 +47,7 @@ class WorkerService:
     def __init__(
         self,
         settings: WorkerSettings,
-        group: TPGroup,
+        group: Ranks,
         runner: Runner[Any],
         fingerprint: str,
         health: Serving | None,
@@ -57,16 +55,18 @@ class WorkerService:
         telemetry: Telemetry = OFF,
         gpu: GpuReader | None = None,
         *,
+        incarnation: uuid.UUID,
         clock: Clock = SYSTEM_CLOCK,
         open_store: OpenStore | None = None,
         abort: Callable[[], NoReturn] = exit_process,
-        incarnation: uuid.UUID | None = None,
+        on_thread: Callable[[], None] = lambda: None,
     ) -> None:
         """``fingerprint``: of the checkpoint, announced to gateways. ``health`` is the endpoint of the first
         rank on a machine, None on the others; ``gpu`` reads the rank's GPU, if it has one.
 
-        ``open_store``: Redis at the address of ``settings`` by default. ``abort`` ends a rank that failed.
-        ``incarnation``: names this life of the group, on rank 0; random by default."""
+        ``incarnation`` names this life of the group; the ranks have agreed on it. ``open_store``: Redis at
+        the address of ``settings`` by default. ``abort`` ends a rank that failed. ``on_thread`` is called
+        first in the threads of the input and the output stage."""
         self._settings = settings
         self._group = group
         self._runner = runner
@@ -77,7 +77,8 @@ class WorkerService:
         self._clock = clock
         self._open_store = open_store or (lambda: RedisStore.open(settings.redis_address, self._keys))
         self._abort = abort
-        self._incarnation = incarnation or uuid.uuid4()
+        self._incarnation = incarnation.hex
+        self._on_thread = on_thread
         self._store = self._open_store()
         self._watch = StepWatch(clock)
         self._tracer = telemetry.tracer
@@ -86,16 +87,15 @@ class WorkerService:
         self._computed: StageQueue[ComputedStep] = StageQueue(QUEUE_SIZE, stop, clock)
 
     def run(self) -> None:
-        incarnation = self._agree_on_incarnation()
         # Every rank knows its place in the log before the group is announced, so none misses its epoch.
         after = self._store.log(self._keys.plans).last()
         self._group.barrier()
-        lease = self._announce(incarnation) if self._group.rank == 0 else None
+        lease = self._announce() if self._group.rank == 0 else None
         input_stage = InputStage(
             self._open_store,
             self._keys,
             self._clock,
-            incarnation=incarnation,
+            incarnation=self._incarnation,
             after=after,
             runner=self._runner,
             on_epoch=self._on_epoch,
@@ -134,13 +134,13 @@ class WorkerService:
             output_stage.close()
 
     def _stage(self, input_stage: InputStage) -> None:
-        _compute_alone()
+        self._on_thread()
         for step in input_stage.steps():
             self._staged.put(step)
 
     def _put_out(self, output_stage: OutputStage | None) -> None:
         """On every rank, so that each sees whether its own steps come to an end."""
-        _compute_alone()
+        self._on_thread()
         while (computed := self._computed.get()) is not None:
             output = self._fetch(computed)
             if output_stage is not None:
@@ -171,18 +171,11 @@ class WorkerService:
             tracer=self._tracer,
         )
 
-    def _agree_on_incarnation(self) -> str:
-        """A name for this life of the group, chosen by rank 0."""
-        name = torch.frombuffer(bytearray(self._incarnation.bytes), dtype=torch.uint8)
-        if self._settings.device == "cuda":
-            name = name.cuda()
-        return bytes(self._group.broadcast(name).tolist()).hex()
-
-    def _announce(self, incarnation: str) -> Lease:
+    def _announce(self) -> Lease:
         """Takes the group's key; waits until that of an earlier life has expired."""
         runner = self._runner
         info = log.GroupInfo(
-            incarnation=incarnation,
+            incarnation=self._incarnation,
             num_blocks=runner.shape.num_blocks,
             max_seqs=runner.shape.max_seqs,
             max_model_len=runner.shape.max_model_len,
@@ -201,7 +194,8 @@ class WorkerService:
             logger.info("waits for the group's name: an earlier life has not expired, or another has it")
             while not lease.acquire() and not self._stop.wait(0.1):
                 pass
-        logger.info("group %s of %d ranks: %d blocks", incarnation, self._group.size, runner.shape.num_blocks)
+        size, blocks = self._group.size, runner.shape.num_blocks
+        logger.info("group %s of %d ranks: %d blocks", self._incarnation, size, blocks)
         return lease
 
     def _on_epoch(self) -> None:
@@ -222,12 +216,3 @@ class WorkerService:
 
     def _start(self, name: str, body: Callable[[], None]) -> Thread:
         return start_stage(name, body, self._stop, self._clock, self._abort)
-
-
-def _compute_alone() -> None:
-    """Keeps this thread's tensor operations to itself.
-
-    By default each thread that calls torch gets a team of OpenMP threads, which spin between two
-    operations: on the cores where the compute stage's team should run. The setting is the thread's own.
-    """
-    torch.set_num_threads(1)

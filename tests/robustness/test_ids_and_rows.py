@@ -17,7 +17,7 @@ from tests.worker_svc.ranks import run_group
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.model_runner import ModelRunner
-from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.layout import SamplingMode
 from worker_svc.stages.finish import FinishDetector
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_the_output_stage_is_closed_by_its_thread_before_the_rank_ends(
     stop, interval = threading.Event(), sys.getswitchinterval()
     timer = threading.Timer(0.5, stop.set)
     timer.start()
-    WorkerService(settings, TPGroup(), runner, "", None, stop).run()
+    WorkerService(settings, TPGroup(), runner, "", None, stop, incarnation=uuid.uuid4()).run()
     timer.join()
     sys.setswitchinterval(interval)
     assert closed == ["output"]

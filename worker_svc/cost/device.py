@@ -86,9 +86,9 @@ class HostTimes(OfDegree):
 
 
 class Variation(OfDegree):
-    """How much the durations of like steps differ. The spreads are standard deviations of their logarithms.
+    """How much T3 and T4 of like steps differ. Spreads are standard deviations of the logarithm of a duration.
 
-    Other fields give the mean over this variation.
+    All other tables give means over this variation.
     """
 
     step_spread: float = Field(default=0.0, ge=0, le=2, description="of each step by itself")

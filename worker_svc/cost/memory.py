@@ -5,7 +5,7 @@ On a real device :mod:`worker_svc.runner.kv_sizing` measures it.
 
 from __future__ import annotations
 
-from albireo.contract.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from worker_svc.cost.device import Device
 from worker_svc.cost.shape import ModelShape
 from worker_svc.model.config import ModelConfig
@@ -37,6 +37,11 @@ def kv_block_bytes(shape: ModelShape) -> float:
     """What a KV block takes of a rank's memory, with its share of the copies."""
     layers = shape.config.num_layers
     return BLOCK_SIZE * shape.kv_token_bytes * (layers + KV_COPIES) / layers
+
+
+def useful_blocks(max_seqs: int, max_model_len: int) -> int:
+    """What full slots can use, and the same again for prefixes that stay in the cache."""
+    return 2 * max_seqs * blocks_for(max_model_len)
 
 
 def kv_blocks(

@@ -1,10 +1,11 @@
-"""What the ranks of a group must have in common: the checkpoint, and the number of KV blocks.
+"""What the ranks of a group must have in common: checkpoint, number of KV blocks, and the group's name.
 
-Every rank calls both functions when it starts, before it serves.
+Every rank calls these functions when it starts, before it serves.
 """
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import torch
@@ -39,6 +40,12 @@ def agree_on_checkpoint(directory: Path, group: TPGroup, device: torch.device, *
 def agree_on_blocks(num_blocks: int, group: TPGroup, device: torch.device) -> int:
     """KV blocks that every rank has room for. Called by all ranks."""
     return min(blocks for [blocks] in _of_all_ranks([num_blocks], group, device))
+
+
+def agree_on_incarnation(group: TPGroup, device: torch.device) -> uuid.UUID:
+    """A name for this life of the group, chosen by rank 0. Called by all ranks."""
+    name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(device)
+    return uuid.UUID(bytes=bytes(group.broadcast(name).tolist()))
 
 
 def _of_all_ranks(words: list[int], group: TPGroup, device: torch.device) -> list[list[int]]:

@@ -18,7 +18,7 @@ class HostOutput:
 
     slots: Ints
     incarnations: Ints
-    ids: Ints  # sampling.inputs.FAILED for a row that could not be sampled
+    ids: Ints  # sampling.failed.FAILED for a row that could not be sampled
     logprobs: dict[int, api.TokenLogprobs]  # by entry
     # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
     prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from albireo.checkpoint.files import CheckpointError
-from albireo.contract.plan import blocks_for
 from albireo.runtime.kv_memory import KvMemory
-from worker_svc.cost.memory import KV_COPIES
+from worker_svc.cost.memory import KV_COPIES, useful_blocks
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 
@@ -43,12 +42,8 @@ class Sizing:
             return blocks_in(kv.size, self.config, self.tp, self.dtype)
         if kv.share is not None:
             return self._with_copies(int(free * kv.share))
-        return min(self.useful, self._with_copies(int(free * auto_share) - kept))
-
-    @property
-    def useful(self) -> int:
-        """What full slots can use, and the same again for prefixes that stay in the cache."""
-        return 2 * self.max_seqs * blocks_for(self.max_model_len)
+        useful = useful_blocks(self.max_seqs, self.max_model_len)
+        return min(useful, self._with_copies(int(free * auto_share) - kept))
 
     def bytes_of(self, blocks: int) -> int:
         """Memory of so many blocks."""

@@ -22,7 +22,7 @@ from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.step_work import step_work
 from worker_svc.runner.timestamps import HostTimestamps
-from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.random_numbers import random_bits
 from worker_svc.sampling.rows import SampleRows

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.inputs import FAILED, Draws, select_draws
+from worker_svc.sampling.failed import FAILED
+from worker_svc.sampling.inputs import Draws, select_draws
 from worker_svc.sampling.tiles import (
     LOWEST,
     TILE,

@@ -13,9 +13,6 @@ from torch import Tensor
 
 from worker_svc.buffers.structs import A, Struct, float32, float64, int64
 
-FAILED = -1
-"""Stands for the id of a row whose logits are NaN or infinite, or leave nothing to draw."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pairs(Struct[A]):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
-from worker_svc.sampling.inputs import FAILED, SamplingInput, select_draws
+from worker_svc.sampling.failed import FAILED
+from worker_svc.sampling.inputs import SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
 from worker_svc.sampling.tiles import largest_ids, tile_maxima

@@ -16,7 +16,7 @@ from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
-from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.failed import FAILED
 
 
 def has_nan(logprobs: Iterable[api.TokenLogprobs]) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pynvml
-import torch
 
 from albireo.v1 import control_pb2 as control
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class GpuReader:
         """None for a device that is no GPU, or that NVML does not know."""
         if device.type != "cuda":
             return None
+        import torch  # here: the service is simulated where there is no torch
+
         uuid = torch.cuda.get_device_properties(device).uuid
         try:
             # By its UUID: NVML numbers all devices, also those that this process was not given.

@@ -20,6 +20,8 @@ DISTANCES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 60.0, np.inf)
 """Bounds of the classes of distances, in seconds. Pairs from several rounds are in the last ones."""
 PAIRS = 20
 """Fewest of a class."""
+MOST = 2.0
+"""Spread that a device file may have."""
 SECONDS = np.geomspace(0.1, 60.0, 40)
 """What the duration of the slow part is chosen from."""
 
@@ -35,7 +37,8 @@ def measure_variation(cost: PhysicalCost, steps: Sequence[MeasuredStep]) -> Vari
     found = np.array([halves[classes == number].mean() for number in kept])
     fits = [(*_variances(at, found, seconds), float(seconds)) for seconds in SECONDS]
     _, step, slow, seconds = min(fits)
-    return Variation(tp=cost.tp, step_spread=step**0.5, slow_spread=slow**0.5, slow_seconds=seconds)
+    step, slow = min(step**0.5, MOST), min(slow**0.5, MOST)
+    return Variation(tp=cost.tp, step_spread=step, slow_spread=slow, slow_seconds=seconds)
 
 
 def _pairs(cost: PhysicalCost, steps: Sequence[MeasuredStep]) -> tuple[Vector, Vector]:

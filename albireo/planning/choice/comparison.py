@@ -49,7 +49,7 @@ class Job:
 
 def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
     """Simulates one group of the split with its share of the workload."""
-    # Here: it imports torch, which the process that starts the others does not need.
+    # Here: it imports the tiers, which the process that starts the others does not need.
     from albireo.planning.simulation.run import simulate
 
     split, question, share = job.fitting.split, job.question, job.share

@@ -21,7 +21,6 @@ from albireo.virtual.keyspace import Keyspace
 from scheduler_svc.core import SchedulerCore
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
-from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.interface import CostModel
 from worker_svc.sampling.layout import SamplingMode
 from worker_svc.service import WorkerService
@@ -42,6 +41,16 @@ class Health:
 
     def set(self, *, serving: bool) -> None:
         self.serving = serving
+
+
+class OneRank:
+    """Rank 0 alone: the other ranks of the group would do the same at the same time."""
+
+    rank = 0
+    size = 1
+
+    def barrier(self) -> None:
+        """There is none to wait for."""
 
 
 class Cluster:
@@ -75,7 +84,7 @@ class Cluster:
             settings_of(
                 WorkerSettings, {**common, "model": TINY, "device": "sim", "step_timeout_seconds": 1e9}
             ),
-            TPGroup(),
+            OneRank(),
             VirtualRunner(host, shape, "driver" if synchronous else sampling, speed),
             "simulated",
             self._health,

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from albireo.contract.plan import BLOCK_SIZE
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.cost.fixed import FixedCost
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
-from worker_svc.cost.memory import kv_block_bytes, kv_blocks
+from worker_svc.cost.memory import kv_block_bytes, kv_blocks, useful_blocks
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.cost.shape import ModelShape
 from worker_svc.model.config import ModelConfig
-from worker_svc.runner.kv_sizing import Sizing
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def _num_blocks(
         if isinstance(cost, PhysicalCost):
             _check_room(cost, blocks, memory, max_seqs, max_step_tokens)
         return blocks
-    useful = Sizing(config, cost.tp, torch.bfloat16, max_seqs, max_model_len).useful
+    useful = useful_blocks(max_seqs, max_model_len)
     if not isinstance(cost, PhysicalCost):
         return useful
     left = kv_blocks(cost.device, config, cost.tp, max_seqs=max_seqs, max_step_tokens=max_step_tokens)

@@ -87,7 +87,7 @@ def simulate(
 
 @contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Meanwhile the garbage collector skips what exists now, torch's modules among it: to look at all of it
+    """Meanwhile the garbage collector skips what exists now, all modules among it: to look at all of it
     every now and then takes a fifth of a simulation's time."""
     before = gc.get_freeze_count()
     gc.freeze()

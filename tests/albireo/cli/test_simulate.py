@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,16 @@ def test_bad_input_is_refused_in_one_line(options: tuple[str, ...], problem: str
     result = run("simulate", *options)
     assert result.exit_code == 2
     assert problem in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_it_runs_without_torch() -> None:
+    """Which takes longer to import than a short simulation, and is not there on a machine of no worker."""
+    text = f"import sys; sys.modules['torch'] = None; from albireo.cli import app; app({list(QUICK)})"
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "simulated: tiny on paper-32b" in done.stdout
 
 
 def test_without_greenlet_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

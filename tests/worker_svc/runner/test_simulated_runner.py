@@ -10,7 +10,7 @@ from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, Sam
 from tests.races.fake_scheduler import VOCAB, tokens
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.runner.simulated_runner import token_ids
-from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.rows import SampleRows
 
 

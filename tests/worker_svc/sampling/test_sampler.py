@@ -10,7 +10,8 @@ from torch import Tensor
 
 from albireo.contract.plan import SamplingParams
 from tests.worker_svc.sampled import DRAWN, GREEDY, Row, draw, logits_of, staged, weights
-from worker_svc.sampling.inputs import FAILED, SamplingInput
+from worker_svc.sampling.failed import FAILED
+from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.logprobs import to_messages
 
 VOCAB = 60

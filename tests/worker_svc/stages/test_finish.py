@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
 from worker_svc.runner.interface import HostOutput
-from worker_svc.sampling.inputs import FAILED
+from worker_svc.sampling.failed import FAILED
 from worker_svc.stages.finish import FinishDetector
 
 SLOTS = 4

@@ -1,0 +1,19 @@
+"""The ranks of a group as the service sees them. On a device a :class:`.tp_group.TPGroup` is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Ranks(Protocol):
+    """A rank's number among them, from 0, and how many there are."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def barrier(self) -> None:
+        """Waits until all ranks have called it."""
+        ...
