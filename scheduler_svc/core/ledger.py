@@ -27,6 +27,8 @@ from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
 
+FINISHES = frozenset(Finish)
+
 
 class Ledger:
     """Requests, slots, blocks and steps in flight, as a fold over the three logs.
@@ -246,7 +248,7 @@ class Ledger:
                     occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
 
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
-        if finish not in frozenset(Finish):
+        if finish not in FINISHES:
             raise ProtocolError(f"{occupancy.request.name} finished with {finish}, which is not a finish")
         self.counters.wasted_rows += occupancy.scheduled - occupancy.settled
         if finish == Finish.ERROR:  # the KV may be NaN: no prefix may hit it

@@ -122,20 +122,18 @@ class PlanBuilder:
         paused = phases[Phase.PAUSED].values()
         # A row that waits for its block keeps its token of the budget: it never has to wait for both.
         self._budget = self._limits.max_num_batched_tokens - self._rows - len(paused)
-        rows = [*needy, *paused]
-        if self._free >= len(rows) + self._missing():  # there are enough, in whatever order
-            self._free -= len(rows)
-            self._granting = [(occupancy.slot, 1) for occupancy in rows]
+        needy = [*needy, *paused]
+        if needy and self._free >= len(needy) + self._missing():  # there are enough for all, in any order
+            self._free -= len(needy)
+            self._granting = [(occupancy.slot, 1) for occupancy in needy]
             self._resumed = [occupancy.slot for occupancy in paused]
             self._rows += len(paused)
-            rows = []
-        for occupancy in sorted([*rows, *prefilling], key=attrgetter("request.order")):
+            needy.clear()
+        for occupancy in sorted([*needy, *prefilling], key=attrgetter("request.order")):
             if occupancy in self._releasing:
                 continue
-            if occupancy.phase is Phase.PREFILLING:
-                self._serve_chunk(occupancy)
-            else:
-                self._serve_row(occupancy)
+            serve = self._serve_chunk if occupancy.phase is Phase.PREFILLING else self._serve_row
+            serve(occupancy)
 
     def _missing(self) -> int:
         """Blocks that the requests in prefill still need."""
