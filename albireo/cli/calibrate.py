@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from albireo.cli.terminal import check_writable, fail
+from albireo.cli.terminal import fail
 from albireo.models import TINY
+from albireo.tools.outputs import check_writable
 
 
 class Device(StrEnum):
@@ -56,7 +57,7 @@ def calibrate(
     from bench.machine import machine
 
     degrees = _degrees(tp)
-    check_writable("--output", str(output))
+    check_writable("--output", output)
     stop = stop_on_signals()
     setting = Setting(model, device.value, dtype.value, max_seqs, rounds=1 if quick else rounds, stop=stop)
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from albireo.cli.terminal import check_drawable, check_writable, fail
+from albireo.cli.terminal import fail
 
 ModelDirectory = Annotated[Path, typer.Option(help="Directory of a config.json; needs no weights.")]
 Synchronous = Annotated[bool, typer.Option("--synchronous", help="Without overlap, to compare.")]
@@ -21,16 +21,18 @@ MaxModelLen = Annotated[
 ]
 MaxBatchedTokens = Annotated[int, typer.Option(min=1, help="Most tokens of one step.")]
 PrefillChunk = Annotated[int, typer.Option(min=1, help="Most prompt tokens of one request in one step.")]
-JsonTo = Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")]
-ChartTo = Annotated[Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")]
 
 
-def check_outputs(chart_to: Path | None, json_to: str) -> None:
-    """Ends the command before it has simulated anything where its report could not be made."""
+def check_simulation(max_seqs: int, max_num_batched_tokens: int) -> None:
+    """Ends the command before it has simulated anything where it could not. Raises BadParameter where a step
+    could not hold all slots."""
     if importlib.util.find_spec("greenlet") is None:
         fail("virtual time needs greenlet: pip install 'albireo[simulation]'")
-    check_drawable("--chart", chart_to)
-    check_writable("--json", json_to)
+    if max_num_batched_tokens < max_seqs:
+        raise typer.BadParameter(
+            f"{max_seqs} slots, and {max_num_batched_tokens} tokens of a step: each decoding row is a token",
+            param_hint=["--max-seqs", "--max-num-batched-tokens"],
+        )
 
 
 def refuse(error: ValueError) -> NoReturn:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from albireo.cli.group_options import (
-    ChartTo,
-    JsonTo,
     MaxBatchedTokens,
     MaxModelLen,
     MaxSeqs,
@@ -19,11 +15,12 @@ from albireo.cli.group_options import (
     PrefillChunk,
     Sampling,
     Synchronous,
-    check_outputs,
+    check_simulation,
     refuse,
 )
 from albireo.cli.terminal import fail
 from albireo.cli.workload_options import read_options, workload_options
+from albireo.tools.outputs import ChartTo, JsonTo, check_outputs, report
 
 if TYPE_CHECKING:
     from albireo.planning.choice.question import Question
@@ -59,11 +56,8 @@ def plan(
 
     Without options of the workload: 1536 requests of the preset chat, 256 at a time.
     """
-    check_outputs(chart_to, json_to)
-    if max_num_batched_tokens < max_seqs:
-        raise typer.BadParameter(
-            "at least --max-seqs: each decoding row is a token", param_hint="--max-num-batched-tokens"
-        )
+    check_outputs(json_to, chart_to)
+    check_simulation(max_seqs, max_num_batched_tokens)
     serving: dict[str, Any] = {
         "max_seqs": max_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
@@ -77,7 +71,8 @@ def plan(
         found = _answer(question)
     except ValueError as error:
         refuse(error)
-    _print(found, json_to, chart_to)
+    report(found.as_json(), json_to, lambda: _show(found))
+    _draw(found, chart_to)
 
 
 def _question(
@@ -127,14 +122,23 @@ def _question(
 
 
 def _with_defaults(workload: dict[str, Any]) -> dict[str, Any]:
-    """A load for all slots of a group of all devices, for so long that most of the run is steady."""
+    """A load for all slots of a group of all devices, for so long that most of the run is steady.
+
+    Raises ValueError for a concurrency that would take too many requests.
+    """
+    from albireo.planning.workload import MAX_REQUESTS
     from albireo.planning.workloads.presets import PRESETS
 
     given = dict(workload)
     if all(given[name] is None for name in ("workload", "prompt_length", "output_length")):
         given["workload"] = DEFAULT_WORKLOAD
     if given["num_requests"] is None and given["workload"] in (None, *PRESETS):
-        given["num_requests"] = WAVES * (given["concurrency"] or DEFAULT_CONCURRENCY)
+        concurrency = given["concurrency"] or DEFAULT_CONCURRENCY
+        if WAVES * concurrency > MAX_REQUESTS:
+            raise ValueError(
+                f"concurrency: {concurrency}: at most {MAX_REQUESTS // WAVES} without --num-requests"
+            )
+        given["num_requests"] = WAVES * concurrency
     return given
 
 
@@ -161,19 +165,18 @@ def _answer(question: Question) -> Recommendation:
     return recommend(question, outcomes, unfit)
 
 
-def _print(found: Recommendation, json_to: str, chart_to: Path | None) -> None:
+def _show(found: Recommendation) -> None:
     from rich.console import Console
 
-    from albireo.planning.choice.report import chart, lines, table
+    from albireo.planning.choice.report import lines, table
 
-    text = json.dumps(found.as_json(), indent=2) + "\n"
-    if json_to == "-":
-        sys.stdout.write(text)
-    else:
-        console = Console()
-        console.print(table(found))
-        console.print("\n".join(lines(found)), markup=False, highlight=False, soft_wrap=True)
-    if json_to not in ("", "-"):
-        Path(json_to).write_text(text, encoding="utf-8")
+    console = Console()
+    console.print(table(found))
+    console.print("\n".join(lines(found)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _draw(found: Recommendation, chart_to: Path | None) -> None:
     if chart_to is not None:
+        from albireo.planning.choice.report import chart
+
         chart(found, chart_to)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from albireo.cli.group_options import (
-    ChartTo,
-    JsonTo,
     MaxBatchedTokens,
     MaxModelLen,
     MaxSeqs,
@@ -19,11 +15,12 @@ from albireo.cli.group_options import (
     PrefillChunk,
     Sampling,
     Synchronous,
-    check_outputs,
+    check_simulation,
     refuse,
 )
 from albireo.cli.workload_options import read_options, workload_options
 from albireo.models import TINY
+from albireo.tools.outputs import ChartTo, JsonTo, check_outputs, report
 
 KV_MEMORY = (
     "Memory for KV blocks on each rank: a size (8GiB), or auto: what the device has left, at most twice what "
@@ -60,7 +57,8 @@ def simulate(
     Scheduler, rank 0 and submissions are real, step times are a cost model's. The same options give the same
     figures.
     """
-    check_outputs(chart_to, json_to)
+    check_outputs(json_to, chart_to)
+    check_simulation(max_seqs, max_num_batched_tokens)
     serving: dict[str, Any] = {
         "max_seqs": max_seqs,
         "synchronous": synchronous,
@@ -76,7 +74,8 @@ def simulate(
         refuse(error)
     mode = "synchronous" if synchronous else f"overlapped, sampling {sampling}"
     setup = f"{model.resolve().name} on {group.cost.name}, tp {tp}, {mode}"
-    _print({"setup": setup, "source": group.source, **_summary(result, workload)}, json_to)
+    summary = {"setup": setup, "source": group.source, **_summary(result, workload)}
+    report(summary, json_to, lambda: _show(summary))
     _draw(result, f"simulated: {setup}; {workload.name}", chart_to)
 
 
@@ -90,9 +89,12 @@ def _group(
 
     try:
         config = ModelConfig.from_dir(model)
-        config.check_tp(tp)
     except (CheckpointError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--model") from None
+    try:
+        config.check_tp(tp)
+    except CheckpointError as error:
+        raise typer.BadParameter(str(error), param_hint="--tp") from None
     return described_group(
         config,
         device,
@@ -138,18 +140,12 @@ def _summary(result: SimulationResult, workload: Workload) -> dict[str, Any]:
     return summarize(result, workload)
 
 
-def _print(summary: dict[str, Any], json_to: str) -> None:
+def _show(summary: dict[str, Any]) -> None:
     from rich.console import Console
 
     from albireo.planning.report import table
 
-    text = json.dumps(summary, indent=2) + "\n"
-    if json_to == "-":
-        sys.stdout.write(text)
-        return
     Console().print(table(summary))
-    if json_to:
-        Path(json_to).write_text(text, encoding="utf-8")
 
 
 def _draw(result: SimulationResult, title: str, chart_to: Path | None) -> None:

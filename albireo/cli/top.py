@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from albireo.cli.terminal import TARGET, Model, Target
+from albireo.tools.outputs import check_writable
 
 
 def top(
@@ -28,6 +29,7 @@ def top(
     """
     if picture is not None and picture.suffix != ".svg":
         raise typer.BadParameter("an SVG: FILE.svg", param_hint="--picture")
+    check_writable("--picture", picture)
     from rich.console import Console
     from rich.live import Live
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from albireo.cli.terminal import TARGET, Model, Target, check_drawable, fail
+from albireo.cli.terminal import TARGET, Model, Target, fail
+from albireo.tools.outputs import check_drawable, check_writable
 
 
 def trace(
@@ -22,6 +23,7 @@ def trace(
     picture_steps: Annotated[int, typer.Option(min=1, max=50, help="Steps in the picture.")] = 4,
 ) -> None:
     """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
+    check_writable("OUTPUT", output)
     check_drawable("--picture", picture)
     import grpc
 
@@ -36,10 +38,7 @@ def trace(
     if not records:
         fail(f"no step ran in {seconds:g} s: is there any load?")
     found = chrome_trace(records)
-    try:
-        output.write_text(json.dumps(found), encoding="utf-8")
-    except OSError as error:
-        fail(f"{output}: {error.strerror}")
+    output.write_text(json.dumps(found), encoding="utf-8")
     typer.echo(f"{len(records)} steps in {output}: open it in ui.perfetto.dev or chrome://tracing", err=True)
     if picture is not None:
         from albireo.tools.trace.picture import draw

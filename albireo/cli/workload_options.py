@@ -115,4 +115,5 @@ def read_options(
         name, colon, message = str(error).partition(": ")
         if colon and name in given:
             raise typer.BadParameter(message, param_hint=f"--{name.replace('_', '-')}") from None
-        raise typer.BadParameter(str(error), param_hint="--workload" if source else None) from None
+        is_file = source and source not in PRESETS
+        raise typer.BadParameter(str(error), param_hint="--workload" if is_file else None) from None

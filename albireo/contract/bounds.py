@@ -35,20 +35,23 @@ MAX_TOP_K: Final = 2**31 - 1
 
 
 def sampling_faults(sampling: SamplingParams, vocab_size: int) -> Iterator[str]:
-    """What is out of bounds, by the name of the field; nothing where all can be computed."""
+    """What is out of bounds, by the name of the field; nothing where all can be computed. NaN lies between no
+    bounds."""
     for field, ids in (
         ("stop_ids", sampling.stop_ids),
         ("logit_bias", [token for token, _ in sampling.logit_bias]),
         ("allowed_ids", sampling.allowed_ids),
         ("bad_ids", sampling.bad_ids),
     ):
-        yield from id_faults(field, ids, vocab_size)
-    for field, limits in RANGES.items():
+        if ids:
+            yield from id_faults(field, ids, vocab_size)
+    for field, (low, high) in RANGES.items():
         value = getattr(sampling, field)
-        if not _within(value, limits) or (value == 0 and field in NOT_ZERO):
+        if not low <= value <= high or (value == 0 and field in NOT_ZERO):
             yield f"{field}: {value:g}"
+    low, high = BIAS_RANGE
     for _, bias in sampling.logit_bias:
-        if not _within(bias, BIAS_RANGE):
+        if not low <= bias <= high:
             yield f"logit_bias: {bias:g}"
     for field in ("logprobs", "prompt_logprobs"):
         if not -1 <= getattr(sampling, field) <= min(MAX_LOGPROBS, vocab_size):
@@ -66,7 +69,3 @@ def id_faults(field: str, ids: Collection[int], vocab_size: int) -> Iterator[str
     for token in (min(ids, default=0), max(ids, default=0)):
         if not 0 <= token < vocab_size:
             yield f"{field}: {token} is not below the vocabulary's {vocab_size}"
-
-
-def _within(value: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= value <= limits[1]  # NaN lies between no limits

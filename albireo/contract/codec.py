@@ -59,8 +59,9 @@ def sampling_to_proto(params: SamplingParams) -> log.Sampling:
 
 def sampling_from_proto(message: log.Sampling) -> SamplingParams:
     """Raises ValueError where ids and biases differ in number."""
-    if len(message.bias_ids) != len(message.biases):
-        raise ValueError(f"{len(message.bias_ids)} token ids with {len(message.biases)} biases")
+    bias_ids, biases = message.bias_ids, message.biases
+    if len(bias_ids) != len(biases):
+        raise ValueError(f"{len(bias_ids)} token ids with {len(biases)} biases")
     return SamplingParams(
         max_tokens=message.max_tokens,
         seed=message.seed,
@@ -77,7 +78,7 @@ def sampling_from_proto(message: log.Sampling) -> SamplingParams:
         repetition_penalty=message.repetition_penalty,
         presence_penalty=message.presence_penalty,
         frequency_penalty=message.frequency_penalty,
-        logit_bias=tuple(zip(message.bias_ids, message.biases, strict=True)),
+        logit_bias=tuple(zip(bias_ids, biases, strict=True)),
         allowed_ids=tuple(message.allowed_ids),
         bad_ids=tuple(message.bad_ids),
     )

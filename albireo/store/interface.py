@@ -25,7 +25,7 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes | str) -> EntryId:
-        epoch, _, step = (raw.decode() if isinstance(raw, bytes) else raw).partition("-")
+        epoch, step = raw.split(b"-") if isinstance(raw, bytes) else raw.split("-")
         return cls(int(epoch), int(step))
 
     def __str__(self) -> str:

@@ -138,13 +138,17 @@ class Keyspace:
 
     def stream(self, key: str) -> MemoryStream:
         """The log of a key, an empty one where there is none. Append with the methods of this class."""
-        return self._streams.setdefault(key, MemoryStream())
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = MemoryStream()
+        return stream
 
     def append(self, key: str, entry_id: Id, data: bytes) -> None:
         """Appends under the writer's own id, and wakes those that wait. Raises RefusedId."""
         self.stream(key).append(entry_id, data)
-        for wake in list(self._listeners.get(key, ())):
-            wake()
+        if listeners := self._listeners.get(key):
+            for wake in list(listeners):
+                wake()
 
     def append_now(self, key: str, data: bytes) -> None:
         """Appends under an id that is the time in milliseconds."""

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from albireo.models import TINY
+from albireo.tools.outputs import check_drawable
 from bench.machine import machine
 from bench.observability import picture
 from bench.observability.observe import CLIENTS, RANKS, SLOTS, TIERS, observe
@@ -31,6 +32,7 @@ def main(
     ] = None,
 ) -> None:
     """Prints what was found, table by table."""
+    check_drawable("--picture", drawing)
     found = observe(model, seconds)
     Console(width=150).print(*tables(found), sep="\n")
     if drawing is not None and found.trace:

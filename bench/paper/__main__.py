@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from albireo.tools.outputs import check_drawable, check_writable
 from bench.paper import tables
 from bench.paper.chart import chart as draw
 from bench.paper.document import document as write
@@ -31,6 +32,8 @@ def main(
     processes: Annotated[int, typer.Option(min=1, help="Simulations at a time.")] = 2,
 ) -> None:
     """Prints what the paper has, what is simulated, and the error of each."""
+    check_drawable("--chart", chart)
+    check_writable("--document", document)
     try:
         base = Device.load(device)
     except ValueError as error:

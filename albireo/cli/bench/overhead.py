@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from albireo.cli.terminal import check_drawable, fail
+from albireo.cli.terminal import fail
 from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
 from albireo.local.supervisor import GaveUp
 from albireo.models import TINY
+from albireo.tools.outputs import ChartTo, JsonTo, check_outputs, report
 from bench.machine import machine
 from bench.overhead.measure import Load, Mode, measure
 from bench.overhead.report import chart, summarize, table
@@ -39,13 +38,11 @@ def overhead(
     sink: Annotated[
         bool, typer.Option("--sink", help="The gateway sends no tokens: clients do not compete for cores.")
     ] = False,
-    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
-    chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")
-    ] = None,
+    json_to: JsonTo = "",
+    chart_to: ChartTo = None,
 ) -> None:
     """Starts a stack in each mode, puts load on it, and shows where the time of a step goes."""
-    check_drawable("--chart", chart_to)
+    check_outputs(json_to, chart_to)
     load = Load(batch, prompt, outputs, sink)
     options = {"model": model, "device": device, "cost_model": cost_model, "dtype": dtype, "tp": tp}
     console = Console(stderr=True)
@@ -65,11 +62,6 @@ def overhead(
     read_by = "a sink in the gateway" if sink else "a client"
     title = f"{what}, tp {tp}, batch {batch}, streams read by {read_by}"
     found = {"setup": title, "machine": machine(), "modes": modes}
-    if json_to == "-":
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    else:
-        Console().print(table(modes, title, machine()))
-    if json_to not in ("", "-"):
-        Path(json_to).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    report(found, json_to, lambda: Console().print(table(modes, title, machine())))
     if chart_to is not None:
         chart(modes, title, chart_to)

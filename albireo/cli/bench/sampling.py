@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from albireo.cli.terminal import check_drawable
+from albireo.tools.outputs import ChartTo, JsonTo, check_outputs, report
 from bench.machine import machine
 from bench.sampling.report import chart, table
 
@@ -28,15 +25,13 @@ def sampling(
     dtype: Annotated[str, typer.Option(help="Of the model: float32 or bfloat16.")] = "float32",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each rank.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Steps that are measured in each case.")] = 20,
-    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
-    chart_to: Annotated[
-        Path | None, typer.Option("--chart", help="Also draw a PNG (needs albireo\\[bench]).")
-    ] = None,
+    json_to: JsonTo = "",
+    chart_to: ChartTo = None,
 ) -> None:
     """Samples random logits on this machine's CPU, driver-only and in parallel, in turn."""
     from bench.sampling.measure import CONTROLS, DTYPES, Case, measure
 
-    check_drawable("--chart", chart_to)
+    check_outputs(json_to, chart_to)
     if unknown := set(controls) - set(CONTROLS):
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(CONTROLS)}")
     if dtype not in DTYPES:
@@ -53,9 +48,4 @@ def sampling(
     if chart_to is not None:
         chart(found, title, chart_to)
     data = {"setup": title, "machine": machine(), "cases": [asdict(measured) for measured in found]}
-    if json_to == "-":
-        sys.stdout.write(json.dumps(data, indent=2) + "\n")
-        return
-    Console().print(table(found, title))
-    if json_to:
-        Path(json_to).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    report(data, json_to, lambda: Console().print(table(found, title)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from albireo.cli.terminal import TARGET, Model, Target, check_writable, fail
+from albireo.cli.terminal import TARGET, Model, Target, fail
 from albireo.cli.workload_options import read_options, workload_options
+from albireo.tools.outputs import JsonTo, check_writable, report
 
 if TYPE_CHECKING:
     from albireo.planning.workload import Workload
@@ -30,7 +28,7 @@ def serve(
         float | None, typer.Option(min=0, help="In place of that of --controls; 0 is greedy.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Most seconds of a request.")] = 600.0,
-    json_to: Annotated[str, typer.Option("--json", help="Also write JSON to this file; - prints it.")] = "",
+    json_to: JsonTo = "",
     **workload_given: Any,
 ) -> None:
     """Loads a stack over gRPC; prints throughput, TTFT, TPOT, inter-token latency and the power of GPUs.
@@ -51,7 +49,7 @@ def serve(
     gpu = summarize_gpus(samples, summary["seconds"], summary["output_tokens"])
     if gpu:
         summary["gpu"] = gpu
-    _print(summary, json_to)
+    report(summary, json_to, lambda: _show(summary))
     if summary["errors"]:
         most, count = max(summary["errors"].items(), key=lambda error: error[1])
         fail(f"{sum(summary['errors'].values())} of {len(records)} requests failed; {count}: {most}")
@@ -103,15 +101,9 @@ def _run(
         return asyncio.run(run())
 
 
-def _print(summary: dict[str, Any], json_to: str) -> None:
+def _show(summary: dict[str, Any]) -> None:
     from rich.console import Console
 
     from bench.serve.report import table
 
-    text = json.dumps(summary, indent=2) + "\n"
-    if json_to == "-":
-        sys.stdout.write(text)
-        return
     Console().print(table(summary, summary["setup"]))
-    if json_to:
-        Path(json_to).write_text(text, encoding="utf-8")

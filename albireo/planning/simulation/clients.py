@@ -101,7 +101,16 @@ class Clients:
     def _send_next(self) -> None:
         index = self._next
         self._next += 1
-        self._clock.start_task("submission", self._submit(index))
+        self._clock.loop.call_soon(self._reach_gateway, index)
+
+    def _reach_gateway(self, index: int) -> None:
+        """One gateway takes requests one after another: those that are sent at once do not come at once."""
+        now = self.now()
+        self.times[index].sent = now
+        self._gateway_free = max(self._gateway_free, now) + self._gateway_seconds
+        self._clock.loop.call_later(
+            self._gateway_free - now, lambda: self._clock.start_task("submission", self._submit(index))
+        )
 
     async def _submit(self, index: int) -> None:
         request, seed = self._workload.requests[index], self._workload.seed + index
@@ -113,18 +122,10 @@ class Clients:
         )
         name = self._submitter.new_name(valid.request_id)
         self._by_name[name] = index
-        self.times[index].sent = self.now()
-        await self._gateway()
         try:
             await self._submitter.submit(valid, name, "", MAX_DEADLINE_SECONDS)
         except Refusal as refusal:
             self._end(index, refusal.message)
-
-    async def _gateway(self) -> None:
-        """One gateway takes requests one after another: those that are sent at once do not come at once."""
-        if self._gateway_seconds:
-            self._gateway_free = max(self._gateway_free, self.now()) + self._gateway_seconds
-            await asyncio.sleep(self._gateway_free - self.now())
 
     async def _read(self, after: EntryId) -> None:
         while True:

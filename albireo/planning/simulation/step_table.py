@@ -6,9 +6,8 @@ step by its entry's id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -66,21 +65,21 @@ class StepTable:
 
     def apply(self, entry_id: EntryId, plan: log.Plan) -> Step:
         """The step of a plan; the plan is that of the log, its fields are applied in their order."""
-        changed = bool(self._joined or plan.released or plan.paused or plan.resumed)
+        released, paused, resumed = plan.released[:], plan.paused[:], plan.resumed[:]
+        changed = bool(self._joined or released or paused or resumed)
         if changed:
             self._computed[self._rows] += self._steps_behind
-            self._release(plan.released)
-            self._decoding[list(plan.paused)] = False
-            self._decoding[list(plan.resumed)] = True
+            self._decoding[released + paused] = False
+            self._decoding[resumed] = True
+            self._release(released)
         for admission in plan.admissions:
             slot = admission.slot
             self._incarnations[slot] = admission.incarnation
             self._computed[slot] = admission.num_cached
             self._lengths[slot] = len(admission.tokens)
             self._kinds[slot] = sampling_kind(admission.sampling)
-        blocks = iter(plan.grant_blocks)
-        for slot, count in zip(plan.grant_slots, plan.grant_counts, strict=True):
-            self._grant(slot, islice(blocks, count))
+        if plan.grant_slots:
+            self._grant(plan.grant_slots[:], plan.grant_counts[:], plan.grant_blocks[:])
         if changed:
             self._gather()
         self._context += len(self._rows)
@@ -88,18 +87,21 @@ class StepTable:
         self.steps[entry_id] = step = self._step(plan.chunks)
         return step
 
-    def _release(self, released: Sequence[int]) -> None:
-        self._decoding[list(released)] = False
+    def _release(self, released: list[int]) -> None:
+        holders, freed = self._holders, 0
         for slot in released:
             for block in self._blocks[slot]:
-                self._holders[block] -= 1
-                self.blocks_used -= not self._holders[block]
+                holders[block] = left = holders[block] - 1
+                freed += not left
             self._blocks[slot] = []
+        self.blocks_used -= freed
 
-    def _grant(self, slot: int, blocks: Iterable[int]) -> None:
-        table, holders = self._blocks[slot], self._holders
+    def _grant(self, slots: list[int], counts: list[int], blocks: list[int]) -> None:
+        holders, end = self._holders, 0
+        for slot, count in zip(slots, counts, strict=True):
+            begin, end = end, end + count
+            self._blocks[slot] += blocks[begin:end]
         for block in blocks:
-            table.append(block)
             self.blocks_used += not holders[block]
             holders[block] += 1
 

@@ -173,6 +173,30 @@ def test_a_bad_value_is_an_error_that_names_the_option(command: str, option: str
     assert option in output
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("bench serve", "--json"),
+        ("bench overhead", "--json"),
+        ("bench sampling", "--json"),
+        ("bench overhead", "--chart"),
+        ("bench sampling", "--chart"),
+        ("trace", "--picture"),
+    ],
+)
+def test_a_file_that_could_not_be_written_is_refused_before_anything_runs(command: str, option: str) -> None:
+    rest = {"trace": ["trace.json"]}.get(command, [])
+    code, output = run(*command.split(), option, "/nonexistent/a.png", *rest)
+    assert code == 2
+    assert f"Invalid value for {option}: /nonexistent/a.png: No such file or directory" in output
+
+
+def test_a_trace_that_could_not_be_written_is_refused_before_it_is_recorded() -> None:
+    code, output = run("trace", "/nonexistent/trace.json", "--target", "127.0.0.1:1")
+    assert code == 2
+    assert "Invalid value for OUTPUT: /nonexistent/trace.json: No such file or directory" in output
+
+
 @pytest.mark.parametrize(("command", "missing"), [("gateway", "--model"), ("generate", "prompt")])
 def test_what_is_needed_is_asked_for(command: str, missing: str) -> None:
     code, output = run(command)

@@ -87,7 +87,9 @@ def test_a_workload_longer_than_the_context_is_refused(model: Path) -> None:
     [
         (["--devices", 0], "--devices", "greater than or equal to 1"),
         (["--device", "h1000"], "--device", "h200"),
-        (["--max-seqs", 4096], "--max-num-batched-tokens", "at least --max-seqs"),
+        (["--max-seqs", 4096], "'--max-seqs' / '--max-num-batched-tokens'", "4096 slots, and 2048 tokens"),
+        (["--concurrency", 166_667], "--concurrency", "at most 166666 without --num-requests"),
+        (["--max-model-len", 1], "Invalid value: prompts of 1", "do not fit into the context of 1 tokens"),
         (["--workload", "chatt"], "--workload", "chat, summarize, reasoning"),
         (["--json", "no/plan.json"], "--json", "No such file or directory"),
         (["--chart", "no/plan.png"], "--chart", "No such file or directory"),

@@ -60,7 +60,7 @@ def test_a_workload_of_a_file_is_simulated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--tp", "3"), "--model: num_attention_heads = 8 cannot be divided by a TP degree of 3"),
+        (("--tp", "3"), "--tp: num_attention_heads = 8 cannot be divided by a TP degree of 3"),
         (("--device", "none"), "--device: cost model 'none': no such file"),
         (("--max-model-len", "99999999"), "--max-model-len: 99999999 tokens; the model takes"),
         (("--kv-memory", "5"), "--kv-memory: 5 holds not even one block"),
@@ -69,7 +69,11 @@ def test_a_workload_of_a_file_is_simulated(tmp_path: Path) -> None:
         (("--prompt-length", "fixed:99999"), "do not fit into the context"),
         (("--kv-memory", "20KB"), "do not fit into the context of"),
         (("--kv-memory", "90GiB"), "--kv-memory: 90GiB; weights and steps leave 7"),
-        (("--max-num-batched-tokens", "100"), ": max_num_batched_tokens must be at least max_num_seqs"),
+        (
+            ("--max-num-batched-tokens", "100"),
+            "'--max-seqs' / '--max-num-batched-tokens': 256 slots",
+        ),
+        (("--max-seqs", "3000"), "3000 slots, and 2048 tokens of a step: each decoding row is a token"),
         (("--model", "nowhere"), "--model: nowhere"),
         (("--json", "nowhere/a.json"), "--json: nowhere/a.json"),
         (("--chart", "nowhere/a.png"), "--chart: nowhere/a.png"),

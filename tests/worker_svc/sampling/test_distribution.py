@@ -135,7 +135,7 @@ def test_a_nucleus_larger_than_the_first_candidates() -> None:
 
 def test_top_p_cuts_at_the_same_place_by_few_numbers_and_by_all() -> None:
     """Between a total that was rounded one way and one that was rounded another."""
-    for seed in range(40):
+    for seed in range(10):
         logits = logits_of(1, 20_011, seed, 4.0)[0]
         chances = logits.softmax(-1)
         exact = (logits - logits.max()).double().exp().sort(descending=True).values.cumsum(-1)
