@@ -38,14 +38,7 @@ def test_no_tier_imports_another(package: str) -> None:
 
 
 def test_the_schedulers_core_imports_plain_data_only() -> None:
-    allowed = {
-        "__future__",
-        "albireo.contract.plan",
-        "array",
-        "collections",
-        "collections.abc",
-        "dataclasses",
-    }
+    allowed = {"__future__", "albireo.contract.plan", "array", "collections", "collections.abc"}
     allowed |= {"dataclasses", "enum", "hashlib", "heapq", "itertools", "operator", "typing"}
     files = list((ROOT / "scheduler_svc" / "core").glob("*.py"))
     assert files
