@@ -86,7 +86,7 @@ class HostTimes(OfDegree):
 
 
 class Variation(OfDegree):
-    """How much T3 and T4 of like steps differ. Spreads are standard deviations of the logarithm of a duration.
+    """How much T3 and T4 of like steps differ; spreads are standard deviations of the duration's logarithm.
 
     All other tables give means over this variation.
     """

@@ -74,7 +74,7 @@ class Cluster:
         self._health = Health()
         self._serving = Health()
         self._stop = clock.event()
-        host = SimulatedHost(cost, clock, StepTable(shape), self.kv)
+        host = SimulatedHost(cost, clock, StepTable(shape, cost), self.kv)
 
         def open_store() -> HostStore:
             return HostStore(self.space, KEYS, host)

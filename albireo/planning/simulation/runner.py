@@ -74,7 +74,7 @@ class VirtualRunner:
         """Takes T2."""
         host = self._host
         step = host.table.steps[EntryId(plan.epoch, plan.step)]
-        if seconds := host.cost.host(step.work).t2:
+        if seconds := step.host.t2:
             host.clock.sleep(seconds)
         return step
 

@@ -15,6 +15,7 @@ from albireo.contract.plan import GroupShape
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
+from worker_svc.cost.interface import CostModel, HostCost
 from worker_svc.cost.work import StepWork
 
 GREEDY, DRAWN, PENALIZED = range(3)
@@ -22,9 +23,10 @@ GREEDY, DRAWN, PENALIZED = range(3)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its counts, and the rows that sample, decoding ones first."""
+    """One step: its counts, what it takes on the host, and the rows that sample, decoding ones first."""
 
     work: StepWork
+    host: HostCost
     slots: Ints
     incarnations: Ints
 
@@ -43,7 +45,8 @@ class StepTable:
     computed tokens is brought up to date only where the rows change.
     """
 
-    def __init__(self, shape: GroupShape) -> None:
+    def __init__(self, shape: GroupShape, cost: CostModel) -> None:
+        self._cost = cost
         slots = shape.max_seqs
         self.steps: dict[EntryId, Step] = {}
         self._decoding = np.zeros(slots, dtype=bool)
@@ -117,7 +120,7 @@ class StepTable:
         rows, decodes, context = self._rows, len(self._rows), self._context
         if not chunks:
             work = StepWork(decodes, context, 0, 0, *self._row_kinds)
-            return Step(work, rows, self._row_incarnations)
+            return Step(work, self._cost.host(work), rows, self._row_incarnations)
         joining, prefill, pairs = [], 0, 0
         for chunk in chunks:
             slot, count, end = chunk.slot, chunk.count, chunk.start + chunk.count
@@ -130,7 +133,7 @@ class StepTable:
         self._joined = bool(joining)
         slots = np.concatenate([rows, np.array(joining, dtype=np.int64)])
         work = StepWork(decodes, context, prefill, pairs, *self._count_kinds(slots))
-        return Step(work, slots, self._incarnations[slots])
+        return Step(work, self._cost.host(work), slots, self._incarnations[slots])
 
     def _count_kinds(self, slots: Ints) -> tuple[int, int, int]:
         """Rows that are greedy, drawn and penalized."""

@@ -72,7 +72,7 @@ class PlanLog(MemoryLog):
     def append(self, entry_id: EntryId, data: bytes) -> None:
         host = self._host
         step = host.table.apply(entry_id, log.PlanEntry.FromString(data).plan)
-        if seconds := host.cost.host(step.work).t1:
+        if seconds := step.host.t1:
             host.clock.sleep(seconds)
         super().append(entry_id, data)
         host.kv.change(host.table.blocks_used, host.clock.now())
@@ -87,6 +87,6 @@ class ResultsLog(MemoryLog):
 
     def append(self, entry_id: EntryId, data: bytes) -> None:
         host = self._host
-        if seconds := host.cost.host(host.table.steps.pop(entry_id).work).t5:
+        if seconds := host.table.steps.pop(entry_id).host.t5:
             host.clock.sleep(seconds)
         super().append(entry_id, data)
