@@ -76,7 +76,6 @@ class Epoch:
         """Appends every plan that is due at ``now``, in the store's time. ``began_ns``: when the entries
         that led to them had been read, in nanoseconds of the Unix epoch. Raises Fenced."""
         core = self.core
-        core.expire(now)
         while (plan := core.plan(now)) is not None:
             timing = control.StepTiming(
                 plan_begin=began_ns,

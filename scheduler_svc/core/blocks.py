@@ -6,15 +6,14 @@ The ledger changes it; the plan builder and the audit read it.
 from __future__ import annotations
 
 import hashlib
-import struct
+from array import array
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
-from albireo.contract.plan import BLOCK_SIZE
 from scheduler_svc.core.errors import ProtocolError
 
-_pack_tokens = struct.Struct(f"<{BLOCK_SIZE}I").pack
+_EMPTY = hashlib.blake2b(digest_size=16)
 
 
 def root_key(salt: bytes, sharers: str) -> bytes:
@@ -27,9 +26,14 @@ def root_key(salt: bytes, sharers: str) -> bytes:
     return hashlib.blake2b(parent + sharers.encode(), digest_size=16).digest()
 
 
-def block_key(parent: bytes, tokens: Sequence[int]) -> bytes:
-    """Key of one full block: it stands for the block's tokens and for all those before them."""
-    return hashlib.blake2b(parent + _pack_tokens(*tokens), digest_size=16).digest()
+def block_key(parent: bytes, tokens: array[int]) -> bytes:
+    """Key of one full block: it stands for the block's tokens and for all those before them.
+
+    ``tokens``: of 4 bytes each, as in a request."""
+    state = _EMPTY.copy()  # faster than a new one
+    state.update(parent)
+    state.update(tokens)
+    return state.digest()
 
 
 class BlockPool:

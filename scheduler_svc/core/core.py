@@ -5,6 +5,8 @@ The epoch calls it, from the service's thread.
 
 from __future__ import annotations
 
+from array import array
+
 from albireo.contract.plan import (
     MAX_BRANCHES,
     Finish,
@@ -17,6 +19,7 @@ from albireo.contract.plan import (
 )
 from scheduler_svc.core.blocks import root_key
 from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.following import apply_plan
 from scheduler_svc.core.integrity import check_integrity
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
@@ -110,7 +113,7 @@ class SchedulerCore:
         family: list[Request] = []
         for branch in branches(submission):
             self._arrivals += 1
-            family.append(Request(branch, (arrival, self._arrivals), [*prompt, *outputs], end, root))
+            family.append(Request(branch, (arrival, self._arrivals), array("I", prompt + outputs), end, root))
         if len(family) > 1:
             for request in family:
                 request.family = family
@@ -189,7 +192,7 @@ class SchedulerCore:
             raise ProtocolError(
                 f"plan {plan.epoch}-{plan.step} after {self._epoch}-{self._ledger.step} is not the next one"
             )
-        self._ledger.apply(plan)
+        apply_plan(self._ledger, plan)
 
     def settle(self, result: StepResult) -> None:
         """Takes in the result of a step. One of another epoch, or one that was seen before, is dropped.

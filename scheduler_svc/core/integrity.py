@@ -57,6 +57,11 @@ def _check_slots(ledger: Ledger, occupancies: list[Occupancy]) -> Iterator[str]:
             if occupancy.phase is not phase or occupancy.slot != slot:
                 says = f"{occupancy.phase.name}, {occupancy.slot}"
                 yield f"slot {slot} is listed as {phase.name}, its occupancy says {says}"
+    decoding = ledger.phases[Phase.DECODING]
+    due = {slot for slot, occupancy in decoding.items() if occupancy.scheduled >= occupancy.row_limit}
+    listed = [o.slot for o in ledger.due if decoding.get(o.slot) is o]
+    if sorted(listed) != sorted(due):
+        yield f"slots {listed} are listed as due, {sorted(due)} are"
     incarnations = [occupancy.incarnation for occupancy in occupancies]
     if len(set(incarnations)) != len(incarnations):
         yield f"incarnations used twice: {incarnations}"

@@ -6,6 +6,7 @@ The core and the plan builder call it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from albireo.contract.plan import (
     BLOCK_SIZE,
@@ -15,7 +16,6 @@ from albireo.contract.plan import (
     Finish,
     Grant,
     GroupShape,
-    Plan,
     StepResult,
     table_digest,
 )
@@ -27,13 +27,15 @@ from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
 
+FINISHES = frozenset(Finish)
+
 
 class Ledger:
     """Requests, slots, blocks and steps in flight, as a fold over the three logs.
 
     A submission changes it by :meth:`submit`, a result by :meth:`settle`, and the fields of a plan by one
     method each (:meth:`end` to :meth:`schedule_chunk`), followed by :meth:`publish_step`. The plan builder
-    calls these methods as it decides, :meth:`apply` calls them for a finished plan, in the same order; they
+    calls these methods as it decides, ``apply_plan`` calls them for a finished plan, in the same order; they
     raise ProtocolError if the plan does not fit the state, which is undefined then. The plan builder, the
     audit and the snapshot read the attributes; no code but this writes them.
 
@@ -52,6 +54,7 @@ class Ledger:
         self.phases: dict[Phase, dict[int, Occupancy]] = {
             phase: {} for phase in Phase if phase is not Phase.RELEASED
         }  # the same ones by phase, then by slot
+        self.due: list[Occupancy] = []  # rows of the last step that need a decision before another one
         self.receiving: dict[int, Occupancy] = {}  # by incarnation: those whose results count
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
@@ -97,31 +100,6 @@ class Ledger:
 
     # -- the plans ----------------------------------------------------------------------------------
 
-    def apply(self, plan: Plan) -> None:
-        """Changes the state as making this plan did."""
-        for ended in plan.ended:
-            self.end(ended)
-        for slot in plan.released:
-            self.release(slot)
-        for slot in plan.paused:
-            self.pause(slot)
-        for slot in plan.resumed:
-            self.resume(slot)
-        for admission in plan.admissions:
-            self.admit(admission)
-        for grant in plan.grants:
-            self.grant(grant)
-        for chunk in plan.chunks:
-            self.schedule_chunk(chunk)
-        decoding = self.phases[Phase.DECODING]
-        if len(decoding) != plan.num_decodes or any(o.scheduled >= o.row_limit for o in decoding.values()):
-            raise ProtocolError(
-                f"plan {plan.step} runs {plan.num_decodes} rows; {len(decoding)} slots decode"
-            )
-        self.publish_step()
-        if plan.digest is not None and plan.digest != self.digest():
-            raise ProtocolError(f"plan {plan.step} has the digest of another slot table")
-
     def end(self, ended: Ended) -> None:
         """A request ends by the scheduler's decision. Its slot is released by the same plan.
         With ERROR it is a refused submission; a live request of that name came later and goes on."""
@@ -166,7 +144,7 @@ class Ledger:
             raise ProtocolError(f"{admission.request_id} is admitted and does not wait")
         if (
             admission.incarnation <= self.incarnation
-            or admission.tokens != tuple(request.tokens)
+            or admission.tokens != request.known
             or admission.num_cached not in range(0, len(request.tokens), BLOCK_SIZE)
         ):
             raise ProtocolError(f"{request.name} is admitted with other data than it has")
@@ -178,22 +156,26 @@ class Ledger:
             self.counters.prompt_tokens += len(request.tokens)
             self.counters.prefix_hit_tokens += admission.num_cached
             request.admitted = True
-        occupancy = Occupancy.of(request, admission, prefix_cache=self.prefix_cache)
+        occupancy = Occupancy.of(request, admission)
         request.occupancy = occupancy
         self.receiving[occupancy.incarnation] = occupancy
         self.occupied[occupancy.slot] = self.phases[Phase.PREFILLING][occupancy.slot] = occupancy
         return occupancy
 
-    def grant(self, grant: Grant) -> None:
-        """Appends to a slot's block table: shared blocks for a prefix that has KV already, then free ones."""
-        occupancy = self._occupancy(grant.slot)
-        # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's ``num_cached``
-        # there. This slot writes each block that is appended later, so that one must be free.
-        shared = 0 if occupancy.blocks else occupancy.scheduled // BLOCK_SIZE
-        if shared:
-            self.pool.share(grant.blocks[:shared])
-        self.pool.take(grant.blocks[shared:])
-        occupancy.append_blocks(grant.blocks)
+    def grant(self, grants: Iterable[Grant]) -> None:
+        """Appends to block tables: shared blocks for a prefix that has KV already, then free ones."""
+        free: list[int] = []  # blocks that the slots write, so that each must be free
+        for slot, blocks in grants:
+            occupancy = self._occupancy(slot)
+            # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's
+            # ``num_cached`` there.
+            if not occupancy.blocks and (shared := occupancy.scheduled // BLOCK_SIZE):
+                self.pool.share(blocks[:shared])
+                free += blocks[shared:]
+            else:
+                free += blocks
+            occupancy.append_blocks(blocks)
+        self.pool.take(free)
 
     def schedule_chunk(self, chunk: Chunk) -> None:
         """The next step prefills a part of a slot's tokens; after the last part the slot decodes."""
@@ -211,12 +193,18 @@ class Ledger:
     def publish_step(self) -> None:
         """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
         step = self._next.step
+        self.due = due = []
         for occupancy in self.phases[Phase.DECODING].values():
-            occupancy.scheduled += 1
+            occupancy.scheduled = scheduled = occupancy.scheduled + 1
             occupancy.last_step = step
+            if scheduled >= occupancy.row_limit:
+                due.append(occupancy)
+        self._next.full = tuple(due)
         for occupancy in self._joining:
             self._move(occupancy, Phase.DECODING)
             self.requests.prompt_computed(occupancy.request)
+            if occupancy.scheduled >= occupancy.row_limit:
+                due.append(occupancy)
         self._joining.clear()
         self.step = step
         self.in_flight.append(self._next)
@@ -227,34 +215,40 @@ class Ledger:
     def settle(self, result: StepResult) -> None:
         """The result of the oldest step in flight. Raises ProtocolError for a finish that does not exist, and
         for a request that came to its length end and did not finish."""
-        step = self.in_flight[0]
-        for occupancy, computed in step.chunks:
-            occupancy.settled = computed
-            if computed >= occupancy.register_at:
-                occupancy.register_blocks(self.pool)
         receiving, late = self.receiving, 0
-        for incarnation, token, finish in zip(result.incarnations, result.ids, result.finishes, strict=True):
+        for incarnation, token in zip(result.incarnations, result.ids, strict=True):
             row = receiving.get(incarnation)
             if row is None:
                 late += 1
-                continue
-            tokens = row.tokens
-            row.settled = settled = len(tokens)  # the row computed the newest token's KV
-            tokens.append(token)
-            if settled >= row.register_at:
-                row.register_blocks(self.pool)
-            if finish:
-                self._finish(row, finish)
+            else:
+                row.tokens.append(token)
         self.counters.output_tokens += len(result.ids) - late
         self.counters.late_rows += late
+        step = self.in_flight[0]
+        self._settle_blocks(step)
+        if any(result.finishes):
+            for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
+                if finish and (row := receiving.get(incarnation)):
+                    self._finish(row, finish)
         self.in_flight.popleft()
         for occupancy in step.released:
             self._free(occupancy)
 
     # -- parts of the above -------------------------------------------------------------------------
 
+    def _settle_blocks(self, step: StepInFlight) -> None:
+        """The chunks of a step have KV, and so have the blocks that its rows have filled."""
+        for occupancy, computed in step.chunks:
+            occupancy.computed = computed
+        if self.prefix_cache:
+            for occupancy, computed in step.chunks:
+                occupancy.register_blocks(self.pool, computed)
+            for occupancy in step.full:
+                if occupancy.request.occupancy is occupancy:  # else its row does not count
+                    occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
+
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
-        if finish not in frozenset(Finish):
+        if finish not in FINISHES:
             raise ProtocolError(f"{occupancy.request.name} finished with {finish}, which is not a finish")
         self.counters.wasted_rows += occupancy.scheduled - occupancy.settled
         if finish == Finish.ERROR:  # the KV may be NaN: no prefix may hit it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from operator import attrgetter
 
 from albireo.contract.plan import (
     BLOCK_SIZE,
@@ -33,8 +34,8 @@ class PlanBuilder:
     with. Then it admits requests one by one, each booked before the next is looked at. If there is no plan
     to publish, the ledger is as it was.
 
-    Rows that need nothing cost one comparison each. Rows that need a block, and chunks, are served in queue
-    order, so a request that is preempted comes after all that were served, and has not been served yet.
+    Rows that need nothing cost nothing here. Where blocks are short, rows that need one, and chunks, are
+    served in queue order, so a request that is preempted comes after all that were served.
     """
 
     def __init__(self, ledger: Ledger, limits: Limits, epoch: int) -> None:
@@ -101,11 +102,10 @@ class PlanBuilder:
         """
         needy = []
         self._releasing.update(dict.fromkeys(self._ledger.phases[Phase.FINISHED].values()))
-        decoding = self._ledger.phases[Phase.DECODING].values()
-        for occupancy in [o for o in decoding if o.scheduled >= o.row_limit]:
-            if occupancy.at_length_end:
+        for occupancy in self._ledger.due:
+            if occupancy.at_length_end and occupancy.phase is Phase.DECODING:
                 self._release_running(occupancy)
-            else:
+            elif occupancy.phase is Phase.DECODING:  # else it has finished since
                 needy.append(occupancy)
         return needy
 
@@ -116,19 +116,29 @@ class PlanBuilder:
             self._rows -= 1
 
     def _serve(self, needy: list[Occupancy]) -> None:
-        """Blocks for the rows that need one, chunks for those that prefill; in queue order."""
+        """Blocks for the rows that need one, chunks for those that prefill."""
         phases = self._ledger.phases
+        prefilling = phases[Phase.PREFILLING].values()
+        paused = phases[Phase.PAUSED].values()
         # A row that waits for its block keeps its token of the budget: it never has to wait for both.
-        self._budget = self._limits.max_num_batched_tokens - self._rows - len(phases[Phase.PAUSED])
-        needy = [*needy, *phases[Phase.PAUSED].values(), *phases[Phase.PREFILLING].values()]
-        needy.sort(key=lambda occupancy: occupancy.request.order)
-        for occupancy in needy:
+        self._budget = self._limits.max_num_batched_tokens - self._rows - len(paused)
+        needy = [*needy, *paused]
+        if needy and self._free >= len(needy) + self._missing():  # there are enough for all, in any order
+            self._free -= len(needy)
+            self._granting = [(occupancy.slot, 1) for occupancy in needy]
+            self._resumed = [occupancy.slot for occupancy in paused]
+            self._rows += len(paused)
+            needy.clear()
+        for occupancy in sorted([*needy, *prefilling], key=attrgetter("request.order")):
             if occupancy in self._releasing:
                 continue
-            if occupancy.phase is Phase.PREFILLING:
-                self._serve_chunk(occupancy)
-            else:
-                self._serve_row(occupancy)
+            serve = self._serve_chunk if occupancy.phase is Phase.PREFILLING else self._serve_row
+            serve(occupancy)
+
+    def _missing(self) -> int:
+        """Blocks that the requests in prefill still need."""
+        prefilling = self._ledger.phases[Phase.PREFILLING].values()
+        return sum(blocks_for(occupancy.prefill) - len(occupancy.blocks) for occupancy in prefilling)
 
     def _serve_row(self, occupancy: Occupancy) -> None:
         if self._obtain(occupancy, 1):
@@ -207,10 +217,8 @@ class PlanBuilder:
         for slot in self._resumed:
             ledger.resume(slot)
         blocks = iter(ledger.pool.next_free(sum(count for _, count in self._granting)))
-        for slot, count in self._granting:
-            grant = Grant(slot, tuple(islice(blocks, count)))
-            ledger.grant(grant)
-            self._grants.append(grant)
+        self._grants = [Grant(slot, tuple(islice(blocks, count))) for slot, count in self._granting]
+        ledger.grant(self._grants)
         for chunk in self._chunks:
             ledger.schedule_chunk(chunk)
 
@@ -224,8 +232,7 @@ class PlanBuilder:
         ledger = self._ledger
         if self._budget <= 0 or self._scarce or not ledger.free_slots or not len(ledger.requests.waiting):
             return
-        prefilling = ledger.phases[Phase.PREFILLING].values()
-        missing = sum(blocks_for(len(o.tokens)) - len(o.blocks) for o in prefilling)
+        missing = self._missing()
         while (
             self._budget > 0
             and ledger.free_slots
@@ -256,7 +263,7 @@ class PlanBuilder:
             slot=ledger.free_slots.lowest,
             incarnation=ledger.incarnation + 1,
             request_id=request.name,
-            tokens=tuple(request.tokens),
+            tokens=request.known,
             num_outputs=len(request.tokens) - num_prompt,
             num_cached=len(prefix) * BLOCK_SIZE,
             sampling=sampling,
@@ -267,7 +274,7 @@ class PlanBuilder:
         count = self._chunk_size(occupancy)
         fresh = blocks_for(occupancy.scheduled + count) - len(prefix)
         grant = Grant(admission.slot, (*prefix, *ledger.pool.next_free(fresh, excluding=prefix)))
-        ledger.grant(grant)
+        ledger.grant([grant])
         self._grants.append(grant)
         ledger.schedule_chunk(self._add_chunk(occupancy, count))
         return occupancy

@@ -5,7 +5,7 @@ The core makes requests, the ledger makes occupancies and changes both, the plan
 
 from __future__ import annotations
 
-import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -23,7 +23,7 @@ class Request:
 
     submission: Submission
     order: Order
-    tokens: list[int]  # prompt and settled outputs
+    tokens: array[int]  # prompt and settled outputs, each 4 bytes
     end: int  # len(tokens) with which it ends by length at the latest
     root: bytes  # parent of the first block's key
     family: Sequence[Request] = ()  # all branches of its prompt, itself included; empty if it is alone
@@ -37,6 +37,12 @@ class Request:
         return self.submission.request_id
 
     @property
+    def known(self) -> tuple[int, ...]:
+        """Prompt and settled outputs as they are in an admission."""
+        prompt = self.submission.prompt
+        return prompt if len(prompt) == len(self.tokens) else tuple(self.tokens)
+
+    @property
     def needs_prompt_logprobs(self) -> bool:
         """Whether log-probabilities of the prompt are still to be computed; they come with its prefill."""
         submission = self.submission
@@ -45,10 +51,9 @@ class Request:
     def key(self, index: int) -> bytes:
         """Key of the ``index``-th full block of the settled tokens. Each is computed once."""
         keys = self.keys
-        while len(keys) <= index:
-            start = len(keys) * BLOCK_SIZE
-            parent = keys[-1] if keys else self.root
-            keys.append(block_key(parent, self.tokens[start : start + BLOCK_SIZE]))
+        while (known := len(keys)) <= index:
+            start = known * BLOCK_SIZE
+            keys.append(block_key(keys[-1] if known else self.root, self.tokens[start : start + BLOCK_SIZE]))
         return keys[index]
 
 
@@ -68,26 +73,25 @@ class Occupancy:
 
     ``scheduled`` counts the tokens whose KV exists once every published plan has run, ``settled`` those
     whose KV exists according to the results. (Tokens in blocks that it shares with another branch count
-    from the start: the steps that write them settle before any of its own.) A decoding row computes the KV
-    of the newest token and samples the next, so ``settled`` is one below ``len(tokens)`` there.
+    from the start: the steps that write them settle before any of its own.)
     """
 
     request: Request
     slot: int
     incarnation: int  # unique within the epoch; results name the occupancy by it
-    tokens: list[int]  # the request's own list
+    tokens: array[int]  # the request's own
     blocks: list[int]  # the block table
+    prefill: int  # tokens that chunks compute, cached ones included
+    computed: int  # of these, those whose KV exists according to the results
     scheduled: int
-    settled: int
     registered: int  # blocks offered to the prefix cache
-    register_at: int  # value of ``settled`` from which there is another one to offer
     row_limit: int = 0  # value of ``scheduled`` at which a row needs a decision: table full, or end by length
     last_step: int = 0  # the last step that reads or writes the slot or its blocks
     phase: Phase = Phase.PREFILLING
 
     @classmethod
-    def of(cls, request: Request, admission: Admission, *, prefix_cache: bool) -> Occupancy:
-        """The one that an admission begins; it has no blocks yet. ``prefix_cache``: whether it offers any."""
+    def of(cls, request: Request, admission: Admission) -> Occupancy:
+        """The one that an admission begins; it has no blocks yet."""
         cached = admission.num_cached
         return cls(
             request=request,
@@ -95,24 +99,28 @@ class Occupancy:
             incarnation=admission.incarnation,
             tokens=request.tokens,
             blocks=[],
+            prefill=len(admission.tokens),
+            computed=cached,
             scheduled=cached,
-            settled=cached,
             registered=cached // BLOCK_SIZE,
-            register_at=cached + BLOCK_SIZE if prefix_cache else sys.maxsize,
         )
+
+    @property
+    def settled(self) -> int:
+        """Tokens whose KV exists according to the results. The row that samples a token computes the KV of
+        the one before, so where the prefill has settled nothing but the tokens needs to be counted."""
+        return self.computed if self.computed < self.prefill else max(self.prefill, len(self.tokens) - 1)
 
     def append_blocks(self, blocks: Sequence[int]) -> None:
         """Appends to the block table."""
         self.blocks += blocks
         self.row_limit = min(len(self.blocks) * BLOCK_SIZE, self.request.end - 1)
 
-    def register_blocks(self, pool: BlockPool) -> None:
-        """Offers the full settled blocks to the prefix cache."""
-        full = self.settled // BLOCK_SIZE
-        for index in range(self.registered, full):
+    def register_blocks(self, pool: BlockPool, settled: int) -> None:
+        """Offers the full blocks of the ``settled`` tokens to the prefix cache."""
+        while (index := self.registered) < settled // BLOCK_SIZE:
             pool.register(self.blocks[index], self.request.key(index))
-        self.registered = full
-        self.register_at = (full + 1) * BLOCK_SIZE
+            self.registered = index + 1
 
     @property
     def at_length_end(self) -> bool:

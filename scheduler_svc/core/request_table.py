@@ -26,17 +26,19 @@ class RequestTable:
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[str, Finish] = {}  # by name; live requests only, never with ERROR
+        self._num_branches = 0  # live ones that are branches, whose names have a #
         self.refused: list[str] = []  # names that end with ERROR, in the order of their refusals
 
     def named(self, name: str) -> list[Request]:
         """The live request or branch of that name, and the live branches of the request of that name."""
-        names = (name, *branch_names(name, MAX_BRANCHES))
+        names = (name, *branch_names(name, MAX_BRANCHES)) if self._num_branches else (name,)
         return [request for name in names if (request := self.live.get(name))]
 
     def add(self, branches: list[Request], deadline: float | None) -> None:
         """All branches of a new request: the first waits for a slot, the others for its prefill."""
         for request in branches:
             self.live[request.name] = request
+            self._num_branches += "#" in request.name
             if deadline is not None:
                 self.deadlines.push(request, (deadline, request.order[1]))
         first, *others = branches
@@ -55,6 +57,7 @@ class RequestTable:
     def remove(self, request: Request) -> None:
         """The request has ended."""
         del self.live[request.name]
+        self._num_branches -= "#" in request.name
         self.ending.pop(request.name, None)
         self.deadlines.remove(request)
         self.waiting.remove(request)

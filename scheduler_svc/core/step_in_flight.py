@@ -5,6 +5,7 @@ The ledger makes and changes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scheduler_svc.core.request import Occupancy
@@ -16,4 +17,5 @@ class StepInFlight:
 
     step: int
     chunks: list[tuple[Occupancy, int]] = field(default_factory=list)  # with ``scheduled`` after the chunk
+    full: Sequence[Occupancy] = ()  # rows that fill their block table in this step, or come to their end
     released: list[Occupancy] = field(default_factory=list)  # free when this step settles: it was their last

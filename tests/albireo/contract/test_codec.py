@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from albireo.contract import codec
-from albireo.contract.plan import Finish, Grant, Plan, SamplingParams, StepResult, Submission
+from albireo.contract.plan import (
+    Admission,
+    Chunk,
+    Ended,
+    Finish,
+    Grant,
+    Plan,
+    SamplingParams,
+    StepResult,
+    Submission,
+)
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 
@@ -52,6 +62,34 @@ def test_rows_and_grants_survive_the_wire() -> None:
     assert codec.result_from_proto(3, 4, read.result) == StepResult(3, 4, *rows)
     plan = Plan(3, 4, grants=(Grant(7, (1, 2)), Grant(0, ()), Grant(2, (2**31,))), num_decodes=1)
     assert codec.plan_from_proto(3, 4, codec.plan_from_bytes(codec.plan_to_bytes(plan)).plan) == plan
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(3, 4),
+        Plan(3, 4, grants=(Grant(7, (1,)), Grant(0, (5,))), num_decodes=2, digest=0),
+        Plan(
+            3,
+            4,
+            released=(1,),
+            paused=(2, 0),
+            resumed=(3,),
+            admissions=(Admission(5, 2**63, "r#1", (7, 8), 1, 0, SamplingParams(5, 9, stop_ids=(4,))),),
+            chunks=(Chunk(5, 0, 2),),
+            ended=(Ended("s", Finish.CANCELLED),),
+        ),
+    ],
+)
+def test_plans_survive_the_wire(plan: Plan) -> None:
+    assert codec.plan_from_proto(3, 4, codec.plan_from_bytes(codec.plan_to_bytes(plan)).plan) == plan
+
+
+def test_the_rows_that_end_are_found() -> None:
+    result = log.StepResult(**codec.columns([0, 1, 2], [9, 2**63, 4], [5, 6, 7], [0, Finish.STOP, 0]))
+    assert codec.incarnations_of(result) == (9, 2**63, 4)
+    assert codec.ends_of(result) == [(2**63, Finish.STOP)]
+    assert codec.ends_of(log.StepResult(**codec.columns([0], [9], [5], [0]))) == []
 
 
 @pytest.mark.parametrize("short", ["slots", "incarnations", "ids", "finishes"])
