@@ -191,7 +191,7 @@ class _Run:
             answer.ids.append(token)
             answer.logits.append(self._capture.last[index])
             answer.finish = self._finish(self._asks[name], token, len(answer.ids))
-            rows.append((slot, incarnation, token, int(answer.finish)))
+            rows.append((slot, incarnation, max(0, token), int(answer.finish)))  # as the output stage has it
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
         return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)
 
