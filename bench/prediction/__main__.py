@@ -3,8 +3,10 @@
     albireo calibrate --model /tmp/qwen --tp 1,2 --output device.toml
     python -m bench.prediction --model /tmp/qwen --device-file device.toml
 
-The device file must have been calibrated on this machine with this model. All predictions of a TP degree
-are made before its first measurement. The exit status is 1 where an error is above its bar.
+The device file must have been calibrated on this machine with this model. The speed of a shared machine
+changes by more than a prediction may be off; so a load of the calibration runs before and after each
+workload, and the prediction that counts is that at the speed which it shows. The prediction at the speed of
+the calibration is printed next to it. The exit status is 1 where an error is above its bar.
 
 ``--device sim --device-file paper-32b --model albireo/models/tiny`` compares the simulation with a stack
 whose ranks wait instead of computing: then all that differs is what the CPUs do.
@@ -16,7 +18,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +29,12 @@ from albireo.local.redis_server import RedisServerError
 from albireo.local.stack import StackError
 from albireo.local.supervisor import GaveUp
 from albireo.planning.workload import Workload
+from albireo.tools.outputs import check_writable
 from bench.machine import machine
 from bench.prediction.cases import make_cases
 from bench.prediction.compare import Comparison, as_data, compare, table
-from bench.prediction.measure import group_of, measure_in_turn, predict
+from bench.prediction.measure import Group, group_of, measure_in_turn, predict
+from bench.prediction.speed import AtSpeed
 from bench.stack import running_stack
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
@@ -52,35 +55,36 @@ def run_degree(
     ):
         group = group_of(stack.target)
         status.update(f"TP {cost.tp}: predicting")
-        predict_here = partial(predict, cost=cost, group=group)
 
         def requests_per_second(workload: Workload) -> float:
-            return float(predict_here(workload)[0]["requests_per_second"])
+            return float(predict(workload, AtSpeed(cost), group)[0]["requests_per_second"])
 
         cases = make_cases(requests_per_second, seconds)
-        predicted = {name: predict_here(workload, draws=DRAWS) for name, workload in cases.items()}
-        measured = measure_in_turn(
+        calibrated = {name: _predict(workload, cost, 1.0, group) for name, workload in cases.items()}
+        runs = measure_in_turn(
             stack.target,
             cases,
             group,
+            cost,
             rounds=rounds,
             on_begin=lambda what: status.update(f"TP {cost.tp}, {what}"),
         )
-    compared = {name: compare(predicted[name], measured[name]) for name in cases}
-    data = {
-        "tp": cost.tp,
-        "group": asdict(group),
-        "cases": {
-            name: {
-                "workload": workload.name,
-                "comparison": as_data(compared[name]),
-                "predicted": predicted[name],
-                "measured": measured[name],
-            }
-            for name, workload in cases.items()
-        },
-    }
-    return compared, data
+    compared, data = {}, {}
+    for name, workload in cases.items():
+        predicted = [found for run in runs[name] for found in _predict(workload, cost, run.speed, group)]
+        compared[name] = compare(calibrated[name], predicted, runs[name])
+        data[name] = {
+            "workload": workload.name,
+            "comparison": as_data(compared[name]),
+            "predicted_at_calibrated_speed": calibrated[name],
+            "predicted": predicted,
+            "measured": [asdict(run) for run in runs[name]],
+        }
+    return compared, {"tp": cost.tp, "group": asdict(group), "cases": data}
+
+
+def _predict(workload: Workload, cost: CostModel, speed: float, group: Group) -> list[dict[str, Any]]:
+    return predict(workload, AtSpeed(cost, speed, cost.variation), group, draws=DRAWS)
 
 
 def main(
@@ -96,6 +100,7 @@ def main(
 ) -> None:
     """Prints simulated and measured figures, their errors and the bars."""
     console = Console(stderr=True)
+    check_writable("--json", json_to)
     load_average = os.getloadavg()[0]
     found: dict[str, Any] = {
         "machine": machine(),

@@ -10,6 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from bench.prediction.measure import Run
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -38,7 +40,8 @@ class Comparison:
     """One figure of one workload, in the unit of its label."""
 
     label: str
-    predicted: float  # mean of the simulations
+    calibrated: float  # mean of the simulations at the speed of the calibration
+    predicted: float  # mean of the simulations at the speed of each round
     measured: tuple[float, ...]  # of each round
     bar: float | None
 
@@ -64,12 +67,24 @@ class Comparison:
         return self.error is not None and abs(self.error) <= self.bar
 
 
-def compare(predicted: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]) -> list[Comparison]:
-    """All figures of one workload: the summaries of each simulation and of each round, one or more."""
-    return [
-        Comparison(figure.label, fmean(_of(figure, predicted)), _of(figure, measured), figure.bar)
+def compare(
+    calibrated: Sequence[dict[str, Any]], predicted: Sequence[dict[str, Any]], runs: Sequence[Run]
+) -> list[Comparison]:
+    """All figures of one workload. ``calibrated``, ``predicted``: summaries of simulations."""
+    measured = [run.summary for run in runs]
+    speeds = tuple(run.speed for run in runs)
+    found = [Comparison("speed of the machine", 1.0, fmean(speeds), speeds, None)]
+    found += [
+        Comparison(
+            figure.label,
+            fmean(_of(figure, calibrated)),
+            fmean(_of(figure, predicted)),
+            _of(figure, measured),
+            figure.bar,
+        )
         for figure in FIGURES
     ]
+    return found
 
 
 def _of(figure: Figure, summaries: Sequence[dict[str, Any]]) -> tuple[float, ...]:
@@ -86,7 +101,7 @@ def _at(summary: dict[str, Any], path: tuple[str, ...]) -> float:
 
 def table(compared: dict[str, list[Comparison]], title: str, caption: str) -> Table:
     """``compared``: by the name of the case. Noise: how far the rounds are from each other."""
-    columns = ("simulated", "measured", "noise", "error", "at most")
+    columns = ("as calibrated", "simulated", "measured", "noise", "error", "at most")
     found = Table("workload", "", title=Text(title), caption=Text(caption))
     for column in columns:
         found.add_column(column, justify="right")
@@ -97,6 +112,7 @@ def table(compared: dict[str, list[Comparison]], title: str, caption: str) -> Ta
             found.add_row(
                 "" if number else name,
                 one.label,
+                f"{one.calibrated:.4g}",
                 f"{one.predicted:.4g}",
                 f"{one.mean:.4g}",
                 f"{one.noise:.1%}" if len(one.measured) > 1 else "",
@@ -110,6 +126,7 @@ def as_data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     return [
         {
             "figure": one.label,
+            "predicted_at_calibrated_speed": one.calibrated,
             "predicted": one.predicted,
             "measured": list(one.measured),
             "noise": one.noise,

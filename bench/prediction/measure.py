@@ -13,11 +13,11 @@ from albireo.planning.simulation.run import simulate
 from albireo.planning.workload import Workload
 from albireo.runtime.low_priority import run_at_low_priority
 from albireo.v1 import control_pb2 as control
+from bench.prediction.speed import REFERENCE, AtSpeed, speed_shown
 from bench.serve.load import make_requests, run_workload, warm_up
 from bench.serve.report import summarize
 from bench.serve.steps import with_steps
 from worker_svc.cost.interface import CostModel
-from worker_svc.cost.physical import PhysicalCost
 
 WARM_UP = 32
 """Requests, as many at a time as in the workload."""
@@ -39,7 +39,15 @@ def group_of(target: str) -> Group:
     return Group(load.blocks_total, load.slots_total, info.max_model_len, info.vocab_size)
 
 
-def predict(workload: Workload, cost: CostModel, group: Group, *, draws: int = 1) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run of a workload has shown."""
+
+    summary: dict[str, Any]
+    speed: float  # of the machine, see speed.py: the mean of before and after
+
+
+def predict(workload: Workload, cost: AtSpeed, group: Group, *, draws: int = 1) -> list[dict[str, Any]]:
     """The summaries of ``draws`` simulations, which differ where the speed of the device varies.
 
     Raises RuntimeError where a request fails in one.
@@ -47,7 +55,7 @@ def predict(workload: Workload, cost: CostModel, group: Group, *, draws: int = 1
     return [_predict(replace(workload, seed=workload.seed + draw), cost, group) for draw in range(draws)]
 
 
-def _predict(workload: Workload, cost: CostModel, group: Group) -> dict[str, Any]:
+def _predict(workload: Workload, cost: AtSpeed, group: Group) -> dict[str, Any]:
     result = simulate(
         workload,
         cost,
@@ -56,8 +64,7 @@ def _predict(workload: Workload, cost: CostModel, group: Group) -> dict[str, Any
         max_model_len=group.max_model_len,
     )
     totals = result.totals
-    # A simulated step begins with its launch; on real ranks that is a wait before T3.
-    launch = cost.efficiency.step_us * 1e-6 if isinstance(cost, PhysicalCost) else 0.0
+    launch = cost.launch_seconds  # which a simulated T3 contains; on real ranks it is a wait before T3
     return {
         "simulated": True,
         **_checked(summarize_requests(result.requests, [])),
@@ -113,19 +120,30 @@ def measure_in_turn(
     target: str,
     cases: Mapping[str, Workload],
     group: Group,
+    cost: CostModel,
     *,
     rounds: int,
     on_begin: Callable[[str], None] = lambda what: None,
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[Run]]:
     """Runs all cases once, then all again; so what changes on the machine meanwhile shows as noise."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    found: dict[str, list[Run]] = {name: [] for name in cases}
     for name, workload in cases.items():
         on_begin(f"warm-up for {name}")
         run_at_low_priority(warm_up(target, workload, WARM_UP, group.vocab_size))
+    [calibrated] = predict(REFERENCE, AtSpeed(cost), group)
+
+    def speed(salt: str) -> float:
+        on_begin("the machine's speed")
+        return speed_shown(calibrated, measure(target, REFERENCE, group, salt))
+
+    before = speed("first")
     for number in range(1, rounds + 1):
         for name, workload in cases.items():
             on_begin(f"{name}, round {number} of {rounds}: {workload.name}")
-            found[name].append(measure(target, workload, group, f"round {number}"))
+            summary = measure(target, workload, group, f"round {number}")
+            after = speed(f"{name} {number}")
+            found[name].append(Run(summary, (before + after) / 2))
+            before = after
     return found
 
 

@@ -25,13 +25,13 @@ def full_loads(max_seqs: int) -> list[Workload]:
     """
     rows = [rows for rows in (1, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256) if rows <= max_seqs]
     return [
-        _mixed(min(8, max_seqs), 16, longest=64),
+        mixed_lengths(min(8, max_seqs), 16, longest=64),
         *(_decode(count, 32, 10) for count in rows),
         *(_decode(count, 1024, 10) for count in (1, 8)),
         _decode(rows[-1] // 2, 256, 10),
         *(_prompts(length, 3) for length in (16, 48, 128, 256, 512)),
         _prompts(1536, 1),
-        *(_mixed(rows[-1] // part, rows[-1] * 3 // 4, longest=384) for part in (4, 1)),
+        *(mixed_lengths(rows[-1] // part, rows[-1] * 3 // 4, longest=384) for part in (4, 1)),
         *(
             _decode(count, 32, 8, kind)
             for kind in ("drawn", "penalized")
@@ -45,11 +45,11 @@ def quick_loads(max_seqs: int) -> list[Workload]:
     """The least that shows every term, after one that warms up."""
     rows = [rows for rows in (1, 4, 16) if rows <= max_seqs]
     return [
-        _mixed(min(2, max_seqs), 4, longest=32),
+        mixed_lengths(min(2, max_seqs), 4, longest=32),
         *(_decode(count, 16, 12) for count in rows),
         _decode(rows[-1], 256, 8),
         *(_prompts(length, 3) for length in (32, 128, 512)),
-        _mixed(rows[-1], 2 * rows[-1], longest=128),
+        mixed_lengths(rows[-1], 2 * rows[-1], longest=128),
         *(_decode(count, 16, 8, kind) for kind in ("drawn", "penalized") for count in rows[1:]),
     ]
 
@@ -108,7 +108,7 @@ def _prompts(length: int, count: int) -> Workload:
     return Workload(f"prompts of {length}", (WorkloadRequest(0.0, length, 1),) * count, 1, seed=SEED)
 
 
-def _mixed(concurrency: int, count: int, *, longest: int) -> Workload:
+def mixed_lengths(concurrency: int, count: int, *, longest: int) -> Workload:
     """Requests of all lengths, so that chunks and decoding rows share steps."""
     draw = random.Random(SEED)
     requests = tuple(

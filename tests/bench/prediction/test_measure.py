@@ -8,8 +8,9 @@ from albireo.models import TINY
 from albireo.planning.workloads.draw import make_workload
 from albireo.v1 import control_pb2 as control
 from bench.prediction.measure import Group, mean_steps, predict
+from bench.prediction.speed import AtSpeed
 from tests.albireo.planning.simulation.costs import Constant
-from worker_svc.cost.device import Device, Efficiency, Variation
+from worker_svc.cost.device import STEADY, Device, Efficiency, Variation
 from worker_svc.cost.load import load_cost_model
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.model.config import ModelConfig
@@ -44,7 +45,7 @@ def test_waits_count_between_steps_that_follow_each_other_while_rows_decode() ->
 def test_a_prediction_has_the_figures_of_a_measurement_and_is_marked_as_simulated() -> None:
     cost = load_cost_model("paper-32b", ModelConfig.from_dir(TINY), 4)
     workload = make_workload("fixed:20", "fixed:10", concurrency=4, num_requests=8)
-    [found] = predict(workload, cost, GROUP)
+    [found] = predict(workload, AtSpeed(cost), GROUP)
     assert found["simulated"] is True
     assert found["output_tokens"] == 80
     assert found["steps"]["t3"] > 0.01
@@ -52,11 +53,14 @@ def test_a_prediction_has_the_figures_of_a_measurement_and_is_marked_as_simulate
 
 
 def test_draws_differ_where_the_speed_varies_and_only_there() -> None:
-    cost = Constant()
     workload = make_workload("fixed:20", "fixed:10", concurrency=4, num_requests=8)
-    assert len({found["seconds"] for found in predict(workload, cost, GROUP, draws=3)}) == 1
-    cost.variation = Variation(slow_spread=0.2)
-    assert len({found["seconds"] for found in predict(workload, cost, GROUP, draws=3)}) == 3
+
+    def different(variation: Variation) -> int:
+        found = predict(workload, AtSpeed(Constant(), 1.0, variation), GROUP, draws=3)
+        return len({summary["seconds"] for summary in found})
+
+    assert different(STEADY) == 1
+    assert different(Variation(slow_spread=0.2)) == 3
 
 
 def test_the_launch_of_a_step_is_a_wait_as_on_real_ranks() -> None:
@@ -65,7 +69,7 @@ def test_the_launch_of_a_step_is_a_wait_as_on_real_ranks() -> None:
     def steps(launch: float) -> dict[str, float]:
         efficiency = Efficiency(weights=1, kv=1, compute=1, attention=1, step_us=launch)
         device = Device.load("h100").model_copy(update={"efficiency": (efficiency,)})
-        found = predict(workload, PhysicalCost(device, ModelConfig.from_dir(TINY), 1), GROUP)
+        found = predict(workload, AtSpeed(PhysicalCost(device, ModelConfig.from_dir(TINY), 1)), GROUP)
         return dict(found[0]["steps"])
 
     without, with_it = steps(0), steps(5000)
@@ -77,4 +81,4 @@ def test_a_workload_that_the_group_cannot_run_is_an_error() -> None:
     cost = load_cost_model("paper-32b", ModelConfig.from_dir(TINY), 4)
     group = Group(num_blocks=64, max_seqs=8, max_model_len=16, vocab_size=300)
     with pytest.raises(ValueError, match="longest request"):
-        predict(make_workload("fixed:20", "fixed:10"), cost, group)
+        predict(make_workload("fixed:20", "fixed:10"), AtSpeed(cost), group)
