@@ -86,7 +86,9 @@ async def test_a_group_of_another_checkpoint_is_not_served(
             assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             for part in (fingerprint(TINY), announced or "not announced", "worker group", "gateway"):
                 assert part in str(refused.value.details())
-            assert [record.getMessage() for record in caplog.records] == [refused.value.details()]
+            # gRPC's poller may log errors of loops that earlier tests have closed.
+            ours = [record for record in caplog.records if record.name.startswith("gateway")]
+            assert [record.getMessage() for record in ours] == [refused.value.details()]
             # The right one comes.
             backend.announce_group()
             await eventually(lambda: not served.gateway.group.mismatch)
