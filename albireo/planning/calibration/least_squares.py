@@ -15,7 +15,7 @@ Vector = npt.NDArray[np.float64]
 
 OUTLIER = 0.3
 """Of logarithms of predicted over measured: about 30 %."""
-PRIOR = 0.01
+PRIOR = 0.007
 """Weight of a parameter's distance from its start: enough where the measurements do not show it."""
 STEPS = 100
 DIFFERENCE = 1e-4
