@@ -32,6 +32,20 @@ class EntryId(NamedTuple):
         return f"{self.epoch}-{self.step}"
 
 
+LAST_STEP = 2**64 - 1
+"""The step of the entry that closes the logs of a group: Redis takes none behind it in the same epoch."""
+CLOSED_LOG_SECONDS = 60.0
+"""How long the logs of a group that was closed stay readable."""
+
+
+class GroupOpening(NamedTuple):
+    """One life of a group in one epoch."""
+
+    epoch: int
+    group: str  # incarnation
+    name: str
+
+
 LogEntry = tuple[bytes, bytes]
 """Id and payload of one entry."""
 
@@ -47,8 +61,9 @@ class Log(Protocol):
     def append(self, entry_id: EntryId, data: bytes) -> None:
         """Appends one entry under the writer's own id, exactly once.
 
-        Raises Fenced when the log has an entry with this id, or a later one, that is not this one, and
-        ValueError when it was opened without ``keep``.
+        Raises Fenced when the log has an entry with this id, or a later one, that is not this one, or when it
+        has none at all: logs begin by ``open_epoch`` and ``open_group``. Raises ValueError when it was opened
+        without ``keep``.
         """
         ...
 
@@ -86,7 +101,7 @@ class Lease(Protocol):
 
 
 class Store(Protocol):
-    """The keys of one model and of one worker group. Each thread of a process opens its own."""
+    """The keys of one model. Each thread of a process opens its own."""
 
     def time(self) -> float:
         """Seconds since the Unix epoch by the clock that all tiers share: the store's own. Ids of inbox
@@ -115,12 +130,44 @@ class Store(Protocol):
         to wait for a store that does not answer."""
         ...
 
-    def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
-        """Opens the next epoch in both logs; returns it and the inbox id after which it begins.
+    def open_epoch(self, *, lease_value: bytes) -> tuple[int, str]:
+        """Opens the next epoch, as entry ``<epoch>-0`` of the notices; returns it and the inbox id after which
+        it begins. No group serves in it yet, and no request waits.
 
-        An empty ``group_incarnation`` closes the last epoch where no group is alive. Raises Fenced when the
-        lease is no longer ours. After an attempt whose answer was lost the next one opens one epoch more.
+        Raises Fenced when the lease is no longer ours. After an attempt whose answer was lost the next one
+        opens one epoch more.
         """
+        ...
+
+    def register(self, incarnation: str) -> None:
+        """A group, which has announced itself, is there to be led. Idempotent."""
+        ...
+
+    def leave(self, incarnation: str) -> None:
+        """A group takes no more work: its scheduler closes it at its next look. Idempotent."""
+        ...
+
+    def groups(self) -> dict[str, bytes | None]:
+        """Announcements of all registered groups, by incarnation; None where one has expired."""
+        ...
+
+    def open_group(self, opening: GroupOpening, *, notice: int, lease_value: bytes) -> None:
+        """Opens both logs of a group with entry ``<epoch>-0``, adds it to those that serve, and appends the
+        opening to the notices as ``<epoch>-<notice>``: all or nothing. Exactly once, like ``Log.append``.
+
+        Raises Fenced when the lease is no longer ours, or when an epoch is open that is not before this one.
+        """
+        ...
+
+    def close_group(self, opening: GroupOpening, reason: str, *, notice: int, lease_value: bytes) -> None:
+        """Closes both logs of a group with the entry ``<epoch>-<LAST_STEP>``, so that they take no other of
+        that epoch, lets them expire after ``CLOSED_LOG_SECONDS``, takes the group off the registered ones and
+        off those that serve, and appends a notice: all or nothing. Exactly once. Raises Fenced as above.
+        """
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Writes a value that does not expire."""
         ...
 
     def count_departures(self, *, epoch: int, total: int) -> None:
