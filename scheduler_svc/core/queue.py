@@ -57,3 +57,17 @@ class KeyedQueue(Generic[T]):
                 return key, item
             heapq.heappop(heap)
         return None
+
+    def in_order(self) -> Iterator[tuple[Order, T]]:
+        """All items with their keys, by ascending key, each found when it is asked for; valid until the queue
+        changes. The first k take O(k log k) time, plus that for entries of removed items."""
+        heap = self._heap
+        frontier = [
+            (entry, 0) for entry in heap[:1]
+        ]  # the entries that may come next: parents before their children
+        while frontier:
+            (key, push, item), index = heapq.heappop(frontier)
+            for child in range(2 * index + 1, min(2 * index + 3, len(heap))):
+                heapq.heappush(frontier, (heap[child], child))
+            if self._live.get(item) == push:
+                yield key, item
