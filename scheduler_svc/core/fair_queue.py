@@ -65,7 +65,8 @@ class FairQueue:
         self._returned: KeyedQueue[Request] = KeyedQueue()
         self._queued: dict[str, _Tenant] = {}  # with requests in ``waiting``
         self._idle: dict[str, _Tenant] = {}  # without; the one charged last is the last
-        self._by_counter: KeyedQueue[_Tenant] = KeyedQueue()  # queued ones; keys may be below the counters
+        self._by_counter: KeyedQueue[_Tenant] = KeyedQueue()  # queued ones
+        self._charged: dict[_Tenant, None] = {}  # of these, whose key there is behind its counter
         self._left_last = _Tenant()  # who emptied the queue, when it became empty
         self._joins = 0
         self._len = 0
@@ -126,30 +127,34 @@ class FairQueue:
     def charge(self, name: str, service: float) -> None:
         """A tenant has had so much service: weighted tokens, of requests that wait no longer."""
         tenant = self._queued.get(name)
-        if tenant is None:
+        if tenant is not None:
+            self._charged[tenant] = None
+        else:
             tenant = self._idle.pop(name, None) or _Tenant()
             self._keep(name, tenant)
         tenant.counter += self._weighed(name, service)
 
     def in_order(self) -> Iterator[Request]:
-        """All requests, the next first, each found when it is asked for; valid until the queue changes.
+        """All requests, the next first, each found when it is asked for. While it is iterated over, the
+        request that came last may be removed, and tenants may be charged, which counts from the next call on.
 
         Behind the first, the order is the one that comes about if each before it is admitted with nothing
         of its prompt cached, and no other service is charged.
         """
-        for _, request in self._returned.in_order():
-            yield request
-        self._first()
+        yield from self._returned.in_order()
+        self._sort()
         tenants = self._by_counter.in_order()
         following = next(tenants, None)
-        ahead: list[tuple[Order, Iterator[tuple[Order, Request]]]] = []  # tenants that have been looked at
+        ahead: list[
+            tuple[Order, Iterator[Request]]
+        ] = []  # tenants whose turn has come, with their next turns
         while following is not None or ahead:
-            while following is not None and (not ahead or following[0] <= ahead[0][0]):
-                tenant = following[1]
-                heapq.heappush(ahead, (tenant.key, tenant.waiting.in_order()))
+            if following is not None and (not ahead or following.key < ahead[0][0]):
+                heapq.heappush(ahead, (following.key, following.waiting.in_order()))
                 following = next(tenants, None)
+                continue
             (counter, joined), requests = heapq.heappop(ahead)
-            for _, request in islice(requests, 1):
+            for request in islice(requests, 1):
                 submission = request.submission
                 counter += self._weighed(submission.tenant, self._prefill_weight * len(submission.prompt))
                 heapq.heappush(ahead, ((counter, joined), requests))
@@ -166,15 +171,14 @@ class FairQueue:
 
     def _level(self) -> float:
         """The counter to which a tenant that joins is lifted."""
-        first = self._first()
-        return (first or self._left_last).counter
+        self._sort()
+        first = self._by_counter.peek()
+        return (first[1] if first else self._left_last).counter
 
-    def _first(self) -> _Tenant | None:
-        """The tenant whose turn it is; None if no request waits for its first turn."""
-        while first := self._by_counter.peek():
-            key, tenant = first
-            if key == tenant.key:
-                return tenant
-            self._by_counter.remove(tenant)  # it was charged since it was put there
-            self._by_counter.push(tenant, tenant.key)
-        return None
+    def _sort(self) -> None:
+        """Puts the tenants that were charged where their counters are now."""
+        for tenant in self._charged:
+            if tenant in self._by_counter:
+                self._by_counter.remove(tenant)
+                self._by_counter.push(tenant, tenant.key)
+        self._charged.clear()
