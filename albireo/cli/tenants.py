@@ -17,7 +17,7 @@ from albireo.contract.tenants import DEFAULT, TenantPolicy
 if TYPE_CHECKING:
     from albireo.store.tenant_policies import TenantPolicies
 
-app = typer.Typer(no_args_is_help=True, help="Shares and quotas of tenants.")
+app = typer.Typer(no_args_is_help=True, help="Shares and quotas of tenants, changed while everything runs.")
 
 Redis = Annotated[
     str, typer.Option("--redis-url", envvar="ALBIREO_REDIS_URL", help="Redis that holds the logs.")
