@@ -24,8 +24,8 @@ async def test_gpus_are_in_the_load_by_rank_and_can_be_watched(
         await eventually(lambda: len(none) == 1)
         await asyncio.sleep(0.05)  # two more would come
     assert [len(sample.gpus) for sample in none] == [0, 0]  # at the begin and at the end
-    served.backend.announce_group(tp=2)
-    await eventually(lambda: served.gateway.group.info.tp == 2)  # type: ignore[union-attr]
+    served.backend.announce_model(tp=2)
+    await eventually(lambda: served.gateway.model.info.tp == 2)  # type: ignore[union-attr]
     for rank in (2, 1, 0):  # the last group had three
         gpu = control.Gpu(rank=rank, watts=100 + rank, joules=5.0)
         redis.set(keys.gpu(rank), gpu.SerializeToString())

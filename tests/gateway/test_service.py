@@ -223,7 +223,7 @@ async def test_a_lost_scheduler_epoch_or_result_ends_streams_with_a_retryable_er
 
 @pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])
 async def test_a_large_text_does_not_delay_other_streams(backend: Backend, method: str) -> None:
-    backend.announce_group(max_model_len=1 << 17)
+    backend.announce_model(max_model_len=1 << 17)
     async with serving(backend) as served:
         if method == "Tokenize":
             call = served.inference.Tokenize(api.TokenizeRequest(text="a word " * 25_000), timeout=60)

@@ -99,7 +99,7 @@ async def test_the_prompts_log_probabilities_come_in_parts() -> None:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def served(backend: Backend) -> AsyncIterator[Served]:
-    backend.announce_group(max_model_len=1 << 20)
+    backend.announce_model(max_model_len=1 << 20)
     async with serving(backend) as found:
         yield found
 

@@ -147,7 +147,7 @@ def test_a_newer_field_inside_a_repeated_message_is_seen() -> None:
 def test_chat_without_a_template_is_not_supported(tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((TINY / name).read_text())
-    bare = Validator("tiny", TextCodec(tmp_path))
+    bare = Validator(TextCodec(tmp_path))
     request = api.GenerateRequest(chat=chat(("user", "hi")))
     with pytest.raises(Refusal) as raised:
         bare.generate(request, CONTEXT, EOS)
