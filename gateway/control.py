@@ -101,8 +101,6 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def _gpus(self, groups: Iterable[control.GroupLoad]) -> list[control.Gpu]:
         """Those of all ranks of these groups that announce one. Raises RedisError and DecodeError."""
         ranks = [(group, rank) for group in groups for rank in range(group.tp)]
-        if not ranks:
-            return []
         found = await self._store.gpus([(group.incarnation, rank) for group, rank in ranks])
         gpus = []
         for (group, _), data in zip(ranks, found, strict=True):

@@ -19,7 +19,7 @@ from albireo.contract.keys import Keys
 from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
 from albireo.store.interface import LAST_STEP, EntryId
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
@@ -28,7 +28,6 @@ from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from gateway.store.interface import Position
 from tests.streams import check_status
-
 
 GROUP = "w"
 """Incarnation of the group that is there from the start."""
@@ -208,7 +207,7 @@ async def serving(
     telemetry: Telemetry = OFF,
     **options: object,
 ) -> AsyncIterator[Served]:
-    """A gateway with ``options`` that knows its model; ``has_model``: False where no group has ever joined."""
+    """A gateway with ``options`` that knows its model; ``has_model``: False where no group ever joined."""
     settings = GatewaySettings.model_validate(
         {"model": TINY, "port": 0, "redis_url": backend.url, "drain_seconds": 0, **options}
     )

@@ -133,10 +133,8 @@ async def test_a_request_id_is_accepted_once(served: Served) -> None:
     assert (await again.read()).HasField("accepted")
 
 
-@pytest.mark.parametrize("missing", ["lease", "group", "serving"])
-async def test_a_missing_scheduler_group_or_epoch_is_unavailable(clean: Served, missing: str) -> None:
-    backend = clean.backend
-    backend.redis.delete(getattr(backend.keys, missing))
+async def test_a_missing_scheduler_is_unavailable(clean: Served) -> None:
+    clean.backend.redis.delete(clean.backend.keys.lease)
     assert await code_of(clean.inference.Generate(request())) is CODE.UNAVAILABLE
     assert await code_of(clean.control.GetLoad(control_pb2.GetLoadRequest())) is CODE.UNAVAILABLE
     assert (await clean.inference.Tokenize(api.TokenizeRequest(text="still"))).ids

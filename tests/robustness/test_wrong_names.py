@@ -40,11 +40,11 @@ async def test_a_gateway_with_a_scheduler_names_no_other_models(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.redis.set(Keys("other").lease, b"scheduler")
-    backend.redis.delete(backend.keys.group)
+    backend.redis.delete(backend.keys.served_model)
     async with serving(backend, has_model=False) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
-    assert refused.value.details() == "no worker group is alive"
+    assert refused.value.details() == "no worker group has joined"
     assert not info.other_models
     assert "other" not in caplog.text

@@ -119,14 +119,6 @@ def test_the_longest_prompt_leaves_room_for_one_token() -> None:
     assert refusal_of(with_ids(CONTEXT)).message.startswith("token_ids: ")
 
 
-def test_another_model_is_not_found() -> None:
-    request = with_ids()
-    request.model = "other"
-    refusal = refusal_of(request)
-    assert refusal.code is grpc.StatusCode.NOT_FOUND
-    assert "'other'" in refusal.message
-
-
 @pytest.mark.parametrize("path", ["", "sampling", "token_ids"])
 def test_a_field_of_a_newer_client_is_refused_and_never_ignored(path: str) -> None:
     request = with_ids()
