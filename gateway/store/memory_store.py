@@ -110,9 +110,8 @@ class MemoryGatewayStore:
     async def load(self) -> bytes | None:
         return self._space.get(self._keys.load)
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
-        found = [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
-        return [gpu for gpu in found if gpu is not None]
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        return [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
 
     async def tenant_policies(self) -> dict[str, TenantPolicy]:
         return policies_of(self._space.hash(TENANT_POLICIES))
