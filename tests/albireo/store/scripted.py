@@ -22,7 +22,7 @@ def entry_of(name: str) -> bytes:
 
 
 class Scripts(Protocol):
-    """``name``: of one acceptance, in the logs; the request's id where there is no other. All are of the tenant
+    """``name``: of one acceptance, in the logs; the request's id where there is no other. All are of tenant
     ``t``; ``most``: its quota of requests at once."""
 
     def submit(
