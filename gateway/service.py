@@ -27,8 +27,8 @@ from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
 from gateway.liveness.model_names import ModelNames
-from gateway.liveness.served_model import ServedModel
 from gateway.liveness.policy_watch import PolicyWatch
+from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.sampling_defaults import sampling_defaults
