@@ -37,7 +37,7 @@ class SimulatedGroup:
         self.core = core
         self.plans: deque[Plan] = deque()  # published and not run
         self.running: Plan | None = None
-        self._worker = StandIn(random.Random(seed), stop_share=0.0)
+        self._worker = StandIn(random.Random(seed))
         self._names: dict[int, str] = {}  # by incarnation
 
     def begin(self) -> float | None:
