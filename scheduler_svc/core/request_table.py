@@ -14,6 +14,7 @@ from scheduler_svc.core.held_branches import HeldBranches
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Request
+from scheduler_svc.core.slot_shares import SlotShares
 from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
@@ -34,6 +35,7 @@ class RequestTable:
         self._decode_weight = decode_weight
         self.live: dict[str, Request] = {}  # by name, from submit until it ends
         self.queue = FairQueue(prefill_weight=prefill_weight)  # for a slot of any group
+        self.shares = SlotShares()
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
@@ -51,6 +53,7 @@ class RequestTable:
         """All branches of a new request: the first waits for a slot, the others for its prefill."""
         for request in branches:
             self.live[request.name] = request
+            self.shares.enter(request.submission.tenant)
             self._num_branches += "#" in request.name
             if deadline is not None:
                 self.deadlines.push(request, (deadline, request.order[1]))
@@ -120,8 +123,8 @@ class RequestTable:
         self._num_branches -= "#" in request.name
         self.charge_outputs(request)
         self._tally(request.submission.tenant).ended += 1
-        if request.group is not None:
-            request.group.forget(request)
+        self.shares.leave(request.submission.tenant)
+        self._forget(request)
         self.ending.pop(request, None)
         self.deadlines.remove(request)
         self.queue.remove(request)
@@ -143,20 +146,20 @@ class RequestTable:
         """The next plan of a group is to admit a request that is in the queue."""
         self.queue.remove(request)
         pending.place(request, claim)
+        self.shares.take(request.submission.tenant)
 
     def give_back(self, request: Request) -> None:
         """A request that was placed waits in the queue again."""
-        if request.group is not None:
-            request.group.forget(request)
+        self._forget(request)
         self.queue.push_front(request)
 
     def admit(self, request: Request, pending: Pending, *, num_cached: int) -> bool:
         """A waiting request gets an occupancy in a group, wherever it was placed. True if it is its first
         one: then it has left the queue, and its tenant is charged for the tokens that are computed."""
         self.queue.remove(request)
-        if request.group is not None:
-            request.group.forget(request)
+        self._forget(request)
         request.group = pending
+        self.shares.take(request.submission.tenant)
         if request.ending:
             del self.ending[request]
             pending.end(request)
@@ -171,8 +174,7 @@ class RequestTable:
 
     def requeue(self, request: Request) -> None:
         """A request that has lost its occupancy waits for a slot again."""
-        if request.group is not None:
-            request.group.forget(request)
+        self._forget(request)
         self.queue.push_front(request)
         if request.ending:
             self.ending[request] = None
@@ -181,6 +183,12 @@ class RequestTable:
         """A plan contains the last chunk of the request's prefill: branches held for it join the queue."""
         for branch in self.held.pop(request):
             self.queue.push(branch)
+
+    def _forget(self, request: Request) -> None:
+        """A request is no longer in the group where it was, if there was one."""
+        if request.group is not None:
+            request.group.forget(request)
+            self.shares.give(request.submission.tenant)
 
     # -- counts --------------------------------------------------------------------------------------
 
