@@ -9,8 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import grpc
 from rich.table import Table
@@ -40,38 +39,46 @@ def check(target: str) -> Table:
     """Raises Failed. Leaves one group. Returns how long each step took."""
     table = Table("groups", "s")
 
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        table.add_row(name, f"{time.monotonic() - began:.1f}")
+    def add(step: str, began: float) -> None:
+        table.add_row(step, f"{time.monotonic() - began:.1f}")
 
-    with timed("a second one started, and serves"):
-        scale(WORKER, GROUPS, timeout=START_SECONDS)
-        wait_for(target, f"{GROUPS} groups", lambda load: len(load.groups) == GROUPS)
-    for name, end in (("stops", stop), ("dies", die)):
-        stories = Stories.start(target, STORIES)
-        lives = incarnations(
-            wait_for(target, "both at work", lambda load: all(group.running for group in load.groups))
-        )
-        container = containers_of(WORKER)[0]
-        before = state_of(container)
-        with timed(f"one of two {name}, until the scheduler has closed it"):
-            end(container)
-            wait_for(target, "one that is gone", lambda load: bool(lives - incarnations(load)))
-        cut = stories.cut()
-        if cut:
-            raise Failed(f"one of two groups {name}: of {STORIES} streams {len(cut)} were cut: {cut}")
-        if end is die:
-            wait_back(container, before, deadline=time.monotonic() + START_SECONDS)
-        scale(WORKER, GROUPS, timeout=START_SECONDS)
-        wait_for(target, f"{GROUPS} groups again", lambda load: len(load.groups) == GROUPS)
-    with timed("all stopped"):
-        scale(WORKER, 0, timeout=START_SECONDS)
-        wait_for(target, "no group", lambda load: not load.groups)
-    with timed("a request without a group, until its answer, one group having been started"):
-        ask_without_a_group(target)
+    began = time.monotonic()
+    scale_to(target, GROUPS)
+    add("a second one is started, until both serve", began)
+    for ends, end in (("stops", stop), ("dies", die)):
+        table.add_row(f"one of two {ends}, until the scheduler has closed it", f"{end_one(target, end):.1f}")
+        scale_to(target, GROUPS)
+    began = time.monotonic()
+    scale_to(target, 0)
+    add("all stop", began)
+    began = time.monotonic()
+    ask_without_a_group(target)
+    add("a request comes while there is none, until its answer by one that is then started", began)
     return table
+
+
+def scale_to(target: str, number: int) -> None:
+    scale(WORKER, number, timeout=START_SECONDS)
+    wait_for(target, f"{number} groups", lambda load: len(load.groups) == number)
+
+
+def end_one(target: str, end: Callable[[str], None]) -> float:
+    """Ends one of the groups while streams run on all; seconds until the scheduler has closed it."""
+    stories = Stories.start(target, STORIES)
+    load = wait_for(target, "all at work", lambda load: all(group.running for group in load.groups))
+    lives = incarnations(load)
+    container = containers_of(WORKER)[0]
+    before = state_of(container)
+    began = time.monotonic()
+    end(container)
+    wait_for(target, "one that is gone", lambda load: bool(lives - incarnations(load)))
+    seconds = time.monotonic() - began
+    cut = stories.cut()
+    if cut:
+        raise Failed(f"a group ended, and with it {len(cut)} of {STORIES} streams: {cut}")
+    if end is die:
+        wait_back(container, before, deadline=time.monotonic() + START_SECONDS)
+    return seconds
 
 
 def stop(container: str) -> None:
