@@ -31,7 +31,7 @@ def speed_of(cost: CostModel) -> StepSpeed:
     """The speed that a cost model gives a group."""
     decode = StepWork(decodes=1, context=PROMPT, greedy=1)
     prefill = StepWork(prefill=PROMPT, prefill_pairs=PROMPT * (PROMPT + 1) // 2, greedy=1)
-    seconds = [
+    alone, whole = (
         cost.forward_seconds(work) + cost.sampling_seconds(work, parallel=False) for work in (decode, prefill)
-    ]
-    return StepSpeed.of_steps(*seconds, PROMPT)
+    )
+    return StepSpeed.of_steps(alone, whole, PROMPT)
