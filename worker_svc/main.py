@@ -16,7 +16,7 @@ from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
-from albireo.telemetry import OFF
+from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
@@ -56,10 +56,7 @@ def run(settings: WorkerSettings) -> None:
     torch.set_num_threads(_threads(settings))
     health, telemetry = None, OFF
     try:
-        port = _metrics_port(settings, local_rank)
-        telemetry = start_telemetry(
-            "worker", settings, host=settings.host, metrics_port=port, rank=rank, group=settings.group
-        )
+        telemetry = _telemetry(settings, rank, local_rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
@@ -111,6 +108,14 @@ def _compute_alone() -> None:
     operations: on the cores where the compute stage's team should run. The setting is the thread's own.
     """
     torch.set_num_threads(1)
+
+
+def _telemetry(settings: WorkerSettings, rank: int, local_rank: int) -> Telemetry:
+    """Raises ValueError and OSError for a port that cannot be taken."""
+    port = _metrics_port(settings, local_rank)
+    return start_telemetry(
+        "worker", settings, host=settings.host, metrics_port=port, rank=rank, group=settings.group
+    )
 
 
 def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:

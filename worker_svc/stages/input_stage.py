@@ -64,6 +64,8 @@ class InputStage:
             entries = self._plans.read(self._after, READ_SECONDS)
             fetched = self._clock.time_ns()
             for raw_id, data in entries:
+                if self._until():
+                    return
                 self._after = raw_id.decode()
                 staged = self._take(EntryId.parse(raw_id), data, fetched)
                 if staged is not None:

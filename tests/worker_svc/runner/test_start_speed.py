@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.worker_svc.oracle import make_runner, run
 from tests.worker_svc.pipeline import in_turn
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
-from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.interface import HostOutput, Runner
 from worker_svc.runner.start_speed import PREFILL_SECONDS, SHORTEST_PROMPT, measure_speed
 
 STEP_NS, TOKEN_NS = 5_000_000, 20_000
@@ -35,7 +37,8 @@ class Timed:
         return self
 
     def to_host(self) -> HostOutput:
-        return HostOutput(*(np.zeros(0, dtype=np.int64) for _ in range(3)), logprobs={})
+        rows = np.zeros(0, dtype=np.int64)
+        return HostOutput(rows, rows, rows, logprobs={})
 
     def timestamps(self) -> list[int]:
         return [100, 200, 100 + self._last]
@@ -50,7 +53,7 @@ def own(seconds: float) -> float:
 
 
 def test_step_and_token_are_told_apart() -> None:
-    speed = measure_speed(runner := Timed(GroupShape(100, 8, 4096)), own)
+    speed = measure_speed(cast("Runner[Any]", runner := Timed(GroupShape(100, 8, 4096))), own)
     assert speed.step_seconds == pytest.approx(STEP_NS * 1e-9)
     assert speed.prefill_token_seconds == pytest.approx(TOKEN_NS * 1e-9)
     assert runner.resets == 1
@@ -58,7 +61,7 @@ def test_step_and_token_are_told_apart() -> None:
 
 def test_a_slow_group_measures_a_shorter_prompt() -> None:
     runner = Timed(GroupShape(100, 8, 4096))
-    measure_speed(runner, lambda seconds: 1.0)
+    measure_speed(cast("Runner[Any]", runner), lambda seconds: 1.0)
     prompts = [chunk.count for plan in runner.plans for chunk in plan.chunks]
     assert max(prompts) == SHORTEST_PROMPT > PREFILL_SECONDS
 
@@ -66,14 +69,14 @@ def test_a_slow_group_measures_a_shorter_prompt() -> None:
 @pytest.mark.parametrize(("shape", "longest"), [(GroupShape(2, 1, 4096), 32), (GroupShape(100, 1, 20), 20)])
 def test_what_is_measured_fits_the_group(shape: GroupShape, longest: int) -> None:
     runner = Timed(shape)
-    assert measure_speed(runner, own).step_seconds > 0
+    assert measure_speed(cast("Runner[Any]", runner), own).step_seconds > 0
     assert max(chunk.count for plan in runner.plans for chunk in plan.chunks) == longest
     blocks = {block for plan in runner.plans for grant in plan.grants for block in grant.blocks}
     assert max(blocks) < shape.num_blocks
 
 
 def test_where_no_request_is_long_enough_nothing_is_measured() -> None:
-    assert measure_speed(runner := Timed(GroupShape(100, 8, 8)), own) == StepSpeed()
+    assert measure_speed(cast("Runner[Any]", runner := Timed(GroupShape(100, 8, 8))), own) == StepSpeed()
     assert runner.plans == []
 
 

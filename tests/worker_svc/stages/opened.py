@@ -16,7 +16,9 @@ LEASE = b"scheduler"
 class OpenedGroup:
     """Its scheduler's side."""
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, group: str = GROUP) -> None:
+        """``group``: its incarnation."""
+        self._group = group
         self.space = Keyspace(clock)
         self.store = self.open_store()
         assert self.store.lease(KEYS.lease, LEASE, ttl=3600).acquire()
@@ -37,7 +39,7 @@ class OpenedGroup:
 
     @property
     def _opening(self) -> GroupOpening:
-        return GroupOpening(self.epoch, GROUP, "g0")
+        return GroupOpening(self.epoch, self._group, "g0")
 
     def _notice(self) -> int:
         self._notices += 1

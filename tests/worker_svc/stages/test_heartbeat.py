@@ -38,9 +38,7 @@ class Scene:
         self.clock = clock
         self.store = MemoryStore(Keyspace(clock), KEYS)
         self.watch, self.peers = StepWatch(clock), Peers(size=size)
-        self.heart = Heartbeat(
-            self.store, KEY, self.watch, self.peers, clock, asynchronous=asynchronous
-        )
+        self.heart = Heartbeat(self.store, KEY, self.watch, self.peers, clock, asynchronous=asynchronous)
 
     def beat(self, after: float = 0.25) -> log.RankBeat:
         """What can be read after the next beat."""

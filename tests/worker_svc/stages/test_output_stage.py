@@ -88,7 +88,8 @@ def test_a_result_holds_rows_ends_and_log_probabilities_of_the_rows_that_count()
     assert (timing.fetched, timing.forward_begin, timing.sampling_begin, timing.sampling_end) == (3, 5, 6, 7)
 
 
-NOTHING = HostOutput(*(np.zeros(0, dtype=np.int64) for _ in range(3)), logprobs={})
+NO_ROWS = np.zeros(0, dtype=np.int64)
+NOTHING = HostOutput(NO_ROWS, NO_ROWS, NO_ROWS, logprobs={})
 
 
 def put(stage: OutputStage, epoch: int, step: int) -> None:

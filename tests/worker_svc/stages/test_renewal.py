@@ -102,7 +102,7 @@ def test_a_closed_group_is_noticed_whatever_the_stages_do(clock: VirtualClock) -
 def test_a_group_whose_logs_have_expired_is_closed(clock: VirtualClock) -> None:
     """As for a rank that was stopped for minutes."""
     scene = Scene(clock, first=False)
-    scene.group.space.delete(KEYS.plans(GROUP))
+    scene.group.space.expire_stream(KEYS.plans(GROUP), ttl=0.1)
     scene.wait(0.3)
     assert "the plans of this group are gone" in str(scene.raised[0])
 

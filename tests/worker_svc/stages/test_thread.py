@@ -68,9 +68,7 @@ def test_a_stage_that_ends_with_its_virtual_clock_has_not_failed() -> None:
         raise AssertionError
 
     with VirtualClock() as clock:
-        stage = start_stage(
-            "input", lambda: clock.sleep(3600), Ending.of(clock.event(), clock), clock, abort
-        )
+        stage = start_stage("input", lambda: clock.sleep(3600), Ending.of(clock.event(), clock), clock, abort)
         clock.sleep(1)
         assert stage.is_alive()
     assert not stage.is_alive()
