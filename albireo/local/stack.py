@@ -180,6 +180,7 @@ class Stack:
         environment = {
             "ALBIREO_REDIS_URL": redis_url,
             "ALBIREO_REDIS_PASSWORD_FILE": str(self.settings.redis_password_file or ""),
+            "ALBIREO_REDIS_CA_FILE": str(self.settings.redis_ca_file or ""),
             "ALBIREO_MODEL_NAME": self.model_name,
             "ALBIREO_GROUP": self.settings.group,
             "ALBIREO_SYNCHRONOUS": str(self.settings.synchronous),

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo.contract.keys import EVERY_LEASE, Keys, model_of
@@ -14,12 +11,11 @@ from albireo.store.interface import EntryId, LogEntry
 from albireo.store.redis_errors import moved
 from albireo.store.redis_store import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
+from gateway.store.connection import open_client
 from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
-TIMEOUT_SECONDS = 5
-"""Most that a command, a connection, or a wait for a free connection takes; a blocking read adds its own."""
 SCAN_COUNT = 1000
 MAX_SCANS = 100
 """``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
@@ -36,9 +32,9 @@ class RedisGatewayStore:
         self.gateway_id = gateway_id
         self._keys = keys
         self._heartbeat = keys.gateway(gateway_id)
-        self._calls = _client(url, connections=CALL_CONNECTIONS)
+        self._calls = open_client(url, connections=CALL_CONNECTIONS)
         # Own connections: many submissions at once must not delay the results and the heartbeat.
-        self._follow = _client(url, connections=FOLLOW_CONNECTIONS)
+        self._follow = open_client(url, connections=FOLLOW_CONNECTIONS)
         self._submit = self._calls.register_script(SUBMIT)
         self._end = self._calls.register_script(END)
         self._cancel = self._calls.register_script(CANCEL)
@@ -149,18 +145,3 @@ class RedisGatewayStore:
 
     def _take(self, ttl: float) -> tuple[str, int, str, str, str]:
         return TAKE, 1, self._heartbeat, self.gateway_id, str(int(ttl * 1000))
-
-
-def _client(url: str, *, connections: int) -> Redis:
-    """Calls wait for a free connection. What was sent once is not sent again: a submission whose answer was
-    lost may have been accepted."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=TIMEOUT_SECONDS,
-        protocol=2,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)

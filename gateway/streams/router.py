@@ -37,7 +37,7 @@ class Router:
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.epoch = 0
         """The epoch of the last entry that was read. Set by the results reader."""
-        self._streams: dict[str, TokenStream] = {}  # by request id
+        self._streams: dict[str, TokenStream] = {}  # by the ids of their records
         self._unbound: dict[TokenStream, list[tuple[int, log.StepResult]]] = {}  # epochs and results since
         self._routes: dict[str, Route] = {}  # by branch name, of bound streams
         self._row_routes: dict[int, Route] = {}  # by incarnation, in the current epoch
@@ -49,10 +49,10 @@ class Router:
 
     def register(self, stream: TokenStream) -> None:
         """Raises KeyError if this gateway already runs a stream of that request id."""
-        request_id = stream.request.request_id
-        if request_id in self._streams:
-            raise KeyError(request_id)
-        self._streams[request_id] = stream
+        record_id = stream.request.record_id
+        if record_id in self._streams:
+            raise KeyError(record_id)
+        self._streams[record_id] = stream
         self._unbound[stream] = []
 
     def bind(self, stream: TokenStream, epoch: int) -> None:
@@ -71,7 +71,7 @@ class Router:
 
     def remove(self, stream: TokenStream) -> None:
         """Idempotent."""
-        self._streams.pop(stream.request.request_id, None)
+        self._streams.pop(stream.request.record_id, None)
         self._unbound.pop(stream, None)
         for name in stream.branches:
             self._routes.pop(name, None)
