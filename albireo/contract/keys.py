@@ -9,11 +9,15 @@
 | gateway | string, expires | nothing: it is there while that gateway follows the logs |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
-| serving | 0 or 1 | whether the current epoch has a worker group |
+| notices | stream | `Notice` entries of the scheduler for gateways, ids ``<epoch>-<n>`` |
+| model | string | ``ServedModel``: what is common to all groups, also while none is there |
+| groups | set | incarnations of the groups that have registered and have not left |
+| serving | set | incarnations of the groups that the scheduler of the current epoch leads |
 | load | string, expires | the scheduler's ``Load`` |
-| plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
-| results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
-| group | string, expires | ``GroupInfo`` of the live worker group |
+| group | string, expires | ``GroupInfo`` of one life of a worker group |
+| plans | stream | of one life of a group: one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
+| results | stream | of one life of a group: one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
+| rank | string, expires | ``RankBeat``: the heartbeat of one rank |
 | gpu | string, expires | the ``Gpu`` that a rank computes on, one key a rank |
 
 API keys are those of the whole deployment, whichever models it serves: one hash, with a hash tag and a prefix
@@ -34,6 +38,8 @@ API_KEYS_VERSION = "version"
 """The field of that hash by which readers see whether anything has changed."""
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
+TENANT_POLICIES = "albireo:{tenants}:policies"
+"""Hash of the policies of all tenants, by name, for all models: ``albireo/contract/tenants.py``."""
 
 
 def model_of(key: str) -> str:
@@ -43,10 +49,9 @@ def model_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one model, and of one worker group that serves it. Loops read some in every step."""
+    """The keys of one model. A group is named by its incarnation."""
 
     model: str
-    group_name: str = "g0"
 
     def _key(self, *parts: str) -> str:
         return ":".join((f"albireo:{{{self.model}}}", *parts))
@@ -79,6 +84,18 @@ class Keys:
         return self._key("epoch")
 
     @cached_property
+    def notices(self) -> str:
+        return self._key("notices")
+
+    @cached_property
+    def served_model(self) -> str:
+        return self._key("model")
+
+    @cached_property
+    def groups(self) -> str:
+        return self._key("groups")
+
+    @cached_property
     def serving(self) -> str:
         return self._key("serving")
 
@@ -86,17 +103,17 @@ class Keys:
     def load(self) -> str:
         return self._key("load")
 
-    @cached_property
-    def plans(self) -> str:
-        return self._key("plans", self.group_name)
+    def group(self, incarnation: str) -> str:
+        return self._key("group", incarnation)
 
-    @cached_property
-    def results(self) -> str:
-        return self._key("results", self.group_name)
+    def plans(self, incarnation: str) -> str:
+        return self._key("plans", incarnation)
 
-    @cached_property
-    def group(self) -> str:
-        return self._key("group", self.group_name)
+    def results(self, incarnation: str) -> str:
+        return self._key("results", incarnation)
 
-    def gpu(self, rank: int) -> str:
-        return self._key("gpu", self.group_name, str(rank))
+    def rank(self, incarnation: str, rank: int) -> str:
+        return self._key("rank", incarnation, str(rank))
+
+    def gpu(self, incarnation: str, rank: int) -> str:
+        return self._key("gpu", incarnation, str(rank))

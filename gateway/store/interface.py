@@ -11,6 +11,7 @@ operation whose answer was lost may have been carried out. Callers retry by :mod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,12 +19,12 @@ from redis.exceptions import RedisError
 
 from albireo.store.interface import EntryId, LogEntry
 
-Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler"]
 """What became of a submission; all but the first leave nothing behind.
 
 ``conflict``: the id belongs to a request with another digest. ``duplicate``: to one with the same digest,
 accepted in this epoch. ``full``: the queue would exceed its bound. ``no_gateway``: this gateway's heartbeat
-has expired. ``no_scheduler``: none holds the lease. ``no_group``: there is no epoch with a live worker group.
+has expired. ``no_scheduler``: none holds the lease. Where no worker group is there, requests wait for one.
 """
 CancelVerdict = Literal["cancelled", "unknown", "no_scheduler"]
 CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "no_scheduler"}
@@ -48,26 +49,45 @@ class Liveness(NamedTuple):
 
     heartbeat_kept: bool  # whether this gateway's heartbeat had not expired before it was renewed
     leased: bool  # whether a scheduler holds its lease
-    group: bytes | None  # the announcement of the worker group, while it is alive
-    serving: bool  # whether the current epoch has a worker group
+    groups: int  # that the scheduler of the current epoch leads
+    model: bytes | None  # the ``ServedModel``; None where no group has ever joined
     epoch: int  # the last that was opened; 0 where there has been none
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a gateway has read: ids of the last entries of the notices, and of each group's results."""
+
+    notices: EntryId
+    groups: dict[str, EntryId]  # by incarnation
+
+
+class Entries(NamedTuple):
+    """What one read has found. Notices are not ahead of results: all that was in a group's results when a
+    notice was appended has been read with it, or before."""
+
+    results: dict[str, list[LogEntry]]  # by incarnation; a group without any is left out
+    notices: list[LogEntry]
+
+
 class GatewayStore(Protocol):
-    """The keys of one model and of one worker group, as the gateway ``gateway_id`` uses them."""
+    """The keys of one model, as the gateway ``gateway_id`` uses them."""
 
     @property
     def gateway_id(self) -> str:
         """Names this gateway's heartbeat, and the requests that it follows."""
         ...
 
-    async def last_result(self) -> EntryId:
-        """Id of the newest entry of the results log; ``0-0`` where there has been none."""
+    async def position(self) -> Position:
+        """The ends of the notices and of the results of all groups that serve; ``0-0`` of an empty log.
+
+        A group whose opening is in the notices behind this position may be among them.
+        """
         ...
 
-    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
-        """Entries of the results log behind ``after``, oldest first, waiting up to ``wait`` seconds for the
-        first. The payload of an entry that is not of our form is empty."""
+    async def read(self, after: Position, wait: float) -> Entries:
+        """All entries behind ``after``, of each log oldest first; waits up to ``wait`` seconds for the first
+        of any. The payload of an entry that is not of our form is empty."""
         ...
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
@@ -111,9 +131,12 @@ class GatewayStore(Protocol):
         """Removes the heartbeat: this gateway follows no requests any more."""
         ...
 
-    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
-        """The scheduler's ``Load``, None where none announces one; and the ``Gpu`` of each of the first
-        ``ranks`` ranks that announces one."""
+    async def load(self) -> bytes | None:
+        """The scheduler's ``Load``; None where none announces one."""
+        ...
+
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
+        """The ``Gpu`` of each of these ranks, by incarnation and number, that announces one."""
         ...
 
     async def models(self) -> set[str]:
