@@ -109,8 +109,8 @@ class Gateway:
         self.port = self.health_port = 0
 
     async def start(self) -> None:
-        """Raises OSError if an address is in use, RedisError if Redis does not answer, ValueError if an API key
-        is needed and there is none, or if a file for TLS cannot be used."""
+        """Raises OSError if an address is in use, RedisError if Redis does not answer, ValueError if an API
+        key is needed and there is none, or if a file for TLS cannot be used."""
         await self._key_watch.start()
         await self.reader.start()
         await self._heartbeat.start()

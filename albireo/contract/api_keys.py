@@ -1,8 +1,8 @@
 """API keys: their form, and what is stored of each. Plain data.
 
 ``albireo keys`` makes them and gateways check them. A key reads ``alb_<id>_<secret>``: the id is public and
-names the record, the secret is 256 random bits. A record has the SHA-256 of the whole key: who reads the store
-has no key. A fast hash without a salt is enough for such a secret, which cannot be guessed: NIST SP 800-63B,
+names the record, the secret is 256 random bits. A record has the SHA-256 of the whole key: who reads the
+store has no key. A fast hash without a salt is enough for a secret that cannot be guessed: NIST SP 800-63B,
 5.1.2.2, asks for an approved one-way function from 112 bits of entropy on, and for a salt and a slow function
 below that.
 """

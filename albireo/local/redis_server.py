@@ -49,8 +49,8 @@ def find_server() -> str:
 
 @contextlib.contextmanager
 def own_redis(directory: Path) -> Iterator[str]:
-    """URL of the server of ``albireo up`` in a directory: of the one that runs, else of one that is started, and
-    stopped when the block is left. Raises RedisServerError."""
+    """URL of the server of ``albireo up`` in a directory: of the one that runs, else of one that is started,
+    and stopped when the block is left. Raises RedisServerError."""
     url = _url_of(_socket_in(directory))
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
