@@ -75,7 +75,9 @@ _CHANGE_GROUP: Final = (
 local id = ARGV[2] .. '-' .. ARGV[3]
 local same = redis.call('XRANGE', KEYS[3], id, id)
 if #same > 0 and same[1][2][2] == ARGV[4] then return 1 end  -- it was done, but the answer was lost
-if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
+-- A lease that ran out and is free may be taken again while the epoch is still the last: as in RENEW.
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[1] or redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
 local epoch, step = last_id(KEYS[3])
 if epoch ~= ARGV[2] or tonumber(step) >= tonumber(ARGV[3]) then return 0 end
 local function has_come_to(log, epoch)  -- or has been closed

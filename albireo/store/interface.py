@@ -166,9 +166,9 @@ class Store(Protocol):
         """Opens both logs of a group with entry ``<epoch>-0``, adds it to those that serve, and appends the
         opening to the notices as ``<epoch>-<notice>``: all or nothing. Exactly once, like ``Log.append``.
 
-        Raises Fenced when the lease is no longer ours, when the last epoch that was opened is not this one,
-        when the notices have come as far, or when a log of the group has: it was opened in this epoch, or
-        closed.
+        Raises Fenced when another has the lease (one that ran out and is free can be renewed), when the last
+        epoch that was opened is not this one, when the notices have come as far, or when a log of the group
+        has: it was opened in this epoch, or closed.
         """
         ...
 

@@ -82,8 +82,8 @@ def close_group(
 
 
 def _leads(space: Keyspace, keys: Keys, notice_id: tuple[int, int], lease_value: bytes) -> bool:
-    """Whether the lease is the writer's, and its epoch is open and has not come to this notice."""
-    if space.get(keys.lease) != lease_value or space.number(keys.epoch) != notice_id[0]:
+    """Whether the lease is not another's, and the writer's epoch is open and has not come to this notice."""
+    if space.get(keys.lease) not in (None, lease_value) or space.number(keys.epoch) != notice_id[0]:
         return False
     epoch, step = space.stream(keys.notices).last
     return epoch == notice_id[0] and step < notice_id[1]

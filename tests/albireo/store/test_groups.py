@@ -187,6 +187,16 @@ def test_only_the_scheduler_of_the_epoch_changes_its_groups(
     assert backend.scripts.members(KEYS.serving) == {"x"}
 
 
+def test_a_lease_that_ran_out_and_is_free_does_not_end_the_epoch(backend: Backend, store: Store) -> None:
+    """No lease can be renewed while the store stands still."""
+    opening = open_logs(store)
+    store.register("y")
+    backend.scripts.delete(KEYS.lease)
+    store.open_group(opening._replace(group="y"), notice=2, lease_value=ME)
+    store.close_group(opening, "dead", notice=3, lease_value=ME)
+    assert backend.scripts.members(KEYS.serving) == {"y"}
+
+
 @pytest.mark.parametrize("key", [PLANS, RESULTS])
 def test_a_log_that_has_come_further_leaves_all_as_it_was(backend: Backend, store: Store, key: str) -> None:
     opening = open_logs(store)
