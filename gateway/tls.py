@@ -31,7 +31,7 @@ class Certificates:
         self._stamps = stamps
         return grpc.dynamic_ssl_server_credentials(
             configuration,
-            self.changed,  # type: ignore[arg-type]  (None: no change)
+            self.changed,  # type: ignore[arg-type]  # None: no change
             require_client_authentication=self.client_authority is not None,
         )
 

@@ -135,8 +135,8 @@ class GatewayStore(Protocol):
         """The scheduler's ``Load``; None where none announces one."""
         ...
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
-        """The ``Gpu`` of each of these ranks, by incarnation and number, that announces one."""
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        """The ``Gpu`` of each of these ranks, by incarnation and number; None of one that announces none."""
         ...
 
     async def models(self) -> set[str]:

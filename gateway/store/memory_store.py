@@ -94,9 +94,8 @@ class MemoryGatewayStore:
     async def load(self) -> bytes | None:
         return self._space.get(self._keys.load)
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
-        found = [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
-        return [gpu for gpu in found if gpu is not None]
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        return [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
 
     async def models(self) -> set[str]:
         return set(map(model_of, self._space.keys(EVERY_LEASE)))

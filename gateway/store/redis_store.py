@@ -147,12 +147,11 @@ class RedisGatewayStore:
     async def load(self) -> bytes | None:
         return cast("bytes | None", await self._calls.get(self._keys.load))
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
         if not ranks:
             return []
         names = [self._keys.gpu(group, rank) for group, rank in ranks]
-        found = cast("list[bytes | None]", await self._calls.mget(names))
-        return [gpu for gpu in found if gpu is not None]
+        return cast("list[bytes | None]", await self._calls.mget(names))
 
     async def models(self) -> set[str]:
         found: set[str] = set()
