@@ -7,11 +7,13 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
 from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
 from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
+from albireo.store.tenant_policies import policies_of
 from gateway.store.connection import open_client
 from gateway.store.interface import (
     CANCEL_VERDICTS,
@@ -20,6 +22,7 @@ from gateway.store.interface import (
     Liveness,
     NewRequest,
     Position,
+    QuotaExceeded,
     Verdict,
 )
 
@@ -85,7 +88,8 @@ class RedisGatewayStore:
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         keys = self._keys
-        verdict, epoch = await self._submit(
+        policy = request.policy
+        verdict, epoch, *retry_ms = await self._submit(
             keys=[
                 keys.request(request.request_id),
                 keys.inbox,
@@ -93,6 +97,8 @@ class RedisGatewayStore:
                 keys.epoch,
                 keys.lease,
                 self._heartbeat,
+                keys.tenants,
+                keys.tokens(request.tenant),
             ],
             args=[
                 request.digest,
@@ -103,8 +109,15 @@ class RedisGatewayStore:
                 self.gateway_id,
                 request.cancellation,
                 keys.gateway(""),
+                request.tenant,
+                policy.max_requests,
+                request.queue_places,
+                policy.tokens_per_minute,
+                request.tokens,
             ],
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict.decode(), *retry_ms)
         return cast("Verdict", verdict.decode()), int(epoch)
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
@@ -152,6 +165,9 @@ class RedisGatewayStore:
             return []
         names = [self._keys.gpu(group, rank) for group, rank in ranks]
         return cast("list[bytes | None]", await self._calls.mget(names))
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(cast("dict[bytes, bytes]", await self._follow.hgetall(TENANT_POLICIES)))
 
     async def models(self) -> set[str]:
         found: set[str] = set()
