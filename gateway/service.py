@@ -28,6 +28,7 @@ from gateway.control import ControlService
 from gateway.inference import InferenceService
 from gateway.liveness.key_watch import KeyWatch
 from gateway.liveness.model_names import ModelNames
+from gateway.liveness.policy_watch import PolicyWatch
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
@@ -87,8 +88,14 @@ class Gateway:
         self._key_watch = _key_watch(settings, self._clock)
         self._interceptor = CallInterceptor(_bounds(settings), self._key_watch.keyring, self._work, hits)
         limit = AdmissionLimit(settings.max_streams, "max_streams", "streams", hits)
+        self._policies = PolicyWatch(self.store)
         self.submitter = Submitter(
-            self.store, self._clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+            self.store,
+            self._clock,
+            max_queue=settings.max_queue,
+            record_seconds=settings.record_seconds,
+            policy_of=self._policies.of,
+            hits=hits,
         )
         writer = InboxWriter(self.submitter, hits)
         recorder = _call_recorder(settings, telemetry)
@@ -129,6 +136,7 @@ class Gateway:
             await server.start()
         self._tasks = [
             asyncio.create_task(self.reader.run()),
+            asyncio.create_task(self._policies.run()),
             asyncio.create_task(self._watch.run()),
             asyncio.create_task(self._key_watch.run()),
         ]
@@ -154,6 +162,7 @@ class Gateway:
         await self._inference.close()
         self._work.close()
         self.reader.stop()
+        self._policies.stop()
         self._watch.stop()
         self._key_watch.stop()
         # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
