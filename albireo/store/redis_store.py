@@ -13,9 +13,9 @@ from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
 from albireo.store.epoch_entries import GroupEntries
 from albireo.store.epoch_scripts import CLOSE_GROUP, LEAVE, OPEN_EPOCH, OPEN_GROUP, REGISTER
-from albireo.store.interface import CLOSED_LOG_SECONDS, LAST_STEP, Fenced, GroupOpening, LogEntry
-from albireo.store.redis_log import RedisLog, read_streams
-from albireo.store.scripts import ANNOUNCE, DEPART, PUT, RELEASE, RENEW, TAKE
+from albireo.store.interface import CLOSED_LOG_SECONDS, LAST_STEP, Fenced, GroupOpening, LogEntry, NewEntry
+from albireo.store.redis_log import RedisLog, append_all, read_streams
+from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, TAKE
 
 SLOW_SECONDS = 0.1
 """An answer that takes longer says too little about Redis's clock: the last measurement is kept."""
@@ -58,6 +58,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._append = client.register_script(APPEND)
         self._offset: float | None = None  # Redis's clock less this host's monotonic one; None: not measured
         self._sync_at = 0.0  # monotonic seconds
 
@@ -82,6 +83,9 @@ class RedisStore:
 
     def log(self, key: str, *, keep: int = 0) -> RedisLog:
         return RedisLog(self._client, key, keep=keep)
+
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        append_all(self._client, self._append, entries, keep)
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         return read_streams(self._client, after, wait)
