@@ -26,8 +26,8 @@ from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
-from gateway.liveness.group import WorkerGroup
-from gateway.liveness.other_models import OtherModels
+from gateway.liveness.model_names import ModelNames
+from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.sampling_defaults import sampling_defaults
@@ -60,13 +60,13 @@ class Gateway:
         self._settings = settings
         text_codec = TextCodec(settings.model)
         validator = _validator(settings, text_codec)
-        keys = Keys(settings.model_name, settings.group)
+        keys = Keys(settings.model_name)
         self.store = RedisGatewayStore(settings.redis_address, keys, secrets.token_hex(8))
         self._clock = SYSTEM_CLOCK
         self._heartbeat = Heartbeat(self.store, self._clock)
         self._steps = StepFeed(telemetry)
-        self._other_models = OtherModels(self.store, self._clock, settings.model_name)
-        self.group = WorkerGroup(fingerprint(settings.model))
+        self._names = ModelNames(self.store, self._clock, settings.model_name)
+        self.model = ServedModel(fingerprint(settings.model))
         self.router = Router(telemetry)
         self.reader = ResultsReader(self.store, self._clock, self.router, self._heartbeat, self._on_step)
         self._watch = Watch(
@@ -74,7 +74,7 @@ class Gateway:
             self._clock,
             router=self.router,
             reader=self.reader,
-            group=self.group,
+            model=self.model,
             heartbeat=self._heartbeat,
             on_alive=self._on_alive,
             telemetry=telemetry,
@@ -95,8 +95,8 @@ class Gateway:
             settings,
             validator=validator,
             store=self.store,
-            group=self.group,
-            other_models=self._other_models,
+            model=self.model,
+            names=self._names,
             steps=self._steps,
             limit=limit,
         )
@@ -110,7 +110,7 @@ class Gateway:
         await self.reader.start()
         await self._heartbeat.start()
         track_parents(asyncio.get_running_loop())
-        await self._other_models.names()  # logs them
+        await self._names.others()  # logs them
         self._set_health(serving=False)
         self._health.set(LIVE, serving=True)
         self._server, self.port = create_server(
@@ -165,8 +165,8 @@ class Gateway:
             submitter=self.submitter,
             writer=writer,
             router=self.router,
-            group=self.group,
-            other_models=self._other_models,
+            model=self.model,
+            names=self._names,
             vocabulary=vocabulary,
             recorder=recorder,
             limit=limit,
@@ -174,13 +174,14 @@ class Gateway:
             sink=self._settings.sink,
         )
 
-    def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+    def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         record = step_record(
+            group,
             entry_id,
             result,
             received=received,
             handed_out=self._clock.time_ns(),
-            simulated=self.group.simulated,
+            simulated=self.model.simulated,
         )
         self._steps.put(record)
 
@@ -196,7 +197,7 @@ class Gateway:
 def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:
     """Raises CheckpointError for a generation_config.json that cannot be read."""
     defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-    return Validator(settings.model_name, text_codec, defaults)
+    return Validator(text_codec, defaults)
 
 
 def _call_recorder(settings: GatewaySettings, telemetry: Telemetry) -> CallRecorder:

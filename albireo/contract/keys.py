@@ -6,6 +6,8 @@
 | request | hash, expires | digest of the body, epoch; until the request ends: its gateway, its cancellation |
 | waiting | counter | branches of accepted requests that have not been admitted to a slot yet |
 | departed | counter | branches that have left `waiting` since the epoch opened |
+| tenants | hash | by tenant: ``live:<tenant>`` branches that have not ended, ``waiting:<tenant>`` |
+| tokens | string, expires | of a tenant with a quota: when all tokens of its minute are free again, ms |
 | gateway | string, expires | nothing: it is there while that gateway follows the logs |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
@@ -60,6 +62,13 @@ class Keys:
     @cached_property
     def departed(self) -> str:
         return self._key("departed")
+
+    @cached_property
+    def tenants(self) -> str:
+        return self._key("tenants")
+
+    def tokens(self, tenant: str) -> str:
+        return self._key("tokens", tenant)
 
     def gateway(self, gateway_id: str) -> str:
         """With an empty id what the keys of all gateways begin with."""

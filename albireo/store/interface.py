@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from albireo.contract.tenants import TenantPolicy
+
 
 class Fenced(RuntimeError):
     """Another writer owns this log now; this one must stop."""
@@ -44,6 +46,14 @@ class GroupOpening(NamedTuple):
     epoch: int
     group: str  # incarnation
     name: str
+
+
+class TenantReport(NamedTuple):
+    """Of one tenant, since the last report."""
+
+    departed: int  # branches that left the queue
+    ended: int  # branches, wherever they were
+    cost_ms: float  # of the tokens that it got, in milliseconds of its quota of tokens a minute
 
 
 LogEntry = tuple[bytes, bytes]
@@ -204,6 +214,15 @@ class Store(Protocol):
     def count_departures(self, *, epoch: int, total: int) -> None:
         """Takes requests that left the queue off the count of those that wait. ``total``: since the epoch
         opened, so the call is idempotent."""
+        ...
+
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        """What became of tenants' requests since the last report. ``number``: of this one since the epoch
+        opened, from 1, so the call is idempotent."""
+        ...
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        """By tenant; others have the default."""
         ...
 
     def ping(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from albireo.contract.keys import Keys
-from albireo.store.interface import EntryId, Fenced, GroupOpening, LogEntry, NewEntry
+from albireo.contract.keys import TENANT_POLICIES, Keys
+from albireo.contract.tenants import TenantPolicy
+from albireo.store.interface import EntryId, Fenced, GroupOpening, LogEntry, NewEntry, TenantReport
+from albireo.store.tenant_policies import policies_of
 from albireo.virtual import epoch_scripts, scripts
 from albireo.virtual.keyspace import Keyspace, RefusedId, parse
 
@@ -82,6 +84,12 @@ class MemoryStore:
 
     def count_departures(self, *, epoch: int, total: int) -> None:
         scripts.depart(self._space, self._keys, epoch=epoch, total=total)
+
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        scripts.report(self._space, self._keys, reports, epoch=epoch, number=number)
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(self._space.hash(TENANT_POLICIES))
 
     def ping(self) -> None:
         """It is there."""

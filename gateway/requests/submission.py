@@ -136,6 +136,4 @@ def _refusal(verdict: Verdict, request_id: str) -> Refusal:
         return exhausted("the queue is full")
     if verdict == "no_gateway":
         return unavailable("this gateway has been out of touch with Redis")
-    if verdict == "no_group":
-        return unavailable("no worker group is alive")
     return unavailable("no scheduler is alive")

@@ -10,11 +10,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
 from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
 from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
+from albireo.store.tenant_policies import policies_of
 from gateway.store.interface import (
     CANCEL_VERDICTS,
     CancelVerdict,
@@ -22,6 +24,7 @@ from gateway.store.interface import (
     Liveness,
     NewRequest,
     Position,
+    QuotaExceeded,
     Verdict,
 )
 
@@ -89,7 +92,8 @@ class RedisGatewayStore:
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         keys = self._keys
-        verdict, epoch = await self._submit(
+        policy = request.policy
+        verdict, epoch, *retry_ms = await self._submit(
             keys=[
                 keys.request(request.request_id),
                 keys.inbox,
@@ -97,6 +101,8 @@ class RedisGatewayStore:
                 keys.epoch,
                 keys.lease,
                 self._heartbeat,
+                keys.tenants,
+                keys.tokens(request.tenant),
             ],
             args=[
                 request.digest,
@@ -107,8 +113,15 @@ class RedisGatewayStore:
                 self.gateway_id,
                 request.cancellation,
                 keys.gateway(""),
+                request.tenant,
+                policy.max_requests,
+                request.queue_places,
+                policy.tokens_per_minute,
+                request.tokens,
             ],
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict.decode(), *retry_ms)
         return cast("Verdict", verdict.decode()), int(epoch)
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
@@ -151,12 +164,14 @@ class RedisGatewayStore:
     async def load(self) -> bytes | None:
         return cast("bytes | None", await self._calls.get(self._keys.load))
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
         if not ranks:
             return []
         names = [self._keys.gpu(group, rank) for group, rank in ranks]
-        found = cast("list[bytes | None]", await self._calls.mget(names))
-        return [gpu for gpu in found if gpu is not None]
+        return cast("list[bytes | None]", await self._calls.mget(names))
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(cast("dict[bytes, bytes]", await self._follow.hgetall(TENANT_POLICIES)))
 
     async def models(self) -> set[str]:
         found: set[str] = set()

@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from albireo.store.interface import LAST_STEP, EntryId, Fenced, GroupOpening, Lease, NewEntry, Store
+from albireo.store.interface import (
+    LAST_STEP,
+    EntryId,
+    Fenced,
+    GroupOpening,
+    Lease,
+    NewEntry,
+    Store,
+    TenantReport,
+)
 from albireo.store.redis_store import RedisStore
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -138,9 +147,17 @@ class Stores(RuleBasedStateMachine):
     def count_departures(self, epoch: int, total: int) -> None:
         self.both(lambda store: store.count_departures(epoch=epoch, total=total))
 
+    @rule(
+        epoch=st.integers(1, 3), number=st.integers(1, 4), departed=st.integers(0, 2), ended=st.integers(0, 2)
+    )
+    def report_tenants(self, epoch: int, number: int, departed: int, ended: int) -> None:
+        reports = {"t": TenantReport(departed, ended, 0.0)}
+        self.both(lambda store: store.report_tenants(reports, epoch=epoch, number=number))
+
     @rule(request=REQUESTS, name=NAMES, digest=NAMES, n=st.integers(1, 3), gateway=GATEWAYS)
     def submit(self, request: str, name: str, digest: str, n: int, gateway: str) -> None:
         options: dict[str, Any] = {"name": f"{request}@{name}", "digest": digest, "n": n, "gateway": gateway}
+        options["most"] = 2 * n  # other than for the queue
         self.both(lambda scripts: scripts.submit(request, bound=6, **options), self.scripts)
 
     @rule(request=REQUESTS, name=NAMES, what=st.sampled_from(["end", "withdraw"]))
@@ -162,6 +179,7 @@ class Stores(RuleBasedStateMachine):
         self.both(lambda store: [store.log(key).last() for key in LOGS])
         self.both(lambda store: (store.groups(), store.registered("x")))
         self.both(lambda scripts: scripts.members(KEYS.serving), self.scripts)
+        self.both(lambda scripts: scripts.hash(KEYS.tenants), self.scripts)
         self.both(lambda scripts: [scripts.seconds_left(key) < TTL for key in GROUP_LOGS], self.scripts)
         self.both(lambda store: [data for _, data in store.log(KEYS.inbox).read("0-0", 0)])
 
