@@ -27,6 +27,7 @@ from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
 from gateway.liveness.model_names import ModelNames
+from gateway.liveness.policy_watch import PolicyWatch
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
@@ -84,8 +85,14 @@ class Gateway:
         self._work = WorkThreads(hits)
         self._interceptor = CallInterceptor(_bounds(settings), self._work, hits)
         limit = AdmissionLimit(settings.max_streams, "max_streams", "streams", hits)
+        self._policies = PolicyWatch(self.store)
         self.submitter = Submitter(
-            self.store, self._clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+            self.store,
+            self._clock,
+            max_queue=settings.max_queue,
+            record_seconds=settings.record_seconds,
+            policy_of=self._policies.of,
+            hits=hits,
         )
         writer = InboxWriter(self.submitter, hits)
         recorder = _call_recorder(settings, telemetry)
@@ -119,6 +126,7 @@ class Gateway:
         await self._server.start()
         self._tasks = [
             asyncio.create_task(self.reader.run()),
+            asyncio.create_task(self._policies.run()),
             asyncio.create_task(self._watch.run()),
         ]
 
@@ -142,6 +150,7 @@ class Gateway:
         await self._inference.close()
         self._work.close()
         self.reader.stop()
+        self._policies.stop()
         self._watch.stop()
         # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
         for task in self._tasks[:1]:

@@ -63,12 +63,6 @@ class ServiceSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9._/-]{1,128}$",
         description="Name under which the model is served; part of every Redis key.",
     )
-    group: str = Field(
-        "g0",
-        validation_alias=shared("group"),
-        pattern=r"^[A-Za-z0-9._-]{1,32}$",
-        description="Name of the worker group.",
-    )
     otlp_endpoint: str = Field(
         "",
         validation_alias=shared("otlp_endpoint"),

@@ -170,8 +170,8 @@ class RedisStore:
     def _open_next(self, lease_value: bytes) -> tuple[int, str]:
         keys = self._keys
         logs = [key(group) for group in self._members() for key in (keys.plans, keys.results)]
-        counts = (keys.waiting, keys.departed, keys.serving, keys.tenants)
-        names = (keys.epoch, keys.lease, keys.inbox, *counts, keys.notices)
+        names = [keys.epoch, keys.lease, keys.inbox, keys.waiting, keys.departed, keys.serving]
+        names += [keys.tenants, keys.notices]
         epoch = int(cast("bytes | None", self._client.get(keys.epoch)) or 0) + 1
         for _ in range(2):
             arguments = (lease_value, str(epoch), epoch_entries.epoch_opened(epoch))

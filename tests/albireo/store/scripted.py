@@ -22,8 +22,8 @@ def entry_of(name: str) -> bytes:
 
 
 class Scripts(Protocol):
-    """``name``: of one acceptance, in the logs; the request's id where there is no other. ``most``: branches
-    at once of the tenant ``t``, whose requests all are."""
+    """``name``: of one acceptance, in the logs; the request's id where there is no other. All are of tenant
+    ``t``; ``most``: its quota of requests at once."""
 
     def submit(
         self,

@@ -147,11 +147,9 @@ class Stores(RuleBasedStateMachine):
     def count_departures(self, epoch: int, total: int) -> None:
         self.both(lambda store: store.count_departures(epoch=epoch, total=total))
 
-    @rule(
-        epoch=st.integers(1, 3), number=st.integers(1, 4), departed=st.integers(0, 2), ended=st.integers(0, 2)
-    )
-    def report_tenants(self, epoch: int, number: int, departed: int, ended: int) -> None:
-        reports = {"t": TenantReport(departed, ended, 0.0)}
+    @rule(epoch=st.integers(1, 3), number=st.integers(1, 4), counts=st.tuples(*[st.integers(0, 2)] * 2))
+    def report_tenants(self, epoch: int, number: int, counts: tuple[int, int]) -> None:
+        reports = {"t": TenantReport(*counts, 0.0)}
         self.both(lambda store: store.report_tenants(reports, epoch=epoch, number=number))
 
     @rule(request=REQUESTS, name=NAMES, digest=NAMES, n=st.integers(1, 3), gateway=GATEWAYS)
