@@ -60,6 +60,14 @@ LogEntry = tuple[bytes, bytes]
 """Id and payload of one entry."""
 
 
+class NewEntry(NamedTuple):
+    """What is appended to one of several logs."""
+
+    key: str  # of the log
+    entry_id: EntryId
+    data: bytes
+
+
 def appended_at(entry_id: bytes) -> float:
     """When an entry of the inbox was appended: seconds since the Unix epoch, by the clock of the store."""
     return int(entry_id.partition(b"-")[0]) / 1000
@@ -120,6 +128,13 @@ class Store(Protocol):
 
     def log(self, key: str, *, keep: int = 0) -> Log:
         """``keep``: about how many entries an append leaves in the log. Only a writer gives it."""
+        ...
+
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        """Appends entries of different logs as ``Log.append`` does each, in one round trip if all goes well.
+
+        ``keep`` as in ``log``. Raises Fenced when one or more were refused; the others are appended.
+        """
         ...
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:

@@ -72,7 +72,7 @@ class RedisGatewayStore:
         keys = self._keys
         groups = {keys.results(group): group for group in after.groups}
         streams: dict[bytes | str | memoryview, int | bytes | str | memoryview] = {
-            keys.results(group): str(entry_id) for group, entry_id in after.groups.items()
+            key: str(after.groups[group]) for key, group in groups.items()
         }
         streams[keys.notices] = str(after.notices)
         block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
