@@ -72,6 +72,7 @@ class Commands:
         variables = {
             "ALBIREO_REDIS_URL": self._redis_url,
             "ALBIREO_REDIS_PASSWORD_FILE": str(settings.redis_password_file or ""),
+            "ALBIREO_REDIS_CA_FILE": str(settings.redis_ca_file or ""),
             "ALBIREO_MODEL_NAME": self._model_name,
             "ALBIREO_SYNCHRONOUS": str(settings.synchronous),
             "ALBIREO_OTLP_ENDPOINT": settings.otlp_endpoint,
