@@ -170,11 +170,6 @@ class Store(Protocol):
         been closed: a life is led once."""
         ...
 
-    def registered(self, incarnation: str) -> bool:
-        """Whether a group is registered. One that was, and has not left, has been closed if it is not, or
-        the store has lost its data: its ranks end in both cases, since no scheduler leads them again."""
-        ...
-
     def leave(self, incarnation: str) -> None:
         """A group takes no more work: its scheduler closes it at its next look. Idempotent. Its logs expire
         after ``CLOSED_LOG_SECONDS``, also where there is no scheduler. It gives its lease back afterwards."""

@@ -127,10 +127,6 @@ class RedisStore:
         if not retried(self._client, lambda: self._client.eval(*call)):
             raise Fenced(f"{names[1]}: this life of the group is over")
 
-    def registered(self, incarnation: str) -> bool:
-        name = self._keys.groups
-        return bool(retried(self._client, lambda: self._client.sismember(name, incarnation)))
-
     def leave(self, incarnation: str) -> None:
         names = (self._keys.groups, self._keys.plans(incarnation), self._keys.results(incarnation))
         call = (LEAVE, len(names), *names, incarnation, CLOSED_LOG_MS)

@@ -60,9 +60,6 @@ class MemoryStore:
         if not epoch_scripts.register(self._space, self._keys, group=incarnation):
             raise Fenced(f"{incarnation}: this life of the group is over")
 
-    def registered(self, incarnation: str) -> bool:
-        return incarnation in self._space.members(self._keys.groups)
-
     def leave(self, incarnation: str) -> None:
         epoch_scripts.leave(self._space, self._keys, group=incarnation)
 

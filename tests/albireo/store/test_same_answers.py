@@ -175,7 +175,7 @@ class Stores(RuleBasedStateMachine):
         self.both(lambda store: store.get(VALUES))
         self.both(lambda store: store.read(dict.fromkeys(LOGS, "0-0"), 0))
         self.both(lambda store: [store.log(key).last() for key in LOGS])
-        self.both(lambda store: (store.groups(), store.registered("x")))
+        self.both(lambda store: store.groups())
         self.both(lambda scripts: scripts.members(KEYS.serving), self.scripts)
         self.both(lambda scripts: scripts.hash(KEYS.tenants), self.scripts)
         self.both(lambda scripts: [scripts.seconds_left(key) < TTL for key in GROUP_LOGS], self.scripts)
