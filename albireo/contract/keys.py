@@ -21,6 +21,13 @@
 | results | stream | of one life of a group: one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
 | rank | string, expires | ``RankBeat``: the heartbeat of one rank |
 | gpu | string, expires | the ``Gpu`` that a rank computes on, one key a rank |
+
+API keys are those of the whole deployment, whichever models it serves: one hash, with a hash tag and a prefix
+of its own, so that a user of Redis can be kept from it (``deploy/redis/users.acl``).
+
+| key | type | holds |
+|---|---|---|
+| API_KEYS | hash | records of API keys (``api_keys.py``) by id; a random version, new at each change |
 """
 
 from __future__ import annotations
@@ -28,6 +35,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+API_KEYS = "albireo-auth:{api-keys}"
+API_KEYS_VERSION = "version"
+"""The field of that hash by which readers see whether anything has changed."""
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
 TENANT_POLICIES = "albireo:{tenants}:policies"

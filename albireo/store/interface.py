@@ -60,6 +60,14 @@ LogEntry = tuple[bytes, bytes]
 """Id and payload of one entry."""
 
 
+class NewEntry(NamedTuple):
+    """What is appended to one of several logs."""
+
+    key: str  # of the log
+    entry_id: EntryId
+    data: bytes
+
+
 def appended_at(entry_id: bytes) -> float:
     """When an entry of the inbox was appended: seconds since the Unix epoch, by the clock of the store."""
     return int(entry_id.partition(b"-")[0]) / 1000
@@ -122,6 +130,13 @@ class Store(Protocol):
         """``keep``: about how many entries an append leaves in the log. Only a writer gives it."""
         ...
 
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        """Appends entries of different logs as ``Log.append`` does each, in one round trip if all goes well.
+
+        ``keep`` as in ``log``. Raises Fenced when one or more were refused; the others are appended.
+        """
+        ...
+
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """Entries of several logs behind the given ids, by key; a log without any is left out. Waits up to
         ``wait`` seconds for the first of all."""
@@ -153,11 +168,6 @@ class Store(Protocol):
     def register(self, incarnation: str) -> None:
         """A group, which has announced itself, is there to be led. Idempotent. Raises Fenced where it has
         been closed: a life is led once."""
-        ...
-
-    def registered(self, incarnation: str) -> bool:
-        """Whether a group is registered. One that was, and has not left, has been closed if it is not, or
-        the store has lost its data: its ranks end in both cases, since no scheduler leads them again."""
         ...
 
     def leave(self, incarnation: str) -> None:

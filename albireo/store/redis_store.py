@@ -20,10 +20,11 @@ from albireo.store.interface import (
     Fenced,
     GroupOpening,
     LogEntry,
+    NewEntry,
     TenantReport,
 )
-from albireo.store.redis_log import RedisLog, read_streams
-from albireo.store.scripts import ANNOUNCE, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
+from albireo.store.redis_log import RedisLog, append_all, read_streams
+from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
 from albireo.store.tenant_policies import TenantPolicies
 
 SLOW_SECONDS = 0.1
@@ -67,6 +68,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._append = client.register_script(APPEND)
         self._offset: float | None = None  # Redis's clock less this host's monotonic one; None: not measured
         self._sync_at = 0.0  # monotonic seconds
 
@@ -91,6 +93,9 @@ class RedisStore:
 
     def log(self, key: str, *, keep: int = 0) -> RedisLog:
         return RedisLog(self._client, key, keep=keep)
+
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        append_all(self._client, self._append, entries, keep)
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         return read_streams(self._client, after, wait)
@@ -121,10 +126,6 @@ class RedisStore:
         call = (REGISTER, len(names), *names, incarnation, str(LAST_STEP))
         if not retried(self._client, lambda: self._client.eval(*call)):
             raise Fenced(f"{names[1]}: this life of the group is over")
-
-    def registered(self, incarnation: str) -> bool:
-        name = self._keys.groups
-        return bool(retried(self._client, lambda: self._client.sismember(name, incarnation)))
 
     def leave(self, incarnation: str) -> None:
         names = (self._keys.groups, self._keys.plans(incarnation), self._keys.results(incarnation))

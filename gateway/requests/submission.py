@@ -34,8 +34,8 @@ def digest_of(request: api.GenerateRequest) -> str:
 
 
 def random_suffix() -> str:
-    """Distinguishes the names of two acceptances of one request id."""
-    return secrets.token_hex(4)
+    """Distinguishes the names of all acceptances of one request id, those of other tenants too: 64 bits."""
+    return secrets.token_hex(8)
 
 
 class Submitter:
@@ -90,7 +90,7 @@ class Submitter:
             )
         )
         new = NewRequest(
-            request_id=request.request_id,
+            request_id=request.record_id,
             digest=digest,
             entry=entry,
             cancellation=codec.cancellation_to_bytes(name),
@@ -115,10 +115,10 @@ class Submitter:
             raise _refusal(verdict, request.request_id)
         return epoch
 
-    async def cancel_known(self, request_id: str) -> bool:
-        """Asks the scheduler to end a request. False if there is none, if its gateway has recorded its end,
-        or if its epoch is over. Raises RedisError; Refusal if there is no scheduler."""
-        verdict = await self._store.cancel_known(request_id)
+    async def cancel_known(self, record_id: str) -> bool:
+        """Asks the scheduler to end a request, by its record's id. False if there is none, if its gateway has
+        recorded its end, or if its epoch is over. Raises RedisError; Refusal if there is no scheduler."""
+        verdict = await self._store.cancel_known(record_id)
         if verdict == "no_scheduler":
             raise unavailable("no scheduler is alive")
         return verdict == "cancelled"
@@ -128,15 +128,15 @@ class Submitter:
         cancellation = codec.cancellation_to_bytes(name)
         await retried(self._store, self._clock, lambda: self._store.cancel(cancellation))
 
-    async def withdraw(self, request_id: str, name: str) -> None:
+    async def withdraw(self, record_id: str, name: str) -> None:
         """Cancels a submission whose answer was lost, and frees its id. Raises RedisError."""
         cancellation = codec.cancellation_to_bytes(name)
-        await retried(self._store, self._clock, lambda: self._store.withdraw(request_id, cancellation))
+        await retried(self._store, self._clock, lambda: self._store.withdraw(record_id, cancellation))
 
-    async def note_end(self, request_id: str, name: str) -> None:
+    async def note_end(self, record_id: str, name: str) -> None:
         """Records that what was accepted under ``name`` has ended. Raises RedisError."""
         cancellation = codec.cancellation_to_bytes(name)
-        await retried(self._store, self._clock, lambda: self._store.note_end(request_id, cancellation))
+        await retried(self._store, self._clock, lambda: self._store.note_end(record_id, cancellation))
 
 
 def _over_quota(exceeded: QuotaExceeded, request: NewRequest) -> Refusal:

@@ -47,7 +47,7 @@ class MemoryGatewayStore:
     async def read(self, after: Position, wait: float) -> Entries:
         keys = self._keys
         groups = {keys.results(group): group for group in after.groups}
-        logs = {keys.results(group): str(entry_id) for group, entry_id in after.groups.items()}
+        logs = {key: str(after.groups[group]) for key, group in groups.items()}
         found = await self._space.read_async({**logs, keys.notices: str(after.notices)}, wait)
         notices = found.pop(keys.notices, [])
         return Entries({groups[key]: entries for key, entries in found.items()}, notices)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 from albireo.contract.plan import (
     MAX_BRANCHES,
@@ -104,7 +103,7 @@ class SchedulerCore:
     @property
     def groups(self) -> Mapping[str, GroupCore]:
         """Those that are there, by name, in the order in which they joined."""
-        return MappingProxyType(self._groups)
+        return self._groups
 
     @property
     def touched(self) -> list[GroupCore]:

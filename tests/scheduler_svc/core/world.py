@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission, branches
+from albireo.contract.plan import (
+    Ended,
+    Finish,
+    GroupShape,
+    Plan,
+    SamplingParams,
+    StepResult,
+    Submission,
+    branches,
+)
 from scheduler_svc.core import Limits, SchedulerCore, Speed, WaitingEnd
 
 from .auditor import EPOCH, Auditor
-from .followers import check_follower
+from .followers import check_follower, folded
 from .group_world import GroupWorld
 from .story import Story, family
 from .worker_model import Worker
@@ -203,7 +212,7 @@ class World:
             self.follower.apply_ended(ended)
         for end in ended:
             story = self.stories[end.request_id]
-            assert story.open, "a second end"
+            assert story.open or (story.refused and not story.announced), "a second end"
             assert not story.final
             assert end.num_outputs == len(story.read)
             self._check_reason(end, story)
@@ -241,11 +250,17 @@ class World:
         """As a turn of the service: what is decided of waiting requests comes first."""
         self.core.expire(self.now)
         self.notice()
-        self.core.place()
-        self.check()
+        self.place()
         plan = self._named(name).plan(self.now)
         self.check()
         return plan
+
+    def place(self) -> None:
+        """Waiting requests are placed; for the logs nothing has happened."""
+        before = folded(self.core)
+        self.core.place()
+        assert folded(self.core) == before
+        self.check()
 
     def run(self, name: str | None = None) -> StepResult:
         return self._named(name).run()
@@ -293,6 +308,11 @@ class World:
         self.departures += self.core.take_departures()
         assert self.departures == len(self.stories)
         return steps
+
+    def ended(self) -> list[Ended]:
+        """All ends by the scheduler's decision: those of notices, then those of the first group's plans."""
+        notices = [Ended(end.request_id, end.reason) for end in self.notices]
+        return notices + [end for plan in self.plans for end in plan.ended]
 
     def work_left(self) -> int:
         """Tokens that the requests may still need, alone."""
