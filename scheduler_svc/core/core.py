@@ -62,9 +62,9 @@ class SchedulerCore:
     announced one, or the request has finished. Its prefix caches have the same content, but their own order
     of eviction.
 
-    **Order.** Requests are placed in the order of the queue (``fair_queue.py``). In a group, blocks are given by
-    ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and taken
-    away in the reverse of it.
+    **Order.** Requests are placed in the order of the queue (``fair_queue.py``). In a group, blocks are given
+    by ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and
+    taken away in the reverse of it.
 
     **Branches.** A submission with ``n`` above 1 is as many requests, one after the other in the order; each
     has its own seed, slot and end. The first computes the prompt, the others share its full blocks where they
@@ -127,7 +127,6 @@ class SchedulerCore:
         ledger = Ledger(shape, self._requests, pending, pool, prefix_cache=limits.prefix_cache)
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
         self._groups[name] = self._by_pending[pending] = group
-        self._requests.shares.slots += limits.max_num_seqs
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)
         if first:
             for request in list(self._requests.live.values()):
@@ -142,7 +141,6 @@ class SchedulerCore:
         del self._by_pending[group.ledger.pending]
         self._placement.leave(group)
         group.ledger.leave(died=died)
-        self._requests.shares.slots -= group.limits.max_num_seqs
         self._left.add(group.ledger.counters)
         for groups in (self._changes.to_plan, self._changes.to_place):
             groups.pop(group.ledger.pending, None)
@@ -248,7 +246,6 @@ class SchedulerCore:
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Shares of the tenants in what is served from now on, above 0; 1 for those not named."""
         self._requests.queue.set_weights(weights)
-        self._requests.shares.set_weights(weights)
 
     # -- looking at it -------------------------------------------------------------------------------
 

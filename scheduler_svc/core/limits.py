@@ -26,10 +26,10 @@ class Limits:
     max_in_flight: int = 2  # plans published and not settled, at most; 1 = synchronous
     prefix_cache: bool = True
     priority_seconds: float = 10.0  # the head start that one level of priority buys
-    prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
-    decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
     digest_every: int = 64  # steps from one digest to the next
     shared_prefix_cache: bool = False  # one cache for all tenants, who can then find out what others sent
+    prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
+    decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
 
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they

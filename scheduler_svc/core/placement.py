@@ -5,8 +5,7 @@ The core calls it before plans are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Mapping
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from scheduler_svc.core.group_core import GroupCore
@@ -54,13 +53,12 @@ class Placement:
         self._requests = requests
         self._changes = changes
         self._directory = directory
-        self._open: Rooms = {}  # rooms with a slot for any tenant
-        self._kept: Rooms = {}  # rooms without
+        self._rooms: Rooms = {}
         self._isolation = Isolation(requests, groups)
 
     def leave(self, group: GroupCore) -> None:
         """A group is there no more."""
-        self._close(group)
+        self._rooms.pop(group, None)
         self._isolation.leave(group)
 
     def place(self) -> None:
@@ -70,55 +68,34 @@ class Placement:
             return
         self._isolation.clean()
         self._look_at_changes()
-        rooms, kept, missed, may_keep = self._open, self._kept, 0, True
+        rooms, missed, may_keep = self._rooms, 0, True
         for request in queue.in_order():
             if request.ending:
                 continue
             if request.runs_alone:
                 may_keep = self._place_alone(request, may_keep=may_keep)
                 continue
-            if not (rooms or kept) or missed > LOOK_BEHIND:
+            if not rooms or missed > LOOK_BEHIND:
                 break
-            beyond = self._requests.shares.exceeds(request.submission.tenant)
-            if beyond and not rooms:
-                missed += LOOK_BEHIND // 4
-                continue
             hits = self._hits(request)
-            candidates = rooms.values() if beyond else chain(rooms.values(), kept.values())
-            room = self._choose(request, candidates, hits)
-            if room is not None:
-                self._hand_over(request, room, hits)
-                if not room.open:
-                    rooms.pop(room.group, None)
-                    kept.pop(room.group, None)
-                    if not room.full:
-                        kept[room.group] = room
-                    self._sort(room)
-                continue
-            missed += 1
-            rooms = {group: other for group, other in rooms.items() if other.longest < request.end}
-            kept = {group: other for group, other in kept.items() if other.longest < request.end}
+            room = self._choose(request, rooms, hits)
+            if room is None:
+                missed += 1
+                rooms = {group: other for group, other in rooms.items() if other.longest < request.end}
+            elif self._hand_over(request, room, hits):
+                rooms.pop(room.group)
+                self._rooms.pop(room.group, None)
 
     def _look_at_changes(self) -> None:
         changed = self._changes.to_place
         for pending in changed:
             group = self._groups.get(pending)
             room = room_of(group) if group else None
-            if group:
-                self._close(group)
-                if room:
-                    self._sort(room)
+            if group and room:
+                self._rooms[group] = room
+            elif group:
+                self._rooms.pop(group, None)
         changed.clear()
-
-    def _sort(self, room: Room) -> None:
-        """Keeps a room where requests that fit it look for it."""
-        self._close(room.group)
-        if not room.full:
-            (self._open if room.open else self._kept)[room.group] = room
-
-    def _close(self, group: GroupCore) -> None:
-        self._open.pop(group, None)
-        self._kept.pop(group, None)
 
     def _place_alone(self, request: Request, *, may_keep: bool) -> bool:
         """Places a request that runs alone if its group has run empty. False if no group can be kept for it,
@@ -126,7 +103,7 @@ class Placement:
         group = self._isolation.group_for(request, may_keep=may_keep)
         if group is None:
             return False
-        self._close(group)
+        self._rooms.pop(group, None)
         if not group.ledger.receiving and not group.ledger.pending.placed:
             pending = group.ledger.pending
             self._requests.place(request, pending, claim(group.ledger, request, []))
@@ -145,13 +122,13 @@ class Placement:
                     hits[branch.group.bit] = max(full, hits.get(branch.group.bit, 0))
         return hits
 
-    def _choose(self, request: Request, rooms: Iterable[Room], hits: dict[int, int]) -> Room | None:
+    def _choose(self, request: Request, rooms: Rooms, hits: dict[int, int]) -> Room | None:
         """The best group with room for a request."""
         tokens, end = len(request.tokens), request.end
         total = blocks_for(tokens)
         fitting = [
             room
-            for room in rooms
+            for room in rooms.values()
             if room.longest >= end
             and (room.blocks >= total or (room.bit in hits and _fits_by_prefix(request, room)))
         ]
@@ -167,7 +144,8 @@ class Placement:
                 best, least = room, seconds
         return best
 
-    def _hand_over(self, request: Request, room: Room, hits: dict[int, int]) -> None:
+    def _hand_over(self, request: Request, room: Room, hits: dict[int, int]) -> bool:
+        """Whether the group has no room left."""
         ledger = room.group.ledger
         if room.bit in hits:
             claimed = claim(ledger, request, prefix_blocks(ledger, request))
@@ -175,6 +153,7 @@ class Placement:
             claimed = Claim(len(request.tokens), blocks_for(len(request.tokens)))
         self._requests.place(request, ledger.pending, claimed)
         room.take(claimed)
+        return room.full
 
 
 def _fits_by_prefix(request: Request, room: Room) -> bool:

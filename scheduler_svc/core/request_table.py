@@ -14,7 +14,6 @@ from scheduler_svc.core.held_branches import HeldBranches
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Request
-from scheduler_svc.core.slot_shares import SlotShares
 from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
@@ -30,12 +29,12 @@ class RequestTable:
     """
 
     def __init__(self, *, prefill_weight: float = 1.0, decode_weight: float = 2.0) -> None:
-        """The weights: service that a tenant is charged for a computed token of a prompt, and for an output."""
+        """The weights: service that a tenant is charged for a computed token of a prompt, and for an
+        output."""
         self._prefill_weight = prefill_weight
         self._decode_weight = decode_weight
         self.live: dict[str, Request] = {}  # by name, from submit until it ends
         self.queue = FairQueue(prefill_weight=prefill_weight)  # for a slot of any group
-        self.shares = SlotShares()
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
@@ -53,7 +52,6 @@ class RequestTable:
         """All branches of a new request: the first waits for a slot, the others for its prefill."""
         for request in branches:
             self.live[request.name] = request
-            self.shares.enter(request.submission.tenant)
             self._num_branches += "#" in request.name
             if deadline is not None:
                 self.deadlines.push(request, (deadline, request.order[1]))
@@ -123,8 +121,8 @@ class RequestTable:
         self._num_branches -= "#" in request.name
         self.charge_outputs(request)
         self._tally(request.submission.tenant).ended += 1
-        self.shares.leave(request.submission.tenant)
-        self._forget(request)
+        if request.group is not None:
+            request.group.forget(request)
         self.ending.pop(request, None)
         self.deadlines.remove(request)
         self.queue.remove(request)
@@ -146,20 +144,20 @@ class RequestTable:
         """The next plan of a group is to admit a request that is in the queue."""
         self.queue.remove(request)
         pending.place(request, claim)
-        self.shares.take(request.submission.tenant)
 
     def give_back(self, request: Request) -> None:
         """A request that was placed waits in the queue again."""
-        self._forget(request)
+        if request.group is not None:
+            request.group.forget(request)
         self.queue.push_front(request)
 
     def admit(self, request: Request, pending: Pending, *, num_cached: int) -> bool:
         """A waiting request gets an occupancy in a group, wherever it was placed. True if it is its first
         one: then it has left the queue, and its tenant is charged for the tokens that are computed."""
         self.queue.remove(request)
-        self._forget(request)
+        if request.group is not None:
+            request.group.forget(request)
         request.group = pending
-        self.shares.take(request.submission.tenant)
         if request.ending:
             del self.ending[request]
             pending.end(request)
@@ -174,7 +172,8 @@ class RequestTable:
 
     def requeue(self, request: Request) -> None:
         """A request that has lost its occupancy waits for a slot again."""
-        self._forget(request)
+        if request.group is not None:
+            request.group.forget(request)
         self.queue.push_front(request)
         if request.ending:
             self.ending[request] = None
@@ -183,12 +182,6 @@ class RequestTable:
         """A plan contains the last chunk of the request's prefill: branches held for it join the queue."""
         for branch in self.held.pop(request):
             self.queue.push(branch)
-
-    def _forget(self, request: Request) -> None:
-        """A request is no longer in the group where it was, if there was one."""
-        if request.group is not None:
-            request.group.forget(request)
-            self.shares.give(request.submission.tenant)
 
     # -- counts --------------------------------------------------------------------------------------
 

@@ -13,9 +13,6 @@ from scheduler_svc.core.limits import spare_blocks
 from scheduler_svc.core.pending import Claim
 from scheduler_svc.core.request import Phase
 
-KEPT_SHARE = 32
-"""One slot of so many is kept free of tenants that hold more than their share."""
-
 
 @dataclass(slots=True)
 class Room:
@@ -33,12 +30,6 @@ class Room:
     longest: int  # tokens of a request
     chunk: int  # tokens
     bit: int
-    kept: int  # slots for tenants that hold no more than their share
-
-    @property
-    def open(self) -> bool:
-        """Whether a request of any tenant can be placed."""
-        return self.slots > self.kept
 
     @property
     def full(self) -> bool:
@@ -95,7 +86,6 @@ def room_of(group: GroupCore) -> Room | None:
         longest=ledger.shape.max_model_len,
         chunk=limits.prefill_chunk,
         bit=pending.bit,
-        kept=limits.max_num_seqs // KEPT_SHARE,
     )
     for claim in pending.placed.values():
         room.budget -= min(room.chunk, claim.tokens)
