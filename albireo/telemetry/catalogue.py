@@ -34,7 +34,7 @@ ATTRIBUTES = {
 RESOURCE = {
     "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
     "albireo.model": "the served model",
-    "albireo.group": "the worker group",
+    "albireo.group": "the worker group, as its operator named it (worker only)",
     "albireo.rank": "rank in its group (worker only)",
 }
 """Attributes of a whole process that its Prometheus endpoint repeats as labels of every metric."""
