@@ -6,7 +6,7 @@ import pytest
 
 from albireo.contract.plan import Ended, Finish, branch_names
 from tests.races.conftest import MakeScene
-from tests.races.scene import Story
+from tests.races.reader import Story
 from tests.scheduler_svc.core.samples import prompt
 
 look_aheads = pytest.mark.parametrize("look_ahead", [1, 2, 4])

@@ -20,7 +20,8 @@ from albireo.store.interface import EntryId
 from albireo.store.redis_store import FIELD
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import RedisCluster
-from tests.races.scene import Reader, Scene, Story
+from tests.races.reader import Story
+from tests.races.scene import Scene
 from tests.scheduler_svc.core.samples import prompt
 from tests.scheduler_svc.core.worker_model import VOCAB
 

@@ -15,7 +15,8 @@ from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from albireo.virtual.store import MemoryStore
 from tests.races.cluster import VirtualCluster
-from tests.races.scene import Scene, Story
+from tests.races.reader import Story
+from tests.races.scene import Scene
 from tests.scheduler_svc.core.samples import prompt
 
 DELAY = 1.0
