@@ -18,7 +18,7 @@ from albireo.local.settings import StackSettings
 from albireo.local.stack import Stack
 from albireo.models import TINY
 from albireo.store.interface import EntryId
-from albireo.store.redis_store import RedisLog
+from albireo.store.redis_log import RedisLog
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.streams import rest
 

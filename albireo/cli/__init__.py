@@ -50,6 +50,7 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "tenants": ("albireo.cli.tenants:app", "Shares and quotas of tenants, changed while everything runs."),
     "calibrate": (
         "albireo.cli.calibrate:calibrate",
         "Measures groups of a model on this machine, and writes a device file for simulate and plan.",

@@ -28,6 +28,8 @@ from functools import cached_property
 
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
+TENANT_POLICIES = "albireo:{tenants}:policies"
+"""Hash of the policies of all tenants, by name, for all models: ``albireo/contract/tenants.py``."""
 
 
 def model_of(key: str) -> str:

@@ -22,7 +22,7 @@ return 1
 """
 
 SUBMIT: Final = """
--- KEYS request inbox waiting epoch lease group serving gateway
+-- KEYS request inbox waiting epoch lease gateway
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch', 'gateway', 'cancellation')
@@ -33,12 +33,8 @@ if seen[1] and not orphan then
   -- An earlier epoch's requests were given up, so the same body may be tried again.
   if tonumber(seen[2]) >= epoch then return {'duplicate', epoch} end
 end
-if redis.call('EXISTS', KEYS[8]) == 0 then return {'no_gateway', epoch} end
+if redis.call('EXISTS', KEYS[6]) == 0 then return {'no_gateway', epoch} end
 if redis.call('EXISTS', KEYS[5]) == 0 then return {'no_scheduler', epoch} end
--- A group that has announced itself is served only from its first epoch on.
-if redis.call('EXISTS', KEYS[6]) == 0 or redis.call('GET', KEYS[7]) ~= '1' then
-  return {'no_group', epoch}
-end
 local waiting = tonumber(redis.call('GET', KEYS[3]) or '0')
 if waiting + tonumber(ARGV[5]) > tonumber(ARGV[3]) then return {'full', epoch} end
 redis.call('INCRBY', KEYS[3], ARGV[5])  -- the first write: at the memory limit all ends here
@@ -102,36 +98,12 @@ return new
 """Takes those that left the queue off the count of those that wait. ``total`` counts since the epoch opened,
 so that telling it again changes nothing."""
 
-APPEND: Final = (
-    _WITHIN_ANY_LIMIT
-    + """
+APPEND: Final = """
 -- KEYS log   ARGV id entry keep
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[1], 'e', ARGV[2])
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[3])  -- takes no memory, and leaves its time to expire alone
+return redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[1], 'e', ARGV[2])
 """
-)
-"""Appends an entry under the writer's own id and trims the log to about ``keep`` entries."""
-
-OPEN_EPOCH: Final = """
--- KEYS epoch plans results inbox waiting lease serving departed
--- ARGV lease_token epoch plan_entry result_entry serving
-if redis.call('GET', KEYS[6]) ~= ARGV[1] then return false end
-if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[2]) then return false end
-for log = 2, 3 do  -- nothing is written unless all of it can be
-  local newest = redis.call('XREVRANGE', KEYS[log], '+', '-', 'COUNT', '1')
-  if #newest > 0 and tonumber(string.match(newest[1][1], '%d+')) >= tonumber(ARGV[2]) then return false end
-end
-redis.call('PERSIST', KEYS[1])  -- within any limit, as above
-redis.call('SET', KEYS[1], ARGV[2])
-redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'e', ARGV[3])
-redis.call('XADD', KEYS[3], ARGV[2] .. '-0', 'e', ARGV[4])
-redis.call('SET', KEYS[5], '0')
-redis.call('SET', KEYS[8], '0')
-redis.call('SET', KEYS[7], ARGV[5])
-local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', '1')
-if #last == 0 then return '0-0' end
-return last[1][1]
-"""
-"""Opens an epoch in both logs at once; the answer is the inbox id after which it begins, or nil."""
+"""Appends an entry under the writer's own id to a log of about ``keep`` entries; nil where there is none."""
 
 TAKE: Final = """
 -- KEYS key   ARGV value ttl_ms
@@ -164,6 +136,15 @@ return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 """
 )
 """Writes an expiring key, whatever it held."""
+
+PUT: Final = (
+    _WITHIN_ANY_LIMIT
+    + """
+-- KEYS key   ARGV value
+return redis.call('SET', KEYS[1], ARGV[1])
+"""
+)
+"""Writes a key that does not expire, whatever it held."""
 
 RELEASE: Final = """
 -- KEYS key   ARGV value

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Literal
 
 from albireo.contract.keys import Keys
-from albireo.v1 import log_pb2 as log
 from albireo.virtual.keyspace import Keyspace, RequestRecord
 
-Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler"]
 
 
 def submit(
@@ -41,8 +40,6 @@ def submit(
         return "no_gateway", epoch
     if space.get(keys.lease) is None:
         return "no_scheduler", epoch
-    if space.get(keys.group) is None or space.get(keys.serving) != b"1":
-        return "no_group", epoch
     waiting = space.number(keys.waiting) + branches
     if waiting > queue_bound:
         return "full", epoch
@@ -94,26 +91,6 @@ def depart(space: Keyspace, keys: Keys, *, epoch: int, total: int) -> None:
     if new > 0:
         space.set(keys.departed, b"%d" % total)
         space.set(keys.waiting, b"%d" % max(0, space.number(keys.waiting) - new))
-
-
-def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes, group_incarnation: str) -> int | None:
-    """Opens the next epoch in both logs and returns it; None where the lease is not ours.
-
-    Raises RefusedId where the counter is lost and a log has been trimmed empty, since its entries then cannot
-    show how far it came. In Redis the script fails there, with redis-py's ResponseError.
-    """
-    if space.get(keys.lease) != lease_value:
-        return None
-    logs = (keys.plans, keys.results)
-    epoch = max(space.number(keys.epoch), *(space.stream(key).newest[0] for key in logs)) + 1
-    opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
-    space.set(keys.epoch, b"%d" % epoch)
-    space.append(keys.plans, (epoch, 0), log.PlanEntry(open=opening).SerializeToString())
-    space.append(keys.results, (epoch, 0), log.ResultEntry(open=opening).SerializeToString())
-    space.set(keys.waiting, b"0")
-    space.set(keys.departed, b"0")
-    space.set(keys.serving, b"1" if group_incarnation else b"0")
-    return epoch
 
 
 def take(space: Keyspace, key: str, value: bytes, *, ttl: float) -> int:

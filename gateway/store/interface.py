@@ -63,7 +63,8 @@ class Position:
 
 
 class Entries(NamedTuple):
-    """What one read has found, of all logs at the same moment."""
+    """What one read has found. Notices are not ahead of results: all that was in a group's results when a
+    notice was appended has been read with it, or before."""
 
     results: dict[str, list[LogEntry]]  # by incarnation; a group without any is left out
     notices: list[LogEntry]
@@ -85,7 +86,7 @@ class GatewayStore(Protocol):
         ...
 
     async def read(self, after: Position, wait: float) -> Entries:
-        """All entries behind ``after``, of each log oldest first, waiting up to ``wait`` seconds for the first
+        """All entries behind ``after``, of each log oldest first; waits up to ``wait`` seconds for the first
         of any. The payload of an entry that is not of our form is empty."""
         ...
 

@@ -5,13 +5,23 @@ For simulations and tests. Nothing here takes time or fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from redis.exceptions import RedisError
 
 from albireo.contract.keys import EVERY_LEASE, Keys, model_of
-from albireo.store.interface import EntryId, LogEntry
+from albireo.store.interface import EntryId
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace
-from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
+from gateway.store.interface import (
+    CANCEL_VERDICTS,
+    CancelVerdict,
+    Entries,
+    Liveness,
+    NewRequest,
+    Position,
+    Verdict,
+)
 
 
 class MemoryGatewayStore:
@@ -23,12 +33,20 @@ class MemoryGatewayStore:
         self._keys = keys
         self._heartbeat = keys.gateway(gateway_id)
 
-    async def last_result(self) -> EntryId:
-        return EntryId(*self._space.stream(self._keys.results).newest)
+    async def position(self) -> Position:
+        space, keys = self._space, self._keys
+        ends = {
+            group: EntryId(*space.stream(keys.results(group)).newest) for group in space.members(keys.serving)
+        }
+        return Position(EntryId(*space.stream(keys.notices).newest), ends)
 
-    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
-        key = self._keys.results
-        return (await self._space.read_async({key: str(after)}, wait)).get(key, [])
+    async def read(self, after: Position, wait: float) -> Entries:
+        keys = self._keys
+        groups = {keys.results(group): group for group in after.groups}
+        logs = {keys.results(group): str(entry_id) for group, entry_id in after.groups.items()}
+        found = await self._space.read_async({**logs, keys.notices: str(after.notices)}, wait)
+        notices = found.pop(keys.notices, [])
+        return Entries({groups[key]: entries for key, entries in found.items()}, notices)
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         return scripts.submit(
@@ -65,17 +83,20 @@ class MemoryGatewayStore:
         return Liveness(
             heartbeat_kept=taken == 2,
             leased=space.get(keys.lease) is not None,
-            group=space.get(keys.group),
-            serving=space.get(keys.serving) == b"1",
+            groups=len(space.members(keys.serving)),
+            model=space.get(keys.served_model),
             epoch=space.number(keys.epoch),
         )
 
     async def stop_heartbeat(self) -> None:
         scripts.release(self._space, self._heartbeat, self.gateway_id.encode())
 
-    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
-        gpus = [self._space.get(self._keys.gpu(rank)) for rank in range(ranks)]
-        return self._space.get(self._keys.load), [gpu for gpu in gpus if gpu is not None]
+    async def load(self) -> bytes | None:
+        return self._space.get(self._keys.load)
+
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
+        found = [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
+        return [gpu for gpu in found if gpu is not None]
 
     async def models(self) -> set[str]:
         return set(map(model_of, self._space.keys(EVERY_LEASE)))

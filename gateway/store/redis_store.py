@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -10,11 +11,19 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from albireo.contract.keys import EVERY_LEASE, Keys, model_of
-from albireo.store.interface import EntryId, LogEntry
+from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
-from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
+from gateway.store.interface import (
+    CANCEL_VERDICTS,
+    CancelVerdict,
+    Entries,
+    Liveness,
+    NewRequest,
+    Position,
+    Verdict,
+)
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
@@ -29,7 +38,7 @@ RedisEntry = tuple[bytes, dict[bytes, bytes]]
 
 
 class RedisGatewayStore:
-    """The keys of one model and of one worker group in Redis. Not for two event loops."""
+    """The keys of one model in Redis. Not for two event loops."""
 
     def __init__(self, url: str, keys: Keys, gateway_id: str) -> None:
         """Connects at the first call. Raises ValueError for what is no Redis URL."""
@@ -45,17 +54,38 @@ class RedisGatewayStore:
         self._drop = self._calls.register_script(DROP)
         self._withdraw = self._calls.register_script(WITHDRAW)
 
-    async def last_result(self) -> EntryId:
-        newest = cast("list[RedisEntry]", await self._follow.xrevrange(self._keys.results, count=1))
-        return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
+    async def position(self) -> Position:
+        keys = self._keys
+        async with self._follow.pipeline(transaction=False) as pipe:
+            pipe.xrevrange(keys.notices, count=1)  # first: a group that opens afterwards is in what follows
+            pipe.smembers(keys.serving)
+            notices, serving = cast("tuple[list[RedisEntry], set[bytes]]", await pipe.execute())
+        groups = sorted(group.decode() for group in serving)
+        async with self._follow.pipeline(transaction=False) as pipe:
+            for group in groups:
+                pipe.xrevrange(keys.results(group), count=1)
+            newest = cast("list[list[RedisEntry]]", await pipe.execute())
+        ends = {group: _end(entries) for group, entries in zip(groups, newest, strict=True)}
+        # One that was closed in between has nothing to follow.
+        return Position(_end(notices), {group: end for group, end in ends.items() if end.step != LAST_STEP})
 
-    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
+    async def read(self, after: Position, wait: float) -> Entries:
+        keys = self._keys
+        groups = {keys.results(group): group for group in after.groups}
+        streams: dict[bytes | str | memoryview, int | bytes | str | memoryview] = {
+            keys.results(group): str(entry_id) for group, entry_id in after.groups.items()
+        }
+        streams[keys.notices] = str(after.notices)
         block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
         replies = cast(
-            "list[tuple[bytes, list[RedisEntry]]]",
-            await self._follow.xread({self._keys.results: str(after)}, block=block_ms),
+            "list[tuple[bytes, list[RedisEntry]]]", await self._follow.xread(streams, block=block_ms)
         )
-        return [(entry_id, fields.get(FIELD, b"")) for _, entries in replies for entry_id, fields in entries]
+        found = {
+            name.decode(): [(entry_id, fields.get(FIELD, b"")) for entry_id, fields in entries]
+            for name, entries in replies
+        }
+        notices = found.pop(keys.notices, [])
+        return Entries({groups[key]: entries for key, entries in found.items()}, notices)
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         keys = self._keys
@@ -66,8 +96,6 @@ class RedisGatewayStore:
                 keys.waiting,
                 keys.epoch,
                 keys.lease,
-                keys.group,
-                keys.serving,
                 self._heartbeat,
             ],
             args=[
@@ -105,25 +133,30 @@ class RedisGatewayStore:
         async with self._follow.pipeline(transaction=False) as pipe:
             pipe.eval(*self._take(ttl))  # first, so that its error is raised first
             pipe.exists(self._keys.lease)
-            pipe.get(self._keys.group)
-            pipe.get(self._keys.serving)
+            pipe.scard(self._keys.serving)
+            pipe.get(self._keys.served_model)
             pipe.get(self._keys.epoch)
             answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
-        taken, leased, group, serving, epoch = cast(
-            "tuple[int, int, bytes | None, bytes | None, bytes | None]", answers
+        taken, leased, groups, model, epoch = cast(
+            "tuple[int, int, int, bytes | None, bytes | None]", answers
         )
-        return Liveness(taken == 2, bool(leased), group, serving == b"1", int(epoch or 0))
+        return Liveness(taken == 2, bool(leased), groups, model, int(epoch or 0))
 
     async def stop_heartbeat(self) -> None:
         await self._follow.eval(RELEASE, 1, self._heartbeat, self.gateway_id)
 
-    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
-        keys = [self._keys.load, *map(self._keys.gpu, range(ranks))]
-        load, *gpus = cast("list[bytes | None]", await self._calls.mget(keys))
-        return load, [gpu for gpu in gpus if gpu is not None]
+    async def load(self) -> bytes | None:
+        return cast("bytes | None", await self._calls.get(self._keys.load))
+
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
+        if not ranks:
+            return []
+        names = [self._keys.gpu(group, rank) for group, rank in ranks]
+        found = cast("list[bytes | None]", await self._calls.mget(names))
+        return [gpu for gpu in found if gpu is not None]
 
     async def models(self) -> set[str]:
         found: set[str] = set()
@@ -149,6 +182,10 @@ class RedisGatewayStore:
 
     def _take(self, ttl: float) -> tuple[str, int, str, str, str]:
         return TAKE, 1, self._heartbeat, self.gateway_id, str(int(ttl * 1000))
+
+
+def _end(newest: list[RedisEntry]) -> EntryId:
+    return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
 
 
 def _client(url: str, *, connections: int) -> Redis:

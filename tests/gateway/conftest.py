@@ -18,7 +18,7 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api

@@ -10,7 +10,7 @@ import pytest
 
 from albireo.contract.codec import columns
 from albireo.contract.plan import Finish
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log

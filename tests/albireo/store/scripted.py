@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import redis
 
@@ -47,6 +47,18 @@ class Scripts(Protocol):
         """As if a key had expired."""
         ...
 
+    def delete_log(self, key: str) -> None:
+        """As if a log had expired."""
+        ...
+
+    def members(self, key: str) -> set[str]:
+        """Of a set."""
+        ...
+
+    def seconds_left(self, key: str) -> float:
+        """Until a log expires; infinite where it does not."""
+        ...
+
 
 class RedisScripts:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
@@ -64,8 +76,8 @@ class RedisScripts:
         gateway: str = "g",
     ) -> tuple[str, int]:
         keys, name = self._keys, name or request_id
-        names = [keys.request(request_id), keys.inbox, keys.waiting, keys.epoch, keys.lease, keys.group]
-        names += [keys.serving, keys.gateway(gateway)]
+        names = [keys.request(request_id), keys.inbox, keys.waiting, keys.epoch, keys.lease]
+        names.append(keys.gateway(gateway))
         ttl, cancellation = str(RECORD_SECONDS * 1000), codec.cancellation_to_bytes(name)
         arguments = (digest, entry_of(name), str(bound), ttl, str(n), gateway, cancellation, keys.gateway(""))
         answer = self._client.eval(SUBMIT, len(names), *names, *arguments)
@@ -93,6 +105,16 @@ class RedisScripts:
 
     def delete(self, key: str) -> None:
         self._client.delete(key)
+
+    def delete_log(self, key: str) -> None:
+        self._client.delete(key)
+
+    def members(self, key: str) -> set[str]:
+        return {member.decode() for member in cast("set[bytes]", self._client.smembers(key))}
+
+    def seconds_left(self, key: str) -> float:
+        left = self._client.pttl(key)
+        return left / 1000 if left >= 0 else float("inf")
 
 
 class MemoryScripts:
@@ -140,3 +162,12 @@ class MemoryScripts:
 
     def delete(self, key: str) -> None:
         self._space.delete(key)
+
+    def delete_log(self, key: str) -> None:
+        self._space.expire_stream(key, ttl=0)
+
+    def members(self, key: str) -> set[str]:
+        return set(self._space.members(key))
+
+    def seconds_left(self, key: str) -> float:
+        return self._space.stream(key).expires - self._space.clock.now()

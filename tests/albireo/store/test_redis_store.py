@@ -5,17 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
 import redis
 
-from albireo.contract.keys import Keys
 from albireo.store import redis_store
 from albireo.store.interface import EntryId
 from albireo.store.redis_store import RedisStore
-
-KEYS = Keys("m")
+from tests.albireo.store.conftest import KEYS, PLANS, RESULTS, open_logs
 
 # Appends `1-<step>` for steps 1..n with its own payload; prints how many were accepted.
 WRITER = """
@@ -42,7 +41,17 @@ def client(redis_url: str) -> redis.Redis:
     return redis.Redis.from_url(redis_url)
 
 
-@pytest.mark.parametrize("key", [KEYS.plans, KEYS.results])
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RedisStore]:
+    """With the logs of a group, opened in epoch 1."""
+    found = RedisStore.open(redis_url, KEYS)
+    open_logs(found)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("key", [PLANS, RESULTS])
+@pytest.mark.usefixtures("store")
 def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: redis.Redis, key: str) -> None:
     steps = 2000
     writers = [
@@ -54,19 +63,21 @@ def test_of_two_writers_redis_takes_each_step_from_one(redis_url: str, client: r
         for name in "ab"
     ]
     accepted = [int(writer.communicate(timeout=60)[0]) for writer in writers]
-    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key))
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(key, min="1-1"))
     ids = [EntryId.parse(entry_id) for entry_id, _ in entries]
     assert len(ids) == sum(accepted)
     assert ids == sorted(set(ids))
     assert ids[-1] == EntryId(1, steps)
 
 
-def test_an_append_is_retried_when_the_server_drops_connections(redis_url: str, client: redis.Redis) -> None:
-    results = RedisStore.open(redis_url, KEYS).log(KEYS.results, keep=10000)
+def test_an_append_is_retried_when_the_server_drops_connections(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    results = store.log(RESULTS, keep=10000)
     for step in range(1, 51):
         client.client_kill_filter(_type="normal", skipme=True)
         results.append(EntryId(1, step), b"x")
-    assert client.xlen(KEYS.results) == 50
+    assert client.xlen(RESULTS) == 51
 
 
 class ClockOfRedis:
