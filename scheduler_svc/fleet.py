@@ -6,7 +6,7 @@ The epoch owns it. ``look`` is due a few times a second; ``settle`` gets what th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -17,7 +17,7 @@ from albireo.store.interface import GroupOpening, LogEntry, Store
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model
 from scheduler_svc.core import GroupCore, ProtocolError, SchedulerCore, Speed
-from scheduler_svc.group_watch import Closing, GroupWatch
+from scheduler_svc.group_watch import MISSES, Closing, GroupWatch
 from scheduler_svc.led_group import LedGroup
 from scheduler_svc.notices import Notices
 from scheduler_svc.settings import SchedulerSettings
@@ -55,6 +55,7 @@ class Fleet:
         self._watched = WatchedTime(clock)
         self._opened: set[str] = set()  # incarnations, once and for all
         self._refused: dict[str, str] = {}  # why a registered group is left alone
+        self._silent: dict[str, int] = {}  # looks in a row that found a group registered and not announced
         self.led: dict[str, LedGroup] = {}
         """By the key of their results; those that are being closed included."""
         self.model = _stored_model(store, keys)
@@ -75,11 +76,12 @@ class Fleet:
         self._watched.look()
         registered = self._store.groups()
         self._check(registered)
-        for incarnation in sorted(registered.keys() - self._opened):
-            announcement = registered[incarnation]
+        others = {name: data for name, data in registered.items() if name not in self._opened}
+        for incarnation, announcement in others.items():
             if announcement is not None:
                 self._consider(incarnation, announcement)
-        self._refused = {name: why for name, why in self._refused.items() if name in registered}
+        self._bury(name for name, data in others.items() if data is None)
+        self._refused = {name: why for name, why in self._refused.items() if name in others}
 
     def settle(self, entries: Mapping[str, list[LogEntry]]) -> None:
         """Takes in what was read from the results logs. A group that breaks the protocol is closed; one
@@ -142,6 +144,14 @@ class Fleet:
         self.led[group.results] = group
         logger.info("epoch %d: group %s, %s, joins", self._epoch, name, incarnation)
 
+    def _bury(self, silent: Iterable[str]) -> None:
+        """Closes registered groups that died before they could be led: nothing else ends their logs."""
+        self._silent = {name: self._silent.get(name, 0) + 1 for name in silent}
+        for incarnation in [name for name, looks in self._silent.items() if looks >= MISSES]:
+            self._opened.add(incarnation)
+            opening = GroupOpening(self._epoch, incarnation, "")
+            self._close_logs(opening, "its announcement had expired before it was led")
+
     def _led(self, opening: GroupOpening, info: log.GroupInfo, core: GroupCore) -> LedGroup:
         return LedGroup(
             opening,
@@ -160,13 +170,16 @@ class Fleet:
         if group.closing is not None:
             return
         group.closing = closing
-        self._store.close_group(
-            group.opening, closing.text, notice=self._notices.next(), lease_value=self._lease_value
-        )
+        self._close_logs(group.opening, closing.text)
         level = logging.WARNING if closing.died else logging.INFO
         logger.log(level, "epoch %d: group %s is closed: %s", self._epoch, group.name, closing.text)
         if infos := [other.info for other in self.serving]:
             self._put_model(infos)
+
+    def _close_logs(self, opening: GroupOpening, reason: str) -> None:
+        self._store.close_group(
+            opening, reason, notice=self._notices.next(), lease_value=self._lease_value
+        )
 
     def _leave(self, group: LedGroup) -> None:
         """All results of a group have settled: its requests go back to the queue."""
