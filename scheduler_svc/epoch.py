@@ -108,8 +108,7 @@ class Epoch:
         stats, groups = self.core.stats(), [group.report() for group in self.fleet.serving]
         departures, self._reported = self._departed - self._reported, self._departed
         self._forecast.observe(self._clock.now(), waiting=stats.waiting, departures=departures)
-        free_slots = sum(group.stats.slots_free for group in groups)
-        wait = self._forecast.seconds(waiting=stats.waiting, free_slots=free_slots)
+        wait = self._forecast.seconds(waiting=stats.waiting, free_slots=stats.slots_free)
         load = self._load.message(self.number, self.core, stats, groups, wait_seconds=wait)
         self._telemetry.meters.update(load, groups, backlog=backlog)
         return load

@@ -63,7 +63,7 @@ class GroupWatch:
         self._missed = 0 if announced else self._missed + 1
         for rank, data in zip(self._ranks, beats, strict=True):
             beat = _beat(data)
-            if beat is not None and (beat.count != rank.beat.count or not rank.beat.count):
+            if beat is not None and beat.count != rank.beat.count:
                 rank.beat, rank.at = beat, self._watched.now
         if self._missed >= MISSES:
             return Closing("announcement", "its announcement has expired")

@@ -189,7 +189,7 @@ GROUP_CLOSINGS = _add(
 )  # fmt: skip
 MOVED_REQUESTS = _add(
     "albireo.scheduler.moved_requests", _COUNTER, "{request}", _TIER,
-    "Requests that ran on a group when it was closed, and wait for another one.",
+    "Requests that ran on a group, or were about to, when it was closed, and waited for another one.",
 )  # fmt: skip
 EPOCHS = _add("albireo.scheduler.epochs", _COUNTER, "{epoch}", _TIER, "Epochs that this process opened.")
 FAILOVERS = _add(

@@ -31,34 +31,31 @@ class LoadReport:
     ) -> control.Load:
         """``stats``: those of ``core``. ``groups``: those that serve. ``wait_seconds``: see
         :class:`scheduler_svc.wait_forecast.WaitForecast`."""
-        step = sum(group.stats.step for group in groups)
-        in_flight = sum(group.stats.steps_in_flight for group in groups)
-        idle = not (stats.waiting or stats.running or in_flight)
-        if idle and step != self._checked_step:
-            self._checked_step, self._violations = step, core.check_integrity()
-        load = control.Load(
+        idle = not (stats.waiting or stats.running or stats.steps_in_flight)
+        if idle and stats.step != self._checked_step:
+            self._checked_step, self._violations = stats.step, core.check_integrity()
+        return control.Load(
             epoch=epoch,
-            step=step,
+            step=stats.step,
             group_alive=bool(groups),
             waiting=stats.waiting,
             running=stats.running,
-            steps_in_flight=in_flight,
+            steps_in_flight=stats.steps_in_flight,
+            slots_total=stats.slots_total,
+            slots_free=stats.slots_free,
+            blocks_total=stats.blocks_total,
+            blocks_free=stats.blocks_free,
+            blocks_cached=stats.blocks_cached,
+            preemptions=stats.preemptions,
+            prefix_hit_tokens=stats.prefix_hit_tokens,
+            prompt_tokens=stats.prompt_tokens,
+            wasted_rows=stats.wasted_rows,
             waiting_by_tenant=stats.waiting_by_tenant,
             integrity_violations=self._violations,
             integrity_checked_step=self._checked_step,
             groups=map(_group_load, groups),
             wait_seconds=wait_seconds,
         )
-        for field in SUMMED:
-            setattr(load, field, sum(getattr(group.stats, field) for group in groups))
-        return load
-
-
-SUMMED = (
-    *("slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached"),
-    *("preemptions", "prefix_hit_tokens", "prompt_tokens", "wasted_rows"),
-)
-"""Fields of the load that are sums over the groups that serve."""
 
 
 def _group_load(group: GroupReport) -> control.GroupLoad:

@@ -105,7 +105,7 @@ class SchedulerMeters:
         if name in self._steps:
             self._steps[name].closed(group)
         self._closings[cause] += 1
-        self._moved += last.running
+        self._moved += last.running + last.placed
 
     def _observe(self, telemetry: Telemetry) -> None:
         for metric, field in TOTALS.items():

@@ -18,6 +18,7 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
+from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import POLL_SECONDS, Cluster
@@ -140,23 +141,9 @@ class FakeGroup:
         entry_id = EntryId(plan.epoch, plan.step)
         return self._cluster.refuses(self.results_key, entry_id, result_bytes(plan, result))
 
-    def serve_until(self, done: Callable[[], bool], *, hold: int = 0, seconds: float = 20) -> list[Plan]:
-        """Answers plans until ``done``, the oldest first, and returns them.
-
-        ``hold``: how many stay unanswered as long as more come in. Keeps the scheduler's window full.
-        """
-        deadline = self._clock.now() + seconds
-        plans: list[Plan] = []
-        held: deque[Plan] = deque()
-        while held or not done():
-            assert self._clock.now() < deadline, "not done in time"
-            plan = self.plan_within(0.03)
-            if plan is not None:
-                held.append(plan)
-                plans.append(plan)
-            if len(held) > (0 if plan is None else hold):
-                self.answer(held.popleft())
-        return plans
+    def serve_until(self, done: Callable[[], bool], *, hold: int = 0) -> list[Plan]:
+        """Answers plans until ``done``; see :func:`serve_until`."""
+        return serve_until(self._clock, [self], done, hold=hold)
 
     def _read(self) -> Plan | None:
         """One entry of the log: a plan, or None for an opening and where there is none. Raises Closed."""
@@ -174,6 +161,28 @@ class FakeGroup:
                 assert entry_id == (self.epoch, self._fetched), f"plan {entry_id} out of turn"
                 return codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan)
         return None
+
+
+def serve_until(
+    clock: Clock, groups: Sequence[FakeGroup], done: Callable[[], bool], *, hold: int = 0, seconds: float = 20
+) -> list[Plan]:
+    """Answers the plans of groups until ``done``, of each group the oldest first, and returns them.
+
+    ``hold``: how many of each stay unanswered as long as more come in. Keeps the scheduler's windows full.
+    """
+    deadline = clock.now() + seconds
+    plans: list[Plan] = []
+    held: dict[FakeGroup, deque[Plan]] = {group: deque() for group in groups}
+    while any(held.values()) or not done():
+        assert clock.now() < deadline, "not done in time"
+        for group, unanswered in held.items():
+            plan = group.plan_within(0.03 / len(groups))
+            if plan is not None:
+                unanswered.append(plan)
+                plans.append(plan)
+            if len(unanswered) > (0 if plan is None else hold):
+                group.answer(unanswered.popleft())
+    return plans
 
 
 def group_info(incarnation: str, shape: GroupShape, checkpoint: str) -> log.GroupInfo:

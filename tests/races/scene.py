@@ -14,7 +14,7 @@ from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from tests.races.cluster import Cluster
-from tests.races.fake_worker import FakeGroup
+from tests.races.fake_worker import FakeGroup, serve_until
 from tests.races.reader import Reader, Story
 from tests.scheduler_svc.core.worker_model import solo
 
@@ -79,6 +79,8 @@ class Scene:
         self.keys = Keys(MODEL)
         self.look_ahead = look_ahead
         self.group = FakeGroup(cluster, self.keys, shape, script=script)
+        self.groups = [self.group]
+        """Those that :meth:`finish` moves."""
         self.reader = Reader(cluster, self.keys)
         self.submissions: dict[str, Submission] = {}  # by branch name
         # Scripted groups move by hand and show no heartbeat.
@@ -97,10 +99,12 @@ class Scene:
         """Another group joins."""
         group = FakeGroup(self.cluster, self.keys, shape or self.group.shape, **options)
         group.wait_epoch()
+        self.groups.append(group)
         return group
 
     def replace_group(self) -> None:
         """Another incarnation comes up where the last one is gone."""
+        self.groups.remove(self.group)
         self.group = self.add_group()
 
     def close(self) -> None:
@@ -161,7 +165,7 @@ class Scene:
         ``others``: requests that another client submitted.
         """
         names = (*self.submissions, *others)
-        plans = self.group.serve_until(lambda: self._idle(names), hold=hold)
+        plans = serve_until(self.cluster.clock, self.groups, lambda: self._idle(names), hold=hold)
         load = self.load()
         assert list(load.integrity_violations) == []
         assert load.slots_free == load.slots_total
@@ -171,9 +175,10 @@ class Scene:
 
     def _idle(self, names: Sequence[str]) -> bool:
         load = self.load()
+        steps = {group.incarnation: group.step for group in load.groups}
         return (
             all(self.story(name).final for name in names)
-            and load.epoch == self.group.epoch
+            and all((load.epoch, steps.get(g.incarnation)) == (g.epoch, g.table.step) for g in self.groups)
             and not (load.waiting or load.running or load.steps_in_flight)
-            and load.step == load.integrity_checked_step == self.group.table.step
+            and load.step == load.integrity_checked_step
         )
