@@ -43,6 +43,11 @@ class Linear:
     name: str = "linear"
     variation: Variation = STEADY
 
+    def forget(self) -> None:
+        """What it was asked so far was no step: a group announces how fast it is."""
+        self.works.clear()
+        self.forward = self.sampling = 0.0
+
     def forward_seconds(self, work: StepWork) -> float:
         self.works.append(work)
         seconds = self.scale * (5e-3 + 1e-5 * work.decodes + 2e-5 * work.prefill + 1e-8 * work.context)
@@ -137,6 +142,7 @@ def check(seed: int) -> None:
         space = KeptLogs(clock)
         cluster = Cluster(space, case.cost, case.shape, DrawnSpeed(STEADY, 0), **case.options)
         with cluster.running():
+            case.cost.forget()
             clients = Clients(
                 clock, space, KEYS, case.workload, max_queue=1000, gateway_seconds=case.gateway_seconds
             )
