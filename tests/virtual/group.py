@@ -58,12 +58,12 @@ class ScriptedGroup:
         self._info = group_info(incarnation, shape, fingerprint)
         self._info.tp = RANKS
         self._worker = Worker(shape)
-        self._computing_since: float | None = None
         self.incarnation = incarnation
         self.shape = shape
         self.state = State.SERVES
         self.closed = ""  # why the scheduler has closed it
         self.steps = 0
+        self.computing_since: float | None = None  # when the step began that runs
 
     def start(self) -> None:
         self._clock.start(f"group {self.incarnation}", self._serve)
@@ -87,9 +87,9 @@ class ScriptedGroup:
             lease.release()
 
     def _beat(self, count: int) -> log.RankBeat:
-        if self._computing_since is None:
+        if self.computing_since is None:
             return log.RankBeat(count=count, stage=log.RANK_STAGE_WAITING, step=self._worker.step)
-        seconds = self._clock.now() - self._computing_since
+        seconds = self._clock.now() - self.computing_since
         return log.RankBeat(
             count=count, stage=log.RANK_STAGE_COLLECTIVE, step=self._worker.step + 1, seconds=seconds
         )
@@ -105,6 +105,8 @@ class ScriptedGroup:
                     self._take(store, EntryId.parse(raw_id), log.PlanEntry.FromString(data))
                 elif (entry := log.PlanEntry.FromString(data)).WhichOneof("entry") == "close":
                     self._end(entry.close.reason)
+                elif self.computing_since is None:
+                    self.computing_since = self._clock.now()
         if self.state is State.DRAINS:
             store.leave(self.incarnation)
             self._end("drained")
@@ -117,7 +119,7 @@ class ScriptedGroup:
             self._end(entry.close.reason)
         else:
             plan = codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan)
-            self._computing_since = self._clock.now()
+            self.computing_since = self._clock.now()
             self._clock.sleep(self._step_seconds())
             if self.state in (State.SERVES, State.DRAINS):
                 self._run(store, entry_id, plan)
@@ -132,7 +134,7 @@ class ScriptedGroup:
             results.append(entry_id, result_bytes(plan, result))
         except Fenced:
             self._end("fenced")
-        self._computing_since = None
+        self.computing_since = None
         self.steps += 1
 
     def _end(self, reason: str) -> None:
