@@ -76,7 +76,8 @@ lock: $(VENV)/.dev
 # The manifests against Kubernetes' schemas; needs kubectl.
 check-kubernetes: $(VENV)/.dev
 	$(BIN)/pip install -q kubernetes-validate==1.37.0
-	$(BIN)/python deploy/kubernetes/validate.py deploy/kubernetes/overlays/cpu deploy/kubernetes/overlays/gpu
+	$(BIN)/python deploy/kubernetes/validate.py $(addprefix deploy/kubernetes/,overlays/cpu overlays/gpu \
+		scaling/keda scaling/hpa)
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -61,10 +61,10 @@ class Progress:
         self._status.update(Text(f"{self._stack.model_name}, {self.seconds:.0f} s: waits for {waits}"))
 
     def _label(self, name: str) -> str:
-        if name != "worker":
+        if name not in self._stack.group_names:
             return name
         ranks = [child.memory / GIB for child in self._stack.units[name].children]
-        return f"worker (loads; memory of its ranks: {', '.join(f'{gib:.1f}' for gib in ranks)} GiB)"
+        return f"group {name} (loads; memory of its ranks: {', '.join(f'{gib:.1f}' for gib in ranks)} GiB)"
 
 
 def _run(settings: StackSettings, *, demo: bool) -> int:
@@ -96,9 +96,13 @@ def _run(settings: StackSettings, *, demo: bool) -> int:
 
 
 def _serving(stack: Stack, seconds: float) -> str:
-    settings, tokens = stack.settings, stack.group().num_blocks * BLOCK_SIZE
-    how = f"tp {settings.tp}, {settings.device}, {settings.dtype}, KV memory for {tokens:,} tokens"
-    return f"{stack.model_name} serves on {stack.target} ({how}; up in {seconds:.1f} s)"
+    lines = [f"{stack.model_name} serves on {stack.target} (up in {seconds:.1f} s)"]
+    for group in sorted(stack.groups(), key=lambda group: group.name):
+        tokens = group.num_blocks * BLOCK_SIZE
+        how = f"tp {group.tp}, {group.device}, {group.dtype}, KV memory for {tokens:,} tokens"
+        speed = f"{group.step_seconds * 1e3:.3g} ms a step" if group.step_seconds else "speed not measured"
+        lines.append(f"  group {group.name}: {how}, {speed}")
+    return "\n".join(lines)
 
 
 def _generate(target: str) -> int:
@@ -109,7 +113,7 @@ def _generate(target: str) -> int:
 
 
 def _up(settings: StackSettings) -> None:
-    """Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running."""
+    """Starts Redis, the scheduler, worker groups and a gateway on this machine, and keeps them running."""
     sys.exit(_run(settings, demo=False))
 
 

@@ -30,7 +30,8 @@ class StackSettings(ServiceSettings):
         description="Name under which the model is served; empty: the name of its directory.",
     )
     model: Path = Field(TINY, description="Directory of the checkpoint; the bundled model if not given.")
-    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
+    groups: int = Field(1, ge=0, le=64, description="Worker groups; each holds the whole model.")
+    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of each worker group.")
     device: Literal["cpu", "cuda", "sim"] = Field(
         "cpu",
         description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",

@@ -19,6 +19,7 @@ def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes) -> int | None
     lasts = (space.stream(key).last[0] for key in (keys.notices, *logs))
     epoch = max(space.number(keys.epoch), *lasts) + 1
     space.delete_set(keys.serving)
+    space.hash(keys.tenants).clear()
     space.set(keys.epoch, b"%d" % epoch)
     space.set(keys.waiting, b"0")
     space.set(keys.departed, b"0")
@@ -82,8 +83,8 @@ def close_group(
 
 
 def _leads(space: Keyspace, keys: Keys, notice_id: tuple[int, int], lease_value: bytes) -> bool:
-    """Whether the lease is the writer's, and its epoch is open and has not come to this notice."""
-    if space.get(keys.lease) != lease_value or space.number(keys.epoch) != notice_id[0]:
+    """Whether the lease is not another's, and the writer's epoch is open and has not come to this notice."""
+    if space.get(keys.lease) not in (None, lease_value) or space.number(keys.epoch) != notice_id[0]:
         return False
     epoch, step = space.stream(keys.notices).last
     return epoch == notice_id[0] and step < notice_id[1]

@@ -31,7 +31,7 @@ PLANNING = {
     "calibrate": "model output device tp dtype max-seqs quick",
 }
 """Commands that ask no gateway."""
-SHARED = {*ServiceSettings.model_fields, "synchronous"}
+SHARED = {*ServiceSettings.model_fields, "group", "synchronous"}
 CLIENTS = {
     "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature "
     "top-k top-p min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias "

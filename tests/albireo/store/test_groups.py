@@ -28,11 +28,9 @@ def test_groups_are_registered_until_they_leave(store: Store) -> None:
     for group in ("x", "x", "w"):
         store.register(group)
     assert list(store.groups().items()) == [("w", None), ("x", b"info")]
-    assert store.registered("x")
     for _ in range(2):
         store.leave("x")
     assert store.groups() == {"w": None}
-    assert not store.registered("x")
 
 
 def test_a_group_whose_announcement_expired_stays_registered(backend: Backend, store: Store) -> None:
@@ -185,6 +183,16 @@ def test_only_the_scheduler_of_the_epoch_changes_its_groups(
     assert store.log(KEYS.notices).last() == "2-1"
     assert backend.scripts.members(KEYS.groups) == {"x", "y"}
     assert backend.scripts.members(KEYS.serving) == {"x"}
+
+
+def test_a_lease_that_ran_out_and_is_free_does_not_end_the_epoch(backend: Backend, store: Store) -> None:
+    """No lease can be renewed while the store stands still."""
+    opening = open_logs(store)
+    store.register("y")
+    backend.scripts.delete(KEYS.lease)
+    store.open_group(opening._replace(group="y"), notice=2, lease_value=ME)
+    store.close_group(opening, "dead", notice=3, lease_value=ME)
+    assert backend.scripts.members(KEYS.serving) == {"y"}
 
 
 @pytest.mark.parametrize("key", [PLANS, RESULTS])

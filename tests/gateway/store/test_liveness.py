@@ -73,7 +73,7 @@ async def test_load_and_gpus_are_what_was_announced(scene: Scene) -> None:
         scene.store.announce(KEYS.gpu(group, rank), f"{group} {rank}".encode(), ttl=TTL)
     assert await gateway.load() == b"load"
     assert await gateway.gpus([]) == []
-    assert await gateway.gpus([("w", 0), ("w", 1), ("w", 2), ("x", 0)]) == [b"w 0", b"w 2", b"x 0"]
+    assert await gateway.gpus([("w", 0), ("w", 1), ("w", 2), ("x", 0)]) == [b"w 0", None, b"w 2", b"x 0"]
 
 
 @in_store_time
