@@ -132,9 +132,7 @@ class Fleet:
         core = self._core.join(
             name,
             GroupShape(info.num_blocks, info.max_seqs, info.max_model_len),
-            speed=Speed(
-                step_seconds=info.step_seconds, prefill_token_seconds=info.prefill_token_seconds
-            ),
+            speed=Speed(step_seconds=info.step_seconds, prefill_token_seconds=info.prefill_token_seconds),
         )
         opening = GroupOpening(self._epoch, incarnation, name)
         self._opened.add(incarnation)
@@ -177,9 +175,7 @@ class Fleet:
             self._put_model(infos)
 
     def _close_logs(self, opening: GroupOpening, reason: str) -> None:
-        self._store.close_group(
-            opening, reason, notice=self._notices.next(), lease_value=self._lease_value
-        )
+        self._store.close_group(opening, reason, notice=self._notices.next(), lease_value=self._lease_value)
 
     def _leave(self, group: LedGroup) -> None:
         """All results of a group have settled: its requests go back to the queue."""

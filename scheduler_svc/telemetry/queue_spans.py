@@ -12,7 +12,6 @@ from albireo.contract.plan import Plan, StepResult, Submission, branches
 from albireo.telemetry.context import from_traceparent, request_attributes
 from scheduler_svc.core import WaitingEnd
 
-
 InGroup = tuple[str, int]
 """Name of a group, and a number that is unique within it."""
 

@@ -31,9 +31,7 @@ class TurnTelemetry:
         """A request was queued."""
         self._submitted.append(submission)
 
-    def settled(
-        self, group: str, result: StepResult, message: log.StepResult, waited: float | None
-    ) -> None:
+    def settled(self, group: str, result: StepResult, message: log.StepResult, waited: float | None) -> None:
         """A result was taken in; see :meth:`SchedulerMeters.step`."""
         self._settled.append((group, result, message, waited))
 

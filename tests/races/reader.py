@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, public_name
-from albireo.store.interface import EntryId
+from albireo.store.interface import EntryId, LogEntry
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import Cluster
 
@@ -28,7 +28,7 @@ class _Seen:
     def __init__(self) -> None:
         self.rows: dict[int, int] = {}
         self.final = Finish.NONE
-        self.length: int | None = None  # tokens with which it ended, where the end says so
+        self.length = 0  # tokens that it has at least, by a notice of its end
 
     def push(self, position: int, token: int, finish: Finish) -> None:
         assert position not in self.rows, f"token {position} comes twice"
@@ -39,7 +39,7 @@ class _Seen:
     def story(self) -> Story:
         """Raises AssertionError where a token is missing, or comes after the end."""
         ids = [self.rows[position] for position in range(len(self.rows))]
-        assert self.length is None or len(ids) == self.length
+        assert len(ids) >= self.length
         return Story(ids, self.final)
 
 
@@ -52,7 +52,9 @@ class Reader:
         self._store = cluster.open_store(keys)
         self._after = {keys.notices: self._store.log(keys.notices).last()}
         self._seen: dict[str, _Seen] = {}
-        self._rows: dict[tuple[str, int], tuple[_Seen, int]] = {}  # by log and incarnation: with next position
+        self._rows: dict[
+            tuple[str, int], tuple[_Seen, int]
+        ] = {}  # by log and incarnation: with next position
         self.opened: list[log.GroupOpen] = []
         self.closed: list[log.GroupClosed] = []
 
@@ -61,11 +63,7 @@ class Reader:
         earlier tokens wrote its last before the next one began."""
         while found := self._store.read(self._after, 0):
             notices = found.pop(self._keys.notices, [])
-            for key, entries in found.items():
-                for raw_id, data in entries:
-                    self._after[key] = raw_id.decode()
-                    with suppress(ValueError):  # a test has written it; the group is closed
-                        self._result(key, codec.result_from_bytes(data))
+            self._results(found)
             for raw_id, data in notices:
                 self._after[self._keys.notices] = raw_id.decode()
                 self._notice(EntryId.parse(raw_id), log.Notice.FromString(data))
@@ -86,11 +84,20 @@ class Reader:
             self._seen = {name: seen for name, seen in self._seen.items() if seen.final}
         elif kind == "group_open":
             self.opened.append(notice.group_open)
-            self._after[self._keys.results(notice.group_open.group)] = f"{entry_id.epoch}-0"
+            results = self._keys.results(notice.group_open.group)
+            self._after[results] = f"{entry_id.epoch}-0"
+            self._results(self._store.read({results: self._after[results]}, 0))  # before later notices
         elif kind == "group_closed":
             self.closed.append(notice.group_closed)
         else:
             self._end(notice.ended.ended, by_notice=True)
+
+    def _results(self, found: Mapping[str, list[LogEntry]]) -> None:
+        for key, entries in found.items():
+            for raw_id, data in entries:
+                self._after[key] = raw_id.decode()
+                with suppress(ValueError):  # a test has written it; the group is closed
+                    self._result(key, codec.result_from_bytes(data))
 
     def _result(self, key: str, entry: log.ResultEntry) -> None:
         result = entry.result
@@ -109,4 +116,4 @@ class Reader:
             seen = self._seen.setdefault(public_name(ended.request_id), _Seen())
             if not seen.final:
                 seen.final = Finish(ended.reason)
-                seen.length = ended.num_outputs if by_notice else None
+                seen.length = ended.num_outputs if by_notice else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.contract.plan import Finish, GroupShape, StepResult
+from albireo.contract.plan import Ended, Finish, GroupShape, StepResult
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from tests.races.conftest import MakeScene, on_both
@@ -132,6 +132,27 @@ def test_a_cancellation_reaches_a_request_between_two_groups(make_scene: MakeSce
     assert scene.story("a").ids == scene.alone("a").ids[:3]
     scene.add_group()
     scene.finish()
+
+
+def test_an_end_that_a_dead_group_did_not_repeat_is_announced_again(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.submit("a", prompt(10), max_tokens=20)
+    scene.submit("b", prompt(10, 1), max_tokens=20)
+    flight = scene.fill()
+    for _ in range(3):
+        scene.group.answer(flight.pop(0))
+        flight.append(scene.group.next_plan())
+    scene.cancel("a")
+    scene.cluster.wait_read()
+    scene.group.answer(flight.pop(0))
+    plan = scene.group.next_plan()
+    assert plan.ended == (Ended("a", Finish.CANCELLED),)
+    scene.group.lease.release()
+    close(scene, scene.group)
+    scene.add_group()
+    scene.finish()
+    assert scene.story("a") == Story(scene.alone("a").ids[:4], Finish.CANCELLED)
+    assert scene.story("b") == scene.alone("b")
 
 
 def test_requests_spread_over_groups(make_scene: MakeScene) -> None:

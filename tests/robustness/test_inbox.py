@@ -153,7 +153,11 @@ def test_a_result_that_cannot_be_read_ends_its_group_and_nothing_else(scene: Sce
 
 @pytest.mark.parametrize(
     ("announcement", "problem"),
-    [(b"\xff\xff", "cannot be read"), (b"", "another incarnation"), (log.GroupInfo(incarnation="x", tp=1).SerializeToString(), "num_blocks")],
+    [
+        (b"\xff\xff", "cannot be read"),
+        (b"", "another incarnation"),
+        (log.GroupInfo(incarnation="x", tp=1).SerializeToString(), "num_blocks"),
+    ],
     ids=["no protobuf", "empty", "without blocks"],
 )
 def test_a_group_that_announces_nonsense_is_left_alone(

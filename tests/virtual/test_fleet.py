@@ -42,7 +42,11 @@ def test_tokens_are_those_of_an_undisturbed_run(outcome: FleetOutcome) -> None:
 
 def test_groups_end_in_all_ways_and_are_found_in_time(outcome: FleetOutcome) -> None:
     assert outcome.lives > 50
-    assert set(outcome.closings) >= {"drained", "rank", "its"}  # a rank is silent; its announcement, its ranks
+    assert set(outcome.closings) >= {
+        "drained",
+        "rank",
+        "its",
+    }  # a rank is silent; its announcement, its ranks
     assert max(outcome.found) <= 6.5  # the bound of 5 s, a second, and a beat
 
 

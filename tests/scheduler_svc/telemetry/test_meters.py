@@ -88,9 +88,7 @@ def test_amounts_are_those_of_the_groups_that_serve(
     assert telemetry.values(catalogue.PREDICTED_WAIT) == {}
 
 
-def test_an_epoch_after_another_ones_is_a_failover(
-    telemetry: KeptTelemetry, meters: SchedulerMeters
-) -> None:
+def test_an_epoch_after_another_ones_is_a_failover(telemetry: KeptTelemetry, meters: SchedulerMeters) -> None:
     meters.opened(5)
     found = (catalogue.EPOCH, catalogue.EPOCHS, catalogue.FAILOVERS)
     assert [telemetry.values(metric)[()] for metric in found] == [5, 1, 1]

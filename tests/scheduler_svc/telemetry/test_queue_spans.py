@@ -23,9 +23,7 @@ class Scene:
     def submit(self, name: str, at: int, *, n: int = 1, traceparent: str = TRACEPARENT) -> None:
         self.spans.submitted(Submission(name, (1, 2), SAMPLING, n=n, traceparent=traceparent), at)
 
-    def admit(
-        self, name: str, at: int, *, slot: int = 0, incarnation: int = 1, group: str = GROUP
-    ) -> None:
+    def admit(self, name: str, at: int, *, slot: int = 0, incarnation: int = 1, group: str = GROUP) -> None:
         admission = Admission(slot, incarnation, name, (1, 2), 0, 0, SAMPLING)
         self.spans.published(group, Plan(1, 1, admissions=(admission,)), at)
 
@@ -60,7 +58,9 @@ def scene() -> Scene:
 def test_a_request_waits_from_the_inbox_to_the_plan_that_admits_it(scene: Scene) -> None:
     scene.submit("r", 100)
     scene.admit("r", 130)
-    scene.spans.settled(GROUP, StepResult(1, 2, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.STOP,)))
+    scene.spans.settled(
+        GROUP, StepResult(1, 2, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.STOP,))
+    )
     assert scene.recorded == [(100, 130, None, None)]
     assert len(scene.spans) == 0
     scene.spans.published(GROUP, Plan(1, 3, released=(0,)), 150)
@@ -99,7 +99,9 @@ def test_a_slot_given_up_before_the_last_row_settles_is_no_preemption(scene: Sce
     scene.submit("s", 120)
     scene.spans.published(GROUP, Plan(1, 5, released=(0,)), 200)  # its end by length is predicted
     scene.admit("s", 200, incarnation=2)  # in the same slot
-    scene.spans.settled(GROUP, StepResult(1, 4, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.LENGTH,)))
+    scene.spans.settled(
+        GROUP, StepResult(1, 4, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.LENGTH,))
+    )
     assert scene.recorded == [(100, 110, None, None), (120, 200, None, None)]
     assert len(scene.spans) == 1
     scene.spans.published(GROUP, Plan(1, 6, released=(0,)), 300)
@@ -122,7 +124,9 @@ def test_groups_have_slots_and_incarnations_of_their_own(scene: Scene) -> None:
     scene.submit("b", 100)
     scene.admit("a", 110)
     scene.admit("b", 120, group="g1")
-    scene.spans.settled(GROUP, StepResult(1, 2, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.STOP,)))
+    scene.spans.settled(
+        GROUP, StepResult(1, 2, slots=(0,), incarnations=(1,), ids=(5,), finishes=(Finish.STOP,))
+    )
     assert len(scene.spans) == 1
     scene.spans.published("g1", Plan(1, 5, released=(0,)), 200)
     scene.admit("b", 250)
