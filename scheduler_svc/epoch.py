@@ -103,8 +103,8 @@ class Epoch:
             self._store.count_departures(epoch=self.number, total=self._departed)
 
     def report(self, backlog: int) -> control.Load:
-        """The present state, for gateways; updates the metrics. ``backlog``: entries of the inbox that are not
-        read yet."""
+        """The present state, for gateways; updates the metrics. ``backlog``: entries of the inbox that are
+        not read yet."""
         stats, groups = self.core.stats(), [group.report() for group in self.fleet.serving]
         departures, self._reported = self._departed - self._reported, self._departed
         self._forecast.observe(self._clock.now(), waiting=stats.waiting, departures=departures)

@@ -47,7 +47,7 @@ class SchedulerSettings(ServiceSettings):
         5.0,
         ge=1,
         le=600,
-        description="Seconds without a rank's heartbeat, or in one collective, after which a group is closed.",
+        description="Seconds without a rank's heartbeat, or in one collective, that end a group.",
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the plan log of each group keeps.")
     metrics_port: int | None = metrics_port_field()

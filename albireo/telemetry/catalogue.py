@@ -26,8 +26,8 @@ ATTRIBUTES = {
     "`tokens_per_minute`: a quota of a tenant",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
-    "reason": "`left`: the group drained or stopped; deaths: `announcement` (it expired), `heartbeat` (a rank "
-    "showed none), `stuck` (all ranks in one collective), `protocol` (an impossible result)",
+    "reason": "`left`: the group drained or stopped; deaths: `announcement` (it expired), `heartbeat` (a "
+    "rank showed none), `stuck` (all ranks in one collective), `protocol` (an impossible result)",
     "albireo.group": "name of the worker group; `other` beyond 128",
 }
 """What each attribute means, and its values."""
@@ -120,7 +120,8 @@ PREDICTED_WAIT = _add(
 GROUPS = _add("albireo.scheduler.groups", _UP_DOWN, "{group}", _TIER, "Groups that the scheduler leads.")
 HEARTBEAT_AGE = _add(
     "albireo.scheduler.group.heartbeat_age", _GAUGE, "s", _TIER,
-    "Age of the last heartbeat of that rank of a group whose heartbeat is the oldest, pauses left out.", _GROUP,
+    "Age of the last heartbeat of that rank of a group whose heartbeat is the oldest, pauses left out.",
+    _GROUP,
 )  # fmt: skip
 RUNNING = _add(
     "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER,
@@ -268,5 +269,6 @@ GPU_ENERGY = _add(
 # -- every tier ---------------------------------------------------------------------------------------------
 REDIS_ROUND_TRIP = _add(
     "albireo.redis.round_trip", _HISTOGRAM, "s", Tier.ALL,
-    "Round-trip time of a command to Redis, of a few periodic commands a second.", buckets=STEP_SECONDS_BOUNDS,
+    "Round-trip time of a command to Redis, of a few periodic commands a second.",
+    buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip

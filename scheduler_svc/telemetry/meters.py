@@ -1,4 +1,4 @@
-"""Metrics of the scheduler, its groups and their steps; updated by its thread, read by the exporters' threads."""
+"""Metrics of the scheduler, its groups and their steps; updated by its thread, read by exporters' threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scheduler, two gateways and several groups that join, die, hang, stop, drain and come back, from one seed."""
+"""A scheduler, two gateways and groups that join, die, hang, stop, drain and come back, from one seed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(
     rate: float = 0.4,
     drain_seconds: float = 120.0,
 ) -> FleetOutcome:
-    """``seconds`` of virtual time, of which nothing arrives, and no group dies, in the last ``drain_seconds``.
+    """``seconds`` of virtual time. In the last ``drain_seconds`` nothing arrives and no group dies.
 
     ``seconds_between``: mean time from a group's begin to its end. ``rate``: requests a second.
     """

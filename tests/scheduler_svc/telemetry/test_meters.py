@@ -1,4 +1,4 @@
-"""The scheduler's metrics: by group, totals outlive groups, tenants and groups stay few, steps are folded once."""
+"""The scheduler's metrics: totals outlive groups, names are few, steps are folded once."""
 
 from __future__ import annotations
 

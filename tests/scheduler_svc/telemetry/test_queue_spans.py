@@ -142,10 +142,15 @@ def test_requests_of_a_closed_group_wait_again_from_then_on(scene: Scene) -> Non
     scene.admit("a", 350, group="g1", slot=1, incarnation=2)
     assert scene.recorded[-1] == (300, 350, None, None)
     assert scene.preempted == [False, False, True]
-    scene.spans.group_closed("g1", 400)
+
+
+def test_a_request_that_ends_between_two_groups_is_forgotten(scene: Scene) -> None:
+    scene.submit("a", 100)
+    scene.admit("a", 110)
+    scene.spans.group_closed(GROUP, 400)
     scene.spans.ended([WaitingEnd("a", Finish.DEADLINE, 3), WaitingEnd("x", Finish.ERROR, 0)], 420)
     assert scene.recorded[-1] == (400, 420, None, "FINISH_REASON_DEADLINE")
-    assert len(scene.spans) == 1
+    assert len(scene.spans) == 0
 
 
 def test_a_request_that_waited_when_its_group_was_closed_waits_on(scene: Scene) -> None:
