@@ -18,6 +18,7 @@ from albireo.contract.plan import Finish, branch_seed
 from albireo.store.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
+from gateway.calls.callers import current_caller
 from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.calls.work import WorkThreads
@@ -25,7 +26,7 @@ from gateway.liveness.model_names import ModelNames
 from gateway.liveness.served_model import ServedModel
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.submission import Submitter, digest_of
-from gateway.requests.validation import Validator, ValidRequest
+from gateway.requests.validation import Validator, ValidRequest, record_id_of
 from gateway.streams.failures import STOPPING
 from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
@@ -103,7 +104,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             if not IDENTIFIER.fullmatch(request.request_id):
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "request_id: not a request id")
-            return api.CancelResponse(found=await self._submitter.cancel_known(request.request_id))
+            record_id = record_id_of(current_caller().scope, request.request_id)
+            return api.CancelResponse(found=await self._submitter.cancel_known(record_id))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -170,6 +172,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def _validate(self, request: api.GenerateRequest) -> tuple[ValidRequest, str]:
         """The request as it is submitted, and its digest. Raises Refusal."""
+        caller = current_caller()
+        caller.fill_in(request)
         await self._names.check(request.model)
         model = self._model.info
         if model is None:
@@ -179,7 +183,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         max_model_len, eos_ids = model.max_model_len, model.eos_token_ids
 
         def checked() -> tuple[ValidRequest, str]:
-            return self._validator.generate(request, max_model_len, eos_ids), digest_of(request)
+            valid = self._validator.generate(request, max_model_len, eos_ids, caller.scope)
+            return valid, digest_of(request)
 
         valid, digest = await self._work.run(request.ByteSize(), checked)
         if self._model.simulated:
@@ -200,4 +205,4 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if not stream.ended or (stream.failure is not None and stream.epoch == self._router.epoch):
             self._writer.cancel(stream.name)
         if stream.epoch is not None:
-            self._writer.note_end(stream.request.request_id, stream.name)
+            self._writer.note_end(stream.request.record_id, stream.name)

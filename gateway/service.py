@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.keys import Keys
-from albireo.runtime.clock import SYSTEM_CLOCK
+from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from albireo.runtime.health_service import Statuses
 from albireo.runtime.process import LIVE
 from albireo.store.interface import EntryId
@@ -26,15 +26,18 @@ from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
+from gateway.liveness.key_watch import KeyWatch
 from gateway.liveness.model_names import ModelNames
+from gateway.liveness.policy_watch import PolicyWatch
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.sampling_defaults import sampling_defaults
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import Validator
-from gateway.server import CONTROL, INFERENCE, MAX_OTHER_CALLS, create_server
+from gateway.server import CONTROL, INFERENCE, MAX_OTHER_CALLS, create_health_server, create_server
 from gateway.settings import GatewaySettings
+from gateway.store.api_keys import RedisApiKeys
 from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_store import RedisGatewayStore
 from gateway.streams.results_reader import ResultsReader
@@ -82,44 +85,52 @@ class Gateway:
         hits = Counter(dict.fromkeys(BOUNDS, 0))
         telemetry.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
-        self._interceptor = CallInterceptor(_bounds(settings), self._work, hits)
+        self._key_watch = _key_watch(settings, self._clock)
+        self._interceptor = CallInterceptor(_bounds(settings), self._key_watch.keyring, self._work, hits)
         limit = AdmissionLimit(settings.max_streams, "max_streams", "streams", hits)
+        self._policies = PolicyWatch(self.store)
         self.submitter = Submitter(
-            self.store, self._clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+            self.store,
+            self._clock,
+            max_queue=settings.max_queue,
+            record_seconds=settings.record_seconds,
+            policy_of=self._policies.of,
+            hits=hits,
         )
         writer = InboxWriter(self.submitter, hits)
         recorder = _call_recorder(settings, telemetry)
         vocabulary = Vocabulary(text_codec.tokenizer)
         self._inference = self._inference_service(validator, writer, vocabulary, recorder, limit)
-        self._control = ControlService(
-            settings,
-            validator=validator,
-            store=self.store,
-            model=self.model,
-            names=self._names,
-            steps=self._steps,
-            limit=limit,
-        )
+        self._control = self._control_service(validator, limit)
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.port = 0
+        self.port = self.health_port = 0
 
     async def start(self) -> None:
-        """Raises OSError if the address is in use, RedisError if Redis does not answer."""
+        """Raises OSError if an address is in use, RedisError if Redis does not answer, ValueError if an API
+        key is needed and there is none, or if a file for TLS cannot be used."""
+        await self._key_watch.start()
         await self.reader.start()
         await self._heartbeat.start()
         track_parents(asyncio.get_running_loop())
         await self._names.others()  # logs them
         self._set_health(serving=False)
         self._health.set(LIVE, serving=True)
-        self._server, self.port = create_server(
+        server, self.port = create_server(
             self._settings, self._interceptor, self._inference, self._control, self._health
         )
-        await self._server.start()
+        self._servers = [server]
+        if self._settings.health_port is not None:
+            probes, self.health_port = create_health_server(self._settings, self._health)
+            self._servers.append(probes)
+        for server in self._servers:
+            await server.start()
         self._tasks = [
             asyncio.create_task(self.reader.run()),
+            asyncio.create_task(self._policies.run()),
             asyncio.create_task(self._watch.run()),
+            asyncio.create_task(self._key_watch.run()),
         ]
 
     async def wait(self) -> None:
@@ -132,9 +143,10 @@ class Gateway:
         """Refuses new calls. Open streams may run for the drain time; then they fail and their requests are
         cancelled."""
         self._health.stop()
-        if self._server is not None:
+        if self._servers:
             drain = self._settings.drain_seconds
-            stopped = asyncio.create_task(self._server.stop(drain + STATUS_SECONDS))
+            stopping = [server.stop(drain + STATUS_SECONDS) for server in self._servers]
+            stopped = asyncio.ensure_future(asyncio.gather(*stopping))
             await asyncio.wait([stopped], timeout=drain)
             self._inference.fail_streams()
             self._steps.close()
@@ -142,7 +154,9 @@ class Gateway:
         await self._inference.close()
         self._work.close()
         self.reader.stop()
+        self._policies.stop()
         self._watch.stop()
+        self._key_watch.stop()
         # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
         for task in self._tasks[:1]:
             task.cancel()
@@ -150,6 +164,7 @@ class Gateway:
         with contextlib.suppress(RedisError):  # then the key expires
             await self._heartbeat.stop()
         await self.store.close()
+        await self._key_watch.close()
 
     def _inference_service(
         self,
@@ -174,6 +189,17 @@ class Gateway:
             sink=self._settings.sink,
         )
 
+    def _control_service(self, validator: Validator, limit: AdmissionLimit) -> ControlService:
+        return ControlService(
+            self._settings,
+            validator=validator,
+            store=self.store,
+            model=self.model,
+            names=self._names,
+            steps=self._steps,
+            limit=limit,
+        )
+
     def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         record = step_record(
             group,
@@ -192,6 +218,11 @@ class Gateway:
     def _set_health(self, *, serving: bool) -> None:
         for name in ("", INFERENCE, CONTROL):
             self._health.set(name, serving=serving)
+
+
+def _key_watch(settings: GatewaySettings, clock: Clock) -> KeyWatch:
+    keys = RedisApiKeys(settings.redis_address)
+    return KeyWatch(keys, clock, is_open=settings.serves_without_keys, host=settings.reached_at)
 
 
 def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:

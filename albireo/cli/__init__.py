@@ -29,6 +29,7 @@ COMMANDS = {
         "albireo.cli.services:worker",
         "Runs one rank of a worker group; start t of them with torchrun, or use `albireo up`.",
     ),
+    "keys": ("albireo.cli.keys:app", "Creates, lists and revokes the API keys of a deployment."),
     "generate": (
         "albireo.cli.generate:generate",
         "Streams an answer, or several: text to standard output, TTFT and tokens/s to standard error.",

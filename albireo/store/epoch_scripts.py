@@ -24,17 +24,17 @@ end
 OPEN_EPOCH: Final = (
     _LAST_ID
     + """
--- KEYS epoch lease inbox waiting departed serving notices ...   ARGV lease_token epoch notice
+-- KEYS epoch lease inbox waiting departed serving tenants notices ...   ARGV lease_token epoch notice
 -- Behind the notices: the logs of all registered groups.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end
 local last = tonumber(redis.call('GET', KEYS[1]) or '0')
-for log = 7, #KEYS do last = math.max(last, tonumber((last_id(KEYS[log])))) end
+for log = 8, #KEYS do last = math.max(last, tonumber((last_id(KEYS[log])))) end
 if last >= tonumber(ARGV[2]) then return last end
-redis.call('DEL', KEYS[6])  -- a write that takes no memory
+redis.call('DEL', KEYS[6], KEYS[7])  -- a write that takes no memory
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[4], '0')
 redis.call('SET', KEYS[5], '0')
-redis.call('XADD', KEYS[7], ARGV[2] .. '-0', 'e', ARGV[3])
+redis.call('XADD', KEYS[8], ARGV[2] .. '-0', 'e', ARGV[3])
 local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', '1')
 if #newest == 0 then return '0-0' end
 return newest[1][1]

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from albireo.contract.tenants import TenantPolicy
+
 
 class Fenced(RuntimeError):
     """Another writer owns this log now; this one must stop."""
@@ -46,8 +48,24 @@ class GroupOpening(NamedTuple):
     name: str
 
 
+class TenantReport(NamedTuple):
+    """Of one tenant, since the last report."""
+
+    departed: int  # branches that left the queue
+    ended: int  # branches, wherever they were
+    cost_ms: float  # of the tokens that it got, in milliseconds of its quota of tokens a minute
+
+
 LogEntry = tuple[bytes, bytes]
 """Id and payload of one entry."""
+
+
+class NewEntry(NamedTuple):
+    """What is appended to one of several logs."""
+
+    key: str  # of the log
+    entry_id: EntryId
+    data: bytes
 
 
 def appended_at(entry_id: bytes) -> float:
@@ -112,6 +130,13 @@ class Store(Protocol):
         """``keep``: about how many entries an append leaves in the log. Only a writer gives it."""
         ...
 
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        """Appends entries of different logs as ``Log.append`` does each, in one round trip if all goes well.
+
+        ``keep`` as in ``log``. Raises Fenced when one or more were refused; the others are appended.
+        """
+        ...
+
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """Entries of several logs behind the given ids, by key; a log without any is left out. Waits up to
         ``wait`` seconds for the first of all."""
@@ -143,11 +168,6 @@ class Store(Protocol):
     def register(self, incarnation: str) -> None:
         """A group, which has announced itself, is there to be led. Idempotent. Raises Fenced where it has
         been closed: a life is led once."""
-        ...
-
-    def registered(self, incarnation: str) -> bool:
-        """Whether a group is registered. One that was, and has not left, has been closed if it is not, or
-        the store has lost its data: its ranks end in both cases, since no scheduler leads them again."""
         ...
 
     def leave(self, incarnation: str) -> None:
@@ -189,6 +209,15 @@ class Store(Protocol):
     def count_departures(self, *, epoch: int, total: int) -> None:
         """Takes requests that left the queue off the count of those that wait. ``total``: since the epoch
         opened, so the call is idempotent."""
+        ...
+
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        """What became of tenants' requests since the last report. ``number``: of this one since the epoch
+        opened, from 1, so the call is idempotent."""
+        ...
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        """By tenant; others have the default."""
         ...
 
     def ping(self) -> None:

@@ -7,14 +7,15 @@ second writer of the same step, one of a closed epoch, and one whose log was los
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import redis
+from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from albireo.store.connection import retried
-from albireo.store.interface import EntryId, Fenced, LogEntry
+from albireo.store.interface import EntryId, Fenced, LogEntry, NewEntry
 from albireo.store.redis_errors import Trouble, trouble
 from albireo.store.scripts import APPEND
 
@@ -33,30 +34,12 @@ class RedisLog:
         self._client = client
         self._key = key
         self._keep = keep
-        self._append = client.register_script(APPEND)
+        self._script = client.register_script(APPEND)
 
     def append(self, entry_id: EntryId, data: bytes) -> None:
-        """Exactly once even when the connection breaks in between, and also at maxmemory."""
         if self._keep == 0:  # XADD would leave no entry at all
             raise ValueError(f"{self._key}: a log that is opened without `keep` is only read")
-        try:
-            appended = retried(
-                self._client,
-                lambda: self._append(keys=[self._key], args=[str(entry_id), data, self._keep]),
-            )
-        except RedisError as error:
-            if trouble(error) is not Trouble.REFUSED_ID:
-                raise
-            # An attempt whose answer was lost may have gone through.
-            if not retried(self._client, lambda: self._has(entry_id, data)):
-                raise Fenced(f"{self._key} {entry_id}: another writer has come as far") from error
-        else:
-            if appended is None:
-                raise Fenced(f"{self._key} {entry_id}: the log is gone")
-
-    def _has(self, entry_id: EntryId, data: bytes) -> bool:
-        found = cast("list[RawEntry]", self._client.xrange(self._key, min=str(entry_id), max=str(entry_id)))
-        return bool(found) and found[0][1].get(FIELD) == data
+        append(self._client, self._script, NewEntry(self._key, entry_id, data), self._keep)
 
     def last(self) -> str:
         found = retried(self._client, lambda: self._client.xrevrange(self._key, count=1))
@@ -75,6 +58,59 @@ class RedisLog:
             pipe.xlen(self._key)
             _, left = cast("tuple[int, int]", pipe.execute())
         return left
+
+
+def append(client: redis.Redis, script: Script, entry: NewEntry, keep: int) -> None:
+    """See :meth:`albireo.store.interface.Log.append`; ``script`` is APPEND.
+
+    Exactly once even when the connection breaks in between, and also at maxmemory.
+    """
+    key, entry_id, data = entry
+    try:
+        appended = retried(client, lambda: script(keys=[key], args=[str(entry_id), data, keep]))
+    except RedisError as error:
+        if trouble(error) is not Trouble.REFUSED_ID:
+            raise
+        # An attempt whose answer was lost may have gone through.
+        if not retried(client, lambda: _has(client, entry)):
+            raise Fenced(f"{key} {entry_id}: another writer has come as far") from error
+    else:
+        if appended is None:
+            raise Fenced(f"{key} {entry_id}: the log is gone")
+
+
+def _has(client: redis.Redis, entry: NewEntry) -> bool:
+    entry_id = str(entry.entry_id)
+    found = cast("list[RawEntry]", client.xrange(entry.key, min=entry_id, max=entry_id))
+    return bool(found) and found[0][1].get(FIELD) == entry.data
+
+
+def append_all(client: redis.Redis, script: Script, entries: Sequence[NewEntry], keep: int) -> None:
+    """See :meth:`albireo.store.interface.Store.append_all`; ``script`` is APPEND."""
+    # A pipeline of one costs more than the append alone.
+    appended = _pipelined(client, script, entries, keep) if len(entries) > 1 else [False] * len(entries)
+    fenced: Fenced | None = None
+    for entry, done in zip(entries, appended, strict=True):
+        if done:
+            continue
+        try:  # by itself: that retries, finds what lost its answer, and knows why it is refused
+            append(client, script, entry, keep)
+        except Fenced as error:
+            fenced = error
+    if fenced is not None:
+        raise fenced
+
+
+def _pipelined(client: redis.Redis, script: Script, entries: Sequence[NewEntry], keep: int) -> list[bool]:
+    """Which entries were appended for certain. Tries each once."""
+    with client.pipeline(transaction=False) as pipe:
+        for key, entry_id, data in entries:
+            pipe.evalsha(script.sha, 1, key, str(entry_id), cast("str", data), str(keep))
+        try:
+            answers = pipe.execute(raise_on_error=False)
+        except RedisError:
+            return [False] * len(entries)
+    return [isinstance(answer, bytes) for answer in answers]
 
 
 def read_streams(client: redis.Redis, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:

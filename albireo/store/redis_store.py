@@ -9,13 +9,23 @@ from typing import cast
 import redis
 
 from albireo.contract.keys import Keys
+from albireo.contract.tenants import TenantPolicy
 from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
 from albireo.store.epoch_entries import GroupEntries
 from albireo.store.epoch_scripts import CLOSE_GROUP, LEAVE, OPEN_EPOCH, OPEN_GROUP, REGISTER
-from albireo.store.interface import CLOSED_LOG_SECONDS, LAST_STEP, Fenced, GroupOpening, LogEntry
-from albireo.store.redis_log import RedisLog, read_streams
-from albireo.store.scripts import ANNOUNCE, DEPART, PUT, RELEASE, RENEW, TAKE
+from albireo.store.interface import (
+    CLOSED_LOG_SECONDS,
+    LAST_STEP,
+    Fenced,
+    GroupOpening,
+    LogEntry,
+    NewEntry,
+    TenantReport,
+)
+from albireo.store.redis_log import RedisLog, append_all, read_streams
+from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
+from albireo.store.tenant_policies import TenantPolicies
 
 SLOW_SECONDS = 0.1
 """An answer that takes longer says too little about Redis's clock: the last measurement is kept."""
@@ -58,6 +68,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._append = client.register_script(APPEND)
         self._offset: float | None = None  # Redis's clock less this host's monotonic one; None: not measured
         self._sync_at = 0.0  # monotonic seconds
 
@@ -82,6 +93,9 @@ class RedisStore:
 
     def log(self, key: str, *, keep: int = 0) -> RedisLog:
         return RedisLog(self._client, key, keep=keep)
+
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        append_all(self._client, self._append, entries, keep)
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         return read_streams(self._client, after, wait)
@@ -113,10 +127,6 @@ class RedisStore:
         if not retried(self._client, lambda: self._client.eval(*call)):
             raise Fenced(f"{names[1]}: this life of the group is over")
 
-    def registered(self, incarnation: str) -> bool:
-        name = self._keys.groups
-        return bool(retried(self._client, lambda: self._client.sismember(name, incarnation)))
-
     def leave(self, incarnation: str) -> None:
         names = (self._keys.groups, self._keys.plans(incarnation), self._keys.results(incarnation))
         call = (LEAVE, len(names), *names, incarnation, CLOSED_LOG_MS)
@@ -136,6 +146,17 @@ class RedisStore:
         names = (keys.waiting, keys.departed, keys.epoch)
         retried(self._client, lambda: self._client.eval(DEPART, 3, *names, str(epoch), str(total)))
 
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        keys = self._keys
+        names = (keys.tenants, keys.epoch, *map(keys.tokens, reports))
+        arguments = [str(epoch), str(number)]
+        for tenant, report in reports.items():
+            arguments += (tenant, str(report.departed), str(report.ended), str(report.cost_ms))
+        retried(self._client, lambda: self._client.eval(REPORT, len(names), *names, *arguments))
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return retried(self._client, TenantPolicies(self._client).all)
+
     def ping(self) -> None:
         self._client.ping()
 
@@ -145,7 +166,8 @@ class RedisStore:
     def _open_next(self, lease_value: bytes) -> tuple[int, str]:
         keys = self._keys
         logs = [key(group) for group in self._members() for key in (keys.plans, keys.results)]
-        names = (keys.epoch, keys.lease, keys.inbox, keys.waiting, keys.departed, keys.serving, keys.notices)
+        names = [keys.epoch, keys.lease, keys.inbox, keys.waiting, keys.departed, keys.serving]
+        names += [keys.tenants, keys.notices]
         epoch = int(cast("bytes | None", self._client.get(keys.epoch)) or 0) + 1
         for _ in range(2):
             arguments = (lease_value, str(epoch), epoch_entries.epoch_opened(epoch))

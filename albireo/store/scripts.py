@@ -21,9 +21,25 @@ redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
 return 1
 """
 
-SUBMIT: Final = """
--- KEYS request inbox waiting epoch lease gateway
+_TOKENS: Final = """
+-- A quota of tokens a minute is a bucket of as many, which fills up within a minute (the generic cell rate
+-- algorithm, ITU-T I.371, in its virtual scheduling form): what is kept is when it is full again.
+local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function book(key, free_at, now)
+  local ttl = math.max(1, free_at - now)
+  redis.call('SET', key, string.format('%.0f', free_at), 'PX', string.format('%.0f', ttl))
+end
+"""
+
+SUBMIT: Final = (
+    _TOKENS
+    + """
+-- KEYS request inbox waiting epoch lease gateway tenants tokens
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
+-- tenant max_requests queue_places tokens_per_minute tokens   (quotas: 0 is none)
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch', 'gateway', 'cancellation')
 -- Who follows a request that has not ended is gone: its answer can reach no client, so the id is free.
@@ -35,9 +51,29 @@ if seen[1] and not orphan then
 end
 if redis.call('EXISTS', KEYS[6]) == 0 then return {'no_gateway', epoch} end
 if redis.call('EXISTS', KEYS[5]) == 0 then return {'no_scheduler', epoch} end
+local live, queued = 'live:' .. ARGV[9], 'waiting:' .. ARGV[9]
+local has = redis.call('HMGET', KEYS[7], live, queued)
+local function over(count, most)
+  return tonumber(most) > 0 and tonumber(count or '0') + tonumber(ARGV[5]) > tonumber(most)
+end
+if over(has[1], ARGV[10]) then return {'max_requests', epoch, 0} end
+if over(has[2], ARGV[11]) then return {'queue_share', epoch, 0} end
+local rate, now, free_at = tonumber(ARGV[12]), nil, nil
+if rate > 0 then
+  now = milliseconds()
+  local cost = tonumber(ARGV[13]) * 60000 / rate
+  local before = math.max(now, tonumber(redis.call('GET', KEYS[8]) or '0'))
+  free_at = before + cost
+  -- A request of more tokens than a minute has needs all of them.
+  local wait = before + math.min(cost, 60000) - (now + 60000)
+  if wait > 0 then return {'tokens_per_minute', epoch, math.ceil(wait)} end
+end
 local waiting = tonumber(redis.call('GET', KEYS[3]) or '0')
 if waiting + tonumber(ARGV[5]) > tonumber(ARGV[3]) then return {'full', epoch} end
 redis.call('INCRBY', KEYS[3], ARGV[5])  -- the first write: at the memory limit all ends here
+redis.call('HINCRBY', KEYS[7], live, ARGV[5])
+redis.call('HINCRBY', KEYS[7], queued, ARGV[5])
+if rate > 0 then book(KEYS[8], free_at, now) end
 if orphan then redis.call('XADD', KEYS[2], '*', 'e', seen[4]) end
 redis.call('XADD', KEYS[2], '*', 'e', ARGV[2])
 redis.call('DEL', KEYS[1])
@@ -45,7 +81,37 @@ redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'epoch', epoch, 'gateway', ARGV[6
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'accepted', epoch}
 """
-"""Accepts a request exactly once; the answer is ``[verdict, current epoch]``."""
+)
+"""Accepts a request exactly once; the answer is ``[verdict, current epoch]``. Where the verdict is a quota's
+name, a third element says in how many milliseconds it allows the same request; 0: not known."""
+
+REPORT: Final = (
+    _WITHIN_ANY_LIMIT
+    + _TOKENS
+    + """
+-- KEYS tenants epoch tokens...   ARGV epoch number (tenant departed ended cost_ms)...
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('HGET', KEYS[1], 'reports') or '0') >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'reports', ARGV[2])
+local function take(field, count)
+  if count == '0' then return end
+  if redis.call('HINCRBY', KEYS[1], field, -count) <= 0 then redis.call('HDEL', KEYS[1], field) end
+end
+local now = milliseconds()
+for index = 3, #KEYS do
+  local at = 4 * index - 9  -- of the tenant in ARGV
+  take('waiting:' .. ARGV[at], ARGV[at + 1])
+  take('live:' .. ARGV[at], ARGV[at + 2])
+  local cost = tonumber(ARGV[at + 3])
+  if cost > 0 then
+    book(KEYS[index], math.max(now, tonumber(redis.call('GET', KEYS[index]) or '0')) + cost, now)
+  end
+end
+return 1
+"""
+)
+"""Takes off each tenant's counts what departed and ended, and books the tokens that it used, in milliseconds
+of its quota. Reports are numbered since the epoch opened: one that was carried out changes nothing again."""
 
 END: Final = """
 -- KEYS request   ARGV cancellation

@@ -19,6 +19,7 @@ def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes) -> int | None
     lasts = (space.stream(key).last[0] for key in (keys.notices, *logs))
     epoch = max(space.number(keys.epoch), *lasts) + 1
     space.delete_set(keys.serving)
+    space.hash(keys.tenants).clear()
     space.set(keys.epoch, b"%d" % epoch)
     space.set(keys.waiting, b"0")
     space.set(keys.departed, b"0")

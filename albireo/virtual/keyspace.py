@@ -98,6 +98,7 @@ class Keyspace:
         self._records: dict[str, tuple[RequestRecord, float]] = {}
         self._streams: dict[str, MemoryStream] = {}
         self._sets: dict[str, set[str]] = {}
+        self._hashes: dict[str, dict[bytes, bytes]] = {}
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}  # by the key of a log
 
     def clear(self) -> None:
@@ -106,6 +107,7 @@ class Keyspace:
         self._records.clear()
         self._streams.clear()
         self._sets.clear()
+        self._hashes.clear()
 
     def get(self, key: str) -> bytes | None:
         """The value of a key; None where there is none, or it has expired."""
@@ -151,6 +153,10 @@ class Keyspace:
 
     def delete_set(self, key: str) -> None:
         self._sets.pop(key, None)
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        """A hash, which the caller may change; an empty one where there was none."""
+        return self._hashes.setdefault(key, {})
 
     def find_stream(self, key: str) -> MemoryStream | None:
         """The log of a key; None where there is none, or it has expired."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from albireo.contract.keys import Keys
-from albireo.store.interface import EntryId, Fenced, GroupOpening, LogEntry
+from albireo.contract.keys import TENANT_POLICIES, Keys
+from albireo.contract.tenants import TenantPolicy
+from albireo.store.interface import EntryId, Fenced, GroupOpening, LogEntry, NewEntry, TenantReport
+from albireo.store.tenant_policies import policies_of
 from albireo.virtual import epoch_scripts, scripts
 from albireo.virtual.keyspace import Keyspace, RefusedId, parse
 
@@ -22,6 +24,16 @@ class MemoryStore:
 
     def log(self, key: str, *, keep: int = 0) -> MemoryLog:
         return MemoryLog(self._space, key, keep)
+
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        fenced: Fenced | None = None
+        for key, entry_id, data in entries:
+            try:
+                self.log(key, keep=keep).append(entry_id, data)
+            except Fenced as error:
+                fenced = error
+        if fenced is not None:
+            raise fenced
 
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         return self._space.read_blocking(after, wait)
@@ -48,9 +60,6 @@ class MemoryStore:
         if not epoch_scripts.register(self._space, self._keys, group=incarnation):
             raise Fenced(f"{incarnation}: this life of the group is over")
 
-    def registered(self, incarnation: str) -> bool:
-        return incarnation in self._space.members(self._keys.groups)
-
     def leave(self, incarnation: str) -> None:
         epoch_scripts.leave(self._space, self._keys, group=incarnation)
 
@@ -72,6 +81,12 @@ class MemoryStore:
 
     def count_departures(self, *, epoch: int, total: int) -> None:
         scripts.depart(self._space, self._keys, epoch=epoch, total=total)
+
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        scripts.report(self._space, self._keys, reports, epoch=epoch, number=number)
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(self._space.hash(TENANT_POLICIES))
 
     def ping(self) -> None:
         """It is there."""

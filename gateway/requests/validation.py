@@ -37,6 +37,18 @@ class ValidRequest:
     n: int
     tenant: str
     include_stop: bool = False
+    scope: str = ""  # whose request ids are apart from those of others; empty: common to all
+
+    @property
+    def record_id(self) -> str:
+        """The request's id in the store."""
+        return record_id_of(self.scope, self.request_id)
+
+
+def record_id_of(scope: str, request_id: str) -> str:
+    """What a request is recorded under: another tenant's request of the same id has another record, so that
+    neither sees, blocks or cancels the other's. Ids and tenants contain no ``:``."""
+    return f"{scope}:{request_id}" if scope else request_id
 
 
 class Validator:
@@ -58,9 +70,9 @@ class Validator:
         return self._text_codec.has_chat_template
 
     def generate(
-        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int]
+        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int], scope: str = ""
     ) -> ValidRequest:
-        """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
+        """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together. ``scope``: of the id."""
         self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
         for field, text in (("request_id", request.request_id), ("tenant", request.tenant)):
@@ -78,6 +90,7 @@ class Validator:
             n=branches_of(request.sampling),
             tenant=request.tenant or DEFAULT_TENANT,
             include_stop=request.sampling.include_stop,
+            scope=scope,
         )
 
     def tokenize(self, request: api.TokenizeRequest, max_model_len: int | None) -> api.TokenizeResponse:

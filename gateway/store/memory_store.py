@@ -6,11 +6,14 @@ For simulations and tests. Nothing here takes time or fails.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
 from albireo.store.interface import EntryId
+from albireo.store.tenant_policies import policies_of
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace
 from gateway.store.interface import (
@@ -20,6 +23,7 @@ from gateway.store.interface import (
     Liveness,
     NewRequest,
     Position,
+    QuotaExceeded,
     Verdict,
 )
 
@@ -43,13 +47,21 @@ class MemoryGatewayStore:
     async def read(self, after: Position, wait: float) -> Entries:
         keys = self._keys
         groups = {keys.results(group): group for group in after.groups}
-        logs = {keys.results(group): str(entry_id) for group, entry_id in after.groups.items()}
+        logs = {key: str(after.groups[group]) for key, group in groups.items()}
         found = await self._space.read_async({**logs, keys.notices: str(after.notices)}, wait)
         notices = found.pop(keys.notices, [])
         return Entries({groups[key]: entries for key, entries in found.items()}, notices)
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
-        return scripts.submit(
+        policy = request.policy
+        claim = scripts.Claim(
+            request.tenant,
+            policy.max_requests,
+            request.queue_places,
+            policy.tokens_per_minute,
+            request.tokens,
+        )
+        verdict, epoch, *retry_ms = scripts.submit(
             self._space,
             self._keys,
             request_id=request.request_id,
@@ -60,7 +72,11 @@ class MemoryGatewayStore:
             branches=request.branches,
             gateway=self.gateway_id,
             cancellation=request.cancellation,
+            claim=claim,
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict, *retry_ms)
+        return cast("Verdict", verdict), epoch
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
         return CANCEL_VERDICTS[scripts.cancel(self._space, self._keys, request_id=request_id)]
@@ -96,6 +112,9 @@ class MemoryGatewayStore:
 
     async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
         return [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(self._space.hash(TENANT_POLICIES))
 
     async def models(self) -> set[str]:
         return set(map(model_of, self._space.keys(EVERY_LEASE)))

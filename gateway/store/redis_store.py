@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
 from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
 from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
+from albireo.store.tenant_policies import policies_of
+from gateway.store.connection import open_client
 from gateway.store.interface import (
     CANCEL_VERDICTS,
     CancelVerdict,
@@ -22,13 +22,12 @@ from gateway.store.interface import (
     Liveness,
     NewRequest,
     Position,
+    QuotaExceeded,
     Verdict,
 )
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
-TIMEOUT_SECONDS = 5
-"""Most that a command, a connection, or a wait for a free connection takes; a blocking read adds its own."""
 SCAN_COUNT = 1000
 MAX_SCANS = 100
 """``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
@@ -45,9 +44,9 @@ class RedisGatewayStore:
         self.gateway_id = gateway_id
         self._keys = keys
         self._heartbeat = keys.gateway(gateway_id)
-        self._calls = _client(url, connections=CALL_CONNECTIONS)
+        self._calls = open_client(url, connections=CALL_CONNECTIONS)
         # Own connections: many submissions at once must not delay the results and the heartbeat.
-        self._follow = _client(url, connections=FOLLOW_CONNECTIONS)
+        self._follow = open_client(url, connections=FOLLOW_CONNECTIONS)
         self._submit = self._calls.register_script(SUBMIT)
         self._end = self._calls.register_script(END)
         self._cancel = self._calls.register_script(CANCEL)
@@ -73,7 +72,7 @@ class RedisGatewayStore:
         keys = self._keys
         groups = {keys.results(group): group for group in after.groups}
         streams: dict[bytes | str | memoryview, int | bytes | str | memoryview] = {
-            keys.results(group): str(entry_id) for group, entry_id in after.groups.items()
+            key: str(after.groups[group]) for key, group in groups.items()
         }
         streams[keys.notices] = str(after.notices)
         block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
@@ -89,7 +88,8 @@ class RedisGatewayStore:
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         keys = self._keys
-        verdict, epoch = await self._submit(
+        policy = request.policy
+        verdict, epoch, *retry_ms = await self._submit(
             keys=[
                 keys.request(request.request_id),
                 keys.inbox,
@@ -97,6 +97,8 @@ class RedisGatewayStore:
                 keys.epoch,
                 keys.lease,
                 self._heartbeat,
+                keys.tenants,
+                keys.tokens(request.tenant),
             ],
             args=[
                 request.digest,
@@ -107,8 +109,15 @@ class RedisGatewayStore:
                 self.gateway_id,
                 request.cancellation,
                 keys.gateway(""),
+                request.tenant,
+                policy.max_requests,
+                request.queue_places,
+                policy.tokens_per_minute,
+                request.tokens,
             ],
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict.decode(), *retry_ms)
         return cast("Verdict", verdict.decode()), int(epoch)
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
@@ -157,6 +166,9 @@ class RedisGatewayStore:
         names = [self._keys.gpu(group, rank) for group, rank in ranks]
         return cast("list[bytes | None]", await self._calls.mget(names))
 
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(cast("dict[bytes, bytes]", await self._follow.hgetall(TENANT_POLICIES)))
+
     async def models(self) -> set[str]:
         found: set[str] = set()
         cursor = 0
@@ -185,18 +197,3 @@ class RedisGatewayStore:
 
 def _end(newest: list[RedisEntry]) -> EntryId:
     return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
-
-
-def _client(url: str, *, connections: int) -> Redis:
-    """Calls wait for a free connection. What was sent once is not sent again: a submission whose answer was
-    lost may have been accepted."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=TIMEOUT_SECONDS,
-        protocol=2,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)

@@ -31,7 +31,7 @@ class Router:
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.epoch = 0
         """The last epoch that was seen in a log."""
-        self._streams: dict[str, TokenStream] = {}  # by request id
+        self._streams: dict[str, TokenStream] = {}  # by the ids of their records
         self._unbound: dict[TokenStream, list[tuple[int, Entry]]] = {}  # entries since, with their epochs
         self._table = RouteTable()  # of the bound streams
         telemetry.observe(STREAMS, self.__len__)
@@ -42,10 +42,10 @@ class Router:
 
     def register(self, stream: TokenStream) -> None:
         """Raises KeyError if this gateway already runs a stream of that request id."""
-        request_id = stream.request.request_id
-        if request_id in self._streams:
-            raise KeyError(request_id)
-        self._streams[request_id] = stream
+        record_id = stream.request.record_id
+        if record_id in self._streams:
+            raise KeyError(record_id)
+        self._streams[record_id] = stream
         self._unbound[stream] = []
 
     def bind(self, stream: TokenStream, epoch: int) -> None:
@@ -63,7 +63,7 @@ class Router:
 
     def remove(self, stream: TokenStream) -> None:
         """Idempotent."""
-        self._streams.pop(stream.request.request_id, None)
+        self._streams.pop(stream.request.record_id, None)
         self._unbound.pop(stream, None)
         self._table.remove(stream)
 

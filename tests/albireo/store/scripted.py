@@ -22,7 +22,8 @@ def entry_of(name: str) -> bytes:
 
 
 class Scripts(Protocol):
-    """``name``: of one acceptance, in the logs; the request's id where there is no other."""
+    """``name``: of one acceptance, in the logs; the request's id where there is no other. All are of tenant
+    ``t``; ``most``: its quota of requests at once."""
 
     def submit(
         self,
@@ -33,6 +34,7 @@ class Scripts(Protocol):
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]: ...
 
     def end(self, request_id: str, *, name: str = "") -> None: ...
@@ -55,6 +57,8 @@ class Scripts(Protocol):
         """Of a set."""
         ...
 
+    def hash(self, key: str) -> dict[bytes, bytes]: ...
+
     def seconds_left(self, key: str) -> float:
         """Until a log expires; infinite where it does not."""
         ...
@@ -74,13 +78,14 @@ class RedisScripts:
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]:
         keys, name = self._keys, name or request_id
         names = [keys.request(request_id), keys.inbox, keys.waiting, keys.epoch, keys.lease]
-        names.append(keys.gateway(gateway))
+        names += (keys.gateway(gateway), keys.tenants, keys.tokens("t"))
         ttl, cancellation = str(RECORD_SECONDS * 1000), codec.cancellation_to_bytes(name)
         arguments = (digest, entry_of(name), str(bound), ttl, str(n), gateway, cancellation, keys.gateway(""))
-        answer = self._client.eval(SUBMIT, len(names), *names, *arguments)
+        answer = self._client.eval(SUBMIT, len(names), *names, *arguments, "t", str(most), "0", "0", "0")
         assert isinstance(answer, list)
         return answer[0].decode(), answer[1]
 
@@ -112,6 +117,9 @@ class RedisScripts:
     def members(self, key: str) -> set[str]:
         return {member.decode() for member in cast("set[bytes]", self._client.smembers(key))}
 
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        return cast("dict[bytes, bytes]", self._client.hgetall(key))
+
     def seconds_left(self, key: str) -> float:
         left = self._client.pttl(key)
         return left / 1000 if left >= 0 else float("inf")
@@ -131,6 +139,7 @@ class MemoryScripts:
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]:
         name = name or request_id
         return scripts.submit(
@@ -144,7 +153,8 @@ class MemoryScripts:
             branches=n,
             gateway=gateway,
             cancellation=codec.cancellation_to_bytes(name),
-        )
+            claim=scripts.Claim("t", most, 0, 0, 0),
+        )[:2]
 
     def end(self, request_id: str, *, name: str = "") -> None:
         cancellation = codec.cancellation_to_bytes(name or request_id)
@@ -168,6 +178,9 @@ class MemoryScripts:
 
     def members(self, key: str) -> set[str]:
         return set(self._space.members(key))
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        return self._space.hash(key)
 
     def seconds_left(self, key: str) -> float:
         return self._space.stream(key).expires - self._space.clock.now()

@@ -28,11 +28,9 @@ def test_groups_are_registered_until_they_leave(store: Store) -> None:
     for group in ("x", "x", "w"):
         store.register(group)
     assert list(store.groups().items()) == [("w", None), ("x", b"info")]
-    assert store.registered("x")
     for _ in range(2):
         store.leave("x")
     assert store.groups() == {"w": None}
-    assert not store.registered("x")
 
 
 def test_a_group_whose_announcement_expired_stays_registered(backend: Backend, store: Store) -> None:

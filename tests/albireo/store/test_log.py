@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.store.interface import LAST_STEP, EntryId, Fenced, LogEntry, Store, appended_at
+from albireo.store.interface import LAST_STEP, EntryId, Fenced, LogEntry, NewEntry, Store, appended_at
 from tests.albireo.store.conftest import KEYS, PLANS, RESULTS, Backend, lead, open_logs
 
 
@@ -79,6 +79,41 @@ def test_a_log_that_is_opened_without_a_length_is_only_read(opened: Store) -> No
     with pytest.raises(ValueError, match="keep"):
         opened.log(PLANS).append(EntryId(1, 2), b"y")
     assert behind_opening(opened, PLANS) == [(b"1-1", b"x")]
+
+
+def test_entries_of_several_logs_are_appended_at_once(opened: Store) -> None:
+    opened.append_all([], keep=100)
+    for step in (1, 2):
+        entries = [NewEntry(key, EntryId(1, step), key.encode()) for key in (PLANS, KEYS.notices, RESULTS)]
+        entries[1] = entries[1]._replace(entry_id=EntryId(1, 10 + step))
+        opened.append_all(entries, keep=100)
+    opened.append_all([NewEntry(PLANS, EntryId(1, 3), b"alone")], keep=100)
+    plans = [(b"1-1", PLANS.encode()), (b"1-2", PLANS.encode()), (b"1-3", b"alone")]
+    assert behind_opening(opened, PLANS) == plans
+    assert behind_opening(opened, RESULTS) == [(b"1-%d" % step, RESULTS.encode()) for step in (1, 2)]
+    assert opened.log(KEYS.notices).last() == "1-12"
+
+
+def test_of_several_entries_those_are_appended_that_are_not_refused(opened: Store) -> None:
+    opened.log(RESULTS, keep=100).append(EntryId(1, 1), b"same")
+    other = opened.log(KEYS.notices, keep=100)
+    other.append(EntryId(1, 7), b"of another")
+    gone = NewEntry(KEYS.plans("gone"), EntryId(1, 1), b"x")
+    refused = NewEntry(KEYS.notices, EntryId(1, 7), b"x")
+    again = NewEntry(RESULTS, EntryId(1, 1), b"same")
+    opened.append_all([again, NewEntry(PLANS, EntryId(1, 1), b"x")], keep=100)
+    for step, wrong in enumerate((gone, refused), 2):
+        with pytest.raises(Fenced, match=wrong.key):
+            opened.append_all([wrong, again, NewEntry(PLANS, EntryId(1, step), b"x")], keep=100)
+    assert [entry_id for entry_id, _ in behind_opening(opened, PLANS)] == [b"1-1", b"1-2", b"1-3"]
+    assert behind_opening(opened, RESULTS) == [(b"1-1", b"same")]
+
+
+def test_a_log_keeps_its_length_when_entries_of_several_are_appended(opened: Store) -> None:
+    for step in range(1, 1001):
+        entry = NewEntry(PLANS, EntryId(1, step), b"p" * 100)
+        opened.append_all([entry, entry._replace(key=RESULTS)], keep=100)
+    assert 100 <= opened.log(PLANS).trim("0-0") <= 300
 
 
 def test_a_read_waits_for_the_next_entry(backend: Backend, opened: Store) -> None:

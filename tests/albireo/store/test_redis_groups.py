@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from albireo.local.redis_server import LocalRedis
-from albireo.store.interface import LAST_STEP, EntryId, Fenced, GroupOpening
+from albireo.store.interface import LAST_STEP, EntryId, Fenced, GroupOpening, NewEntry
 from albireo.store.redis_errors import Trouble, trouble
 from albireo.store.redis_store import RedisStore
 from albireo.v1 import log_pb2 as log
@@ -106,11 +106,13 @@ def test_at_the_memory_limit_groups_come_and_go_and_epochs_open(tmp_path_factory
             store.register("y")
             store.open_group(opening._replace(group="y"), notice=2, lease_value=ME)
             store.log(KEYS.plans("y"), keep=100).append(EntryId(1, 1), b"plan")
+            plans = [NewEntry(KEYS.plans(group), EntryId(1, 2), b"plan") for group in ("x", "y")]
+            store.append_all(plans, keep=100)
             store.put(KEYS.served_model, b"model")
             store.close_group(opening, "dead", notice=3, lease_value=ME)
             store.leave("y")
             assert store.open_epoch(lease_value=ME)[0] == 2
-            assert entries_of(client, KEYS.plans("y")) == ["1-0", "1-1"]
+            assert entries_of(client, KEYS.plans("y")) == ["1-0", "1-1", "1-2"]
     finally:
         server.stop()
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
+from redis.client import Pipeline
 
 from albireo.store import redis_store
-from albireo.store.interface import EntryId
+from albireo.store.interface import EntryId, NewEntry
 from albireo.store.redis_store import RedisStore
 from tests.albireo.store.conftest import KEYS, PLANS, RESULTS, open_logs
 
@@ -80,14 +81,56 @@ def test_an_append_is_retried_when_the_server_drops_connections(
     assert client.xlen(RESULTS) == 51
 
 
-class ClockOfRedis:
+def test_appends_to_several_logs_are_retried_when_the_server_drops_connections_or_scripts(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    for step in range(1, 51):
+        if step % 2:
+            client.client_kill_filter(_type="normal", skipme=True)
+        else:
+            client.script_flush()
+        store.append_all([NewEntry(key, EntryId(1, step), b"x") for key in (PLANS, RESULTS)], keep=10000)
+    assert client.xlen(PLANS) == client.xlen(RESULTS) == 51
+
+
+class LosesPipelines(redis.Redis):
+    """Its pipelines are carried out, but their answers do not come."""
+
+    lost = 0
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        found = super().pipeline(transaction, shard_hint)
+        execute = found.execute
+
+        def lose(raise_on_error: bool = True) -> list[object]:
+            execute(raise_on_error)
+            self.lost += 1
+            raise redis.ConnectionError("the answer was lost")
+
+        found.execute = lose  # type: ignore[method-assign]
+        return found
+
+
+def test_appends_to_several_logs_whose_answers_are_lost_are_done_once(
+    store: RedisStore, redis_url: str, client: redis.Redis
+) -> None:
+    with LosesPipelines.from_url(redis_url) as losing:
+        for step in (1, 2):
+            entries = [NewEntry(key, EntryId(1, step), b"x") for key in (PLANS, RESULTS)]
+            RedisStore(losing, KEYS).append_all(entries, keep=100)
+        assert losing.lost == 2
+    assert client.xlen(PLANS) == client.xlen(RESULTS) == 3
+
+
+class ClockOfRedis(redis.Redis):
     """Answers TIME with ``seconds``, after ``delay`` seconds."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seconds = 1000
         self.delay = 0.0
 
-    def time(self) -> tuple[int, int]:
+    def time(self, **_: Any) -> tuple[int, int]:
         time.sleep(self.delay)
         return self.seconds, 0
 
@@ -96,7 +139,7 @@ def test_a_slow_answer_does_not_change_the_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(redis_store, "SYNC_SECONDS", 0.0)
     monkeypatch.setattr(redis_store, "SLOW_SECONDS", 0.01)
     clock = ClockOfRedis()
-    store = RedisStore(cast("redis.Redis", clock), KEYS)
+    store = RedisStore(clock, KEYS)
     assert store.time() == pytest.approx(1000, abs=0.05)
     clock.seconds, clock.delay = 1500, 0.02
     assert store.time() == pytest.approx(1000, abs=0.1)
@@ -108,4 +151,4 @@ def test_the_first_answer_counts_however_slow_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(redis_store, "SLOW_SECONDS", 0.01)
     clock = ClockOfRedis()
     clock.delay = 0.02
-    assert RedisStore(cast("redis.Redis", clock), KEYS).time() == pytest.approx(1000, abs=0.05)
+    assert RedisStore(clock, KEYS).time() == pytest.approx(1000, abs=0.05)

@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from albireo.store.interface import LAST_STEP, EntryId, Fenced, GroupOpening, Lease, Store
+from albireo.store.interface import (
+    LAST_STEP,
+    EntryId,
+    Fenced,
+    GroupOpening,
+    Lease,
+    NewEntry,
+    Store,
+    TenantReport,
+)
 from albireo.store.redis_store import RedisStore
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -108,13 +117,18 @@ class Stores(RuleBasedStateMachine):
         def opened(store: Store) -> tuple[int, int]:
             epoch, begin = store.open_epoch(lease_value=owner)
             entries = store.log(KEYS.inbox).read("0-0", 0)
-            return epoch, sum(entry_id <= begin.encode() for entry_id, _ in entries)
+            return epoch, sum(EntryId.parse(entry_id) <= EntryId.parse(begin) for entry_id, _ in entries)
 
         self.both(opened)
 
     @rule(key=st.sampled_from(LOGS), epoch=st.integers(1, 4), step=STEPS, data=OWNERS)
     def append(self, key: str, epoch: int, step: int, data: bytes) -> None:
         self.both(lambda store: store.log(key, keep=1000).append(EntryId(epoch, step), data))
+
+    @rule(keys=st.sets(st.sampled_from(LOGS)), epoch=st.integers(1, 4), step=STEPS, data=OWNERS)
+    def append_all(self, keys: set[str], epoch: int, step: int, data: bytes) -> None:
+        entries = [NewEntry(key, EntryId(epoch, step), data) for key in sorted(keys)]
+        self.both(lambda store: store.append_all(entries, keep=1000))
 
     @rule(key=st.sampled_from(LOGS), epoch=st.integers(1, 4), step=st.integers(0, 3))
     def trim(self, key: str, epoch: int, step: int) -> None:
@@ -133,9 +147,15 @@ class Stores(RuleBasedStateMachine):
     def count_departures(self, epoch: int, total: int) -> None:
         self.both(lambda store: store.count_departures(epoch=epoch, total=total))
 
+    @rule(epoch=st.integers(1, 3), number=st.integers(1, 4), counts=st.tuples(*[st.integers(0, 2)] * 2))
+    def report_tenants(self, epoch: int, number: int, counts: tuple[int, int]) -> None:
+        reports = {"t": TenantReport(*counts, 0.0)}
+        self.both(lambda store: store.report_tenants(reports, epoch=epoch, number=number))
+
     @rule(request=REQUESTS, name=NAMES, digest=NAMES, n=st.integers(1, 3), gateway=GATEWAYS)
     def submit(self, request: str, name: str, digest: str, n: int, gateway: str) -> None:
         options: dict[str, Any] = {"name": f"{request}@{name}", "digest": digest, "n": n, "gateway": gateway}
+        options["most"] = 2 * n  # other than for the queue
         self.both(lambda scripts: scripts.submit(request, bound=6, **options), self.scripts)
 
     @rule(request=REQUESTS, name=NAMES, what=st.sampled_from(["end", "withdraw"]))
@@ -155,8 +175,9 @@ class Stores(RuleBasedStateMachine):
         self.both(lambda store: store.get(VALUES))
         self.both(lambda store: store.read(dict.fromkeys(LOGS, "0-0"), 0))
         self.both(lambda store: [store.log(key).last() for key in LOGS])
-        self.both(lambda store: (store.groups(), store.registered("x")))
+        self.both(lambda store: store.groups())
         self.both(lambda scripts: scripts.members(KEYS.serving), self.scripts)
+        self.both(lambda scripts: scripts.hash(KEYS.tenants), self.scripts)
         self.both(lambda scripts: [scripts.seconds_left(key) < TTL for key in GROUP_LOGS], self.scripts)
         self.both(lambda store: [data for _, data in store.log(KEYS.inbox).read("0-0", 0)])
 
