@@ -62,8 +62,8 @@ def check_tls(settings: GatewaySettings) -> Finding:
 def expiry_of(certificate: Path, key: Path) -> float:
     """When a certificate expires, in seconds since the Unix epoch.
 
-    Raises ValueError where it is not valid now, OSError where it cannot be read. By a handshake in memory with a
-    client that trusts this certificate alone: Python's ssl shows only those of peers.
+    Raises ValueError where it is not valid now, OSError where it cannot be read.
+    By a handshake in memory with a client that trusts this certificate alone: ssl shows only those of peers.
     """
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
