@@ -24,7 +24,9 @@ class RequestTable:
     No log entry describes where a request is placed, nor the ends that the maker of the plans has decided and
     not announced: ``Request.ending``, and ``refused``. A request that is ending keeps its place until then.
     If it has an occupancy, the next plan of its group announces it, else :meth:`take_ended`. A refused
-    submission was never a request; a request of the same name may be live, and is another one.
+    submission was never a request; a request of the same name may be live, and is another one. An end that a
+    plan has announced is announced again, by :meth:`take_ended`, where the group died before its result did
+    so.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class RequestTable:
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
         self.refused: list[str] = []  # names that end with ERROR, in the order of their refusals
+        self.lost: list[WaitingEnd] = []  # ends in plans that no result has repeated, nor will
         self.departures = 0  # of requests from the waiting state, since they were last taken
         self._num_branches = 0  # live ones that are branches, whose names have a #
 
@@ -80,18 +83,24 @@ class RequestTable:
             self.schedule_end(first[1], Finish.DEADLINE)
 
     def take_ended(self) -> tuple[WaitingEnd, ...]:
-        """Ends the requests without an occupancy whose end is decided, and refused submissions."""
+        """Ends the requests without an occupancy whose end is decided, and refused submissions; announces
+        ends that were lost with their group."""
         ended = [WaitingEnd(request.name, request.ending, request.num_outputs) for request in self.ending]
         ended += [WaitingEnd(name, Finish.ERROR, 0) for name in self.refused]
+        ended += self.lost
         for request in list(self.ending):
             self.remove(request)
         self.refused.clear()
+        self.lost.clear()
         return tuple(ended)
 
     def apply_ended(self, ended: WaitingEnd) -> None:
         """An end that another core has handed out. Raises ProtocolError if it does not fit the state.
 
         With ERROR it is one of a refused submission, or of a request that has ended so here as well."""
+        if ended in self.lost:
+            self.lost.remove(ended)
+            return
         request = self.live.get(ended.request_id)
         if ended.reason is Finish.ERROR:
             if ended.request_id in self.refused:
