@@ -45,8 +45,10 @@ class WaitingQueue:
 
     def remove(self, request: Request) -> None:
         """Takes a request out, wherever it stands; nothing happens if it is not in the queue."""
-        self._back.remove(request)
-        self._new.remove(request)
+        if request in self._back:
+            self._back.remove(request)
+        else:
+            self._new.remove(request)
 
     def in_order(self) -> Iterator[Request]:
         """First the one that is to be placed next. Lazy: the first few cost little in a long queue. While it
