@@ -101,15 +101,7 @@ class Gateway:
         recorder = _call_recorder(settings, telemetry)
         vocabulary = Vocabulary(text_codec.tokenizer)
         self._inference = self._inference_service(validator, writer, vocabulary, recorder, limit)
-        self._control = ControlService(
-            settings,
-            validator=validator,
-            store=self.store,
-            model=self.model,
-            names=self._names,
-            steps=self._steps,
-            limit=limit,
-        )
+        self._control = self._control_service(validator, limit)
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
         self._servers: list[grpc.aio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -195,6 +187,17 @@ class Gateway:
             limit=limit,
             max_deadline=self._settings.max_deadline_seconds,
             sink=self._settings.sink,
+        )
+
+    def _control_service(self, validator: Validator, limit: AdmissionLimit) -> ControlService:
+        return ControlService(
+            self._settings,
+            validator=validator,
+            store=self.store,
+            model=self.model,
+            names=self._names,
+            steps=self._steps,
+            limit=limit,
         )
 
     def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:

@@ -54,7 +54,8 @@ class Progress:
         """``missing``: the units that are not up yet."""
         for name in self._missing:
             if name not in missing:
-                self._console.print(f"{name} is up after {self.seconds:.1f} s", markup=False, highlight=False)
+                unit = f"group {name}" if name in self._stack.group_names else name
+                self._console.print(f"{unit} is up after {self.seconds:.1f} s", markup=False, highlight=False)
         self._missing = list(missing)
         waits = ", ".join(map(self._label, missing)) or "the first epoch"
         # Text, here and below: a name may contain what rich would take for markup.

@@ -29,14 +29,21 @@ class Commands:
     def scheduler(self) -> Command:
         return self._service("scheduler", "scheduler", {})
 
-    def gateway(self, target: str) -> Command:
-        """``target``: host:port to listen on."""
-        host, _, port = target.rpartition(":")
+    def gateway(self, target: str, health_target: str) -> Command:
+        """``target``: host:port to listen on. ``health_target``: where its health is asked for; with TLS this
+        is a port of its own."""
+        settings, (host, _, port) = self._settings, target.rpartition(":")
         variables = {
+            "ALBIREO_GATEWAY_OPEN": "" if settings.open is None else str(settings.open),
+            "ALBIREO_GATEWAY_TLS_CERT": str(settings.tls_cert or ""),
+            "ALBIREO_GATEWAY_TLS_KEY": str(settings.tls_key or ""),
+            "ALBIREO_GATEWAY_TLS_CLIENT_CA": str(settings.tls_client_ca or ""),
             "ALBIREO_GATEWAY_HOST": host,
             "ALBIREO_GATEWAY_PORT": port,
-            "ALBIREO_GATEWAY_MODEL": str(self._settings.model),
+            "ALBIREO_GATEWAY_MODEL": str(settings.model),
         }
+        if health_target != target:
+            variables["ALBIREO_GATEWAY_HEALTH_PORT"] = health_target.rpartition(":")[2]
         # All tiers share the cores: steps go before streaming, whose messages then hold more tokens each.
         return self._service("gateway", "gateway", variables, GATEWAY_NICENESS)
 

@@ -50,6 +50,9 @@ class Stack:
         self._environment = environment or {}
         self.model_name = settings.model_name or legal_name(settings.model.resolve().name)
         self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
+        self._health_target = self.target
+        if settings.tls_cert is not None:
+            self._health_target = f"{settings.host}:{free_port(settings.host)}"
         self.units: dict[str, Unit] = {}
         self._places = GroupPlaces()
         self._lost = LostGroups()
@@ -92,7 +95,7 @@ class Stack:
             for unit in (
                 Unit("scheduler", [commands.scheduler()], logs),
                 *(self._group_unit(name, first, self.settings) for name, first in taken),
-                Unit("gateway", [commands.gateway(self.target)], logs),
+                Unit("gateway", [commands.gateway(self.target, self._health_target)], logs),
             )
         }
         self._supervisor = Supervisor(list(self.units.values()))
@@ -113,7 +116,7 @@ class Stack:
         """
         deadline = time.monotonic() + self.settings.start_seconds
         missing = list(self.units)
-        with grpc.insecure_channel(self.target) as channel, self._redis() as redis:
+        with grpc.insecure_channel(self._health_target) as channel, self._redis() as redis:
             health = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
                 self._check_redis()

@@ -103,8 +103,8 @@ class Placement:
         changed.clear()
 
     def _place_alone(self, request: Request, *, may_keep: bool) -> bool:
-        """Hands over a request that runs alone if its group has run empty. False if no group can be kept for it,
-        so that none can for another either."""
+        """Hands over a request that runs alone if its group has run empty. False if no group can be kept for
+        it, so that none can for another either."""
         group = self._isolation.group_for(request, may_keep=may_keep)
         if group is None:
             return False

@@ -5,7 +5,6 @@ All ranks run the same steps, together, as for real plans.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from worker_svc.cost.speed import PROMPT, StepSpeed
 from worker_svc.runner.interface import Runner
 
 DECODES = 5
-"""Steps that decode one row. The first warms up."""
+"""Steps that decode one row."""
 SHORTEST_PROMPT = 16
 PREFILL_SECONDS = 2.0
 """A step that prefills is kept below this many seconds, if the shortest prompt is."""
@@ -29,13 +28,12 @@ def measure_speed(runner: Runner[Any], agree: Callable[[float], float]) -> StepS
     shape = runner.shape
     if shape.max_model_len < SHORTEST_PROMPT:
         return StepSpeed()
-    steps = _decode_plans()
-    seconds = [_run(runner, plan) for plan in steps]
-    decode = statistics.median(seconds[2:])
+    _, *decodes = [_run(runner, plan) for plan in _decode_plans()]
+    decode = min(decodes)  # other processes start at the same time: the quickest says most
     # A token of a prompt costs no more than a step: that bounds the prefill on a slow device.
     length = max(SHORTEST_PROMPT, min(PROMPT, int(PREFILL_SECONDS / agree(decode))))
     length = min(length, shape.max_model_len, shape.num_blocks * BLOCK_SIZE)
-    _, prefill = (_run(runner, _prefill(step, length, released=True)) for step in (101, 102))
+    prefill = min(_run(runner, _prefill(step, length, released=True)) for step in (101, 102))
     runner.reset()
     return StepSpeed.of_steps(decode, prefill, length)
 

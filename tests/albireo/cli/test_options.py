@@ -19,8 +19,11 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
     "worker": WorkerSettings,
 }
-PASSED_ON = {"kv_memory": "ALBIREO_WORKER_KV_MEMORY"}
-"""What `albireo up` takes for its workers, by their own variable."""
+PASSED_ON = {
+    "kv_memory": "ALBIREO_WORKER_KV_MEMORY",
+    **{name: f"ALBIREO_GATEWAY_{name.upper()}" for name in ("open", "tls_cert", "tls_key", "tls_client_ca")},
+}
+"""What `albireo up` takes for its workers and its gateway, by their own variables."""
 PLANNING = {
     "simulate": "model device tp synchronous sampling max-seqs max-model-len kv-memory "
     "max-num-batched-tokens prefill-chunk max-queue json chart workload prompt-length output-length "
