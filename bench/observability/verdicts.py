@@ -58,6 +58,7 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
         metrics.RESULTS_LAG: (1e-5, 0.5),
         # Preempted requests wait too; the bound does not count them.
         metrics.QUEUE_DEPTH: (1, known.max_queue + known.slots),
+        metrics.SERVICE: (known.output_tokens, many),
         metrics.WAITING: (1, known.max_queue + known.slots),
         metrics.RUNNING: (known.slots / 4, known.slots),
         metrics.SLOTS_USED: (known.slots / 4, known.slots),
