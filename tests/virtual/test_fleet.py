@@ -14,8 +14,8 @@ pytestmark = pytest.mark.timeout(300)  # a busy machine takes minutes for what t
 
 @pytest.fixture(scope="module")
 def outcome() -> FleetOutcome:
-    """Three places of speeds 1 : 2 : 4 for 50 minutes; a group lives for half a minute on average."""
-    return run(1, 3000.0)
+    """Groups of speeds 1 : 2 : 4 for half an hour; each lives for half a minute on average."""
+    return run(1, 1800.0, rate=0.7)
 
 
 def test_every_accepted_request_ends_exactly_once(outcome: FleetOutcome) -> None:
