@@ -226,6 +226,7 @@ NEVER_ON_A_GOOD_DAY = {
 IDLE_IS_ZERO = {
     "albireo_scheduler_queue_depth",
     "albireo_scheduler_waiting",
+    "albireo_scheduler_predicted_wait_seconds",
     "albireo_scheduler_running",
     "albireo_scheduler_slots_used",
     "albireo_scheduler_kv_blocks_used",
@@ -261,7 +262,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 def test_metrics_of_each_tier_arrive_at_the_collector(observed: ObservedStack) -> None:
     ask(observed.running, request("What is 2 + 2?"))
     expected = {
-        (f"albireo-{process.split('-')[0]}", metric.name)
+        (f"albireo-{'worker' if tier is Tier.WORKER else process}", metric.name)
         for process, tier in TIERS.items()
         for metric in METRICS
         if metric.tier in (tier, Tier.ALL) and not metric.gpu
