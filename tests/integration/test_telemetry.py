@@ -223,6 +223,7 @@ NEVER_ON_A_GOOD_DAY = {
     "albireo_scheduler_wasted_rows_total",
     "albireo_scheduler_failovers_total",
 }
+OFTEN_ZERO = {"albireo_scheduler_group_heartbeat_age_seconds"}  # where the scheduler has just looked
 IDLE_IS_ZERO = {
     "albireo_scheduler_queue_depth",
     "albireo_scheduler_waiting",
@@ -246,7 +247,7 @@ def assert_plausible(name: str, kind: Kind, samples: Samples) -> None:
             assert sum_ > 0, name
     elif name in IDLE_IS_ZERO:
         assert total(samples, name) == 0, name
-    elif name not in NEVER_ON_A_GOOD_DAY:
+    elif name not in NEVER_ON_A_GOOD_DAY and name not in OFTEN_ZERO:
         assert total(samples, name) > 0, name
 
 
