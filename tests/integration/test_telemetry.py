@@ -223,6 +223,7 @@ NEVER_ON_A_GOOD_DAY = {
     "albireo_scheduler_wasted_rows_total",
     "albireo_scheduler_failovers_total",
     "albireo_scheduler_group_closings_total",
+    "albireo_scheduler_moved_requests_total",
 }
 OFTEN_ZERO = {"albireo_scheduler_group_heartbeat_age_seconds"}  # where the scheduler has just looked
 IDLE_IS_ZERO = {
