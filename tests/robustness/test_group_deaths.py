@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,13 +99,11 @@ def test_streams_of_a_group_whose_rank_is_gone_go_on(
     streams = Streams(stack)
     pid = stack.stack.units["g0"].pids[rank]
     os.kill(pid, number)
-    began = time.monotonic()
     wait_for(
         lambda: before not in {group.incarnation for group in stack.load().groups},
         FOUND_SECONDS,
         "the rank is not found",
     )
-    print(f"found after {time.monotonic() - began:.1f} s")
     assert streams.wait() == expected
     after = wait_groups(stack, "g0", "g1")
     assert after["g0"].incarnation != before
