@@ -111,11 +111,9 @@ class ResultsReader:
         except Gap as gap:
             # Of any stream: its next admission may have been in an entry that is lost.
             logger.warning("%s", gap)
-            self._router.fail_all(BEHIND)
             self._lost = BEHIND
         except ValueError as error:
             logger.error("a notice cannot be read: %s", error)
-            self._router.fail_all(UNREADABLE)
             self._lost = UNREADABLE
 
     def _take(self, entries: Entries, received: int) -> None:

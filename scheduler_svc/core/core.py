@@ -17,19 +17,19 @@ from albireo.contract.plan import (
     branch_names,
     branches,
 )
-from scheduler_svc.core.blocks import BlockPool, root_key
+from scheduler_svc.core.blocks import root_key
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.integrity import check_integrity
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.pending import Changes, Pending
 from scheduler_svc.core.placement import Placement
-from scheduler_svc.core.prefix_directory import PrefixDirectory
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.snapshot import CoreSnapshot, take_snapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import CoreStats, Counters, core_stats
+from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
 
@@ -61,9 +61,9 @@ class SchedulerCore:
     announced one, or the request has finished. Its prefix caches have the same content, but their own order
     of eviction.
 
-    **Order.** Requests are placed in the order of the queue (``waiting.py``). In a group, blocks are given by
-    ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and taken
-    away in the reverse of it.
+    **Order.** Requests are placed in the order of the queue (``fair_queue.py``). In a group, blocks are given
+    by ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and
+    taken away in the reverse of it.
 
     **Branches.** A submission with ``n`` above 1 is as many requests, one after the other in the order; each
     has its own seed, slot and end. The first computes the prompt, the others share its full blocks where they
@@ -87,13 +87,14 @@ class SchedulerCore:
         self._salt = salt
         self._arrivals = 0
         self._longest = 0  # the largest max_model_len of a group so far; 0 = there was none
-        self._requests = RequestTable()
-        self._directory = PrefixDirectory()
+        self._requests = RequestTable(
+            prefill_weight=limits.prefill_weight, decode_weight=limits.decode_weight
+        )
         self._changes = Changes()
         self._groups: dict[str, GroupCore] = {}
         self._by_pending: dict[Pending, GroupCore] = {}
         self._left = Counters()
-        self._placement = Placement(self._requests, self._directory, self._by_pending, self._changes)
+        self._placement = Placement(self._requests, self._by_pending, self._changes)
 
     # -- groups --------------------------------------------------------------------------------------
 
@@ -116,15 +117,12 @@ class SchedulerCore:
         if name in self._groups:
             raise ValueError(f"there is a group {name} already")
         limits = self._limits.of_group(shape)
-        bit = 1
-        while any(pending.bit == bit for pending in self._by_pending):
-            bit <<= 1
-        pending = Pending(bit, self._changes)
-        pool = BlockPool(shape.num_blocks, self._directory, bit)
-        ledger = Ledger(shape, self._requests, pending, pool, prefix_cache=limits.prefix_cache)
+        pending = Pending(self._changes)
+        ledger = Ledger(shape, self._requests, pending, prefix_cache=limits.prefix_cache)
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
         self._groups[name] = self._by_pending[pending] = group
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)
+        self._note_sole()
         if first:
             for request in list(self._requests.live.values()):
                 self._bound(request)
@@ -139,6 +137,7 @@ class SchedulerCore:
         self._placement.leave(group)
         group.ledger.leave(died=died)
         self._left.add(group.ledger.counters)
+        self._note_sole()
         for groups in (self._changes.to_plan, self._changes.to_place):
             groups.pop(group.ledger.pending, None)
 
@@ -178,7 +177,8 @@ class SchedulerCore:
         """Ends with ERROR what submit did not accept, unless another is live under the same id. One that is
         submitted under that id afterwards is live and goes on."""
         if not self._requests.named(submission.request_id):
-            self._requests.refuse(branch_names(submission.request_id, submission.n))
+            names = branch_names(submission.request_id, submission.n)
+            self._requests.refuse(names, submission.tenant)
 
     def cancel(self, name: str) -> bool:
         """Ends all branches of a request, or the branch of that name, with CANCELLED, unless they finish
@@ -224,8 +224,8 @@ class SchedulerCore:
             self._requests.apply_ended(end)
 
     def place(self) -> None:
-        """Hands waiting requests to groups that have a slot and blocks for them; their next plans admit
-        them."""
+        """Hands waiting requests to groups that have a slot and blocks for them; their next plans admit them.
+        Where there is only one group, its plans admit from the queue."""
         self._placement.place()
 
     def take_departures(self) -> int:
@@ -233,6 +233,15 @@ class SchedulerCore:
         they ever were. The bound of the queue counts the others."""
         count, self._requests.departures = self._requests.departures, 0
         return count
+
+    def take_tallies(self) -> dict[str, TenantTally]:
+        """What became of the tenants' requests since the last call; tenants without any are left out."""
+        tallies, self._requests.tallies = self._requests.tallies, {}
+        return tallies
+
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Shares of the tenants in what is served from now on, above 0; 1 for those not named."""
+        self._requests.queue.set_weights(weights)
 
     # -- looking at it -------------------------------------------------------------------------------
 
@@ -249,6 +258,12 @@ class SchedulerCore:
         """Counts for metrics and for the load that is published."""
         waiting = (request for request in self._requests.waiting() if not request.ending)
         return core_stats(waiting, (group.stats() for group in self._groups.values()), self._left)
+
+    def _note_sole(self) -> None:
+        """Where the only group can hold every request, nothing has to be placed."""
+        groups = list(self._groups.values())
+        sole = len(groups) == 1 and groups[0].shape.max_model_len == self._longest
+        self._requests.sole = groups[0].ledger.pending if sole else None
 
     def _bound(self, request: Request) -> None:
         """A request is no longer than the largest group takes. Its number of tokens says so to every group,

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 
 from albireo.contract.plan import MAX_BRANCHES, Finish, branch_names
 from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.fair_queue import FairQueue
 from scheduler_svc.core.held_branches import HeldBranches
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Request
-from scheduler_svc.core.waiting import OUTPUT_SERVICE, PROMPT_SERVICE, WaitingQueue
+from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
+
+CHARGE_STEPS = 64
+"""Steps of a group from one charge of the outputs to the next. A request is charged at its end, too."""
 
 
 class RequestTable:
@@ -24,17 +28,26 @@ class RequestTable:
     No log entry describes where a request is placed, nor the ends that the maker of the plans has decided and
     not announced: ``Request.ending``, and ``refused``. A request that is ending keeps its place until then.
     If it has an occupancy, the next plan of its group announces it, else :meth:`take_ended`. A refused
-    submission was never a request; a request of the same name may be live, and is another one.
+    submission was never a request; a request of the same name may be live, and is another one. An end that a
+    plan has announced is announced again, by :meth:`take_ended`, where the group died before its result did
+    so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, prefill_weight: float = 1.0, decode_weight: float = 2.0) -> None:
+        """The weights: service that a tenant is charged for a computed token of a prompt, and for an
+        output."""
+        self._prefill_weight = prefill_weight
+        self._decode_weight = decode_weight
         self.live: dict[str, Request] = {}  # by name, from submit until it ends
-        self.queue = WaitingQueue()  # for a slot of any group
+        self.queue = FairQueue(prefill_weight=prefill_weight)  # for a slot of any group
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
         self.refused: list[str] = []  # names that end with ERROR, in the order of their refusals
+        self.lost: list[WaitingEnd] = []  # ends in plans that no result has repeated, nor will
         self.departures = 0  # of requests from the waiting state, since they were last taken
+        self.tallies: dict[str, TenantTally] = {}  # by tenant, likewise
+        self.sole: Pending | None = None  # of the only group, if it can hold every request
         self._num_branches = 0  # live ones that are branches, whose names have a #
 
     def named(self, name: str) -> list[Request]:
@@ -69,10 +82,13 @@ class RequestTable:
             self.give_back(request)
         self.ending[request] = None
 
-    def refuse(self, names: tuple[str, ...]) -> None:
+    def refuse(self, names: tuple[str, ...], tenant: str) -> None:
         """A submission that was never live is to end with ERROR, as all its branches."""
         self.refused += names
         self.departures += len(names)
+        tally = self._tally(tenant)
+        tally.departed += len(names)
+        tally.ended += len(names)
 
     def expire(self, now: float) -> None:
         """Ends every request whose deadline has come with DEADLINE, wherever it is."""
@@ -80,18 +96,24 @@ class RequestTable:
             self.schedule_end(first[1], Finish.DEADLINE)
 
     def take_ended(self) -> tuple[WaitingEnd, ...]:
-        """Ends the requests without an occupancy whose end is decided, and refused submissions."""
+        """Ends the requests without an occupancy whose end is decided, and refused submissions; announces
+        ends that were lost with their group."""
         ended = [WaitingEnd(request.name, request.ending, request.num_outputs) for request in self.ending]
         ended += [WaitingEnd(name, Finish.ERROR, 0) for name in self.refused]
+        ended += self.lost
         for request in list(self.ending):
             self.remove(request)
         self.refused.clear()
+        self.lost.clear()
         return tuple(ended)
 
     def apply_ended(self, ended: WaitingEnd) -> None:
         """An end that another core has handed out. Raises ProtocolError if it does not fit the state.
 
         With ERROR it is one of a refused submission, or of a request that has ended so here as well."""
+        if ended in self.lost:
+            self.lost.remove(ended)
+            return
         request = self.live.get(ended.request_id)
         if ended.reason is Finish.ERROR:
             if ended.request_id in self.refused:
@@ -111,6 +133,7 @@ class RequestTable:
         del self.live[request.name]
         self._num_branches -= "#" in request.name
         self.charge_outputs(request)
+        self._tally(request.submission.tenant).ended += 1
         if request.group is not None:
             request.group.forget(request)
         self.ending.pop(request, None)
@@ -130,6 +153,17 @@ class RequestTable:
         """Whether it can be admitted: it is in the queue, or placed on a group."""
         return request in self.queue or (request.group is not None and request.occupancy is None)
 
+    def candidates(self, pending: Pending) -> Iterator[Request]:
+        """What a plan of a group may admit, in this order: the requests that are placed there, and if it is
+        ``sole``, all that wait. The one that came last may be admitted on the way."""
+        yield from list(pending.placed)
+        if pending is self.sole and pending.alone is None:
+            for request in self.queue.in_order():
+                if request.runs_alone:
+                    return
+                if not request.ending:
+                    yield request
+
     def place(self, request: Request, pending: Pending, claim: Claim) -> None:
         """The next plan of a group is to admit a request that is in the queue."""
         self.queue.remove(request)
@@ -144,9 +178,10 @@ class RequestTable:
     def admit(self, request: Request, pending: Pending, *, num_cached: int) -> bool:
         """A waiting request gets an occupancy in a group, wherever it was placed. True if it is its first
         one: then it has left the queue, and its tenant is charged for the tokens that are computed."""
-        self.queue.remove(request)
         if request.group is not None:
             request.group.forget(request)
+        else:
+            self.queue.remove(request)
         request.group = pending
         if request.ending:
             del self.ending[request]
@@ -155,7 +190,7 @@ class RequestTable:
             return False
         self.count_departure(request)
         tokens = len(request.tokens)
-        self.queue.charge(request.submission.tenant, PROMPT_SERVICE * (tokens - num_cached))
+        self._charge(request.submission.tenant, self._prefill_weight * (tokens - num_cached))
         request.charged = tokens
         request.admitted = True
         return True
@@ -179,10 +214,22 @@ class RequestTable:
         """Counts a request that is admitted or ending for the first time."""
         if not request.admitted and not request.ending:
             self.departures += 1
+            self._tally(request.submission.tenant).departed += 1
 
     def charge_outputs(self, request: Request) -> None:
         """Charges the tenant for the outputs that have settled since it was charged last."""
         outputs = len(request.tokens) - request.charged
         if outputs and request.admitted:
             request.charged += outputs
-            self.queue.charge(request.submission.tenant, OUTPUT_SERVICE * outputs)
+            self._tally(request.submission.tenant).outputs += outputs
+            self._charge(request.submission.tenant, self._decode_weight * outputs)
+
+    def _charge(self, tenant: str, service: float) -> None:
+        self.queue.charge(tenant, service)
+        self._tally(tenant).service += service
+
+    def _tally(self, tenant: str) -> TenantTally:
+        found = self.tallies.get(tenant)
+        if found is None:
+            found = self.tallies[tenant] = TenantTally()
+        return found

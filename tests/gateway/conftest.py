@@ -93,10 +93,14 @@ class Backend:
         self._append(group, EntryId(self._notices.epoch, 0), log.ResultEntry(open=opening))
         self._notify(log.Notice(group_open=opening))
 
-    def close_group(self, group: str = GROUP) -> None:
+    def close_group(self, group: str = GROUP, *, lost: bool = False) -> None:
+        """``lost``: its results are gone."""
         close = log.ResultEntry(close=log.GroupClose(reason="died"))
         self.redis.srem(self.keys.serving, group)
-        self._append(group, EntryId(self._notices.epoch, LAST_STEP), close)
+        if lost:
+            self.redis.delete(self.keys.results(group))
+        else:
+            self._append(group, EntryId(self._notices.epoch, LAST_STEP), close)
         del self._results[group]
         self._notify(log.Notice(group_closed=log.GroupClosed(group=group, name=group.upper(), reason="died")))
 

@@ -36,6 +36,18 @@ async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_i
     assert (list(info.models), list(info.other_models)) == ([own], ["org/other-2.5", "tiny"])
 
 
+async def test_a_client_with_a_wrong_name_is_given_those_that_are_there(backend: Backend) -> None:
+    backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
+    async with serving(backend) as served:
+        wrong = request()
+        wrong.model = "tinny"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.inference.Generate(wrong, timeout=10).read()
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    for name in ("'tinny'", "'tiny'", "'org/other-2.5'"):
+        assert name in (refused.value.details() or "")
+
+
 async def test_a_gateway_with_a_scheduler_names_no_other_models(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:

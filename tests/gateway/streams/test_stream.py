@@ -35,12 +35,13 @@ class Scene(TokenStream):
         n: int = 1,
         stop_ids: tuple[int, ...] = (),
         include_stop: bool = False,
+        name: str = "",
     ) -> None:
         self.stopped: list[str] = []
         self._pushed = Counter[int]()  # rows by branch
         sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens, stop_ids=stop_ids)
         request = ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default", include_stop)
-        super().__init__(request, VOCABULARY, self.stopped.append)
+        super().__init__(request, VOCABULARY, self.stopped.append, name)
 
     def __getitem__(self, index: int) -> Branch:
         return list(self.branches.values())[index]
