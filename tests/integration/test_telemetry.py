@@ -23,12 +23,8 @@ from bench.observability.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.albireo.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 
-TIERS = {
-    "gateway": Tier.GATEWAY,
-    "scheduler": Tier.SCHEDULER,
-    "g0-rank-0": Tier.WORKER,
-    "g0-rank-1": Tier.WORKER,
-}
+RANKS = ("g0-rank-0", "g0-rank-1")
+TIERS = {"gateway": Tier.GATEWAY, "scheduler": Tier.SCHEDULER, **dict.fromkeys(RANKS, Tier.WORKER)}
 QUICK = {"OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
