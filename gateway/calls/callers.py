@@ -11,7 +11,7 @@ import hmac
 import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -125,7 +125,8 @@ class Keyring:
             known = record is not None and wall < record.expires_at
             if not (known or (key_id == NO_ID and self._is_open)):
                 for call in calls:
-                    call.reschedule(0)  # in the past: it ends at once
+                    with suppress(RuntimeError):  # it has expired already, and is still being cleaned up
+                        call.reschedule(0)  # in the past: it ends at once
 
     def caller(self, metadata: Metadata) -> Caller:
         """Who calls with these headers.
