@@ -1,12 +1,13 @@
 """All measurements, each of which anyone can run again.
 
-Three ship as commands of ``albireo`` (``albireo/cli/bench``), the others run as modules from a checkout.
+Four ship as commands of ``albireo`` (``albireo/cli/bench``), the others run as modules from a checkout.
 Times are estimates for two cores:
 
 | command | measures | takes |
 |---|---|---|
 | ``albireo bench serve`` | throughput and latencies of a running stack under a load | as long as the load |
 | ``albireo bench overhead`` | T1 to T5 of a step, in full and visible: synchronous, overlapped | 1 minute |
+| ``albireo bench groups`` | streams of several groups, of which one dies now and then | 6 minutes |
 | ``albireo bench sampling`` | T4 on the CPU, by sampling controls, batch and ranks | 2 minutes |
 | ``python -m bench.throughput.bare_model DIR`` | the model alone, against the machine's limits | 2 minutes |
 | ``python -m bench.throughput.whole_stack DIR`` | the whole stack, against the model alone | 5 minutes |
