@@ -1,4 +1,4 @@
-"""What is measured of a fleet: the leader's CPU time, unequal groups, cached prefixes, and time in the queue."""
+"""What is measured of a fleet: the leader's CPU time, unequal groups, cached prefixes, time in the queue."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ PREFIX_LOAD = 0.7
 
 
 def prefix_load(seconds: float) -> Prefixes:
-    """Three equal groups, none of which has memory for all prefixes and its slots; Zipf's law with exponent 1;
-    Poisson arrivals at 70 % of what the slots carry."""
+    """Three equal groups, none of which has memory for all prefixes and its slots. Zipf's law with exponent
+    1; Poisson arrivals at 70 % of what the slots carry."""
     rate = PREFIX_LOAD * 3 * PREFIX_SLOTS / (STEP_SECONDS * PREFIX_OUTPUTS)
     three, rows = _prefixes(3, 1, rate, seconds)
     one, _ = _prefixes(1, 3, rate, seconds)
@@ -161,7 +161,7 @@ class Waiting:
 
 def queue_time(groups: int, load: float, seconds: float, *, slots: int = BATCH) -> Waiting:
     """Poisson arrivals. The ideal is one M/G/k queue whose servers are all slots: a request waits for the
-    first free one and occupies it for one step of each of its tokens, the first of which is its first token."""
+    first free one and occupies it for one step of each of its tokens."""
     mean = STEP_SECONDS * sum(OUTPUTS) / 2
     rate = load * groups * slots / mean
     with running_fleet([member(slots=slots)] * groups, uniform) as fleet:
