@@ -113,7 +113,8 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
     limits = Limits(
         max_num_batched_tokens=max(2048, 4 * running), max_num_seqs=running, max_in_flight=max_in_flight
     )
-    core = SchedulerCore(shape, limits, epoch=1, salt=b"bench")
+    core = SchedulerCore(limits, epoch=1, salt=b"bench")
+    group = core.join("bench", shape)
     worker, load = StandIn(rng), submissions(rng)
     results: deque[StepResult] = deque()
     plan_us, settle_us, decodes, arrivals = [], [], 0, 0
@@ -121,7 +122,8 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
         for _ in range(running - core.stats().running - core.stats().waiting):
             core.submit(next(load), 0.0)
         started = time.thread_time_ns()
-        plan = core.plan(0.0)
+        core.place()
+        plan = group.plan(0.0)
         planned = time.thread_time_ns()
         if plan is not None:
             results.append(worker.run(plan))
@@ -129,7 +131,7 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
             continue
         result = results.popleft()
         settling = time.thread_time_ns()
-        core.settle(result)
+        group.settle(result, 0.02)
         settled = time.thread_time_ns()
         if number >= 0 and plan is not None:
             plan_us.append((planned - started) / 1e3)

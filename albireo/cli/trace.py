@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from albireo.cli.access_options import access_options, take_access
 from albireo.cli.terminal import TARGET, Model, Target, fail
 from albireo.tools.outputs import check_drawable, check_writable
 
 
+@access_options
 def trace(
     output: Annotated[Path, typer.Argument(help="File to write, Chrome trace format (JSON).")],
     target: Target = TARGET,
@@ -21,10 +23,12 @@ def trace(
         Path | None, typer.Option(help="Also draw a few steps into this PNG (needs albireo\\[bench]).")
     ] = None,
     picture_steps: Annotated[int, typer.Option(min=1, max=50, help="Steps in the picture.")] = 4,
+    **access_given: Any,
 ) -> None:
     """Records the steps of a running stack; open the file in ui.perfetto.dev or chrome://tracing."""
     check_writable("OUTPUT", output)
     check_drawable("--picture", picture)
+    access = take_access(access_given)
     import grpc
 
     from albireo.client import describe
@@ -32,7 +36,7 @@ def trace(
     from albireo.tools.trace.trace import chrome_trace
 
     try:
-        records = record_steps(target, model_name, seconds)
+        records = record_steps(target, model_name, seconds, access)
     except grpc.RpcError as error:
         fail(describe(error))
     if not records:

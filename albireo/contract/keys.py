@@ -6,6 +6,8 @@
 | request | hash, expires | digest of the body, epoch; until the request ends: its gateway, its cancellation |
 | waiting | counter | branches of accepted requests that have not been admitted to a slot yet |
 | departed | counter | branches that have left `waiting` since the epoch opened |
+| tenants | hash | by tenant: ``live:<tenant>`` branches that have not ended, ``waiting:<tenant>`` |
+| tokens | string, expires | of a tenant with a quota: when all tokens of its minute are free again, ms |
 | gateway | string, expires | nothing: it is there while that gateway follows the logs |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
@@ -19,6 +21,13 @@
 | results | stream | of one life of a group: one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
 | rank | string, expires | ``RankBeat``: the heartbeat of one rank |
 | gpu | string, expires | the ``Gpu`` that a rank computes on, one key a rank |
+
+API keys are those of the whole deployment, whichever models it serves: one hash, with a hash tag and a prefix
+of its own, so that a user of Redis can be kept from it (``deploy/redis/users.acl``).
+
+| key | type | holds |
+|---|---|---|
+| API_KEYS | hash | records of API keys (``api_keys.py``) by id; a random version, new at each change |
 """
 
 from __future__ import annotations
@@ -26,8 +35,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+API_KEYS = "albireo-auth:{api-keys}"
+API_KEYS_VERSION = "version"
+"""The field of that hash by which readers see whether anything has changed."""
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
+TENANT_POLICIES = "albireo:{tenants}:policies"
+"""Hash of the policies of all tenants, by name, for all models: ``albireo/contract/tenants.py``."""
 
 
 def model_of(key: str) -> str:
@@ -58,6 +72,13 @@ class Keys:
     @cached_property
     def departed(self) -> str:
         return self._key("departed")
+
+    @cached_property
+    def tenants(self) -> str:
+        return self._key("tenants")
+
+    def tokens(self, tenant: str) -> str:
+        return self._key("tokens", tenant)
 
     def gateway(self, gateway_id: str) -> str:
         """With an empty id what the keys of all gateways begin with."""

@@ -22,7 +22,8 @@ ATTRIBUTES = {
     "bound": "`max_arriving`, `message_seconds`: the request did not arrive completely; `calls`, "
     "`health_calls`, `reflection_calls`, `max_streams`: too many calls at once; `work`, `work_seconds`: too "
     "many bytes, or too long a wait, before tokenization; `submission_seconds`, `ending_seconds`: too long a "
-    "wait to write to Redis; `write_seconds`: the client did not read",
+    "wait to write to Redis; `write_seconds`: the client did not read; `max_requests`, `queue_share`, "
+    "`tokens_per_minute`: a quota of a tenant",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
     "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "
@@ -33,7 +34,7 @@ ATTRIBUTES = {
 RESOURCE = {
     "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
     "albireo.model": "the served model",
-    "albireo.group": "the worker group",
+    "albireo.group": "the worker group, as its operator named it (worker only)",
     "albireo.rank": "rank in its group (worker only)",
 }
 """Attributes of a whole process that its Prometheus endpoint repeats as labels of every metric."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from albireo.runtime.access import ANYONE, Access
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 
@@ -26,15 +27,15 @@ class Sample:
 
 
 @asynccontextmanager
-async def watched_gpus(target: str) -> AsyncIterator[list[Sample]]:
+async def watched_gpus(target: str, access: Access = ANYONE) -> AsyncIterator[list[Sample]]:
     """Samples at enter, every second, and at leave; empty where the group has no GPU."""
     samples: list[Sample] = []
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with access.async_channel(target) as channel:
         stub = control_pb2_grpc.ControlStub(channel)
 
         async def sample_once() -> bool:
             try:
-                load = await stub.GetLoad(control.GetLoadRequest(), timeout=5)
+                load = await stub.GetLoad(control.GetLoadRequest(), timeout=5, metadata=access.metadata)
             except grpc.aio.AioRpcError:
                 return True  # the requests of the load report the error
             samples.append(Sample(time.perf_counter(), load.gpus))

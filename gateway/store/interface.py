@@ -17,6 +17,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
+from albireo.contract.plan import DEFAULT_TENANT
+from albireo.contract.tenants import DEFAULT, TenantPolicy
 from albireo.store.interface import EntryId, LogEntry
 
 Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler"]
@@ -31,6 +33,16 @@ CANCEL_VERDICTS: dict[int, CancelVerdict] = {1: "cancelled", 0: "unknown", -1: "
 """What the answers of the script CANCEL mean."""
 
 
+class QuotaExceeded(Exception):
+    """A quota of the tenant does not allow a submission now; nothing was left behind."""
+
+    def __init__(self, quota: str, retry_ms: int) -> None:
+        """``quota``: its field in TenantPolicy. ``retry_ms``: milliseconds until it would; 0: not known."""
+        super().__init__(quota)
+        self.quota = quota
+        self.retry_ms = retry_ms
+
+
 @dataclass(frozen=True, slots=True)
 class NewRequest:
     """A request for the inbox, with what decides whether it is accepted."""
@@ -42,6 +54,15 @@ class NewRequest:
     branches: int  # how many places of the queue it takes
     max_queue: int  # most branches that wait, these included
     record_seconds: float  # how long the id stays taken
+    tenant: str = DEFAULT_TENANT
+    policy: TenantPolicy = DEFAULT  # of the tenant
+    tokens: int = 0  # that count for its quota from the acceptance on: those of the prompt
+
+    @property
+    def queue_places(self) -> int:
+        """Most branches of the tenant that wait; 0: as many as of all."""
+        share = self.policy.queue_share
+        return max(1, int(share * self.max_queue)) if share < 1 else 0
 
 
 class Liveness(NamedTuple):
@@ -63,7 +84,8 @@ class Position:
 
 
 class Entries(NamedTuple):
-    """What one read has found, of all logs at the same moment."""
+    """What one read has found. Notices are not ahead of results: all that was in a group's results when a
+    notice was appended has been read with it, or before."""
 
     results: dict[str, list[LogEntry]]  # by incarnation; a group without any is left out
     notices: list[LogEntry]
@@ -85,7 +107,7 @@ class GatewayStore(Protocol):
         ...
 
     async def read(self, after: Position, wait: float) -> Entries:
-        """All entries behind ``after``, of each log oldest first, waiting up to ``wait`` seconds for the first
+        """All entries behind ``after``, of each log oldest first; waits up to ``wait`` seconds for the first
         of any. The payload of an entry that is not of our form is empty."""
         ...
 
@@ -93,6 +115,7 @@ class GatewayStore(Protocol):
         """Accepts a request into the inbox at most once; returns what became of it and the current epoch.
 
         The id of one whose gateway is gone before it ended is free; what was left of it is cancelled first.
+        Raises QuotaExceeded.
         """
         ...
 
@@ -134,8 +157,12 @@ class GatewayStore(Protocol):
         """The scheduler's ``Load``; None where none announces one."""
         ...
 
-    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes]:
-        """The ``Gpu`` of each of these ranks, by incarnation and number, that announces one."""
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        """The ``Gpu`` of each of these ranks, by incarnation and number; None of one that announces none."""
+        ...
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        """By tenant; others have the default."""
         ...
 
     async def models(self) -> set[str]:

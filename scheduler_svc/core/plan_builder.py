@@ -1,6 +1,6 @@
 """The plan builder: the decisions of one plan.
 
-The core calls it, once for each plan.
+The core of a group calls it, once for each plan.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from albireo.contract.plan import (
     Admission,
     Chunk,
     Ended,
-    Finish,
     Grant,
     Plan,
     blocks_for,
 )
 from scheduler_svc.core.block_forecast import BlockForecast
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.prefix import prefix_blocks
+from scheduler_svc.core.limits import Limits, spare_blocks
+from scheduler_svc.core.prefix import claim, prefix_blocks
 from scheduler_svc.core.request import Occupancy, Phase, Request
 
 
 class PlanBuilder:
-    """Decides what the next step runs. Made by the core for one plan.
+    """Decides what the next step of a group runs. Made by its core for one plan.
 
     First it decides about the requests that hold slots, and writes only to itself. If there is a plan to
     publish, it books these decisions in the ledger, by the methods that a follower's ledger applies the plan
-    with. Then it admits requests one by one, each booked before the next is looked at. If there is no plan
-    to publish, the ledger is as it was.
+    with. Then it admits the requests that were placed on the group one by one, each booked before the next is
+    looked at. If there is no plan to publish, the ledger is as it was.
 
     Rows that need nothing cost nothing here. Where blocks are short, rows that need one, and chunks, are
     served in queue order, so a request that is preempted comes after all that were served.
@@ -81,13 +80,14 @@ class PlanBuilder:
         return self._publish() if self._booked else None
 
     def _end(self) -> None:
-        """Ends the requests whose end is decided, and refused submissions. That is always worth a plan, so it
-        is booked at once."""
+        """Ends the group's requests whose end is decided. That is always worth a plan, so it is booked at
+        once."""
         ledger = self._ledger
-        requests = ledger.requests
-        occupancies = [requests.live[name].occupancy for name in requests.ending]
-        self._ended = [Ended(name, reason) for name, reason in requests.ending.items()]
-        self._ended += [Ended(name, Finish.ERROR) for name in requests.refused]
+        ending = ledger.pending.ending
+        if not ending:
+            return
+        occupancies = [request.occupancy for request in ending]
+        self._ended = [Ended(request.name, request.ending) for request in ending]
         for ended in self._ended:
             ledger.end(ended)
         for occupancy in occupancies:
@@ -223,38 +223,33 @@ class PlanBuilder:
             ledger.schedule_chunk(chunk)
 
     def _admit(self) -> None:
-        """Waiting requests take free slots while the budgets last, strictly in queue order.
+        """Placed requests take free slots while the budgets last, strictly in their order.
 
         One is admitted if there are blocks for all its tokens in addition to what requests in prefill still
         need, and a few more, so that the running rows do not preempt it at once. If nothing runs, it needs no
         more than its own.
         """
         ledger = self._ledger
-        if self._budget <= 0 or self._scarce or not ledger.free_slots or not len(ledger.requests.waiting):
+        placed = ledger.pending.placed
+        if not placed or self._budget <= 0 or self._scarce:
             return
         missing = self._missing()
-        while (
-            self._budget > 0
-            and ledger.free_slots
-            and self._running < self._limits.max_num_seqs
-            and (first := ledger.requests.waiting.peek())
-        ):
-            request = first[1]
-            total = blocks_for(len(request.tokens))
-            reserve = max(1, ledger.shape.num_blocks // 100) if self._running else 0
+        for request in list(placed):
+            if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
+                return
+            reserve = spare_blocks(ledger.shape) if self._running else 0
             spare = ledger.pool.num_free - missing - reserve
             if spare <= 0:
                 return
             prefix = prefix_blocks(ledger, request)
-            revived = sum(1 for block in prefix if not ledger.pool.owners(block))
-            if spare < total - len(prefix) + revived:
+            if spare < claim(ledger, request, prefix).blocks:
                 return
             if not self._booked:
                 self._book()
-            missing += total - len(self._admit_first(request, prefix).blocks)
+            missing += blocks_for(len(request.tokens)) - len(self._admit_one(request, prefix).blocks)
             self._running += 1
 
-    def _admit_first(self, request: Request, prefix: list[int]) -> Occupancy:
+    def _admit_one(self, request: Request, prefix: list[int]) -> Occupancy:
         ledger = self._ledger
         num_prompt, sampling = len(request.submission.prompt), request.submission.sampling
         if sampling.prompt_logprobs >= 0 and not request.needs_prompt_logprobs:

@@ -1,13 +1,15 @@
 """The search for KV blocks that already hold the first tokens of a request.
 
-The plan builder calls it, for each request that it is about to admit.
+The plan builder calls it, for each request that it is about to admit; the placement, for a request that it
+is about to place where a part of it is cached.
 """
 
 from __future__ import annotations
 
-from albireo.contract.plan import BLOCK_SIZE
+from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.request import Phase, Request
+from scheduler_svc.core.pending import Claim
+from scheduler_svc.core.request import Occupancy, Phase, Request
 
 
 def prefix_blocks(ledger: Ledger, request: Request) -> list[int]:
@@ -18,18 +20,36 @@ def prefix_blocks(ledger: Ledger, request: Request) -> list[int]:
     """
     if request.needs_prompt_logprobs:
         return []
-    return max(shared_blocks(request), cached_blocks(ledger, request), key=len)
+    return max(shared_blocks(ledger, request), cached_blocks(ledger, request), key=len)
 
 
-def shared_blocks(request: Request) -> list[int]:
-    """Full blocks of the prompt that another branch has, once the plans before this one have run."""
-    full = min(len(request.submission.prompt), len(request.tokens) - 1) // BLOCK_SIZE
+def claim(ledger: Ledger, request: Request, prefix: list[int]) -> Claim:
+    """What an admission takes that shares the blocks ``prefix``. Those that no request owns are free ones."""
+    revived = sum(1 for block in prefix if not ledger.pool.owners(block))
+    tokens = len(request.tokens)
+    return Claim(tokens - len(prefix) * BLOCK_SIZE, blocks_for(tokens) - len(prefix) + revived)
+
+
+def shared_blocks(ledger: Ledger, request: Request) -> list[int]:
+    """Full blocks of the prompt that another branch has in this group, once the plans before have run."""
+    full = shareable(request)
     for branch in request.family:
         other = branch.occupancy
-        # One that was released owns its blocks as well: the last step that uses them has not settled.
-        if other and other.phase is not Phase.PREFILLING and other.scheduled >= full * BLOCK_SIZE:
+        if other and branch.group is ledger.pending and lends(other, full):
             return other.blocks[:full]
     return []
+
+
+def shareable(request: Request) -> int:
+    """How many full blocks of its prompt another branch can share with it."""
+    return min(len(request.submission.prompt), len(request.tokens) - 1) // BLOCK_SIZE
+
+
+def lends(other: Occupancy, full: int) -> bool:
+    """Whether the first ``full`` blocks of another branch have KV once all published plans have run.
+
+    One that was released owns its blocks as well: the last step that uses them has not settled."""
+    return other.phase is not Phase.PREFILLING and other.scheduled >= full * BLOCK_SIZE
 
 
 def cached_blocks(ledger: Ledger, request: Request) -> list[int]:

@@ -17,5 +17,6 @@ class StepInFlight:
 
     step: int
     chunks: list[tuple[Occupancy, int]] = field(default_factory=list)  # with ``scheduled`` after the chunk
+    prefill_tokens: int = 0  # of all chunks
     full: Sequence[Occupancy] = ()  # rows that fill their block table in this step, or come to their end
     released: list[Occupancy] = field(default_factory=list)  # free when this step settles: it was their last

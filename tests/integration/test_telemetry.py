@@ -26,8 +26,8 @@ from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 TIERS = {
     "gateway": Tier.GATEWAY,
     "scheduler": Tier.SCHEDULER,
-    "worker-0": Tier.WORKER,
-    "worker-1": Tier.WORKER,
+    "g0-rank-0": Tier.WORKER,
+    "g0-rank-1": Tier.WORKER,
 }
 QUICK = {"OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
@@ -61,8 +61,8 @@ class ObservedStack:
 
 def free_ports() -> dict[str, int]:
     """Each rank of a worker group has its own, one after the other."""
-    ports = {name: free_port("127.0.0.1") for name in ("gateway", "scheduler", "worker-0")}
-    return {**ports, "worker-1": ports["worker-0"] + 1}
+    ports = {name: free_port("127.0.0.1") for name in ("gateway", "scheduler", "g0-rank-0")}
+    return {**ports, "g0-rank-1": ports["g0-rank-0"] + 1}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObservedStack
         **QUICK,
         "ALBIREO_GATEWAY_METRICS_PORT": str(ports["gateway"]),
         "ALBIREO_SCHEDULER_METRICS_PORT": str(ports["scheduler"]),
-        "ALBIREO_WORKER_METRICS_PORT": str(ports["worker-0"]),
+        "ALBIREO_WORKER_METRICS_PORT": str(ports["g0-rank-0"]),
     }
     with OtlpReceiver() as receiver:
         options: dict[str, Any] = {
@@ -211,8 +211,8 @@ def test_every_metric_of_the_catalogue_is_served_and_no_other(observed: Observed
     assert total(gateway, "albireo_gateway_requests_total", status="INVALID_ARGUMENT") == 1
     assert total(gateway, "gen_ai_server_request_duration_seconds_count", error_type="INVALID_ARGUMENT") == 1
     steps = total(scheduler, "albireo_scheduler_steps_total")
-    assert steps == total(observed.scrape("worker-0"), "albireo_worker_steps_total")
-    assert steps == total(observed.scrape("worker-1"), "albireo_worker_steps_total")
+    assert steps == total(observed.scrape("g0-rank-0"), "albireo_worker_steps_total")
+    assert steps == total(observed.scrape("g0-rank-1"), "albireo_worker_steps_total")
 
 
 NEVER_ON_A_GOOD_DAY = {
@@ -289,7 +289,7 @@ def test_services_go_on_without_a_collector_and_say_so_sparingly(tmp_path: Path)
             assert len(answer.ids) == 20
         began = time.monotonic()
     assert time.monotonic() - began < 15
-    for name in ("gateway", "scheduler", "worker-0"):
+    for name in ("gateway", "scheduler", "g0-rank-0"):
         log = (tmp_path / "logs" / f"{name}.log").read_text()
         exports = [line for line in log.splitlines() if "export" in line]
         assert 1 <= len(exports) <= 4, log

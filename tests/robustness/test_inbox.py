@@ -17,7 +17,7 @@ from albireo.contract.codec import columns
 from albireo.contract.plan import Finish, GroupShape
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import RedisCluster
 from tests.races.scene import Reader, Scene, Story

@@ -23,7 +23,8 @@ from albireo.contract.keys import Keys
 from albireo.local.redis_server import LocalRedis
 from albireo.store.connection import RECONNECT_SECONDS, connect
 from albireo.store.interface import EntryId, Fenced
-from albireo.store.redis_store import RedisLog, RedisStore
+from albireo.store.redis_log import RedisLog
+from albireo.store.redis_store import RedisStore
 from tests.stack import wait_for
 
 KEYS = Keys("m")

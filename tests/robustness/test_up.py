@@ -67,7 +67,7 @@ def child(process: subprocess.Popen[str], name: str, log: Path) -> int:
 def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) -> None:
     model = broken(tmp_path, architectures=["GPT2LMHeadModel"], model_type="gpt2")
     line = failure(started(tmp_path, "--model", str(model), "--tp", "2"))
-    assert line.startswith("albireo: worker failed to start: worker-")
+    assert line.startswith("albireo: g0 failed to start: g0-rank-")
     assert "Traceback" not in line
     assert f"{model}/config.json: " in line
     assert "GPT2LMHeadModel" in line
@@ -77,11 +77,11 @@ def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) ->
 def test_a_killed_rank_is_reported_with_its_signal_and_no_earlier_runs_error(tmp_path: Path) -> None:
     logs = tmp_path / "data" / "logs"
     logs.mkdir(parents=True)
-    (logs / "worker-0.log").write_text("worker-0: what was wrong yesterday\n")
+    (logs / "g0-rank-0.log").write_text("g0-rank-0: what was wrong yesterday\n")
     process = started(tmp_path)  # the bundled model, from a directory that does not have it
     os.kill(child(process, "worker", logs / "gateway.log"), signal.SIGKILL)
     line = failure(process)
-    assert "worker-0 was ended by SIGKILL" in line
+    assert "g0-rank-0 was ended by SIGKILL" in line
     assert "memory" in line
     assert "yesterday" not in line
 

@@ -48,6 +48,7 @@ class OneRank:
 
     rank = 0
     size = 1
+    begun = ended = 0
 
     def barrier(self) -> None:
         """There is none to wait for."""

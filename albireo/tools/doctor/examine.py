@@ -37,7 +37,7 @@ def examine(options: Mapping[str, Any], *, tp: int) -> Iterator[Finding]:
     if len(known) == len(services):
         yield ok("settings", "those of gateway, scheduler and worker are valid")
     if known:
-        chosen = bool({"redis_url", "redis_password_file"} & _set_fields(known))
+        chosen = bool({"redis_url", "redis_password_file", "redis_ca_file"} & _set_fields(known))
         yield from _redis(next(iter(known.values())).redis_address, chosen=chosen)
     yield from ports.check_ports(
         wanted for name, settings in known.items() for wanted in ports.ports_of(name, settings)

@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from albireo.local.redis_server import RedisServerError, find_server
+from albireo.runtime.loopback import is_loopback
 from albireo.store.connection import connect
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 
@@ -21,7 +22,6 @@ PINGS = 200
 SLOW_SECONDS = 1e-3
 FULL = 0.8
 """Share of its memory from which a Redis that never evicts is close to refusing writes."""
-LOOPBACK = (None, "localhost", "127.0.0.1", "::1")
 
 Info = Mapping[str, Any]
 
@@ -136,7 +136,7 @@ def access(url: str, *, password: bool) -> Finding:
     parts, open_to_all = urlsplit(url), not password
     if parts.scheme == "unix":
         return ok("redis access", "a Unix socket: its permissions decide who may open it")
-    local = parts.hostname in LOOPBACK
+    local = parts.hostname is None or is_loopback(parts.hostname)
     if open_to_all and not local:
         return warning(
             "redis access",

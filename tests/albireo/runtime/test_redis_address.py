@@ -18,7 +18,7 @@ from albireo.local.ports import free_port
 from albireo.local.redis_server import find_server
 from albireo.local.settings import StackSettings
 from albireo.models import TINY
-from albireo.runtime.password import MAX_BYTES, read_password, with_password
+from albireo.runtime.redis_address import MAX_BYTES, read_password, with_password
 from albireo.store.connection import connect
 from albireo.tools.doctor.examine import examine
 from gateway.service import Gateway
