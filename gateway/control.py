@@ -14,6 +14,7 @@ from albireo import __version__
 from albireo.store.redis_errors import describe
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
+from gateway.calls.callers import current_caller
 from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
 from gateway.liveness.model_names import ModelNames
@@ -90,6 +91,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 raise await self._names.missing("no scheduler is alive")
             load = control.Load.FromString(data)
             load.gpus.extend(await self._gpus(load.groups))
+            current_caller().keep_own(load.waiting_by_tenant)
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:

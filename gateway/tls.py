@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
+
+Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
 
@@ -50,20 +54,15 @@ class Certificates:
         return configuration
 
     def _stamp(self) -> tuple[int, ...]:
-        """What changes when a file does."""
-        try:
-            return tuple(path.stat().st_mtime_ns for path in self._files().values())
-        except OSError as error:
-            raise ValueError(f"{error.filename}: {error.strerror}") from None
+        """What changes when a file does. Raises ValueError."""
+        return tuple(
+            _tried(option, path, lambda path: path.stat().st_mtime_ns)
+            for option, path in self._files().items()
+        )
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         """Raises ValueError. OpenSSL checks what gRPC would only report at the first connection."""
-        data: dict[str, bytes] = {}
-        for option, path in self._files().items():
-            try:
-                data[option] = path.read_bytes()
-            except OSError as error:
-                raise ValueError(f"{option}: {path}: {error.strerror}") from None
+        data = {option: _tried(option, path, Path.read_bytes) for option, path in self._files().items()}
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password=lambda: "")
@@ -85,3 +84,11 @@ class Certificates:
         """By the option that names each."""
         files = {"--tls-cert": self.certificate, "--tls-key": self.key}
         return files if self.client_authority is None else {**files, "--tls-client-ca": self.client_authority}
+
+
+def _tried(option: str, path: Path, use: Callable[[Path], Found]) -> Found:
+    """Raises ValueError that names the option, where the file cannot be used."""
+    try:
+        return use(path)
+    except OSError as error:
+        raise ValueError(f"{option}: {path}: {error.strerror}") from None

@@ -50,7 +50,7 @@ def flood(groups: int, seconds: float) -> Flood:
 
 def _times(fleet: Fleet, rate: float, flood_rate: float, seconds: float) -> list[float]:
     if flood_rate:
-        fleet.poisson("flood", flood_rate)
+        fleet.flood("flood", flood_rate)
     fleet.poisson("quiet", rate)
     fleet.run(WARM_UP_SECONDS)
     begin = fleet.now

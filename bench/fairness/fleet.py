@@ -37,7 +37,7 @@ class SimulatedGroup:
         self.core = core
         self.plans: deque[Plan] = deque()  # published and not run
         self.running: Plan | None = None
-        self._worker = StandIn(random.Random(seed), stop_share=0.0)
+        self._worker = StandIn(random.Random(seed))
         self._names: dict[int, str] = {}  # by incarnation
 
     def begin(self) -> float | None:
@@ -74,27 +74,37 @@ class Fleet:
         for number in range(groups):
             speed = Speed(step_seconds=STEP_SECONDS, prefill_token_seconds=TOKEN_SECONDS)
             self._groups.append(SimulatedGroup(self._core.join(f"g{number}", shape, speed=speed), number))
-        self._rng = random.Random(seed)
+        self._seed = seed
+        self._random: dict[str, random.Random] = {}  # by tenant, so that none changes what another draws
+        self._floods: dict[str, float] = {}  # requests a second by tenant
+        self._flooded_until = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
 
     def poisson(self, tenant: str, rate: float) -> None:
-        """From now on ``rate`` requests a second; those above QUEUE_PLACES waiting ones are refused."""
+        """From now on ``rate`` requests a second."""
+        rng = self._random_of(tenant)
 
         def arrive() -> None:
-            self._after(self._rng.expovariate(rate), arrive)
-            if self.waiting[tenant] < QUEUE_PLACES:
-                self.submit(tenant)
+            self._after(rng.expovariate(rate), arrive)
+            self.submit(tenant)
 
-        self._after(self._rng.expovariate(rate), arrive)
+        self._after(rng.expovariate(rate), arrive)
+
+    def flood(self, tenant: str, rate: float) -> None:
+        """From now on ``rate`` requests a second, of which those above QUEUE_PLACES waiting ones are refused.
+        They come in bulk, just before each of the scheduler's turns."""
+        self._floods[tenant] = rate
+        self._flooded_until = self.now
 
     def submit(self, tenant: str, priority: int = 0) -> None:
         """A request arrives now."""
         name = f"r{len(self.requests)}"
         self.requests[name] = Timed(tenant, priority, self.now)
         self.waiting[tenant] += 1
-        prompt = tuple(self._rng.choices(range(1, 32_000), k=self._rng.randint(*PROMPT)))
-        sampling = SamplingParams(max_tokens=self._rng.randint(*OUTPUTS), seed=0)
+        rng = self._random_of(tenant)
+        prompt = tuple(rng.choices(range(1, 32_000), k=rng.randint(*PROMPT)))
+        sampling = SamplingParams(max_tokens=rng.randint(*OUTPUTS), seed=0)
         self._core.submit(Submission(name, prompt, sampling, priority=priority, tenant=tenant), self.now)
 
     def run(self, seconds: float, refill: Callable[[], None] = lambda: None) -> None:
@@ -107,12 +117,20 @@ class Fleet:
             self._turn(refill)
         self.now = until
 
+    def _random_of(self, tenant: str) -> random.Random:
+        return self._random.setdefault(tenant, random.Random(f"{self._seed} {tenant}"))
+
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._events, (self.now + seconds, self._number, act))
 
     def _turn(self, refill: Callable[[], None]) -> None:
         refill()
+        for tenant, rate in self._floods.items():
+            come = int(rate * (self.now - self._flooded_until) + self._random_of(tenant).random())
+            for _ in range(min(come, QUEUE_PLACES - self.waiting[tenant])):
+                self.submit(tenant)
+        self._flooded_until = self.now
         self._core.place()
         for group in self._groups:
             while group.core.touched and (plan := group.core.plan(self.now)) is not None:

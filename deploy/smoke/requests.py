@@ -17,7 +17,8 @@ PROMPT = "What is 37 + 45?"
 STORY = "Tell me a story about a fox."
 STORY_TOKENS = 900
 STORY_SECONDS = 120.0
-CALL_SECONDS = 15.0
+CALL_SECONDS = 60.0
+"""Of a short request: it may wait for a group to start."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -60,6 +60,12 @@ class Caller:
             request.priority = min(max(0, least), greatest)
         elif not least <= request.priority <= greatest:
             raise _denied("priority", f"{request.priority}; this key permits {least} to {greatest}")
+
+    def keep_own(self, by_tenant: MutableMapping[str, int]) -> None:
+        """Takes out what is another tenant's, their names included."""
+        for tenant in list(by_tenant):
+            if self.tenant not in (None, tenant):
+                del by_tenant[tenant]
 
 
 ANYONE = Caller(NO_ID, None, -MAX_PRIORITY, MAX_PRIORITY)

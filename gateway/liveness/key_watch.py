@@ -14,6 +14,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from albireo.runtime.clock import Clock
+from albireo.runtime.loopback import is_loopback
 from albireo.store.redis_errors import describe
 from gateway.calls.callers import Keyring
 from gateway.store.api_keys import ApiKeySource
@@ -51,7 +52,8 @@ class KeyWatch:
         """Reads the keys. Raises RedisError, and NoKeys where calls need one and there is none."""
         count = await self._read()
         if self.keyring.is_open:
-            logger.warning("no API key: everyone who reaches %s is served, as any tenant", self._host)
+            level = logging.INFO if is_loopback(self._host) else logging.WARNING
+            logger.log(level, "no API key: everyone who reaches %s is served, as any tenant", self._host)
         elif not count:
             raise NoKeys(
                 f"no API key: create one (albireo keys create --tenant NAME), or serve everyone who reaches "

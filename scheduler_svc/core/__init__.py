@@ -10,6 +10,7 @@ from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.snapshot import CoreSnapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import MAX_TENANTS, OTHER_TENANTS, CoreStats, GroupStats
+from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 from scheduler_svc.core.window import Window
 
@@ -24,6 +25,7 @@ __all__ = [
     "ProtocolError",
     "SchedulerCore",
     "Speed",
+    "TenantTally",
     "WaitingEnd",
     "Window",
 ]

@@ -30,6 +30,7 @@ from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.snapshot import CoreSnapshot, take_snapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import CoreStats, Counters, core_stats
+from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
 
@@ -61,9 +62,9 @@ class SchedulerCore:
     announced one, or the request has finished. Its prefix caches have the same content, but their own order
     of eviction.
 
-    **Order.** Requests are placed in the order of the queue (``waiting.py``). In a group, blocks are given by
-    ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and taken
-    away in the reverse of it.
+    **Order.** Requests are placed in the order of the queue (``fair_queue.py``). In a group, blocks are given
+    by ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and
+    taken away in the reverse of it.
 
     **Branches.** A submission with ``n`` above 1 is as many requests, one after the other in the order; each
     has its own seed, slot and end. The first computes the prompt, the others share its full blocks where they
@@ -87,7 +88,9 @@ class SchedulerCore:
         self._salt = salt
         self._arrivals = 0
         self._longest = 0  # the largest max_model_len of a group so far; 0 = there was none
-        self._requests = RequestTable()
+        self._requests = RequestTable(
+            prefill_weight=limits.prefill_weight, decode_weight=limits.decode_weight
+        )
         self._directory = PrefixDirectory()
         self._changes = Changes()
         self._groups: dict[str, GroupCore] = {}
@@ -178,7 +181,8 @@ class SchedulerCore:
         """Ends with ERROR what submit did not accept, unless another is live under the same id. One that is
         submitted under that id afterwards is live and goes on."""
         if not self._requests.named(submission.request_id):
-            self._requests.refuse(branch_names(submission.request_id, submission.n))
+            names = branch_names(submission.request_id, submission.n)
+            self._requests.refuse(names, submission.tenant)
 
     def cancel(self, name: str) -> bool:
         """Ends all branches of a request, or the branch of that name, with CANCELLED, unless they finish
@@ -233,6 +237,15 @@ class SchedulerCore:
         they ever were. The bound of the queue counts the others."""
         count, self._requests.departures = self._requests.departures, 0
         return count
+
+    def take_tallies(self) -> dict[str, TenantTally]:
+        """What became of the tenants' requests since the last call; tenants without any are left out."""
+        tallies, self._requests.tallies = self._requests.tallies, {}
+        return tallies
+
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Shares of the tenants in what is served from now on, above 0; 1 for those not named."""
+        self._requests.queue.set_weights(weights)
 
     # -- looking at it -------------------------------------------------------------------------------
 

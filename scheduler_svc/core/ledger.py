@@ -27,6 +27,7 @@ from scheduler_svc.core.request import DEATHS_TO_RUN_ALONE, Occupancy, Phase
 from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.waiting_end import WaitingEnd
 
 FINISHES = frozenset(Finish)
 
@@ -98,6 +99,7 @@ class Ledger:
         request = self.requests.live.get(ended.request_id)
         if request is None or request.occupancy is None or request.group is not self.pending:
             raise ProtocolError(f"{ended.request_id} is ended and has no occupancy")
+        self._next.ended.append(WaitingEnd(request.name, ended.reason, request.num_outputs))
         self._stop_receiving(request.occupancy)
         self.requests.remove(request)
 
@@ -241,6 +243,8 @@ class Ledger:
                 self.requests.schedule_end(request, Finish.ERROR)
         for request in list(self.pending.placed):
             self.requests.give_back(request)
+        for step in self.in_flight:
+            self.requests.lost += step.ended
         self.pool.leave()
 
     # -- parts of the above -------------------------------------------------------------------------

@@ -28,6 +28,8 @@ class Limits:
     priority_seconds: float = 10.0  # the head start that one level of priority buys
     digest_every: int = 64  # steps from one digest to the next
     shared_prefix_cache: bool = False  # one cache for all tenants, who can then find out what others sent
+    prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
+    decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
 
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they
@@ -43,6 +45,8 @@ class Limits:
             raise ValueError("max_num_batched_tokens is below max_num_seqs: a decoding row might not fit")
         if self.priority_seconds < 0:
             raise ValueError("priority_seconds is negative")
+        if min(self.prefill_weight, self.decode_weight) < 0:
+            raise ValueError("prefill_weight or decode_weight is negative")
         if shape.max_model_len < 2:
             raise ValueError("max_model_len has no space for a prompt and an output token")
         if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:

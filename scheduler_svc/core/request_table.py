@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from albireo.contract.plan import MAX_BRANCHES, Finish, branch_names
 from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.fair_queue import FairQueue
 from scheduler_svc.core.held_branches import HeldBranches
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Request
-from scheduler_svc.core.waiting import OUTPUT_SERVICE, PROMPT_SERVICE, WaitingQueue
+from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
 
@@ -24,17 +25,25 @@ class RequestTable:
     No log entry describes where a request is placed, nor the ends that the maker of the plans has decided and
     not announced: ``Request.ending``, and ``refused``. A request that is ending keeps its place until then.
     If it has an occupancy, the next plan of its group announces it, else :meth:`take_ended`. A refused
-    submission was never a request; a request of the same name may be live, and is another one.
+    submission was never a request; a request of the same name may be live, and is another one. An end that a
+    plan has announced is announced again, by :meth:`take_ended`, where the group died before its result did
+    so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, prefill_weight: float = 1.0, decode_weight: float = 2.0) -> None:
+        """The weights: service that a tenant is charged for a computed token of a prompt, and for an
+        output."""
+        self._prefill_weight = prefill_weight
+        self._decode_weight = decode_weight
         self.live: dict[str, Request] = {}  # by name, from submit until it ends
-        self.queue = WaitingQueue()  # for a slot of any group
+        self.queue = FairQueue(prefill_weight=prefill_weight)  # for a slot of any group
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
         self.refused: list[str] = []  # names that end with ERROR, in the order of their refusals
+        self.lost: list[WaitingEnd] = []  # ends in plans that no result has repeated, nor will
         self.departures = 0  # of requests from the waiting state, since they were last taken
+        self.tallies: dict[str, TenantTally] = {}  # by tenant, likewise
         self._num_branches = 0  # live ones that are branches, whose names have a #
 
     def named(self, name: str) -> list[Request]:
@@ -69,10 +78,13 @@ class RequestTable:
             self.give_back(request)
         self.ending[request] = None
 
-    def refuse(self, names: tuple[str, ...]) -> None:
+    def refuse(self, names: tuple[str, ...], tenant: str) -> None:
         """A submission that was never live is to end with ERROR, as all its branches."""
         self.refused += names
         self.departures += len(names)
+        tally = self._tally(tenant)
+        tally.departed += len(names)
+        tally.ended += len(names)
 
     def expire(self, now: float) -> None:
         """Ends every request whose deadline has come with DEADLINE, wherever it is."""
@@ -80,18 +92,24 @@ class RequestTable:
             self.schedule_end(first[1], Finish.DEADLINE)
 
     def take_ended(self) -> tuple[WaitingEnd, ...]:
-        """Ends the requests without an occupancy whose end is decided, and refused submissions."""
+        """Ends the requests without an occupancy whose end is decided, and refused submissions; announces
+        ends that were lost with their group."""
         ended = [WaitingEnd(request.name, request.ending, request.num_outputs) for request in self.ending]
         ended += [WaitingEnd(name, Finish.ERROR, 0) for name in self.refused]
+        ended += self.lost
         for request in list(self.ending):
             self.remove(request)
         self.refused.clear()
+        self.lost.clear()
         return tuple(ended)
 
     def apply_ended(self, ended: WaitingEnd) -> None:
         """An end that another core has handed out. Raises ProtocolError if it does not fit the state.
 
         With ERROR it is one of a refused submission, or of a request that has ended so here as well."""
+        if ended in self.lost:
+            self.lost.remove(ended)
+            return
         request = self.live.get(ended.request_id)
         if ended.reason is Finish.ERROR:
             if ended.request_id in self.refused:
@@ -111,6 +129,7 @@ class RequestTable:
         del self.live[request.name]
         self._num_branches -= "#" in request.name
         self.charge_outputs(request)
+        self._tally(request.submission.tenant).ended += 1
         if request.group is not None:
             request.group.forget(request)
         self.ending.pop(request, None)
@@ -155,7 +174,7 @@ class RequestTable:
             return False
         self.count_departure(request)
         tokens = len(request.tokens)
-        self.queue.charge(request.submission.tenant, PROMPT_SERVICE * (tokens - num_cached))
+        self._charge(request.submission.tenant, self._prefill_weight * (tokens - num_cached))
         request.charged = tokens
         request.admitted = True
         return True
@@ -179,10 +198,22 @@ class RequestTable:
         """Counts a request that is admitted or ending for the first time."""
         if not request.admitted and not request.ending:
             self.departures += 1
+            self._tally(request.submission.tenant).departed += 1
 
     def charge_outputs(self, request: Request) -> None:
         """Charges the tenant for the outputs that have settled since it was charged last."""
         outputs = len(request.tokens) - request.charged
         if outputs and request.admitted:
             request.charged += outputs
-            self.queue.charge(request.submission.tenant, OUTPUT_SERVICE * outputs)
+            self._tally(request.submission.tenant).outputs += outputs
+            self._charge(request.submission.tenant, self._decode_weight * outputs)
+
+    def _charge(self, tenant: str, service: float) -> None:
+        self.queue.charge(tenant, service)
+        self._tally(tenant).service += service
+
+    def _tally(self, tenant: str) -> TenantTally:
+        found = self.tallies.get(tenant)
+        if found is None:
+            found = self.tallies[tenant] = TenantTally()
+        return found

@@ -41,7 +41,7 @@ async def guarded(backend: Backend) -> AsyncIterator[Served]:
 async def services_of(served: Served, metadata: Any) -> dict[str, list[tuple[str, bool, bool, bytes]]]:
     """All methods of all services, as a client finds them by the server's reflection: path, whether requests
     and answers are streams, an empty request."""
-    stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
 
     async def ask(**fields: Any) -> Any:
         call = stub.ServerReflectionInfo(
@@ -54,7 +54,7 @@ async def services_of(served: Served, metadata: Any) -> dict[str, list[tuple[str
     for name in names:
         answer = await ask(file_containing_symbol=name)
         for data in reversed(answer.file_descriptor_response.file_descriptor_proto):
-            pool.Add(FileDescriptorProto.FromString(data))  # type: ignore[attr-defined]
+            pool.Add(FileDescriptorProto.FromString(data))
         service = pool.FindServiceByName(name)
         found[name] = [
             (
@@ -115,7 +115,7 @@ async def test_what_has_no_key_cannot_even_list_the_services(guarded: Served) ->
 
 
 async def test_a_call_without_a_key_is_refused_before_its_request_is_read(guarded: Served) -> None:
-    call = guarded.channel.stream_stream("/albireo.v1.Inference/Generate")(timeout=5)
+    call: Any = guarded.channel.stream_stream("/albireo.v1.Inference/Generate")(timeout=5)
     assert await call.code() is CODE.UNAUTHENTICATED  # nothing was sent but headers
 
 
@@ -226,6 +226,7 @@ async def test_health_needs_no_key_and_has_a_port_of_its_own_where_one_is_set(ba
     make_key(backend, "acme")
     async with serving(backend, health_port=0) as served:
         target = f"127.0.0.1:{served.gateway.health_port}"
+        probes: Any
         async with grpc.aio.insecure_channel(target) as probes:
             for channel in (served.channel, probes):
                 stub = health_pb2_grpc.HealthStub(channel)

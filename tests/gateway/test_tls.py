@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -45,7 +46,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def with_tls(backend: Backend, certs: Path, *, mutual: bool = False) -> AsyncIterator[Served]:
-    options: dict[str, object] = {"tls_cert": certs / "server.pem", "tls_key": certs / "server.key"}
+    options: dict[str, Any] = {"tls_cert": certs / "server.pem", "tls_key": certs / "server.key"}
     if mutual:
         options["tls_client_ca"] = certs / "ca.pem"
     async with serving(backend, **options) as served:

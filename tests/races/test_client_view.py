@@ -22,7 +22,8 @@ from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 from gateway.text.text_codec import TextCodec
 from tests.races.cluster import RedisCluster
-from tests.races.scene import MODEL, Scene, Story
+from tests.races.reader import Story
+from tests.races.scene import MODEL, Scene
 from tests.stack import wait_for
 from tests.streams import rest as rest_of
 

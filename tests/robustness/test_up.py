@@ -133,3 +133,16 @@ def test_an_interrupt_while_it_starts_stops_everything(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGINT
     assert err.splitlines()[-1] == "albireo: stopped before it served"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_stack_that_others_could_reach_needs_a_key(tmp_path: Path) -> None:
+    line = failure(started(tmp_path, "--host", "0.0.0.0"))
+    assert line.startswith(
+        "albireo: gateway failed to start: gateway: no API key: create one (albireo keys create "
+    )
+    assert "reaches 0.0.0.0 (--open)" in line
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    line = failure(started(tmp_path, "--tls-cert", "gone.pem", "--tls-key", "gone.key"))
+    assert "gone.pem: No such file" in line

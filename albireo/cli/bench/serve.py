@@ -98,7 +98,7 @@ def _run(
             progress.advance(task)
 
         async def run() -> tuple[list[Record], list[Sample]]:
-            load = {"timeout": timeout, "access": access}
+            load: dict[str, Any] = {"timeout": timeout, "access": access}
             await warm_up(target, workload, warmup, vocab_size, controls=controls, **load)
             async with watched_gpus(target, access) as samples:
                 records = await run_workload(target, workload, requests, on_done=on_done, **load)

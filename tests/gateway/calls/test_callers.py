@@ -14,9 +14,10 @@ import pytest
 
 from albireo.contract import api_keys
 from albireo.contract.api_keys import ApiKey, digest_of, new_key
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
 from gateway.calls import callers
-from gateway.calls.callers import KEEP_SECONDS, Caller, Keyring, Metadata, current_caller
+from gateway.calls.callers import ANYONE, KEEP_SECONDS, Caller, Keyring, Metadata, current_caller
 from gateway.calls.refusal import Refusal
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -225,6 +226,14 @@ def test_what_the_key_does_not_permit_is_refused_by_its_field(fields: dict[str, 
         filled(KEY, **fields)
     assert refusal.value.code is DENIED
     assert len(refusal.value.message) < 200
+
+
+def test_of_what_is_counted_by_tenant_a_key_sees_its_own() -> None:
+    load = control.Load(waiting_by_tenant={"acme": 3, "rival": 5, "other": 1})
+    ANYONE.keep_own(load.waiting_by_tenant)
+    assert len(load.waiting_by_tenant) == 3
+    KEY.keep_own(load.waiting_by_tenant)
+    assert dict(load.waiting_by_tenant) == {"acme": 3}
 
 
 def test_without_keys_a_request_says_itself_whose_it_is() -> None:
