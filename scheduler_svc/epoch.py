@@ -86,9 +86,9 @@ class Epoch:
             self._telemetry.submitted(entry)
 
     def publish(self, now: float, began_ns: int) -> None:
-        """Places requests, appends every plan that is due at ``now``, in the store's time, and the ends of
-        requests that waited. ``began_ns``: when the entries that led to them had been read, in nanoseconds
-        of the Unix epoch. Raises Fenced."""
+        """Finds groups for requests, appends every plan that is due at ``now``, in the store's time, and the
+        ends of requests that waited. ``began_ns``: when the entries that led to them had been read, in
+        nanoseconds of the Unix epoch. Raises Fenced."""
         core = self.core
         core.expire(now)
         core.place()

@@ -98,7 +98,7 @@ class FakeScheduler:
     def _results(self) -> Log:
         return self._store.log(self._keys.results(self.group.incarnation))
 
-    def wait_group(self, rank: Rank, seconds: float = 60) -> None:
+    def wait_group(self, rank: Rank, seconds: float = 100) -> None:
         """Waits until the rank has registered."""
         deadline = time.monotonic() + seconds
         while not (groups := self._store.groups()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,7 +36,7 @@ class Fleet:
     """The groups: so many places, in each of which one life follows the other."""
 
     def __init__(
-        self, clock: VirtualClock, space: RecordedKeyspace, draw: random.Random, deadly: Container[str]
+        self, clock: VirtualClock, space: RecordedKeyspace, draw: random.Random, deadly: Callable[[str], bool]
     ) -> None:
         self._clock = clock
         self._space = space
@@ -49,10 +49,13 @@ class Fleet:
         """An actor: groups come and go in one place, the last of them stays."""
         draw, clock, slowness = self._draw, self._clock, 2.0**place
         while True:
-            group = self._start(place, slowness)
+            group, trouble_at = (
+                self._start(place, slowness),
+                clock.now() + draw.expovariate(1 / seconds_between),
+            )
             while group.state is not State.OVER and clock.now() < until:
-                clock.sleep(draw.expovariate(1 / seconds_between))
-                if group.state is State.SERVES and clock.now() < until:
+                clock.sleep(0.5)
+                if group.state is State.SERVES and trouble_at <= clock.now() < until:
                     self._trouble(group)
             if group.state is not State.OVER:
                 return
@@ -95,7 +98,7 @@ def run(
     *,
     places: int = 3,
     seconds_between: float = 30.0,
-    deadly: Container[str] = (),
+    deadly: Callable[[str], bool] = lambda name: False,
     rate: float = 0.4,
     drain_seconds: float = 120.0,
 ) -> FleetOutcome:

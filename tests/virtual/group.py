@@ -5,12 +5,12 @@ It also dies, hangs, stops and drains as groups do, whenever a test says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from enum import Enum, auto
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
-from albireo.contract.plan import GroupShape, Plan, public_name
+from albireo.contract.plan import GroupShape, Plan
 from albireo.store.interface import EntryId, Fenced, OpenStore, Store
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
@@ -46,10 +46,10 @@ class ScriptedGroup:
         incarnation: str = "scripted",
         fingerprint: str,
         step_seconds: Callable[[], float],
-        deadly: Container[str] = (),
+        deadly: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """``step_seconds`` gives the duration of the next step. ``deadly``: ids of requests whose first row
-        ends the group."""
+        """``step_seconds`` gives the duration of the next step. ``deadly``: whether a request of this name
+        ends every group that runs it."""
         self._clock = clock
         self._open_store = open_store
         self._keys = keys
@@ -126,7 +126,7 @@ class ScriptedGroup:
 
     def _run(self, store: Store, entry_id: EntryId, plan: Plan) -> None:
         result = self._worker.run(plan)
-        if any(public_name(row.request_id) in self._deadly for row in self._worker.slots.values()):
+        if any(self._deadly(row.request_id) for row in self._worker.slots.values()):
             self.state = State.OVER
             return
         try:

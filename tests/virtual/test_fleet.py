@@ -63,3 +63,24 @@ def test_the_seed_decides_every_byte_of_the_logs() -> None:
     first, second = run(2, 300.0), run(2, 300.0)
     assert first.entries > 1000
     assert first.digest == second.digest
+
+
+def test_a_request_that_ends_every_group_it_runs_on_ends_with_an_error_and_no_other_does() -> None:
+    def deadly(name: str) -> bool:
+        return name.startswith(("r20-", "r60-"))
+
+    outcome = run(5, 400.0, seconds_between=1e9, deadly=deadly)
+    failed = [answer for answer in outcome.answers if answer.failed]
+    assert len(failed) == 2
+    assert all(deadly(answer.request.request_id) for answer in failed)
+    others = [answer for answer in outcome.answers if answer not in failed]
+    assert len(others) > 100
+    for answer in others:
+        for branch, reason in answer.ends:
+            assert reason != "ERROR"
+            if reason in ("STOP", "LENGTH"):
+                assert answer.ids[branch] == alone(answer, branch)
+    assert (
+        outcome.lives == 3 + 2 * 3
+    )  # each ends two groups with others in them, and one in which it is alone
+    assert list(outcome.load.integrity_violations) == []
