@@ -61,9 +61,9 @@ def running_fleet(
         clock.start("scheduler", _marked(leader, service.run))
         for group in groups:
             group.start()
-        while len(service.core.groups) < len(groups):
+        while service.core is None or len(service.core.groups) < len(groups):
             if clock.now() > START_SECONDS:
-                raise RuntimeError(f"{len(service.core.groups)} of {len(groups)} groups have joined")
+                raise RuntimeError(f"the scheduler does not lead {len(groups)} groups")
             clock.sleep(0.1)
         with leader.counting():
             yield Fleet(clock, groups, load, leader)
