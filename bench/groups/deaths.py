@@ -28,11 +28,11 @@ async def kill_in_turn(stack: Stack, every: float, until: float, deaths: list[De
         await asyncio.sleep(every)
         if time.monotonic() >= until:
             return
-        names = sorted(stack.group_units)
+        names = stack.group_names
         name = names[turn % len(names)]
         groups = {info.name: info.incarnation for info in stack.groups()}
         if name not in groups:
             continue
-        pids = stack.group_units[name].pids
+        pids = stack.units[name].pids
         deaths.append(Death(time.monotonic(), name, groups[name]))
         os.kill(pids[turn % len(pids)], signal.SIGKILL)

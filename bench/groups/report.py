@@ -61,8 +61,8 @@ def table(summary: dict[str, Any], title: str) -> Table:
         found.add_row(label, f"{summary[name]}")
     for label, name in (
         ("gaps, undisturbed", "undisturbed"),
-        ("longest gap at a death, of its streams", "moved"),
-        ("longest gap at a death, of other streams", "others"),
+        ("longest gap at a death, of streams there", "moved"),
+        ("the same, of streams elsewhere", "others"),
     ):
         gaps = summary["gaps"][name]
         times = [f"{gaps[key] * 1e3:.0f}" for key in ("p50", "p99", "longest") if gaps["count"]]
