@@ -21,6 +21,7 @@ from scheduler_svc.notices import Notices
 from scheduler_svc.settings import SchedulerSettings
 from scheduler_svc.telemetry.load import LoadReport
 from scheduler_svc.telemetry.turn import TurnTelemetry
+from scheduler_svc.tenant_accounts import TenantAccounts
 from scheduler_svc.wait_forecast import WaitForecast
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Epoch:
         self._clock = clock
         self._load = LoadReport()
         self._forecast = WaitForecast(clock.now())
+        self.tenants = TenantAccounts(number, self.core, store, clock)
         self._departed = 0  # requests that have left the queue
         self._reported = 0  # of these, at the last report
         self.fleet = Fleet(
@@ -101,6 +103,7 @@ class Epoch:
         if departures := core.take_departures():
             self._departed += departures
             self._store.count_departures(epoch=self.number, total=self._departed)
+        self.tenants.report()
 
     def report(self, backlog: int) -> control.Load:
         """The present state, for gateways; updates the metrics. ``backlog``: entries of the inbox that are
@@ -132,4 +135,6 @@ def _limits(settings: SchedulerSettings) -> Limits:
         prefix_cache=settings.prefix_cache,
         shared_prefix_cache=settings.shared_prefix_cache,
         priority_seconds=settings.priority_seconds,
+        prefill_weight=settings.prefill_weight,
+        decode_weight=settings.decode_weight,
     )

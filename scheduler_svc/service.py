@@ -121,6 +121,7 @@ class SchedulerService:
         self._lease.renew()
         self._telemetry.meters.round_trip.add(self._clock.now() - began)
         epoch.fleet.look()
+        epoch.tenants.look()
         self._health.set(serving=bool(epoch.fleet.serving))
         self._gateway_watch.look(epoch.core)
         left = self._inbox.trim(self._inbox_after)

@@ -39,6 +39,12 @@ class SchedulerSettings(ServiceSettings):
     priority_seconds: float = Field(
         10.0, ge=0, description="Head start in the queue that one unit of priority is worth, in seconds."
     )
+    prefill_weight: float = Field(
+        1.0, ge=0, description="Service that a computed token of a prompt counts as in tenants' fair shares."
+    )
+    decode_weight: float = Field(
+        2.0, ge=0, description="Service that an output token counts as in tenants' fair shares."
+    )
     cache_salt: str = Field("", description="Seeds the hashes of the prefix cache; one value a deployment.")
     lease_seconds: float = Field(
         3.0, gt=0.5, le=60, description="Seconds without a renewal after which a scheduler's lease expires."

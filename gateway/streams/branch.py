@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
 
 from albireo.contract.codec import finish_name
 from albireo.contract.plan import Finish
@@ -18,13 +17,8 @@ from gateway.streams.messages import parsed, tokens_that_fit
 from gateway.text.detokenizer import Detokenizer, Vocabulary
 from gateway.text.stop_strings import StopStringMatcher
 
-
-class Row(NamedTuple):
-    """A row that has arrived."""
-
-    token: int
-    logprobs: bytes | None  # encoded: as a message it would keep the whole result in memory
-    finish: int
+Row = tuple[int, bytes | None, int]
+"""A row that has arrived: its token, its encoded log-probabilities, its finish."""
 
 
 class Branch:
@@ -96,13 +90,13 @@ class Branch:
         is early waits for those before it."""
         if self.ended or position < self._received:
             return
-        row = Row(token, None if logprobs is None else logprobs.SerializeToString(), finish)
+        row = token, None if logprobs is None else logprobs.SerializeToString(), finish
         if position > self._received:
             self._early[position] = row
             return
-        self._take(row)
-        while self._early and not self.ended and (after := self._early.pop(self._received, None)):
-            self._take(after)
+        self._take(*row)
+        while self._received in self._early and not self.ended:
+            self._take(*self._early.pop(self._received))
         self._wake.set()
 
     def finish(self, outcome: Finish | Failure, *, after: int = 0) -> None:
@@ -152,19 +146,19 @@ class Branch:
         self.delivered = final is not None or self._stop.found is not None
         return events
 
-    def _take(self, row: Row) -> None:
+    def _take(self, token: int, logprobs: bytes | None, finish: int) -> None:
         """The next row."""
-        if row.finish == Finish.ERROR:  # such a row carries no token
+        if finish == Finish.ERROR:  # such a row carries no token
             self._final = NOT_DRAWN
             return
         self._received += 1
-        self._ids.append(row.token)
-        if row.logprobs is not None:
-            self._logprobs.append(row.logprobs)
-        if row.finish:
-            self._final = Finish(row.finish)
-            if row.finish == Finish.STOP:
-                self._end_token = row.token
+        self._ids.append(token)
+        if logprobs is not None:
+            self._logprobs.append(logprobs)
+        if finish:
+            self._final = Finish(finish)
+            if finish == Finish.STOP:
+                self._end_token = token
         elif self._last is not None and self._last[0] == self._received:
             self._final = self._last[1]
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from scheduler_svc.core.errors import ProtocolError
-from scheduler_svc.core.prefix_directory import PrefixDirectory
 
 _EMPTY = hashlib.blake2b(digest_size=16)
 
@@ -48,11 +47,8 @@ class BlockPool:
     registers a block only when its content has settled.
     """
 
-    def __init__(self, num_blocks: int, directory: PrefixDirectory, bit: int) -> None:
-        """``bit`` stands for the pool in ``directory``."""
+    def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        self._directory = directory
-        self._bit = bit
         self._owners = [0] * num_blocks
         self._keys: list[bytes | None] = [None] * num_blocks
         self._by_key: dict[bytes, int] = {}
@@ -69,9 +65,9 @@ class BlockPool:
         return len(self._by_key)
 
     @property
-    def cached(self) -> dict[bytes, int]:
-        """A copy of the prefix cache: the block by its key."""
-        return dict(self._by_key)
+    def cached(self) -> Mapping[bytes, int]:
+        """The prefix cache: the block by its key. To be read only."""
+        return self._by_key
 
     def owners(self, block: int) -> int:
         """How many block tables contain the block."""
@@ -129,7 +125,6 @@ class BlockPool:
         if key not in self._by_key:
             self._by_key[key] = block
             self._keys[block] = key
-            self._directory.add(key, self._bit)
 
     def unregister(self, block: int) -> None:
         """Removes a block from the cache; its owners keep it."""
@@ -137,12 +132,6 @@ class BlockPool:
         if key is not None:
             del self._by_key[key]
             self._keys[block] = None
-            self._directory.discard(key, self._bit)
-
-    def leave(self) -> None:
-        """The pool is given up: takes it off the directory."""
-        for key in self._by_key:
-            self._directory.discard(key, self._bit)
 
     def key_of(self, block: int) -> bytes | None:
         """The key under which the block is cached."""
@@ -161,9 +150,6 @@ class BlockPool:
         cached = {key: block for block, key in enumerate(self._keys) if key is not None}
         if cached != self._by_key:
             wrong.append("the prefix cache's index and the blocks' keys differ")
-        listed = {key for key, groups in self._directory.groups.items() if groups & self._bit}
-        if listed != self._by_key.keys():
-            wrong.append("the prefix cache and the directory of all caches differ")
         has_key = [self._keys[block] is not None for block in self._free]
         if has_key != sorted(has_key):
             wrong.append("a cached block comes before one without a key in the free list")

@@ -17,14 +17,13 @@ from albireo.contract.plan import (
     branch_names,
     branches,
 )
-from scheduler_svc.core.blocks import BlockPool, root_key
+from scheduler_svc.core.blocks import root_key
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.integrity import check_integrity
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.pending import Changes, Pending
 from scheduler_svc.core.placement import Placement
-from scheduler_svc.core.prefix_directory import PrefixDirectory
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.snapshot import CoreSnapshot, take_snapshot
@@ -91,12 +90,11 @@ class SchedulerCore:
         self._requests = RequestTable(
             prefill_weight=limits.prefill_weight, decode_weight=limits.decode_weight
         )
-        self._directory = PrefixDirectory()
         self._changes = Changes()
         self._groups: dict[str, GroupCore] = {}
         self._by_pending: dict[Pending, GroupCore] = {}
         self._left = Counters()
-        self._placement = Placement(self._requests, self._directory, self._by_pending, self._changes)
+        self._placement = Placement(self._requests, self._by_pending, self._changes)
 
     # -- groups --------------------------------------------------------------------------------------
 
@@ -119,15 +117,12 @@ class SchedulerCore:
         if name in self._groups:
             raise ValueError(f"there is a group {name} already")
         limits = self._limits.of_group(shape)
-        bit = 1
-        while any(pending.bit == bit for pending in self._by_pending):
-            bit <<= 1
-        pending = Pending(bit, self._changes)
-        pool = BlockPool(shape.num_blocks, self._directory, bit)
-        ledger = Ledger(shape, self._requests, pending, pool, prefix_cache=limits.prefix_cache)
+        pending = Pending(self._changes)
+        ledger = Ledger(shape, self._requests, pending, prefix_cache=limits.prefix_cache)
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
         self._groups[name] = self._by_pending[pending] = group
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)
+        self._note_sole()
         if first:
             for request in list(self._requests.live.values()):
                 self._bound(request)
@@ -142,6 +137,7 @@ class SchedulerCore:
         self._placement.leave(group)
         group.ledger.leave(died=died)
         self._left.add(group.ledger.counters)
+        self._note_sole()
         for groups in (self._changes.to_plan, self._changes.to_place):
             groups.pop(group.ledger.pending, None)
 
@@ -228,8 +224,8 @@ class SchedulerCore:
             self._requests.apply_ended(end)
 
     def place(self) -> None:
-        """Hands waiting requests to groups that have a slot and blocks for them; their next plans admit
-        them."""
+        """Hands waiting requests to groups that have a slot and blocks for them; their next plans admit them.
+        Where there is only one group, its plans admit from the queue."""
         self._placement.place()
 
     def take_departures(self) -> int:
@@ -262,6 +258,12 @@ class SchedulerCore:
         """Counts for metrics and for the load that is published."""
         waiting = (request for request in self._requests.waiting() if not request.ending)
         return core_stats(waiting, (group.stats() for group in self._groups.values()), self._left)
+
+    def _note_sole(self) -> None:
+        """Where the only group can hold every request, nothing has to be placed."""
+        groups = list(self._groups.values())
+        sole = len(groups) == 1 and groups[0].shape.max_model_len == self._longest
+        self._requests.sole = groups[0].ledger.pending if sole else None
 
     def _bound(self, request: Request) -> None:
         """A request is no longer than the largest group takes. Its number of tokens says so to every group,

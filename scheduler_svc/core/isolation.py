@@ -33,6 +33,8 @@ class Isolation:
 
     def clean(self) -> None:
         """Gives up groups whose request is not in the queue any more: it was placed, or has ended."""
+        if not self._kept:
+            return
         for request in [request for request in self._kept if request not in self._requests.queue]:
             pending = self._kept.pop(request).ledger.pending
             if pending.alone is request and request.group is not pending:

@@ -24,7 +24,7 @@ from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
 from scheduler_svc.core.pending import Pending
 from scheduler_svc.core.request import DEATHS_TO_RUN_ALONE, Occupancy, Phase
-from scheduler_svc.core.request_table import RequestTable
+from scheduler_svc.core.request_table import CHARGE_STEPS, RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
 from scheduler_svc.core.waiting_end import WaitingEnd
@@ -47,17 +47,11 @@ class Ledger:
     """
 
     def __init__(
-        self,
-        shape: GroupShape,
-        requests: RequestTable,
-        pending: Pending,
-        pool: BlockPool,
-        *,
-        prefix_cache: bool,
+        self, shape: GroupShape, requests: RequestTable, pending: Pending, *, prefix_cache: bool
     ) -> None:
         self.shape = shape
         self.prefix_cache = prefix_cache
-        self.pool = pool
+        self.pool = BlockPool(shape.num_blocks)
         self.pending = pending
         self.requests = requests
         self.counters = Counters()
@@ -245,7 +239,6 @@ class Ledger:
             self.requests.give_back(request)
         for step in self.in_flight:
             self.requests.lost += step.ended
-        self.pool.leave()
 
     # -- parts of the above -------------------------------------------------------------------------
 
@@ -259,7 +252,9 @@ class Ledger:
             for occupancy in step.full:
                 if occupancy.request.occupancy is occupancy:  # else its row does not count
                     occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
-                    self.requests.charge_outputs(occupancy.request)
+        if step.step % CHARGE_STEPS == 0:
+            for occupancy in self.receiving.values():
+                self.requests.charge_outputs(occupancy.request)
 
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
         if finish not in FINISHES:

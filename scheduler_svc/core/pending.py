@@ -32,7 +32,6 @@ class Pending:
     """The requests that are placed on a group, and those of its own that are to end. A request refers to the
     one of the group where it is placed or has an occupancy."""
 
-    bit: int  # stands for the group in the prefix directory
     changes: Changes  # of all groups
     placed: dict[Request, Claim] = field(default_factory=dict)  # to be admitted, in this order
     ending: dict[Request, None] = field(default_factory=dict)  # they have an occupancy here

@@ -8,43 +8,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
+from scheduler_svc.core.capacity import Capacity, capacity_of
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.isolation import Isolation
-from scheduler_svc.core.pending import Changes, Claim, Pending
-from scheduler_svc.core.prefix import claim, lends, prefix_blocks, shareable
-from scheduler_svc.core.prefix_directory import PrefixDirectory
+from scheduler_svc.core.pending import Changes, Pending
+from scheduler_svc.core.prefix import PrefixLengths, claim, lending_groups, prefix_blocks, shareable
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.request_table import RequestTable
-from scheduler_svc.core.room import Room, room_of
 
 LOAD_SLACK = 1.1
 """Times the least load that a group may have, apart from one request, to get the next one."""
 LOOK_BEHIND = 16
-"""Requests that may find no room in one round before the others wait for the next."""
+"""Requests that may find no capacity in one round before the others wait for the next."""
 
-Rooms = dict[GroupCore, Room]
+Capacities = dict[GroupCore, Capacity]
 
 
 class Placement:
-    """Places waiting requests on groups that have a slot, tokens of the next step and blocks for them.
+    """Hands waiting requests to groups that have a slot, tokens of the next step and blocks for them.
 
-    Requests come in the order of the queue. Of the groups with room for one, those count whose load (requests
-    that run or are placed, and this one, times the seconds of a step) is at most LOAD_SLACK times the least,
-    apart from one request; of these the one with the least expected time to first token: the tokens of
-    prompts that wait there and those of this one that no cache has, and a step. This is the balance between
-    prefix hits and load of Preble (Srivatsa et al., ICLR 2025), on speeds that are measured.
+    Requests come in the order of the queue. Of the groups with capacity for one, those count whose load
+    (requests that run or are placed, and this one, times the seconds of a step) is at most LOAD_SLACK times
+    the least, apart from one request; of these the one with the least expected time to first token: the
+    tokens of prompts that wait there and those of this one that no cache has, and a step. This is the balance
+    between prefix hits and load of Preble (Srivatsa et al., ICLR 2025), on speeds that are measured.
 
-    Where no group has room for a request, all that could ever hold it are kept for it in this round; later
-    requests may go to the others. So no request waits for ever behind smaller ones.
+    Where no group has capacity for a request, all that could ever hold it are kept for it in this round;
+    later requests may go to the others. So no request waits for ever behind smaller ones.
 
-    The room of a group is found anew when its state has changed. A request costs a loop over the groups with
-    room, and one walk along its prefix.
+    It is found anew when its state has changed. A request costs a loop over the groups with
+    capacity, and one walk along its prefix.
     """
 
     def __init__(
         self,
         requests: RequestTable,
-        directory: PrefixDirectory,
         groups: Mapping[Pending, GroupCore],
         changes: Changes,
     ) -> None:
@@ -52,114 +50,109 @@ class Placement:
         self._groups = groups
         self._requests = requests
         self._changes = changes
-        self._directory = directory
-        self._rooms: Rooms = {}
+        self._capacities: Capacities = {}
         self._isolation = Isolation(requests, groups)
 
     def leave(self, group: GroupCore) -> None:
         """A group is there no more."""
-        self._rooms.pop(group, None)
+        self._capacities.pop(group, None)
         self._isolation.leave(group)
 
     def place(self) -> None:
-        """Places what can be placed now."""
+        """Hands over what can be placed now."""
         queue = self._requests.queue
         if not len(queue):
             return
         self._isolation.clean()
-        self._look_at_changes()
-        rooms, missed, may_keep = self._rooms, 0, True
+        sole = self._requests.sole
+        if sole is not None and not next(queue.in_order()).runs_alone:
+            sole.touch()
+            return
+        if self._changes.to_place:
+            self._look_at_changes()
+        capacities, missed, may_keep = self._capacities, 0, True
         for request in queue.in_order():
             if request.ending:
                 continue
             if request.runs_alone:
                 may_keep = self._place_alone(request, may_keep=may_keep)
                 continue
-            if not rooms or missed > LOOK_BEHIND:
+            if not capacities or missed > LOOK_BEHIND:
                 break
-            hits = self._hits(request)
-            room = self._choose(request, rooms, hits)
-            if room is None:
+            capacity = self._choose(request, capacities)
+            if capacity is None:
                 missed += 1
-                rooms = {group: other for group, other in rooms.items() if other.longest < request.end}
-            elif self._hand_over(request, room, hits):
-                rooms.pop(room.group)
-                self._rooms.pop(room.group, None)
+                capacities = {
+                    group: other for group, other in capacities.items() if other.longest < request.end
+                }
+            elif self._hand_over(request, capacity):
+                capacities.pop(capacity.group)
+                self._capacities.pop(capacity.group, None)
 
     def _look_at_changes(self) -> None:
         changed = self._changes.to_place
         for pending in changed:
             group = self._groups.get(pending)
-            room = room_of(group) if group else None
-            if group and room:
-                self._rooms[group] = room
-            elif group:
-                self._rooms.pop(group, None)
+            if group is None:
+                continue
+            capacity = capacity_of(group)
+            if capacity is None:
+                self._capacities.pop(group, None)
+            else:
+                self._capacities[group] = capacity
         changed.clear()
 
     def _place_alone(self, request: Request, *, may_keep: bool) -> bool:
-        """Places a request that runs alone if its group has run empty. False if no group can be kept for it,
-        so that none can for another either."""
+        """Hands over a request that runs alone if its group has run empty. False if no group can be kept for
+        it, so that none can for another either."""
         group = self._isolation.group_for(request, may_keep=may_keep)
         if group is None:
             return False
-        self._rooms.pop(group, None)
+        self._capacities.pop(group, None)
         if not group.ledger.receiving and not group.ledger.pending.placed:
             pending = group.ledger.pending
             self._requests.place(request, pending, claim(group.ledger, request, []))
             pending.alone = request
         return may_keep
 
-    def _hits(self, request: Request) -> dict[int, int]:
-        """Blocks of the request's prefix that need not be computed, by the bit of the group."""
-        if request.needs_prompt_logprobs:
-            return {}
-        hits = self._directory.cached_blocks(request)
-        if request.family:
-            full = shareable(request)
-            for branch in request.family:
-                if branch.occupancy and branch.group and lends(branch.occupancy, full):
-                    hits[branch.group.bit] = max(full, hits.get(branch.group.bit, 0))
-        return hits
-
-    def _choose(self, request: Request, rooms: Rooms, hits: dict[int, int]) -> Room | None:
-        """The best group with room for a request."""
+    def _choose(self, request: Request, capacities: Capacities) -> Capacity | None:
+        """The best group with capacity for a request."""
         tokens, end = len(request.tokens), request.end
         total = blocks_for(tokens)
         fitting = [
-            room
-            for room in rooms.values()
-            if room.longest >= end
-            and (room.blocks >= total or (room.bit in hits and _fits_by_prefix(request, room)))
+            capacity
+            for capacity in capacities.values()
+            if capacity.longest >= end and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
         ]
-        if not fitting:
-            return None
-        bound = LOAD_SLACK * min([room.load for room in fitting])
-        best, least = None, 0.0
-        for room in fitting:
-            if room.load - room.step > bound:
+        if len(fitting) <= 1:
+            return fitting[0] if fitting else None
+        bound = LOAD_SLACK * min([capacity.load + capacity.step for capacity in fitting])
+        lengths, lenders = PrefixLengths(request), lending_groups(request)
+        first, best, least = lengths.first, fitting[0], float("inf")
+        for capacity in fitting:
+            if capacity.load > bound or capacity.delay >= least:
                 continue
-            seconds = room.delay + (tokens - BLOCK_SIZE * hits.get(room.bit, 0)) * room.token
-            if best is None or seconds < least or (seconds == least and _is_before(room, best)):
-                best, least = room, seconds
+            cached = lengths.of(capacity.cached) if first in capacity.cached else 0
+            if lenders and capacity.group.ledger.pending in lenders:
+                cached = max(cached, shareable(request))
+            seconds = capacity.delay + (tokens - BLOCK_SIZE * cached) * capacity.token
+            if seconds < least or (seconds == least and _is_before(capacity, best)):
+                best, least = capacity, seconds
         return best
 
-    def _hand_over(self, request: Request, room: Room, hits: dict[int, int]) -> bool:
-        """Whether the group has no room left."""
-        ledger = room.group.ledger
-        if room.bit in hits:
-            claimed = claim(ledger, request, prefix_blocks(ledger, request))
-        else:
-            claimed = Claim(len(request.tokens), blocks_for(len(request.tokens)))
+    def _hand_over(self, request: Request, capacity: Capacity) -> bool:
+        """Whether the group has no capacity left."""
+        ledger = capacity.group.ledger
+        claimed = claim(ledger, request, prefix_blocks(ledger, request))
         self._requests.place(request, ledger.pending, claimed)
-        room.take(claimed)
-        return room.full
+        capacity.take(claimed)
+        return capacity.full
 
 
-def _fits_by_prefix(request: Request, room: Room) -> bool:
-    ledger = room.group.ledger
-    return room.blocks >= claim(ledger, request, prefix_blocks(ledger, request)).blocks
+def _fits_by_prefix(request: Request, capacity: Capacity) -> bool:
+    ledger = capacity.group.ledger
+    return capacity.blocks >= claim(ledger, request, prefix_blocks(ledger, request)).blocks
 
 
-def _is_before(room: Room, other: Room) -> bool:
-    return (room.load, room.group.name) < (other.load, other.group.name)
+def _is_before(capacity: Capacity, other: Capacity) -> bool:
+    return (capacity.load, capacity.group.name) < (other.load, other.group.name)

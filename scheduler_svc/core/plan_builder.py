@@ -30,8 +30,8 @@ class PlanBuilder:
 
     First it decides about the requests that hold slots, and writes only to itself. If there is a plan to
     publish, it books these decisions in the ledger, by the methods that a follower's ledger applies the plan
-    with. Then it admits the requests that were placed on the group one by one, each booked before the next is
-    looked at. If there is no plan to publish, the ledger is as it was.
+    with. Then it admits waiting requests one by one, each booked before the next is looked at. If there is no
+    plan to publish, the ledger is as it was.
 
     Rows that need nothing cost nothing here. Where blocks are short, rows that need one, and chunks, are
     served in queue order, so a request that is preempted comes after all that were served.
@@ -223,18 +223,17 @@ class PlanBuilder:
             ledger.schedule_chunk(chunk)
 
     def _admit(self) -> None:
-        """Placed requests take free slots while the budgets last, strictly in their order.
+        """Waiting requests take free slots while the budgets last, strictly in their order.
 
         One is admitted if there are blocks for all its tokens in addition to what requests in prefill still
         need, and a few more, so that the running rows do not preempt it at once. If nothing runs, it needs no
         more than its own.
         """
         ledger = self._ledger
-        placed = ledger.pending.placed
-        if not placed or self._budget <= 0 or self._scarce:
+        if self._budget <= 0 or self._scarce or not ledger.free_slots:
             return
         missing = self._missing()
-        for request in list(placed):
+        for request in ledger.requests.candidates(ledger.pending):
             if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
                 return
             reserve = spare_blocks(ledger.shape) if self._running else 0

@@ -17,6 +17,9 @@ from scheduler_svc.core.request import Request
 from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
+CHARGE_STEPS = 64
+"""Steps of a group from one charge of the outputs to the next. A request is charged at its end, too."""
+
 
 class RequestTable:
     """Each live request is in exactly one place: in ``queue``, in ``held``, placed on a group, or it has an
@@ -44,6 +47,7 @@ class RequestTable:
         self.lost: list[WaitingEnd] = []  # ends in plans that no result has repeated, nor will
         self.departures = 0  # of requests from the waiting state, since they were last taken
         self.tallies: dict[str, TenantTally] = {}  # by tenant, likewise
+        self.sole: Pending | None = None  # of the only group, if it can hold every request
         self._num_branches = 0  # live ones that are branches, whose names have a #
 
     def named(self, name: str) -> list[Request]:
@@ -149,6 +153,17 @@ class RequestTable:
         """Whether it can be admitted: it is in the queue, or placed on a group."""
         return request in self.queue or (request.group is not None and request.occupancy is None)
 
+    def candidates(self, pending: Pending) -> Iterator[Request]:
+        """What a plan of a group may admit, in this order: the requests that are placed there, and if it is
+        ``sole``, all that wait. The one that came last may be admitted on the way."""
+        yield from list(pending.placed)
+        if pending is self.sole and pending.alone is None:
+            for request in self.queue.in_order():
+                if request.runs_alone:
+                    return
+                if not request.ending:
+                    yield request
+
     def place(self, request: Request, pending: Pending, claim: Claim) -> None:
         """The next plan of a group is to admit a request that is in the queue."""
         self.queue.remove(request)
@@ -163,9 +178,10 @@ class RequestTable:
     def admit(self, request: Request, pending: Pending, *, num_cached: int) -> bool:
         """A waiting request gets an occupancy in a group, wherever it was placed. True if it is its first
         one: then it has left the queue, and its tenant is charged for the tokens that are computed."""
-        self.queue.remove(request)
         if request.group is not None:
             request.group.forget(request)
+        else:
+            self.queue.remove(request)
         request.group = pending
         if request.ending:
             del self.ending[request]

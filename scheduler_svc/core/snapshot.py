@@ -104,7 +104,7 @@ def take_group_snapshot(ledger: Ledger) -> GroupSnapshot:
             for step in ledger.in_flight
         ),
         block_owners=tuple(map(ledger.pool.owners, range(ledger.pool.num_blocks))),
-        cached=ledger.pool.cached,
+        cached=dict(ledger.pool.cached),
     )
 
 

@@ -26,7 +26,7 @@ class View:
 
     target: str
     server: control.ServerInfo | None
-    model: control.ModelInfo | None  # of the last group that was alive
+    model: control.ModelInfo | None  # as the last group that joined has it
     load: control.Load | None
     steps: Figures
     problem: str  # why something is missing; empty where nothing is

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 
 from scheduler_svc.core.blocks import BlockPool, block_key, root_key
-from scheduler_svc.core.prefix_directory import PrefixDirectory
 
 from .samples import prompt
 
@@ -15,8 +14,7 @@ def block(salt: int = 0) -> array[int]:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    directory = PrefixDirectory()
-    pool = BlockPool(3, directory, bit=2)
+    pool = BlockPool(3)
     keys = [block_key(root_key(b"", ""), block(salt)) for salt in range(3)]
     blocks = pool.next_free(3)
     pool.take(blocks)
@@ -29,9 +27,6 @@ def test_the_least_recently_used_goes_first() -> None:
     pool.take(blocks[1:2])
     assert [pool.find(key) for key in keys] == [blocks[0], None, blocks[2]]
     assert pool.check([int(number == blocks[1]) for number in range(3)]) == []
-    assert directory.groups == {keys[0]: 2, keys[2]: 2}
-    pool.leave()
-    assert not directory.groups
 
 
 def test_a_key_stands_for_all_that_came_before() -> None:

@@ -69,6 +69,7 @@ class World:
         self.departures = 0
         self.wasted_rows = 0  # of groups that have left
         self.failing: set[str] = set()
+        self.lost: set[str] = set()  # whose `ended` was in a plan that has never run
         self.context = 0  # of the largest group so far
 
     # -- the first group ----------------------------------------------------------------------------
@@ -133,6 +134,7 @@ class World:
             assert group.follower
             self.follower.leave(group.follower, died=died)
         group.auditor.left(died=died, settled=len(group.settled))
+        self.lost |= {end.request_id for plan in group.published for end in plan.ended}
         self.check()
 
     # -- requests -----------------------------------------------------------------------------------
@@ -212,6 +214,11 @@ class World:
             self.follower.apply_ended(ended)
         for end in ended:
             story = self.stories[end.request_id]
+            if end.request_id in self.lost:  # the reader has not seen it in the results
+                self.lost.remove(end.request_id)
+                assert end.num_outputs <= len(story.read)
+                story.final = story.final or end.reason
+                continue
             assert story.open or (story.refused and not story.announced), "a second end"
             assert not story.final
             assert end.num_outputs == len(story.read)
