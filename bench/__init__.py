@@ -14,7 +14,7 @@ Times are estimates for two cores:
 | ``python -m bench.plan_cost`` | CPU time of planning and settling a step | 2 minutes |
 | ``python -m bench.fairness`` | tenants: a flood, weights, priorities, in virtual time | 3 minutes |
 | ``python -m bench.simulation_cost`` | CPU time of a simulated step, and its part by folder | 2 minutes |
-| ``python -m bench.fleet`` | one scheduler of up to 64 groups in virtual time: its CPU time, placement | 10 minutes |
+| ``python -m bench.fleet`` | one scheduler, up to 64 groups, in virtual time | 10 minutes |
 | ``python -m bench.ttft`` | time to first token at half load: synchronous, overlapped | 2 minutes |
 | ``python -m bench.control_mix`` | 64 sets of sampling controls at once, against one by one | 5 minutes |
 | ``python -m bench.hostile`` | ordinary clients of a gateway while others attack it | 3 minutes |
