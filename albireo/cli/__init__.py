@@ -14,7 +14,7 @@ from albireo.local.parent import end_with_parent
 COMMANDS = {
     "up": (
         "albireo.cli.up:up",
-        "Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running.",
+        "Starts Redis, the scheduler, worker groups and a gateway on this machine, and keeps them running.",
     ),
     "demo": (
         "albireo.cli.up:demo",

@@ -56,4 +56,4 @@ def take_access(values: dict[str, Any]) -> Access:
             given["api_key"] = read_key(key_file)
         return Access(**given)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}") from None
+        raise typer.BadParameter(str(error)) from None

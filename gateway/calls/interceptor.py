@@ -83,7 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if details.method.startswith(HEALTH):
             await self._answer(handler, context, self._health)
         else:
-            async with self._keyring.admit(details.invocation_metadata or ()):
+            with self._keyring.admit(details.invocation_metadata or ()):
                 await self._answer(handler, context, self._calls)
 
     async def _answer(self, handler: Any, context: Context, limit: AdmissionLimit) -> None:

@@ -90,7 +90,7 @@ class Watch:
 
     async def _check(self) -> tuple[bool, bool]:
         """Whether a scheduler holds its lease, and whether it serves with a group. Raises RedisError."""
-        sent_at = self._clock.now()
+        sent_at, epoch = self._clock.now(), self._router.epoch
         try:
             found = await self._store.check(TTL_SECONDS)
         except RedisError as error:
@@ -98,7 +98,7 @@ class Watch:
                 self._round_trip.add(self._clock.now() - sent_at)
             raise
         self._round_trip.add(self._clock.now() - sent_at)
-        if found.epoch < self._router.epoch:
+        if found.epoch < epoch:  # that of before the call: meanwhile the next one may have begun
             logger.warning("the logs were deleted or replaced: epoch %d", found.epoch)
             await self._reader.start()
         if not self._heartbeat.confirm(found.heartbeat_kept, sent_at):

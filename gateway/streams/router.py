@@ -72,7 +72,7 @@ class Router:
         return [stream for stream in self._streams.values() if not stream.ended]
 
     def result(self, group: str, epoch: int, result: log.StepResult) -> None:
-        """Gives a result of a group to the branches that it is about. ``group``: incarnation."""
+        """Gives a result to the branches that it is about. ``group``: the group incarnation."""
         self._give(epoch, lambda table: table.result(group, epoch, result))
 
     def ended(self, epoch: int, ends: Iterable[log.Ended]) -> None:

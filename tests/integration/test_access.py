@@ -77,7 +77,7 @@ def test_the_library_gets_in_with_key_and_certificate(target: str, certs: Path, 
     with Client(target, Access(api_key=key, **files)) as client:
         events = list(client.generate("What is 37 + 45?", temperature=0, max_tokens=8))
         assert events[-1].HasField("finished")
-        assert client.load().step > 0
+        assert client.load().slots_total > 0
         assert not client.cancel("unknown")
         assert client.detokenize(client.tokenize("Hi")) == "Hi"
     for access in (Access(**files), Access(api_key=key[:-1] + "x", **files)):
@@ -101,7 +101,7 @@ def test_commands_get_in_with_key_and_certificate(target: str, certs: Path, key:
     for command in (
         ["health"],
         ["top", "--once", "--interval", "0.1"],
-        ["bench", "serve", "--num-requests", "2", "--warmup", "0", "--output-length", "4"],
+        ["bench", "serve", "--num-requests", "2", "--warmup", "0", "--output-length", "fixed:4"],
     ):
         done = albireo(*command, **with_key)
         assert done.returncode == 0, (command, done.stdout, done.stderr)

@@ -23,7 +23,7 @@ COLUMNS = (
 )
 """Titles, and from how many columns of the terminal on each is shown."""
 MOST_GROUPS = 16
-"""Most groups that are shown: those with a silent rank first, else in the order of the load."""
+"""Most groups that are shown: those with a silent rank first, else by name."""
 SILENT_SECONDS = 1.0
 """From this age of its last heartbeat on a rank is red; it writes one four times a second."""
 
@@ -37,7 +37,7 @@ def groups_table(
     for title in titles:
         text = title in ("group", "device", "ranks")
         table.add_column(title, justify="left" if text else "right", no_wrap=not text, overflow="fold")
-    for group in sorted(groups, key=lambda group: beat_seconds(group) < SILENT_SECONDS)[:MOST_GROUPS]:
+    for group in sorted(groups, key=_order)[:MOST_GROUPS]:
         cells = _cells(group, rates.get(group.name, 0.0))
         table.add_row(*[cells[title] for title in titles])
     more = len(groups) - MOST_GROUPS
@@ -47,6 +47,10 @@ def groups_table(
 def beat_seconds(group: control.GroupLoad) -> float:
     """Age of the oldest last heartbeat of its ranks."""
     return max((rank.beat_seconds for rank in group.ranks), default=0.0)
+
+
+def _order(group: control.GroupLoad) -> tuple[bool, int, str]:
+    return beat_seconds(group) < SILENT_SECONDS, len(group.name), group.name  # g2 before g10
 
 
 def _cells(group: control.GroupLoad, rate: float) -> dict[str, RenderableType]:

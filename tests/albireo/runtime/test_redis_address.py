@@ -1,13 +1,15 @@
-"""The password of Redis, from a file into every connection."""
+"""The password of Redis and the authority of its certificate, from files into every connection."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 import redis
@@ -18,12 +20,14 @@ from albireo.local.ports import free_port
 from albireo.local.redis_server import find_server
 from albireo.local.settings import StackSettings
 from albireo.models import TINY
-from albireo.runtime.redis_address import MAX_BYTES, read_password, with_password
+from albireo.runtime.redis_address import MAX_BYTES, read_password, redis_address, with_password
 from albireo.store.connection import connect
 from albireo.tools.doctor.examine import examine
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
+from gateway.store.api_keys import RedisApiKeys
 from scheduler_svc.settings import SchedulerSettings
+from tests.tls_relay import tls_relay
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "a/b:c@d e?#%20 ü"
@@ -173,3 +177,44 @@ def test_redis_on_kubernetes_is_given_what_the_services_read(tmp_path: Path, end
     )
     assert done.stdout.decode() == read_password(given)
     assert kept.read_text(encoding="utf-8") == 'requirepass "a \\\\ \\"secret\\""\n'
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Directories with certificates of two authorities."""
+    made = [tmp_path_factory.mktemp(name) for name in ("ours", "theirs")]
+    for directory in made:
+        subprocess.run(["sh", ROOT / "deploy" / "dev_certs.sh", directory], check=True, timeout=60)
+    return made[0], made[1]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
+def test_services_reach_a_redis_with_tls_whose_authority_they_know(
+    redis_server: str, authorities: tuple[Path, Path]
+) -> None:
+    ours, theirs = authorities
+    with tls_relay(urlsplit(redis_server).path, ours / "server.pem", ours / "server.key") as port:
+        url = f"rediss://localhost:{port}/0"
+        address = SchedulerSettings.model_validate(
+            {"redis_url": url, "redis_ca_file": ours / "ca.pem"}
+        ).redis_address
+        with connect(address) as client:
+            assert client.ping()
+
+        async def versions() -> None:
+            keys = RedisApiKeys(address)
+            await keys.version()
+            await keys.close()
+
+        asyncio.run(versions())
+        for unknown in (url, redis_address(url, None, theirs / "ca.pem")):
+            with connect(unknown) as client, pytest.raises(redis.ConnectionError, match="certificate verify"):
+                client.ping()
+
+
+def test_an_authority_needs_a_url_with_tls_and_a_file(tmp_path: Path, file: Path) -> None:
+    with pytest.raises(ValidationError, match="redis_ca_file: the URL of Redis must begin with rediss://"):
+        SchedulerSettings.model_validate({"redis_url": "redis://h/0", "redis_ca_file": file})
+    with pytest.raises(ValidationError, match=r"redis_ca_file: .*gone: No such file"):
+        SchedulerSettings.model_validate({"redis_url": "rediss://h/0", "redis_ca_file": tmp_path / "gone"})
+    assert redis_address("rediss://u@h/0?db=1", file, file).endswith(f"?db=1&ssl_ca_certs={quote(str(file))}")

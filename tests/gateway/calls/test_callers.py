@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 import timeit
 from collections.abc import Callable
 from types import FrameType
@@ -252,7 +253,7 @@ async def test_a_call_whose_key_is_revoked_or_expires_ends() -> None:
 
     async def call(text: str) -> str | None:
         try:
-            async with ring.admit(headers(text)):
+            with ring.admit(headers(text)):
                 assert current_caller().key_id == text[4:20]
                 await asyncio.sleep(60)
         except Refusal as refusal:
@@ -278,7 +279,7 @@ async def test_calls_without_a_key_end_when_the_first_key_is_made() -> None:
     text, key_id = new_key()
 
     async def call() -> None:
-        async with ring.admit(()):
+        with ring.admit(()):
             await asyncio.sleep(60)
 
     running = asyncio.create_task(call())
@@ -289,11 +290,44 @@ async def test_calls_without_a_key_end_when_the_first_key_is_made() -> None:
             await running
 
 
-async def test_a_timeout_of_the_call_itself_is_not_taken_for_a_revocation() -> None:
+async def test_a_call_that_its_client_ends_is_not_taken_for_a_revocation() -> None:
+    clocks = Clocks()
+    ring = keyring(clocks)
+    text, key_id = new_key()
+    ring.replace({key_id: record(text)}, needed=True)
+
+    async def call() -> None:
+        with ring.admit(headers(text)):
+            await asyncio.sleep(60)
+
+    alone, both = asyncio.create_task(call()), asyncio.create_task(call())
+    await asyncio.sleep(0)
+    alone.cancel()
+    ring.confirm()
+    both.cancel()
+    ring.replace({}, needed=True)  # the client left, and the key was revoked
+    for task in (alone, both):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_call_is_forgotten_at_its_end() -> None:
     ring = keyring(Clocks(), is_open=True)
-    with pytest.raises(TimeoutError):
-        async with ring.admit(()):
-            raise TimeoutError
-    with pytest.raises(asyncio.CancelledError):
-        async with ring.admit(()):
-            raise asyncio.CancelledError
+    with pytest.raises(TimeoutError), ring.admit(()):
+        raise TimeoutError
+    text, key_id = new_key()
+    ring.replace({key_id: record(text)}, needed=True)
+    await asyncio.sleep(0.01)  # this task served the call, and is not cancelled for it
+
+
+def test_to_admit_a_call_takes_microseconds() -> None:
+    ring = keyring(Clocks(), is_open=True)
+
+    async def admit() -> float:
+        began = time.process_time()
+        for _ in range(1_000):
+            with ring.admit(()):
+                pass
+        return (time.process_time() - began) / 1_000
+
+    assert min(asyncio.run(admit()) for _ in range(10)) < 50e-6
