@@ -53,7 +53,7 @@ class Fleet:
         self._telemetry = telemetry
         self._lease_value = lease_value
         self._watched = WatchedTime(clock)
-        self._opened: set[str] = set()  # incarnations, once and for all
+        self._opened: set[str] = set()  # group incarnations: each is opened once
         self._refused: dict[str, str] = {}  # why a registered group is left alone
         self._silent: dict[str, int] = {}  # looks in a row that found a group registered and not announced
         self.led: dict[str, LedGroup] = {}

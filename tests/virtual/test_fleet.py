@@ -14,8 +14,8 @@ pytestmark = pytest.mark.timeout(300)  # a busy machine takes minutes for what t
 
 @pytest.fixture(scope="module")
 def outcome() -> FleetOutcome:
-    """Three places of speeds 1 : 2 : 4 for 50 minutes; a group lives for half a minute on average."""
-    return run(1, 3000.0)
+    """Groups of speeds 1 : 2 : 4 for a quarter of an hour; each lives for half a minute on average."""
+    return run(1, 1000.0, rate=1.2)
 
 
 def test_every_accepted_request_ends_exactly_once(outcome: FleetOutcome) -> None:
@@ -41,7 +41,7 @@ def test_tokens_are_those_of_an_undisturbed_run(outcome: FleetOutcome) -> None:
 
 
 def test_groups_end_in_all_ways_and_are_found_in_time(outcome: FleetOutcome) -> None:
-    assert outcome.lives > 50
+    assert outcome.lives > 40
     assert set(outcome.closings) >= {
         "drained",
         "rank",
