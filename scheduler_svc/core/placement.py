@@ -5,7 +5,7 @@ The core calls it before plans are made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from scheduler_svc.core.capacity import Capacity, capacity_of
@@ -34,7 +34,8 @@ class Placement:
     between prefix hits and load of Preble (Srivatsa et al., ICLR 2025), on speeds that are measured.
 
     Where no group has capacity for a request, all that could ever hold it are kept for it in this round;
-    later requests may go to the others. So no request waits for ever behind smaller ones.
+    later requests may go to the others. So no request waits for ever behind smaller ones. Requests of tenants
+    beyond their share leave the last slots of each group to those of others.
 
     It is found anew when its state has changed. A request costs a loop over the groups with
     capacity, and one walk along its prefix.
@@ -63,23 +64,36 @@ class Placement:
         queue = self._requests.queue
         if not len(queue):
             return
-        self._isolation.clean()
+        for request, group in self._isolation.kept():
+            self._place_alone(request, group)
         sole = self._requests.sole
-        if sole is not None and not next(queue.in_order()).runs_alone:
+        if sole is not None and sole.alone is None and not self._first_runs_alone():
             sole.touch()
             return
         if self._changes.to_place:
             self._look_at_changes()
+        if not self._place_in(queue.in_order()):
+            self._place_in(queue.in_order(without=self._requests.shares.exceeds))
+
+    def _place_in(self, requests: Iterator[Request]) -> bool:
+        """Hands over what can be placed. False if it came to a request whose tenant is beyond its share, and
+        that found no capacity."""
         capacities, missed, may_keep = self._capacities, 0, True
-        for request in queue.in_order():
+        for request in requests:
             if request.ending:
                 continue
             if request.runs_alone:
-                may_keep = self._place_alone(request, may_keep=may_keep)
+                may_keep = may_keep and self._keep_group(request)
+                capacities = {
+                    group: other for group, other in capacities.items() if group in self._capacities
+                }
                 continue
             if not capacities or missed > LOOK_BEHIND:
                 break
-            capacity = self._choose(request, capacities)
+            beyond = self._requests.shares.exceeds(request.submission.tenant)
+            capacity = self._choose(request, capacities, beyond=beyond)
+            if capacity is None and beyond:
+                return False
             if capacity is None:
                 missed += 1
                 capacities = {
@@ -88,6 +102,10 @@ class Placement:
             elif self._hand_over(request, capacity):
                 capacities.pop(capacity.group)
                 self._capacities.pop(capacity.group, None)
+        return True
+
+    def _first_runs_alone(self) -> bool:
+        return self._requests.isolates and next(self._requests.queue.in_order()).runs_alone
 
     def _look_at_changes(self) -> None:
         changed = self._changes.to_place
@@ -102,27 +120,32 @@ class Placement:
                 self._capacities[group] = capacity
         changed.clear()
 
-    def _place_alone(self, request: Request, *, may_keep: bool) -> bool:
-        """Hands over a request that runs alone if its group has run empty. False if no group can be kept for
-        it, so that none can for another either."""
-        group = self._isolation.group_for(request, may_keep=may_keep)
+    def _keep_group(self, request: Request) -> bool:
+        """Keeps a group for a request that runs alone. False if there is none to keep."""
+        group = self._isolation.keep_for(request)
         if group is None:
             return False
         self._capacities.pop(group, None)
-        if not group.ledger.receiving and not group.ledger.pending.placed:
-            pending = group.ledger.pending
+        self._place_alone(request, group)
+        return True
+
+    def _place_alone(self, request: Request, group: GroupCore) -> None:
+        """Hands over a request that runs alone if the group that is kept for it has run empty."""
+        pending = group.ledger.pending
+        if not (group.ledger.receiving or pending.placed or request.ending):
             self._requests.place(request, pending, claim(group.ledger, request, []))
             pending.alone = request
-        return may_keep
 
-    def _choose(self, request: Request, capacities: Capacities) -> Capacity | None:
-        """The best group with capacity for a request."""
+    def _choose(self, request: Request, capacities: Capacities, *, beyond: bool) -> Capacity | None:
+        """The best group with capacity for a request. ``beyond``: its tenant leaves slots to the others."""
         tokens, end = len(request.tokens), request.end
         total = blocks_for(tokens)
         fitting = [
             capacity
             for capacity in capacities.values()
-            if capacity.longest >= end and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
+            if capacity.longest >= end
+            and (not beyond or capacity.open)
+            and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
         ]
         if len(fitting) <= 1:
             return fitting[0] if fitting else None

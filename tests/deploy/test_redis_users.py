@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -16,8 +12,6 @@ import redis
 from albireo.contract.api_keys import ApiKey
 from albireo.contract.keys import API_KEYS, Keys
 from albireo.contract.tenants import TenantPolicy
-from albireo.local.ports import free_port
-from albireo.local.redis_server import find_server
 from albireo.store.api_keys import ApiKeyStore
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId, GroupOpening
@@ -26,9 +20,9 @@ from albireo.store.tenant_policies import TenantPolicies
 from gateway.store.api_keys import RedisApiKeys
 from gateway.store.interface import NewRequest, Position
 from gateway.store.redis_store import RedisGatewayStore
+from tests.deploy.redis_users import Server, server_with_users
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="passwords are made with openssl")
-REDIS = Path(__file__).resolve().parents[2] / "deploy" / "redis"
 KEYS = Keys("m")
 TIERS = ("gateway", "scheduler", "worker", "admin")
 KEY = ApiKey(digest=bytes(32), tenant="a", least_priority=0, greatest_priority=0, created_at=0)
@@ -58,54 +52,21 @@ DANGEROUS = (
 )
 
 
-class Server:
-    """A Redis with the users of the file."""
-
-    def __init__(self, port: int, directory: Path) -> None:
-        self._port = port
-        self._directory = directory
-
-    def url(self, user: str) -> str:
-        password = (self._directory / f"{user}.password").read_text()
-        return f"redis://{user}:{password}@127.0.0.1:{self._port}/0"
-
-    def run(self, user: str, *command: Any) -> Any:
-        with connect(self.url(user)) as client:
-            return client.execute_command(*command)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("users")
-    subprocess.run(["sh", REDIS / "make_users.sh", directory], check=True, timeout=30)
-    port = free_port("127.0.0.1")
-    options = {"port": port, "bind": "127.0.0.1", "save": "", "aclfile": directory / "users.acl"}
-    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [find_server(), *arguments, "--dir", str(directory)], stdout=subprocess.DEVNULL
-    )
-    found, deadline = Server(port, directory), time.monotonic() + 15
-    while True:
-        try:
-            found.run("admin", "PING")
-            break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    yield found
-    process.terminate()
-    process.wait(timeout=10)
+    with server_with_users(tmp_path_factory.mktemp("users")) as found:
+        yield found
 
 
 def test_every_password_is_another_and_none_is_in_the_file(server: Server) -> None:
-    passwords = {user: (server._directory / f"{user}.password").read_text() for user in TIERS}
+    passwords = {user: (server.directory / f"{user}.password").read_text() for user in TIERS}
     assert len({*passwords.values()}) == len(TIERS)
-    text = (server._directory / "users.acl").read_text()
+    text = (server.directory / "users.acl").read_text()
     assert not any(password in text for password in passwords.values())
 
 
 def test_without_a_user_nothing_goes(server: Server) -> None:
-    for url in (f"redis://127.0.0.1:{server._port}", f"redis://gateway:wrong@127.0.0.1:{server._port}"):
+    for url in (f"redis://127.0.0.1:{server.port}", f"redis://gateway:wrong@127.0.0.1:{server.port}"):
         with connect(url) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
 

@@ -23,8 +23,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def long_request() -> api.GenerateRequest:
-    return request("Tell me a story about a fox.", max_tokens=900, ignore_eos=True)
+def long_request(tokens: int = 900) -> api.GenerateRequest:
+    return request("Tell me a story about a fox.", max_tokens=tokens, ignore_eos=True)
 
 
 def serves(running: Running) -> bool:
@@ -56,8 +56,8 @@ def test_a_killed_scheduler_ends_its_streams_with_a_retryable_error_and_comes_ba
 def test_streams_of_a_killed_rank_go_on_once_its_group_is_back(stack: Running, rank: int) -> None:
     """There is no other group: they wait for this one's next life, and bring what they would have brought."""
     wait_for(lambda: serves(stack), 60, "the stack does not serve")
-    expected = ask(stack, long_request()).ids
-    calls = [stack.inference.Generate(long_request(), timeout=90) for _ in range(4)]
+    expected = ask(stack, long_request(400)).ids
+    calls = [stack.inference.Generate(long_request(400), timeout=90) for _ in range(4)]
     begun = [[next(call), next(call)] for call in calls]
     os.kill(stack.stack.units["g0"].pids[rank], signal.SIGKILL)
     for first, call in zip(begun, calls, strict=True):

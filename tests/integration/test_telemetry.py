@@ -23,12 +23,8 @@ from bench.observability.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.albireo.telemetry.kept import PARENT_ID, TRACE_ID, TRACEPARENT
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 
-TIERS = {
-    "gateway": Tier.GATEWAY,
-    "scheduler": Tier.SCHEDULER,
-    "g0-rank-0": Tier.WORKER,
-    "g0-rank-1": Tier.WORKER,
-}
+RANKS = ("g0-rank-0", "g0-rank-1")
+TIERS = {"gateway": Tier.GATEWAY, "scheduler": Tier.SCHEDULER, **dict.fromkeys(RANKS, Tier.WORKER)}
 QUICK = {"OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
@@ -222,10 +218,14 @@ NEVER_ON_A_GOOD_DAY = {
     "albireo_scheduler_inbox_backlog",
     "albireo_scheduler_wasted_rows_total",
     "albireo_scheduler_failovers_total",
+    "albireo_scheduler_group_closings_total",
+    "albireo_scheduler_moved_requests_total",
 }
+OFTEN_ZERO = {"albireo_scheduler_group_heartbeat_age_seconds"}  # where the scheduler has just looked
 IDLE_IS_ZERO = {
     "albireo_scheduler_queue_depth",
     "albireo_scheduler_waiting",
+    "albireo_scheduler_predicted_wait_seconds",
     "albireo_scheduler_running",
     "albireo_scheduler_slots_used",
     "albireo_scheduler_kv_blocks_used",
@@ -245,7 +245,7 @@ def assert_plausible(name: str, kind: Kind, samples: Samples) -> None:
             assert sum_ > 0, name
     elif name in IDLE_IS_ZERO:
         assert total(samples, name) == 0, name
-    elif name not in NEVER_ON_A_GOOD_DAY:
+    elif name not in NEVER_ON_A_GOOD_DAY and name not in OFTEN_ZERO:
         assert total(samples, name) > 0, name
 
 
@@ -261,7 +261,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 def test_metrics_of_each_tier_arrive_at_the_collector(observed: ObservedStack) -> None:
     ask(observed.running, request("What is 2 + 2?"))
     expected = {
-        (f"albireo-{process.split('-')[0]}", metric.name)
+        (f"albireo-{'worker' if tier is Tier.WORKER else process}", metric.name)
         for process, tier in TIERS.items()
         for metric in METRICS
         if metric.tier in (tier, Tier.ALL) and not metric.gpu
