@@ -282,7 +282,7 @@ async def test_a_call_that_takes_long_to_end_does_not_end_the_watch_of_the_keys(
     cleaned_up = asyncio.Event()
 
     async def call() -> None:
-        async with ring.admit(headers(text)):
+        with ring.admit(headers(text)):
             try:
                 await asyncio.sleep(60)
             finally:

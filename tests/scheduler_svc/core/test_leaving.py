@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from albireo.contract.plan import Ended, Finish, GroupShape
+from scheduler_svc.core import ProtocolError, WaitingEnd
 
 from .samples import prompt
 from .test_placement import homes
@@ -242,3 +245,20 @@ def test_a_drain_is_no_death() -> None:
     w.leave("g0")
     assert w.core.snapshot().deaths == {}
     w.drain(60)
+
+
+def test_a_group_that_breaks_the_protocol_can_leave_and_its_request_ends() -> None:
+    """It has all its tokens, and the group denies that it has finished."""
+    w = world(ahead=2)
+    w.submit("a", prompt(10), max_tokens=1)
+    w.submit("b", prompt(10, 1), max_tokens=30, ignore_eos=True)
+    group = w.groups["g0"].core
+    w.plan("g0")
+    w.plan("g0")
+    result = w.groups["g0"].worker.run(w.groups["g0"].published.popleft())
+    with pytest.raises(ProtocolError, match="length"):
+        group.settle(replace(result, finishes=(0, 0)))
+    w.core.leave(group, died=True)
+    assert w.core.take_ended() == (WaitingEnd("a", Finish.ERROR, 1),)
+    assert w.core.check_integrity() == []
+    assert (w.core.stats().groups, w.core.stats().waiting) == (0, 1)
