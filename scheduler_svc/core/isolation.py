@@ -31,21 +31,22 @@ class Isolation:
         for request in [request for request, kept in self._kept.items() if kept is group]:
             del self._kept[request]
 
-    def clean(self) -> None:
-        """Gives up groups whose request is not in the queue any more: it was placed, or has ended."""
+    def kept(self) -> list[tuple[Request, GroupCore]]:
+        """The requests for which a group is kept. Groups are given up whose request is not in the queue any
+        more, as it was placed or has ended."""
         if not self._kept:
-            return
+            return []
         for request in [request for request in self._kept if request not in self._requests.queue]:
             pending = self._kept.pop(request).ledger.pending
             if pending.alone is request and request.group is not pending:
                 pending.alone = None
                 pending.touch()
+        return list(self._kept.items())
 
-    def group_for(self, request: Request, *, may_keep: bool) -> GroupCore | None:
-        """The group that is kept for a request; None if it has to wait for one. ``may_keep``: whether another
-        one may be kept."""
+    def keep_for(self, request: Request) -> GroupCore | None:
+        """The group that is kept for a request from now on, or was before; None if it has to wait for one."""
         kept = self._kept.get(request)
-        if kept is None and may_keep and len(self._isolated()) < max(1, len(self._groups) // GROUPS_OF_EACH):
+        if kept is None and len(self._isolated()) < max(1, len(self._groups) // GROUPS_OF_EACH):
             fitting = [
                 group
                 for group in self._groups.values()

@@ -230,6 +230,7 @@ class Ledger:
                 request.deaths = 0
             elif died and occupancy.last_step > self.settled_step:
                 request.deaths += 1
+                self.requests.isolates |= request.runs_alone
             self._stop_receiving(occupancy)
             self.requests.requeue(request)
             # Without a token left, its last row has settled and was no finish, which is the group's fault.

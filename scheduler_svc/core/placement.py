@@ -63,9 +63,10 @@ class Placement:
         queue = self._requests.queue
         if not len(queue):
             return
-        self._isolation.clean()
+        for request, group in self._isolation.kept():
+            self._place_alone(request, group)
         sole = self._requests.sole
-        if sole is not None and not next(queue.in_order()).runs_alone:
+        if sole is not None and sole.alone is None and not self._first_runs_alone():
             sole.touch()
             return
         if self._changes.to_place:
@@ -75,7 +76,10 @@ class Placement:
             if request.ending:
                 continue
             if request.runs_alone:
-                may_keep = self._place_alone(request, may_keep=may_keep)
+                may_keep = may_keep and self._keep_group(request)
+                capacities = {
+                    group: other for group, other in capacities.items() if group in self._capacities
+                }
                 continue
             if not capacities or missed > LOOK_BEHIND:
                 break
@@ -88,6 +92,9 @@ class Placement:
             elif self._hand_over(request, capacity):
                 capacities.pop(capacity.group)
                 self._capacities.pop(capacity.group, None)
+
+    def _first_runs_alone(self) -> bool:
+        return self._requests.isolates and next(self._requests.queue.in_order()).runs_alone
 
     def _look_at_changes(self) -> None:
         changed = self._changes.to_place
@@ -102,18 +109,21 @@ class Placement:
                 self._capacities[group] = capacity
         changed.clear()
 
-    def _place_alone(self, request: Request, *, may_keep: bool) -> bool:
-        """Hands over a request that runs alone if its group has run empty. False if no group can be kept for
-        it, so that none can for another either."""
-        group = self._isolation.group_for(request, may_keep=may_keep)
+    def _keep_group(self, request: Request) -> bool:
+        """Keeps a group for a request that runs alone. False if there is none to keep."""
+        group = self._isolation.keep_for(request)
         if group is None:
             return False
         self._capacities.pop(group, None)
-        if not group.ledger.receiving and not group.ledger.pending.placed:
-            pending = group.ledger.pending
+        self._place_alone(request, group)
+        return True
+
+    def _place_alone(self, request: Request, group: GroupCore) -> None:
+        """Hands over a request that runs alone if the group that is kept for it has run empty."""
+        pending = group.ledger.pending
+        if not (group.ledger.receiving or pending.placed or request.ending):
             self._requests.place(request, pending, claim(group.ledger, request, []))
             pending.alone = request
-        return may_keep
 
     def _choose(self, request: Request, capacities: Capacities) -> Capacity | None:
         """The best group with capacity for a request."""

@@ -47,6 +47,7 @@ class RequestTable:
         self.lost: list[WaitingEnd] = []  # ends in plans that no result has repeated, nor will
         self.departures = 0  # of requests from the waiting state, since they were last taken
         self.tallies: dict[str, TenantTally] = {}  # by tenant, likewise
+        self.isolates = False  # whether a request has had to run alone
         self.sole: Pending | None = None  # of the only group, if it can hold every request
         self._num_branches = 0  # live ones that are branches, whose names have a #
 

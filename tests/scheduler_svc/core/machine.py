@@ -179,6 +179,20 @@ class CoreMachine(RuleBasedStateMachine):
             group.run()
         self.world.leave(name, died=died)
 
+    @precondition(lambda self: self.max_groups > 1)
+    @rule(shape=st.one_of(st.just(LARGEST), SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
+    def die_again_and_again(self, shape: GroupShape, deaths: int, ran: int) -> None:
+        """All groups die with what was just planned, several times: requests run alone, and end."""
+        for _ in range(deaths):
+            self._join(shape)
+            names = list(self.world.groups)
+            for name in names:
+                self.world.plan(name)
+            for name in names:
+                for _ in range(min(ran, len(self.world.groups[name].published))):
+                    self.world.run(name)
+                self.world.leave(name, died=True)
+
     @rule(steps=st.integers(1, 12))
     def go_on(self, steps: int) -> None:
         for _ in range(steps):

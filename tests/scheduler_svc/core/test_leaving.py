@@ -194,6 +194,25 @@ def test_a_group_is_let_run_empty_for_one_that_runs_alone() -> None:
     assert [a.request_id for plan in w.plans for a in plan.admissions] == ["old", "a", "new"]
 
 
+def test_one_that_comes_back_from_the_kept_group_does_not_keep_the_other_from_it() -> None:
+    """It was there first, and waits until the one that runs alone has made progress."""
+    shape = GroupShape(4, 4, 64)
+    w = world(groups=1, num_blocks=4, max_model_len=64, chunk=64)
+    w.submit("old", prompt(15), max_tokens=40, ignore_eos=True)
+    w.submit("next", prompt(7, 1), max_tokens=40, ignore_eos=True)
+    w.step()
+    w.submit("alone", prompt(7, 2), max_tokens=20, ignore_eos=True)
+    for name in ("g1", "g2"):
+        w.join(name, shape)
+        w.step()
+        assert home_names(w, name) == ["alone"]
+        die(w, name)
+    w.drain(300)
+    assert w.core.stats().preemptions > 0
+    order = [a.request_id for plan in w.plans for a in plan.admissions]
+    assert order == ["old", "next", "alone", "next"]
+
+
 def test_progress_takes_the_suspicion_away() -> None:
     """With 16 outputs after an admission it runs among others again."""
     w = world(followed=True)
