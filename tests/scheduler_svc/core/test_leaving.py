@@ -242,3 +242,43 @@ def test_a_drain_is_no_death() -> None:
     w.leave("g0")
     assert w.core.snapshot().deaths == {}
     w.drain(60)
+
+
+@pytest.mark.parametrize("chunk", [16, 128])
+def test_a_request_of_many_branches_ends_no_more_groups_than_one(chunk: int) -> None:
+    """Its groups die in the prefill of its prompt, or later, in the steps of all branches."""
+    w = world(max_seqs=8, chunk=chunk, tokens=128, followed=True)
+    w.submit("poison", prompt(80), max_tokens=50, ignore_eos=True, n=4)
+    deaths = 0
+    while any(not story.final for story in w.stories.values()):
+        if chunk == 128:
+            w.step()
+        die(w, f"g{deaths}")
+        deaths += 1
+        w.join(f"g{deaths}", SHAPE)
+        w.notice()
+    assert deaths == 3
+    assert {story.final for story in w.stories.values()} == {Finish.ERROR}
+    w.drain(10)
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+def test_requests_that_no_group_can_hold_keep_no_others_waiting(deaths: int) -> None:
+    """Also where they would run alone once there is a group for them."""
+    w = world(groups=0, max_seqs=32, tokens=512, followed=True)
+    w.join("small", GroupShape(64, 32, 64))
+    w.join("large", GroupShape(512, 32, 256))
+    for number in range(20):
+        w.submit(f"long{number}", prompt(10, number), max_tokens=100, ignore_eos=True)
+    for _ in range(deaths):
+        w.step()
+        die(w, "large")
+        w.join("large", GroupShape(512, 32, 256))
+    w.leave("large")
+    w.submit("short", prompt(10, 99), max_tokens=5, ignore_eos=True)
+    for _ in range(20):
+        w.step()
+    assert w.stories["short"].final is Finish.LENGTH
+    assert not any(w.stories[f"long{number}"].final for number in range(20))
+    w.join("large", GroupShape(512, 32, 256))
+    w.drain(4000)
