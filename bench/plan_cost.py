@@ -55,8 +55,9 @@ class Cost:
 class StandIn:
     """Answers plans with results: a random token a row, and a finish at the request's length."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, stop_share: float = STOP_SHARE) -> None:
         self._rng = rng
+        self._stop_share = stop_share
         self._left: dict[int, list[int]] = {}  # slot -> [incarnation, tokens to come, chunk tokens to come]
         self._decoding: dict[int, None] = {}
         self._joining: list[int] = []
@@ -69,7 +70,7 @@ class StandIn:
         self._decoding.update(dict.fromkeys(plan.resumed))
         for admission in plan.admissions:
             outputs = admission.sampling.max_tokens - admission.num_outputs
-            if self._rng.random() < STOP_SHARE:
+            if self._rng.random() < self._stop_share:
                 outputs = self._rng.randint(1, outputs)
             fresh = len(admission.tokens) - admission.num_cached
             self._left[admission.slot] = [admission.incarnation, outputs, fresh]

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from albireo.runtime.health_service import AsyncHealthServicer, Statuses
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
-from gateway.calls.interceptor import MAX_HEALTH_CALLS, CallInterceptor
+from gateway.calls.interceptor import CallInterceptor
 from gateway.control import ControlService
 from gateway.inference import InferenceService
 from gateway.settings import GatewaySettings
@@ -56,12 +56,15 @@ def create_server(
     return server, _listen(server, settings, settings.port, _credentials(settings))
 
 
-def create_health_server(settings: GatewaySettings, statuses: Statuses) -> tuple[grpc.aio.Server, int]:
+def create_health_server(
+    settings: GatewaySettings, interceptor: CallInterceptor, statuses: Statuses
+) -> tuple[grpc.aio.Server, int]:
     """A server for ``grpc.health.v1`` alone, without TLS, on ``settings.health_port``.
 
-    For probes that have no certificate: those of Kubernetes and of HAProxy, and the local stack's.
+    For probes that have no certificate: those of Kubernetes and of HAProxy, and the local stack's. Its calls
+    have the same bounds as those of the other server: everyone who reaches it needs no key.
     """
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=MAX_HEALTH_CALLS)
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     health_pb2_grpc.add_HealthServicer_to_server(AsyncHealthServicer(statuses), server)
     return server, _listen(server, settings, settings.health_port or 0, None)
 

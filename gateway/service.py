@@ -122,7 +122,7 @@ class Gateway:
         )
         self._servers = [server]
         if self._settings.health_port is not None:
-            probes, self.health_port = create_health_server(self._settings, self._health)
+            probes, self.health_port = create_health_server(self._settings, self._interceptor, self._health)
             self._servers.append(probes)
         for server in self._servers:
             await server.start()

@@ -50,7 +50,7 @@ class Epoch:
         self._clock = clock
         self._load = LoadReport()
         self._forecast = WaitForecast(clock.now())
-        self.tenants = TenantAccounts(number, self.core, store, clock)
+        self.tenants = TenantAccounts(number, self.core, store, clock, served=telemetry.meters.served)
         self._departed = 0  # requests that have left the queue
         self._reported = 0  # of these, at the last report
         self.fleet = Fleet(

@@ -6,6 +6,8 @@ The epoch makes it; the service's thread calls it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from albireo.contract.tenants import DEFAULT, TenantPolicy
 from albireo.runtime.clock import Clock
 from albireo.store.interface import Store, TenantReport
@@ -23,11 +25,21 @@ class TenantAccounts:
     end, or leave the queue where their places are counted, so that the next request is not refused for one
     that is over; else a few times a second."""
 
-    def __init__(self, epoch: int, core: SchedulerCore, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        core: SchedulerCore,
+        store: Store,
+        clock: Clock,
+        *,
+        served: Callable[[str, float], None],
+    ) -> None:
+        """``served`` is called with a tenant and the service that it was charged for."""
         self._epoch = epoch
         self._core = core
         self._store = store
         self._clock = clock
+        self._served = served
         self._policies: dict[str, TenantPolicy] = {}
         self._tallies: dict[str, TenantTally] = {}  # not reported
         self._reports = 0  # sent
@@ -47,6 +59,7 @@ class TenantAccounts:
         urgent = False
         for tenant, tally in self._core.take_tallies().items():
             self._tallies.setdefault(tenant, TenantTally()).add(tally)
+            self._served(tenant, tally.service)
             policy = self._policies.get(tenant, DEFAULT)
             urgent |= bool(tally.ended and policy.max_requests)
             urgent |= bool(tally.departed and policy.queue_share < 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from albireo.cli.redis_options import DATA_DIR, CaFile, DataDir, PasswordFile, RedisUrl, connected
 from albireo.cli.terminal import fail
 from albireo.contract import api_keys
 from albireo.contract.api_keys import ApiKey
@@ -27,28 +28,6 @@ app = typer.Typer(
     add_completion=False,
     help="Creates, lists and revokes the API keys of a deployment.",
 )
-
-RedisUrl = Annotated[
-    str,
-    typer.Option(
-        envvar="ALBIREO_REDIS_URL",
-        help="Redis that holds the keys; empty: that of `albireo up`, in --data-dir.",
-    ),
-]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option(envvar="ALBIREO_REDIS_PASSWORD_FILE", help="File that holds the password of Redis."),
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="ALBIREO_REDIS_CA_FILE", help="File with the authority that signed Redis's certificate."
-    ),
-]
-DataDir = Annotated[
-    Path, typer.Option(envvar="ALBIREO_UP_DATA_DIR", help="Where `albireo up` keeps its Redis.")
-]
-DATA_DIR = Path(".albireo")
 
 
 @app.command()
@@ -128,31 +107,10 @@ def _store(
     redis_url: str, password_file: Path | None, ca_file: Path | None, data_dir: Path
 ) -> Iterator[ApiKeyStore]:
     """The keys in the Redis that the options name; ends the command where it cannot be used."""
-    from redis.exceptions import RedisError
-
-    from albireo.local.redis_server import RedisServerError, own_redis
-    from albireo.runtime.redis_address import redis_address
     from albireo.store.api_keys import ApiKeyStore
-    from albireo.store.connection import connect
-    from albireo.store.redis_errors import describe
 
-    @contextmanager
-    def address() -> Iterator[str]:
-        if redis_url or password_file or ca_file:
-            if not redis_url:
-                raise ValueError("--redis-url: needed with --redis-password-file and --redis-ca-file")
-            yield redis_address(redis_url, password_file, ca_file)
-        else:
-            with own_redis(data_dir / "redis") as url:
-                yield url
-
-    try:
-        with address() as url, connect(url) as client:
-            yield ApiKeyStore(client)
-    except RedisError as error:
-        fail(describe(error))
-    except (RedisServerError, ValueError) as error:
-        fail(str(error))
+    with connected(redis_url, password_file, ca_file, data_dir) as client:
+        yield ApiKeyStore(client)
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from albireo.cli.redis_options import DATA_DIR, CaFile, DataDir, PasswordFile, RedisUrl, connected
 from albireo.cli.terminal import fail
 from albireo.contract.bounds import IDENTIFIER
 from albireo.contract.tenants import DEFAULT, TenantPolicy
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Shares and quotas of tenants, changed while everything runs.")
 
-Redis = Annotated[
-    str, typer.Option("--redis-url", envvar="ALBIREO_REDIS_URL", help="Redis that holds the logs.")
-]
-REDIS = "redis://127.0.0.1:6379/0"
 Tenant = Annotated[str, typer.Argument(help="Name of the tenant, as its requests or its API keys have it.")]
 
 
@@ -39,7 +37,10 @@ def set_policy(
     queue_share: Annotated[
         float | None, typer.Option(help="Share of the places of the queue, at most 1.")
     ] = None,
-    redis_url: Redis = REDIS,
+    redis_url: RedisUrl = "",
+    redis_password_file: PasswordFile = None,
+    redis_ca_file: CaFile = None,
+    data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Sets what is given, the rest stays or is the default. Services follow within about a second."""
     if not IDENTIFIER.fullmatch(tenant):
@@ -53,7 +54,7 @@ def set_policy(
         "queue_share": queue_share,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    with _policies(redis_url) as policies:
+    with _policies(redis_url, redis_password_file, redis_ca_file, data_dir) as policies:
         before = policies.all().get(tenant, DEFAULT)
         try:
             policy = replace(before, **changes)  # type: ignore[arg-type]
@@ -66,11 +67,14 @@ def set_policy(
 
 @app.command("list")
 def list_policies(
-    redis_url: Redis = REDIS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    redis_url: RedisUrl = "",
+    redis_password_file: PasswordFile = None,
+    redis_ca_file: CaFile = None,
+    data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Lists the tenants that have a policy."""
-    with _policies(redis_url) as policies:
+    with _policies(redis_url, redis_password_file, redis_ca_file, data_dir) as policies:
         found = dict(sorted(policies.all().items()))
     if as_json:
         typer.echo(json.dumps({tenant: asdict(policy) for tenant, policy in found.items()}, indent=2))
@@ -82,9 +86,15 @@ def list_policies(
 
 
 @app.command()
-def remove(tenant: Tenant, redis_url: Redis = REDIS) -> None:
+def remove(
+    tenant: Tenant,
+    redis_url: RedisUrl = "",
+    redis_password_file: PasswordFile = None,
+    redis_ca_file: CaFile = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
     """Removes the policy of a tenant, which has weight 1 and no quotas then."""
-    with _policies(redis_url) as policies:
+    with _policies(redis_url, redis_password_file, redis_ca_file, data_dir) as policies:
         if not policies.remove(tenant):
             fail(f"tenant {tenant} has no policy")
     typer.echo(f"{tenant}: weight 1, no quotas")
@@ -101,19 +111,11 @@ def _line(tenant: str, policy: TenantPolicy) -> str:
 
 
 @contextmanager
-def _policies(redis_url: str) -> Iterator[TenantPolicies]:
-    """Connects; an error of Redis ends the command with one line."""
-    from redis.exceptions import RedisError
-
-    from albireo.store.connection import connect
-    from albireo.store.redis_errors import describe
+def _policies(
+    redis_url: str, password_file: Path | None, ca_file: Path | None, data_dir: Path
+) -> Iterator[TenantPolicies]:
+    """Those in the Redis that the options name; ends the command where it cannot be used."""
     from albireo.store.tenant_policies import TenantPolicies
 
-    try:
-        client = connect(redis_url)
-        try:
-            yield TenantPolicies(client)
-        finally:
-            client.close()
-    except RedisError as error:
-        fail(describe(error))
+    with connected(redis_url, password_file, ca_file, data_dir) as client:
+        yield TenantPolicies(client)

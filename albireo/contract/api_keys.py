@@ -94,5 +94,5 @@ def from_bytes(data: bytes) -> ApiKey:
             expires_at=None if expires_at is None else int(expires_at),
             note=str(fields["note"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a record of an API key: {error!r}") from None

@@ -63,6 +63,7 @@ class Keys:
         return self._key("inbox")
 
     def request(self, request_id: str) -> str:
+        """``request_id``: of its record, ``<tenant>:<id>`` where the tenant is that of an API key."""
         return self._key("request", request_id)
 
     @cached_property

@@ -47,7 +47,10 @@ def to_bytes(policy: TenantPolicy) -> bytes:
 
 def from_bytes(data: bytes) -> TenantPolicy:
     """Fields that are not there have their defaults. Raises ValueError for what is no policy."""
-    found: Any = json.loads(data)
+    try:
+        found: Any = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"no policy of a tenant: {error}") from None
     if not isinstance(found, dict) or not set(found) <= set(_FIELDS):
         raise ValueError(f"{found!r} is no policy of a tenant")
     try:

@@ -90,7 +90,7 @@ class LocalRedis:
         self.log = directory / "redis.log"
         server = find_server()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files hold prompts and answers
             self._lock = (directory / "lock").open("w")
         except OSError as error:
             raise RedisServerError(

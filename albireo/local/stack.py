@@ -140,6 +140,11 @@ class Stack:
             return self._announced(redis, self._keys.groups)
 
     @property
+    def address(self) -> str:
+        """Of Redis, with its password; once the stack has started."""
+        return self._address
+
+    @property
     def group_names(self) -> list[str]:
         """Of this stack's groups; each is a unit."""
         return self._places.names

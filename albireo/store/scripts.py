@@ -30,7 +30,8 @@ local function milliseconds()
 end
 local function book(key, free_at, now)
   local ttl = math.max(1, free_at - now)
-  redis.call('SET', key, string.format('%.0f', free_at), 'PX', string.format('%.0f', ttl))
+  -- Fractions of a millisecond count: one may be many tokens, which would be free otherwise.
+  redis.call('SET', key, string.format('%.4f', free_at), 'PX', string.format('%.0f', ttl))
 end
 """
 

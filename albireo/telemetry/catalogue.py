@@ -111,6 +111,10 @@ QUEUE_DEPTH = _add(
     "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER,
     "Requests that wait for a slot, by tenant.", "tenant",
 )  # fmt: skip
+SERVICE = _add(
+    "albireo.scheduler.service", _COUNTER, "{token}", _TIER,
+    "Service that tenants were charged for in fair shares: weighted tokens.", "tenant",
+)  # fmt: skip
 WAITING = _add("albireo.scheduler.waiting", _UP_DOWN, "{request}", _TIER, "Requests that wait for a slot.")
 PREDICTED_WAIT = _add(
     "albireo.scheduler.predicted_wait", _GAUGE, "s", _TIER,

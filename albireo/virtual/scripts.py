@@ -124,7 +124,7 @@ def _free_in(space: Keyspace, keys: Keys, tenant: str) -> float:
 def _book(space: Keyspace, keys: Keys, tenant: str, cost_ms: float) -> None:
     """Uses tokens of a tenant's minute."""
     free_in = max(1.0, _free_in(space, keys, tenant) + cost_ms)
-    space.set(keys.tokens(tenant), b"%.0f" % (_now_ms(space) + free_in), ttl=free_in / 1000)
+    space.set(keys.tokens(tenant), b"%.4f" % (_now_ms(space) + free_in), ttl=free_in / 1000)
 
 
 def _now_ms(space: Keyspace) -> int:

@@ -15,7 +15,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.fairness.cases import EARLIEST, LATEST, Flood, Priorities, Weights, flood, priorities, weights
+from bench.fairness.cases import (
+    EARLIEST,
+    LATEST,
+    LOADS,
+    Flood,
+    Priorities,
+    Weights,
+    flood,
+    priorities,
+    weights,
+)
 from bench.fairness.fleet import PRIORITY_SECONDS, SLOTS
 from bench.machine import machine
 
@@ -24,12 +34,22 @@ def _print(floods: Sequence[Flood], shares: Sequence[Weights], waits: Priorities
     console = Console(stderr=True)
     kind = f"simulated groups of {SLOTS} slots; {machine()}"
     view = Table(box=SIMPLE_HEAD, pad_edge=False, title="TTFT while another tenant floods, ms", caption=kind)
-    for name in ("groups", "requests", "half alone, P50", "P99", "with the flood, P50", "P99", "rise of P99"):
+    for name in (
+        "groups",
+        "load",
+        "requests",
+        "half alone, P50",
+        "P99",
+        "with the flood, P50",
+        "P99",
+        "rise of P99",
+    ):
         view.add_column(name, justify="right")
     for found in floods:
         times = (found.alone_p50, found.alone_p99, found.p50, found.p99)
         view.add_row(
             str(found.groups),
+            f"{found.load:g}",
             str(found.requests),
             *(f"{1e3 * x:.0f}" for x in times),
             f"{100 * found.rise:+.0f} %",
@@ -51,13 +71,11 @@ def _print(floods: Sequence[Flood], shares: Sequence[Weights], waits: Priorities
 def main() -> None:
     """Runs all three, and prints them."""
     parser = argparse.ArgumentParser(prog="python -m bench.fairness")
-    parser.add_argument(
-        "--groups", type=int, nargs="+", default=[4, 8, 16], help="even numbers, for the flood"
-    )
+    parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="even numbers, for the flood")
     parser.add_argument("--seconds", type=float, default=30.0, help="virtual seconds that are measured")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    floods = [flood(groups, options.seconds) for groups in options.groups]
+    floods = [flood(groups, load, options.seconds) for groups in options.groups for load in LOADS]
     shares = weights(4, options.seconds)
     waits = priorities(2, options.seconds)
     _print(floods, shares, waits)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.fairness.fleet import OUTPUTS, PROMPT, SLOTS, STEP_SECONDS, TOKEN_SECONDS, Fleet
 
 WARM_UP_SECONDS = 10.0
-LOAD = 0.7  # of half of the groups, by the tenant that does not flood
+LOADS = (0.5, 0.7, 0.9)  # of half of the groups, by the tenant that does not flood
 FLOOD = 100
 EARLIEST, LATEST = -5, 5
 
@@ -20,6 +20,7 @@ class Flood:
     """Times to first token of the tenant that does not flood, in seconds."""
 
     groups: int
+    load: float
     requests: int
     alone_p50: float  # with half of the groups to itself
     alone_p99: float
@@ -39,13 +40,14 @@ def capacity(groups: int) -> float:
     return groups * SLOTS / (tokens * (STEP_SECONDS + TOKEN_SECONDS * prefill))
 
 
-def flood(groups: int, seconds: float) -> Flood:
-    """Poisson arrivals; the same requests of the tenant alone and together, as drawn from one seed."""
-    rate = LOAD * capacity(groups) / 2
+def flood(groups: int, load: float, seconds: float) -> Flood:
+    """Poisson arrivals of ``load``, a share of what half of the groups carry; the same requests of the tenant
+    alone and together, as drawn from one seed."""
+    rate = load * capacity(groups) / 2
     alone = _times(Fleet(groups // 2), rate, 0.0, seconds)
     together = _times(Fleet(groups), rate, FLOOD * capacity(groups) / 2, seconds)
     quantiles = [_quantile(times, share) for times in (alone, together) for share in (50, 99)]
-    return Flood(groups, len(together), *quantiles)
+    return Flood(groups, load, len(together), *quantiles)
 
 
 def _times(fleet: Fleet, rate: float, flood_rate: float, seconds: float) -> list[float]:

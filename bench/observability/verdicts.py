@@ -69,6 +69,7 @@ def _of_scheduler(known: Known) -> dict[Metric, tuple[float, float]]:
     return {
         # Preempted requests wait too; the bound does not count them.
         metrics.QUEUE_DEPTH: (1, known.max_queue + known.slots),
+        metrics.SERVICE: (known.output_tokens, 1e8),
         metrics.WAITING: (1, known.max_queue + known.slots),
         metrics.RUNNING: (known.slots / 4, known.slots),
         metrics.SLOTS_USED: (known.slots / 4, known.slots),

@@ -35,6 +35,13 @@ ROWS: Rows = {
             stacked=True,
         ),
         lines(
+            "Service by tenant",
+            unit_a_second(metrics.SERVICE),
+            metrics.SERVICE.description,
+            Query(rate(metrics.SERVICE, "tenant"), "{{tenant}}"),
+            stacked=True,
+        ),
+        lines(
             "Running and waiting",
             unit(metrics.RUNNING),
             f"Running: {metrics.RUNNING.description} Waiting: {metrics.WAITING.description}",

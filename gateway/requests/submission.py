@@ -148,7 +148,7 @@ def _over_quota(exceeded: QuotaExceeded, request: NewRequest) -> Refusal:
         "tokens_per_minute": (policy.tokens_per_minute, "a minute"),
     }[exceeded.quota]
     quota = f'quota: {exceeded.quota} of tenant "{request.tenant}" ({most} {what})'
-    if request.branches > most:  # never accepted, so no refusal that suggests a retry
+    if what != "a minute" and request.branches > most:  # never accepted, so no refusal that suggests a retry
         return invalid("sampling.n", f"{request.branches}; {quota}")
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, quota, retry_ms=exceeded.retry_ms or RETRY_MS)
 

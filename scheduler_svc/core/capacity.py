@@ -32,6 +32,12 @@ class Capacity:
     longest: int  # tokens of a request
     cached: Mapping[bytes, int]  # the prefix cache
     chunk: int  # tokens
+    kept: int  # slots for tenants within their share
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a slot for any tenant."""
+        return self.slots > self.kept
 
     @property
     def full(self) -> bool:
@@ -84,6 +90,7 @@ def capacity_of(group: GroupCore) -> Capacity | None:
         longest=ledger.shape.max_model_len,
         cached=ledger.pool.cached,
         chunk=limits.prefill_chunk,
+        kept=limits.kept_slots,
     )
     for occupancy in freed:
         capacity.blocks += sum(ledger.pool.owners(block) == 1 for block in occupancy.blocks)

@@ -123,6 +123,7 @@ class SchedulerCore:
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
         self._groups[name] = self._by_pending[pending] = group
         self._placement.join(group)
+        self._requests.shares.slots += limits.max_num_seqs
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)
         self._note_sole()
         if first:
@@ -138,6 +139,7 @@ class SchedulerCore:
         del self._by_pending[group.ledger.pending]
         self._placement.leave(group)
         group.ledger.leave(died=died)
+        self._requests.shares.slots -= group.limits.max_num_seqs
         self._left.add(group.ledger.counters)
         self._note_sole()
         for groups in (self._changes.to_plan, self._changes.to_place):
@@ -244,6 +246,7 @@ class SchedulerCore:
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Shares of the tenants in what is served from now on, above 0; 1 for those not named."""
         self._requests.queue.set_weights(weights)
+        self._requests.shares.set_weights(weights)
 
     # -- looking at it -------------------------------------------------------------------------------
 

@@ -6,19 +6,21 @@ The core makes it, and places the requests that it gives first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Order, Request
 
+MAX_LEFT_OUT = 16
 MAX_IDLE_TENANTS = 4096
 """Tenants without a waiting request whose counters are kept: those charged last."""
 
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
+    name: str = ""
     counter: float = 0.0  # service charged so far, divided by the weight of the tenant, and lifted
     joined: int = 0  # number of its present stay in the queue
     waiting: KeyedQueue[Request] = field(default_factory=KeyedQueue)
@@ -99,7 +101,7 @@ class FairQueue:
         name = request.submission.tenant
         tenant = self._queued.get(name)
         if tenant is None:
-            tenant = self._idle.pop(name, None) or _Tenant()
+            tenant = self._idle.pop(name, None) or _Tenant(name)
             tenant.counter = max(tenant.counter, self._level())
             self._joins += 1
             tenant.joined = self._joins
@@ -150,29 +152,34 @@ class FairQueue:
         if tenant is not None:
             self._charged[tenant] = None
         else:
-            tenant = self._idle.pop(name, None) or _Tenant()
+            tenant = self._idle.pop(name, None) or _Tenant(name)
             self._keep(name, tenant)
         tenant.counter += self._weighed(name, service)
 
-    def in_order(self) -> Iterator[Request]:
+    def in_order(self, *, without: Callable[[str], bool] | None = None) -> Iterator[Request]:
         """All requests but those set aside, the next first, each found when it is asked for. While it is
         iterated over, the request that came last may be removed, and tenants may be charged, which counts
         from the next call on.
 
         Behind the first, the order is the one that comes about if each before it is admitted with nothing
-        of its prompt cached, and no other service is charged.
+        of its prompt cached, and no other service is charged. New requests of tenants for which ``without``
+        returns true are left out, and those of all behind ``MAX_LEFT_OUT`` such tenants.
         """
         yield from self._returned.in_order()
         self._sort()
         tenants = self._by_counter.in_order()
         following = next(tenants, None)
+        left_out = 0
         ahead: list[
             tuple[Order, Iterator[Request]]
         ] = []  # tenants whose turn has come, with their next turns
         while following is not None or ahead:
             if following is not None and (not ahead or following.key < ahead[0][0]):
-                heapq.heappush(ahead, (following.key, following.waiting.in_order()))
-                following = next(tenants, None)
+                if without is None or not without(following.name):
+                    heapq.heappush(ahead, (following.key, following.waiting.in_order()))
+                else:
+                    left_out += 1
+                following = next(tenants, None) if left_out < MAX_LEFT_OUT else None
                 continue
             (counter, joined), requests = heapq.heappop(ahead)
             for request in islice(requests, 1):

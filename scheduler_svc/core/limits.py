@@ -16,6 +16,10 @@ def spare_blocks(shape: GroupShape) -> int:
     return max(1, shape.num_blocks // 100)
 
 
+KEPT_SHARE = 32
+"""While tenants compete, one slot of so many in each group is kept from those beyond their share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Budgets and settings of the scheduler. Nothing here changes while an epoch lasts."""
@@ -30,6 +34,11 @@ class Limits:
     shared_prefix_cache: bool = False  # one cache for all tenants, who can then find out what others sent
     prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
     decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
+
+    @property
+    def kept_slots(self) -> int:
+        """Of one group, from tenants beyond their share, while tenants compete."""
+        return self.max_num_seqs // KEPT_SHARE
 
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they

@@ -5,7 +5,7 @@ The core calls it before plans are made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from scheduler_svc.core.capacity import Capacity, capacity_of
@@ -36,6 +36,7 @@ class Placement:
     Where no group has capacity for a request, all that could ever hold it are kept for it in this round;
     later requests may go to the others. So no request waits for ever behind smaller ones. One that is longer
     than any group that is there takes is set aside until another joins, so that none waits behind it.
+    Requests of tenants beyond their share leave the last slots of each group to those of others.
 
     It is found anew when its state has changed. A request costs a loop over the groups with
     capacity, and one walk along its prefix.
@@ -79,12 +80,18 @@ class Placement:
             return
         if self._changes.to_place:
             self._look_at_changes()
+        if not self._place_in(queue.in_order()):
+            self._place_in(queue.in_order(without=self._requests.shares.exceeds))
+
+    def _place_in(self, requests: Iterator[Request]) -> bool:
+        """Hands over what can be placed. False if it came to a request whose tenant is beyond its share, and
+        that found no capacity."""
         capacities, missed, may_keep = self._capacities, 0, True
-        for request in queue.in_order():
+        for request in requests:
             if request.ending:
                 continue
             if request.end > self._longest:
-                queue.set_aside(request)
+                self._requests.queue.set_aside(request)
                 continue
             if request.runs_alone:
                 may_keep = may_keep and self._keep_group(request)
@@ -94,7 +101,10 @@ class Placement:
                 continue
             if not capacities or missed > LOOK_BEHIND:
                 break
-            capacity = self._choose(request, capacities)
+            beyond = self._requests.shares.exceeds(request.submission.tenant)
+            capacity = self._choose(request, capacities, beyond=beyond)
+            if capacity is None and beyond:
+                return False
             if capacity is None:
                 missed += 1
                 capacities = {
@@ -103,6 +113,7 @@ class Placement:
             elif self._hand_over(request, capacity):
                 capacities.pop(capacity.group)
                 self._capacities.pop(capacity.group, None)
+        return True
 
     def _first_runs_alone(self) -> bool:
         return self._requests.isolates and next(self._requests.queue.in_order()).runs_alone
@@ -136,14 +147,16 @@ class Placement:
             self._requests.place(request, pending, claim(group.ledger, request, []))
             pending.alone = request
 
-    def _choose(self, request: Request, capacities: Capacities) -> Capacity | None:
-        """The best group with capacity for a request."""
+    def _choose(self, request: Request, capacities: Capacities, *, beyond: bool) -> Capacity | None:
+        """The best group with capacity for a request. ``beyond``: its tenant leaves slots to the others."""
         tokens, end = len(request.tokens), request.end
         total = blocks_for(tokens)
         fitting = [
             capacity
             for capacity in capacities.values()
-            if capacity.longest >= end and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
+            if capacity.longest >= end
+            and (not beyond or capacity.open)
+            and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
         ]
         if len(fitting) <= 1:
             return fitting[0] if fitting else None

@@ -233,7 +233,8 @@ class PlanBuilder:
         if self._budget <= 0 or self._scarce or not ledger.free_slots:
             return
         missing = self._missing()
-        for request in ledger.requests.candidates(ledger.pending):
+        kept = self._limits.kept_slots
+        for request in ledger.requests.candidates(ledger.pending, lambda: len(ledger.free_slots) > kept):
             if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
                 return
             reserve = spare_blocks(ledger.shape) if self._running else 0

@@ -5,7 +5,7 @@ The core, the placement and the ledgers of all groups change it; the plan builde
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from albireo.contract.plan import MAX_BRANCHES, Finish, branch_names
 from scheduler_svc.core.errors import ProtocolError
@@ -14,6 +14,7 @@ from scheduler_svc.core.held_branches import HeldBranches
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.queue import KeyedQueue
 from scheduler_svc.core.request import Request
+from scheduler_svc.core.service_shares import ServiceShares
 from scheduler_svc.core.tally import TenantTally
 from scheduler_svc.core.waiting_end import WaitingEnd
 
@@ -40,6 +41,7 @@ class RequestTable:
         self._decode_weight = decode_weight
         self.live: dict[str, Request] = {}  # by name, from submit until it ends
         self.queue = FairQueue(prefill_weight=prefill_weight)  # for a slot of any group
+        self.shares = ServiceShares()
         self.held = HeldBranches()
         self.deadlines: KeyedQueue[Request] = KeyedQueue()  # of requests that are live and not ending
         self.ending: dict[Request, None] = {}  # those without an occupancy
@@ -60,6 +62,7 @@ class RequestTable:
         """All branches of a new request: the first waits for a slot, the others for its prefill."""
         for request in branches:
             self.live[request.name] = request
+            self.shares.enter(request.submission.tenant)
             self._num_branches += "#" in request.name
             if deadline is not None:
                 self.deadlines.push(request, (deadline, request.order[1]))
@@ -142,6 +145,7 @@ class RequestTable:
         self._num_branches -= "#" in request.name
         self.charge_outputs(request)
         self._tally(request.submission.tenant).ended += 1
+        self.shares.leave(request.submission.tenant)
         if request.group is not None:
             request.group.forget(request)
         self.ending.pop(request, None)
@@ -161,16 +165,25 @@ class RequestTable:
         """Whether it can be admitted: it is in the queue, or placed on a group."""
         return request in self.queue or (request.group is not None and request.occupancy is None)
 
-    def candidates(self, pending: Pending) -> Iterator[Request]:
+    def candidates(self, pending: Pending, is_open: Callable[[], bool]) -> Iterator[Request]:
         """What a plan of a group may admit, in this order: the requests that are placed there, and if it is
-        ``sole``, all that wait. The one that came last may be admitted on the way."""
+        ``sole``, those that wait. The one that came last may be admitted on the way. ``is_open`` says whether
+        there are slots for tenants beyond their share."""
         yield from list(pending.placed)
-        if pending is self.sole and pending.alone is None:
-            for request in self.queue.in_order():
-                if request.runs_alone:
-                    return
-                if not request.ending:
-                    yield request
+        if pending is not self.sole or pending.alone is not None:
+            return
+        for request in self.queue.in_order():
+            if request.runs_alone:
+                return
+            if not is_open() and self.shares.exceeds(request.submission.tenant):
+                break
+            if not request.ending:
+                yield request
+        for request in self.queue.in_order(without=self.shares.exceeds):
+            if request.runs_alone:
+                return
+            if not request.ending:
+                yield request
 
     def place(self, request: Request, pending: Pending, claim: Claim) -> None:
         """The next plan of a group is to admit a request that is in the queue."""
@@ -234,6 +247,7 @@ class RequestTable:
 
     def _charge(self, tenant: str, service: float) -> None:
         self.queue.charge(tenant, service)
+        self.shares.charge(tenant, service)
         self._tally(tenant).service += service
 
     def _tally(self, tenant: str) -> TenantTally:

@@ -61,6 +61,7 @@ class SchedulerMeters:
         self.round_trip = telemetry.folded(metrics.REDIS_ROUND_TRIP)
         self._telemetry = telemetry
         self._tenants = {DEFAULT_TENANT}
+        self._service: dict[str, float] = {DEFAULT_TENANT: 0.0}  # by tenant
         self._names: set[str] = set()  # of groups
         before: dict[str, dict[str, int]] = {field: {} for field in TOTALS.values()}
         self._view = _View(before, (), 0, 0, None, 0, self._depths({}))
@@ -86,6 +87,11 @@ class SchedulerMeters:
             self._name(group.name)
         depths = self._depths(load.waiting_by_tenant)
         self._view = _View(self._view.before, groups, load.epoch, load.waiting, wait, backlog, depths)
+
+    def served(self, tenant: str, service: float) -> None:
+        """A tenant was charged for so many weighted tokens more."""
+        name = self._tenant_name(tenant)
+        self._service[name] = self._service.get(name, 0.0) + service
 
     def opened(self, epoch: int) -> None:
         """An epoch was opened."""
@@ -121,6 +127,7 @@ class SchedulerMeters:
         telemetry.observe(metrics.STEPS, lambda: steps(lambda meters: meters.steps))
         telemetry.observe(metrics.STEP_PREFILL, lambda: steps(lambda meters: meters.prefill_tokens))
         telemetry.observe(metrics.QUEUE_DEPTH, lambda: self._view.depths)
+        telemetry.observe(metrics.SERVICE, lambda: dict(self._service))
         telemetry.observe(metrics.WAITING, lambda: self._view.waiting)
         telemetry.observe(metrics.PREDICTED_WAIT, lambda: self._view.wait_seconds)
         telemetry.observe(metrics.GROUPS, lambda: len(self._view.groups))
@@ -166,11 +173,13 @@ class SchedulerMeters:
     def _depths(self, waiting: Mapping[str, int]) -> dict[str, int]:
         """Waiting requests by tenant, 0 for tenants that were exported before. At most MAX_TENANTS names, so
         that the number of series is bounded."""
-        for tenant in waiting:
-            if len(self._tenants) < MAX_TENANTS:
-                self._tenants.add(tenant)
+        named = [(self._tenant_name(tenant), count) for tenant, count in waiting.items()]
         depths = dict.fromkeys(self._tenants, 0)
-        for tenant, count in waiting.items():
-            name = tenant if tenant in self._tenants else OTHER_TENANTS
+        for name, count in named:
             depths[name] = depths.get(name, 0) + count
         return depths
+
+    def _tenant_name(self, tenant: str) -> str:
+        if len(self._tenants) < MAX_TENANTS:
+            self._tenants.add(tenant)
+        return tenant if tenant in self._tenants else OTHER_TENANTS

@@ -239,6 +239,27 @@ async def test_health_needs_no_key_and_has_a_port_of_its_own_where_one_is_set(ba
                 assert await code_of(probes.unary_unary(path)(b"", timeout=5)) is CODE.UNIMPLEMENTED
 
 
+async def test_calls_that_send_no_request_do_not_keep_a_probe_from_its_answer(backend: Backend) -> None:
+    """They need no key either, and a probe that fails may end the gateway."""
+    async with serving(backend, health_port=0, max_arriving=20) as served:
+        target = f"127.0.0.1:{served.gateway.health_port}"
+        own_connection = [("grpc.use_local_subchannel_pool", 1)]
+        stranger: Any
+        prober: Any
+        async with (
+            grpc.aio.insecure_channel(target) as stranger,
+            grpc.aio.insecure_channel(target, options=own_connection) as prober,
+        ):
+            held = [stranger.stream_stream(f"/{health.SERVICE_NAME}/Check")(timeout=30) for _ in range(300)]
+            await eventually(lambda: sum(call.done() for call in held) >= 280)
+            answer = await health_pb2_grpc.HealthStub(prober).Check(
+                health_pb2.HealthCheckRequest(), timeout=5
+            )
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            for call in held:
+                call.cancel()
+
+
 async def test_keys_that_redis_lost_open_nothing(guarded: Served) -> None:
     guarded.backend.redis.delete(API_KEYS)
     await asyncio.sleep(1.5)

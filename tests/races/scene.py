@@ -10,7 +10,6 @@ from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, SamplingParams, Submission, branches
 from albireo.store.interface import Fenced
 from albireo.v1 import control_pb2 as control
-from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from tests.races.cluster import Cluster
@@ -36,7 +35,7 @@ class RunningScheduler:
     def __init__(self, cluster: Cluster, **options: object) -> None:
         settings = SchedulerSettings.model_validate({"model_name": MODEL, **options})
         self._stop = cluster.clock.event()
-        self.error: Fenced | ProtocolError | None = None
+        self.error: Fenced | None = None
         self._service = SchedulerService(
             settings,
             Health(),
@@ -49,7 +48,7 @@ class RunningScheduler:
     def _run(self) -> None:
         try:
             self._service.run()
-        except (Fenced, ProtocolError) as error:
+        except Fenced as error:
             self.error = error
 
     def join(self, seconds: float = 5) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Scene(NamedTuple):
     space: Keyspace
     core: SchedulerCore
     accounts: TenantAccounts
+    served: Counter[str]  # service by tenant
 
     def set_policy(self, tenant: str, policy: TenantPolicy) -> None:
         self.space.hash(TENANT_POLICIES)[tenant.encode()] = tenants.to_bytes(policy)
@@ -52,7 +54,12 @@ def scene() -> Iterator[Scene]:
         epoch, _ = store.open_epoch(lease_value=b"s")
         core = SchedulerCore(Limits(max_num_seqs=2), epoch=epoch, salt=b"")
         core.join("g", GroupShape(16, 2, 64))
-        yield Scene(clock, space, core, TenantAccounts(epoch, core, store, clock))
+        served = Counter[str]()
+
+        def charge(tenant: str, service: float) -> None:
+            served[tenant] += int(service)
+
+        yield Scene(clock, space, core, TenantAccounts(epoch, core, store, clock, served=charge), served)
 
 
 def test_what_ends_is_counted_off_a_few_times_a_second(scene: Scene) -> None:
@@ -106,6 +113,7 @@ def test_an_admitted_request_leaves_the_queue_and_its_outputs_use_the_quota_of_t
     scene.accounts.report()
     assert scene.counts() == {}
     full_at = float(scene.space.get(KEYS.tokens("a")) or 0)
+    assert scene.served == {"a": 2 * 1 + 4 * 2}  # weighted: a prompt of 2, 4 outputs
     assert full_at - scene.clock.time_ns() / 1e6 == pytest.approx(4000, abs=2)
 
 

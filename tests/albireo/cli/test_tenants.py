@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -43,6 +44,21 @@ def test_a_bad_value_is_refused_by_its_option(redis_url: str, arguments: tuple[s
     assert done.exit_code == 2
     assert named in done.output
     assert "no tenant has a policy" in tenants("list", url=redis_url).output
+
+
+def test_without_a_url_it_is_the_redis_of_albireo_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while that does not run, as for the keys."""
+    monkeypatch.delenv("ALBIREO_REDIS_URL", raising=False)
+    own = ("--data-dir", str(tmp_path))
+    assert CliRunner().invoke(app, ["set", "a", "--weight", "2", *own]).exit_code == 0
+    assert "a: weight 2" in CliRunner().invoke(app, ["list", *own]).output
+
+
+def test_a_password_comes_from_a_file_and_not_from_the_command_line(tmp_path: Path) -> None:
+    options = ("--redis-url", "redis://127.0.0.1:1/0", "--redis-password-file", str(tmp_path / "none"))
+    done = CliRunner().invoke(app, ["list", *options])
+    assert done.exit_code == 1
+    assert "redis_password_file" in done.output
 
 
 def test_without_redis_it_is_one_line() -> None:

@@ -57,7 +57,17 @@ def test_what_no_key_may_be_is_refused_by_its_field(fields: dict[str, object], n
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff", b"[]", b"{}", b"1", json.dumps({"sha256": "zz", "priorities": [0, 1]}).encode()]
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b"1",
+        b"[" * 100_000,
+        json.dumps({"sha256": "zz", "priorities": [0, 1]}).encode(),
+        to_bytes(KEY).replace(b"1000", b"Infinity"),
+    ],
 )
 def test_bytes_that_are_no_record_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  (of several decoders)

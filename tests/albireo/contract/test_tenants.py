@@ -31,6 +31,7 @@ def test_fields_that_are_not_there_have_their_defaults() -> None:
     [
         (b"", "Expecting value"),
         (b"[]", "no policy"),
+        (b"[" * 100_000, "no policy"),
         (b'{"wait": 1}', "no policy"),
         (b'{"weight": "two"}', "two"),
         (b'{"weight": null}', "no policy"),

@@ -274,6 +274,31 @@ async def test_a_call_whose_key_is_revoked_or_expires_ends() -> None:
         assert await calls[2] == "UNAUTHENTICATED"
 
 
+async def test_a_call_that_takes_long_to_end_does_not_end_the_watch_of_the_keys() -> None:
+    """Its key is revoked, and read again while the call is still being cleaned up."""
+    ring = keyring(Clocks())
+    text, key_id = new_key()
+    ring.replace({key_id: record(text)}, needed=True)
+    cleaned_up = asyncio.Event()
+
+    async def call() -> None:
+        with ring.admit(headers(text)):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await cleaned_up.wait()
+
+    running = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    ring.replace({}, needed=True)
+    await asyncio.sleep(0.01)
+    ring.confirm()
+    cleaned_up.set()
+    async with asyncio.timeout(5):
+        with pytest.raises(Refusal):
+            await running
+
+
 async def test_calls_without_a_key_end_when_the_first_key_is_made() -> None:
     ring = keyring(Clocks(), is_open=True)
     text, key_id = new_key()

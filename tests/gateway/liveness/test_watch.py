@@ -44,7 +44,7 @@ class FoundStore:
     async def check(self, ttl: float) -> Liveness:
         self.during()
         found = next(self._found)
-        if self._found.__length_hint__() == 0:  # type: ignore[attr-defined]
+        if self._found.__length_hint__() == 0:
             self.on_end()
         return found
 

@@ -118,6 +118,19 @@ def test_a_refusal_by_tokens_says_when_there_are_enough() -> None:
     run(test)
 
 
+def test_a_quota_of_few_tokens_a_minute_does_not_bound_the_branches() -> None:
+    async def test(scene: Scene) -> None:
+        scene.set_policy(TenantPolicy(tokens_per_minute=2))
+        await asyncio.sleep(1.5)
+        await scene.submit("r", prompt=1)
+        refusal = await scene.refused("s", n=3, prompt=2)
+        assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await asyncio.sleep(30)
+        await scene.submit("s", n=3, prompt=2)
+
+    run(test)
+
+
 def test_a_change_of_a_policy_counts_within_about_a_second() -> None:
     async def test(scene: Scene) -> None:
         for number in range(3):

@@ -101,6 +101,23 @@ async def test_a_request_that_is_larger_than_a_minute_needs_all_of_it(scene: Sce
 
 
 @in_store_time
+async def test_tokens_that_take_less_than_a_millisecond_of_the_quota_count_in_full(scene: Scene) -> None:
+    """At a million tokens a minute a token takes 0.06 ms: eight are not free, nor do nine take one."""
+    gateway = await scene.serving()
+    quota: dict[str, Any] = {"tenant": "a", "policy": TenantPolicy(tokens_per_minute=10**6)}
+
+    def full_at() -> float:
+        return float(scene.store.get([KEYS.tokens("a")])[0] or 0)
+
+    scene.store.report_tenants({"a": TenantReport(0, 0, MINUTE_MS / 2)}, epoch=1, number=1)
+    before = full_at()
+    for number in range(10):
+        await gateway.submit(request(f"r{number}", tokens=5, **quota))
+        scene.store.report_tenants({"a": TenantReport(0, 0, 0.3)}, epoch=1, number=2 + number)
+    assert full_at() - before == pytest.approx(10 * (5 * 0.06 + 0.3), abs=0.1)
+
+
+@in_store_time
 async def test_a_report_counts_once_and_only_in_its_epoch(scene: Scene) -> None:
     gateway = await scene.serving()
     one: dict[str, Any] = {"tenant": "a", "policy": TenantPolicy(max_requests=2)}

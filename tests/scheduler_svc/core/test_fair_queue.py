@@ -106,6 +106,8 @@ def test_the_queue_orders_as_the_paper_writes_it_down(data: st.DataObject) -> No
             queue.remove(old)
         waiting = paper.in_order()
         assert list(queue.in_order()) == waiting
+        others = [item for item in waiting if item in paper.returned or item.submission.tenant != "a"]
+        assert list(queue.in_order(without=lambda tenant: tenant == "a")) == others
         assert next(queue.in_order(), None) is (waiting[0] if waiting else None)
         assert len(queue) == len(waiting)
         assert set(queue) == set(waiting)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from albireo.contract.plan import Ended, Finish, GroupShape
+from scheduler_svc.core import ProtocolError, WaitingEnd
 
 from .samples import prompt
 from .test_placement import homes
@@ -262,23 +265,18 @@ def test_a_request_of_many_branches_ends_no_more_groups_than_one(chunk: int) -> 
     w.drain(10)
 
 
-@pytest.mark.parametrize("deaths", [0, 2])
-def test_requests_that_no_group_can_hold_keep_no_others_waiting(deaths: int) -> None:
-    """Also where they would run alone once there is a group for them."""
-    w = world(groups=0, max_seqs=32, tokens=512, followed=True)
-    w.join("small", GroupShape(64, 32, 64))
-    w.join("large", GroupShape(512, 32, 256))
-    for number in range(20):
-        w.submit(f"long{number}", prompt(10, number), max_tokens=100, ignore_eos=True)
-    for _ in range(deaths):
-        w.step()
-        die(w, "large")
-        w.join("large", GroupShape(512, 32, 256))
-    w.leave("large")
-    w.submit("short", prompt(10, 99), max_tokens=5, ignore_eos=True)
-    for _ in range(20):
-        w.step()
-    assert w.stories["short"].final is Finish.LENGTH
-    assert not any(w.stories[f"long{number}"].final for number in range(20))
-    w.join("large", GroupShape(512, 32, 256))
-    w.drain(4000)
+def test_a_group_that_breaks_the_protocol_can_leave_and_its_request_ends() -> None:
+    """It has all its tokens, and the group denies that it has finished."""
+    w = world(ahead=2)
+    w.submit("a", prompt(10), max_tokens=1)
+    w.submit("b", prompt(10, 1), max_tokens=30, ignore_eos=True)
+    group = w.groups["g0"].core
+    w.plan("g0")
+    w.plan("g0")
+    result = w.groups["g0"].worker.run(w.groups["g0"].published.popleft())
+    with pytest.raises(ProtocolError, match="length"):
+        group.settle(replace(result, finishes=(0, 0)))
+    w.core.leave(group, died=True)
+    assert w.core.take_ended() == (WaitingEnd("a", Finish.ERROR, 1),)
+    assert w.core.check_integrity() == []
+    assert (w.core.stats().groups, w.core.stats().waiting) == (0, 1)

@@ -14,7 +14,7 @@ from tests.worker_svc.pipeline import in_turn
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
 from worker_svc.runner.interface import HostOutput, Runner
-from worker_svc.runner.start_speed import PREFILL_SECONDS, SHORTEST_PROMPT, measure_speed
+from worker_svc.runner.start_speed import FEW, PREFILL_SECONDS, SHORTEST_PROMPT, measure_speed
 
 STEP_NS, TOKEN_NS = 5_000_000, 20_000
 
@@ -62,6 +62,7 @@ def test_step_and_token_are_told_apart() -> None:
 def test_a_slow_group_measures_a_shorter_prompt() -> None:
     runner = Timed(GroupShape(100, 8, 4096))
     measure_speed(cast("Runner[Any]", runner), lambda seconds: 1.0)
+    assert sum(plan.num_decodes for plan in runner.plans) == FEW  # and each of them once
     prompts = [chunk.count for plan in runner.plans for chunk in plan.chunks]
     assert max(prompts) == SHORTEST_PROMPT > PREFILL_SECONDS
 
