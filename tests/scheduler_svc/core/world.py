@@ -186,12 +186,17 @@ class World(FirstGroup):
             assert story.open or (story.refused and not story.announced), "a second end"
             assert not story.final
             assert end.num_outputs == len(story.read)
-            story.check_reason(end.reason, self.now)
+            story.check_reason(end.reason, self.now, failed=self._failed(end.request_id))
             story.announced = True
             story.final = end.reason
         self.notices += ended
         self.check()
         return ended
+
+    def _failed(self, branch: str) -> bool:
+        """Whether its request, by this branch or another, has ended too many groups."""
+        stories = self.stories.items()
+        return any(story.deaths == 3 for name, story in stories if family(name) == family(branch))
 
     # -- steps --------------------------------------------------------------------------------------
 
