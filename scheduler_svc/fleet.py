@@ -136,6 +136,10 @@ class Fleet:
         )
         opening = GroupOpening(self._epoch, incarnation, name)
         self._opened.add(incarnation)
+        if self.model is not None and self.model.fingerprint != info.fingerprint:
+            # Their token ids are those of the other checkpoint's vocabulary.
+            count = self._core.give_up()
+            logger.warning("another checkpoint is served: %d requests to the last one are given up", count)
         self._put_model([*others, info])
         self._store.open_group(opening, notice=self._notices.next(), lease_value=self._lease_value)
         group = self._led(opening, info, core)

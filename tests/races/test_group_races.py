@@ -107,6 +107,22 @@ def test_a_request_waits_for_a_group_where_there_is_none(make_scene: MakeScene) 
     assert scene.story("a") == scene.alone("a")
 
 
+def test_no_request_goes_on_with_another_checkpoint(make_scene: MakeScene) -> None:
+    """Its token ids are those of the vocabulary that its gateway has read."""
+    scene = make_scene()
+    scene.submit("a", prompt(10))
+    scene.group.answer(scene.group.next_plan())
+    scene.group.leave()
+    close(scene, scene.group)
+    scene.submit("b", prompt(10, 1))
+    scene.wait_for(lambda: scene.load().waiting == 2, "they do not wait")
+    scene.add_group(fingerprint="another")
+    for name in "ab":
+        scene.wait_for(lambda name=name: scene.story(name).final is Finish.ERROR, "it goes on")  # type: ignore[misc]
+    assert scene.story("a").ids == scene.alone("a").ids[:1]
+    assert scene.finish() == []
+
+
 def test_branches_move_with_what_each_has(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(40), max_tokens=9, n=3)
