@@ -35,7 +35,7 @@ def leader(groups: Sequence[int], seconds: float) -> dict[str, Any]:
 
 def speeds(_: Sequence[int], seconds: float) -> dict[str, Any]:
     found = cases.unequal_speeds(seconds)
-    rows = [
+    rows: list[list[object]] = [
         [f"{step} ms", round(alone), round(together)]
         for step, alone, together in zip((40, 20, 10), found.alone, found.together, strict=True)
     ]
@@ -47,7 +47,7 @@ def speeds(_: Sequence[int], seconds: float) -> dict[str, Any]:
 
 def prefixes(_: Sequence[int], seconds: float) -> dict[str, Any]:
     found = cases.prefix_load(seconds)
-    rows = [
+    rows: list[list[object]] = [
         ["cached share of prompts, 3 groups", round(found.cached, 3)],
         ["cached share, one group with all memory", round(found.cached_by_one, 3)],
         ["ratio", round(found.cached / found.cached_by_one, 3)],

@@ -123,7 +123,7 @@ def _end(route: Route, ended: log.Ended, after: int) -> None:
     reason = Finish(ended.reason)
     if reason is not Finish.ERROR:
         route.branch.finish(reason, after=after)
-    elif route.branch.admitted:
+    elif any(branch.admitted for branch in route.stream.branches.values()):
         route.branch.finish(GROUPS_DIED, after=after)
     else:
         route.stream.fail(REFUSED)

@@ -77,7 +77,8 @@ class SchedulerCore:
     ``ended`` in the log, so the reader takes it and ignores the ``ended``; here it is a late row.
 
     **Deaths.** A request that was in flight in groups that died, several times in a row, runs alone next, and
-    ends with ERROR if that group dies too.
+    ends with ERROR if that group dies too; so do the other branches of its prompt that have not run, or are
+    suspected as well.
     """
 
     def __init__(self, limits: Limits, *, epoch: int, salt: bytes) -> None:
@@ -121,6 +122,7 @@ class SchedulerCore:
         ledger = Ledger(shape, self._requests, pending, prefix_cache=limits.prefix_cache)
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
         self._groups[name] = self._by_pending[pending] = group
+        self._placement.join(group)
         self._requests.shares.slots += limits.max_num_seqs
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)
         self._note_sole()

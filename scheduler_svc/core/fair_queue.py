@@ -52,6 +52,9 @@ class FairQueue:
     **Requests that came back**, preempted or from a group that died, come before all others, whatever their
     tenant, in their order. They have had their turn; their tenants' counters do not change by it.
 
+    **Requests set aside** (:meth:`set_aside`) are in the queue and have no place in its order, until they are
+    recalled and come back.
+
     **Memory.** A counter matters only while it is above the level to which its tenant would be lifted. This
     level never goes down, since counters only rise, and a tenant that joins is at the level at least. So most
     counters of idle tenants mean nothing after a while, and the ``MAX_IDLE_TENANTS`` charged last are kept: a
@@ -65,6 +68,7 @@ class FairQueue:
         self._prefill_weight = prefill_weight
         self._weights: Mapping[str, float] = {}
         self._returned: KeyedQueue[Request] = KeyedQueue()
+        self._aside: dict[Request, None] = {}
         self._queued: dict[str, _Tenant] = {}  # with requests in ``waiting``
         self._idle: dict[str, _Tenant] = {}  # without; the one charged last is the last
         self._by_counter: KeyedQueue[_Tenant] = KeyedQueue()  # queued ones
@@ -82,11 +86,13 @@ class FairQueue:
 
     def __contains__(self, request: Request) -> bool:
         tenant = self._queued.get(request.submission.tenant)
-        return request in self._returned or (tenant is not None and request in tenant.waiting)
+        waits = tenant is not None and request in tenant.waiting
+        return waits or request in self._returned or request in self._aside
 
     def __iter__(self) -> Iterator[Request]:
         """In no particular order."""
         yield from self._returned
+        yield from self._aside
         for tenant in self._queued.values():
             yield from tenant.waiting
 
@@ -109,12 +115,26 @@ class FairQueue:
         self._returned.push(request, request.order)
         self._len += 1
 
+    def set_aside(self, request: Request) -> None:
+        """A request of the queue has no turn for now: no group that is there can hold it."""
+        self.remove(request)
+        self._aside[request] = None
+        self._len += 1
+
+    def recall(self) -> None:
+        """Requests that were set aside come back."""
+        for request in self._aside:
+            self._returned.push(request, request.order)
+        self._aside.clear()
+
     def remove(self, request: Request) -> None:
         """Takes a request out, wherever it stands; nothing happens if it is not in the queue."""
         name = request.submission.tenant
         tenant = self._queued.get(name)
         if request in self._returned:
             self._returned.remove(request)
+        elif request in self._aside:
+            del self._aside[request]
         elif tenant is not None and request in tenant.waiting:
             tenant.waiting.remove(request)
             if not tenant.waiting:
@@ -137,8 +157,9 @@ class FairQueue:
         tenant.counter += self._weighed(name, service)
 
     def in_order(self, *, without: Callable[[str], bool] | None = None) -> Iterator[Request]:
-        """All requests, the next first, each found when it is asked for. While it is iterated over, the
-        request that came last may be removed, and tenants may be charged, which counts from the next call on.
+        """All requests but those set aside, the next first, each found when it is asked for. While it is
+        iterated over, the request that came last may be removed, and tenants may be charged, which counts
+        from the next call on.
 
         Behind the first, the order is the one that comes about if each before it is admitted with nothing
         of its prompt cached, and no other service is charged. New requests of tenants for which ``without``

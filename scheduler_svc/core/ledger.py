@@ -233,13 +233,13 @@ class Ledger:
                 self.requests.isolates |= request.runs_alone
             self._stop_receiving(occupancy)
             self.requests.requeue(request)
-            # Without a token left, its last row has settled and was no finish, which is the group's fault.
-            if request.deaths > DEATHS_TO_RUN_ALONE or len(request.tokens) >= request.end:
+            if request.deaths > DEATHS_TO_RUN_ALONE:
+                self.requests.fail_branches(request)
+            elif len(request.tokens) >= request.end:  # its last row was no finish, which is the group's fault
                 self.requests.schedule_end(request, Finish.ERROR)
         for request in list(self.pending.placed):
             self.requests.give_back(request)
-        for step in self.in_flight:
-            self.requests.lost += step.ended
+        self.requests.lost += [end for step in self.in_flight for end in step.ended]
 
     # -- parts of the above -------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ class Placement:
     between prefix hits and load of Preble (Srivatsa et al., ICLR 2025), on speeds that are measured.
 
     Where no group has capacity for a request, all that could ever hold it are kept for it in this round;
-    later requests may go to the others. So no request waits for ever behind smaller ones. Requests of tenants
-    beyond their share leave the last slots of each group to those of others.
+    later requests may go to the others. So no request waits for ever behind smaller ones. One that is longer
+    than any group that is there takes is set aside until another joins, so that none waits behind it.
+    Requests of tenants beyond their share leave the last slots of each group to those of others.
 
     It is found anew when its state has changed. A request costs a loop over the groups with
     capacity, and one walk along its prefix.
@@ -53,16 +54,23 @@ class Placement:
         self._changes = changes
         self._capacities: Capacities = {}
         self._isolation = Isolation(requests, groups)
+        self._longest = 0  # the largest max_model_len of the groups that are there
+
+    def join(self, group: GroupCore) -> None:
+        """A group is there."""
+        self._longest = max(self._longest, group.shape.max_model_len)
+        self._requests.queue.recall()
 
     def leave(self, group: GroupCore) -> None:
         """A group is there no more."""
         self._capacities.pop(group, None)
         self._isolation.leave(group)
+        self._longest = max([other.shape.max_model_len for other in self._groups.values()], default=0)
 
     def place(self) -> None:
         """Hands over what can be placed now."""
         queue = self._requests.queue
-        if not len(queue):
+        if not len(queue) or not self._groups:
             return
         for request, group in self._isolation.kept():
             self._place_alone(request, group)
@@ -81,6 +89,9 @@ class Placement:
         capacities, missed, may_keep = self._capacities, 0, True
         for request in requests:
             if request.ending:
+                continue
+            if request.end > self._longest:
+                self._requests.queue.set_aside(request)
                 continue
             if request.runs_alone:
                 may_keep = may_keep and self._keep_group(request)

@@ -86,6 +86,13 @@ class RequestTable:
             self.give_back(request)
         self.ending[request] = None
 
+    def fail_branches(self, request: Request) -> None:
+        """A request has ended too many groups. With it the branches of the same prompt end that have brought
+        nothing since: each would end as many."""
+        for branch in request.family or (request,):
+            if self.live.get(branch.name) is branch and (branch.deaths or not branch.admitted):
+                self.schedule_end(branch, Finish.ERROR)
+
     def refuse(self, names: tuple[str, ...], tenant: str) -> None:
         """A submission that was never live is to end with ERROR, as all its branches."""
         self.refused += names

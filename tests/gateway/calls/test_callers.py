@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 import timeit
 from collections.abc import Callable
 from types import FrameType
@@ -14,34 +12,15 @@ import grpc
 import pytest
 
 from albireo.contract import api_keys
-from albireo.contract.api_keys import ApiKey, digest_of, new_key
+from albireo.contract.api_keys import digest_of, new_key
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
 from gateway.calls import callers
-from gateway.calls.callers import ANYONE, KEEP_SECONDS, Caller, Keyring, Metadata, current_caller
+from gateway.calls.callers import ANYONE, KEEP_SECONDS, Caller, Keyring, Metadata
 from gateway.calls.refusal import Refusal
+from tests.gateway.calls.keys import Clocks, headers, keyring, record
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
-
-
-class Clocks:
-    """Both clocks of a keyring."""
-
-    def __init__(self) -> None:
-        self.wall, self.now = 1_000.0, 0.0
-
-
-def keyring(clocks: Clocks, *, is_open: bool = False) -> Keyring:
-    return Keyring(is_open=is_open, wall=lambda: clocks.wall, now=lambda: clocks.now)
-
-
-def record(text: str, **fields: Any) -> ApiKey:
-    own = {"tenant": "acme", "least_priority": 0, "greatest_priority": 100, "created_at": 0, **fields}
-    return ApiKey(digest=digest_of(text), **own)
-
-
-def headers(text: str) -> Metadata:
-    return (("user-agent", "x"), ("authorization", f"Bearer {text}"))
 
 
 def refused(ring: Keyring, metadata: Metadata) -> tuple[grpc.StatusCode, str]:
@@ -242,117 +221,3 @@ def test_without_keys_a_request_says_itself_whose_it_is() -> None:
     assert filled(caller, tenant="them", priority=-100) == ("them", -100)
     assert filled(caller) == ("", None)
     assert caller.scope == ""
-
-
-async def test_a_call_whose_key_is_revoked_or_expires_ends() -> None:
-    clocks = Clocks()
-    ring = keyring(clocks)
-    (one, one_id), (two, two_id) = new_key(), new_key()
-    keys = {one_id: record(one), two_id: record(two, expires_at=1_010)}
-    ring.replace(keys, needed=True)
-
-    async def call(text: str) -> str | None:
-        try:
-            with ring.admit(headers(text)):
-                assert current_caller().key_id == text[4:20]
-                await asyncio.sleep(60)
-        except Refusal as refusal:
-            return refusal.code.name
-        return None
-
-    calls = [asyncio.create_task(call(text)) for text in (one, one, two)]
-    await asyncio.sleep(0)
-    ring.confirm()
-    await asyncio.sleep(0.01)
-    assert [task.done() for task in calls] == [False, False, False]
-    ring.replace({two_id: keys[two_id]}, needed=True)
-    async with asyncio.timeout(5):
-        assert await asyncio.gather(*calls[:2]) == ["UNAUTHENTICATED"] * 2
-        assert not calls[2].done()
-        clocks.wall = 1_010
-        ring.confirm()
-        assert await calls[2] == "UNAUTHENTICATED"
-
-
-async def test_a_call_that_takes_long_to_end_does_not_end_the_watch_of_the_keys() -> None:
-    """Its key is revoked, and read again while the call is still being cleaned up."""
-    ring = keyring(Clocks())
-    text, key_id = new_key()
-    ring.replace({key_id: record(text)}, needed=True)
-    cleaned_up = asyncio.Event()
-
-    async def call() -> None:
-        with ring.admit(headers(text)):
-            try:
-                await asyncio.sleep(60)
-            finally:
-                await cleaned_up.wait()
-
-    running = asyncio.create_task(call())
-    await asyncio.sleep(0)
-    ring.replace({}, needed=True)
-    await asyncio.sleep(0.01)
-    ring.confirm()
-    cleaned_up.set()
-    async with asyncio.timeout(5):
-        with pytest.raises(Refusal):
-            await running
-
-
-async def test_calls_without_a_key_end_when_the_first_key_is_made() -> None:
-    ring = keyring(Clocks(), is_open=True)
-    text, key_id = new_key()
-
-    async def call() -> None:
-        with ring.admit(()):
-            await asyncio.sleep(60)
-
-    running = asyncio.create_task(call())
-    await asyncio.sleep(0)
-    ring.replace({key_id: record(text)}, needed=True)
-    async with asyncio.timeout(5):
-        with pytest.raises(Refusal):
-            await running
-
-
-async def test_a_call_that_its_client_ends_is_not_taken_for_a_revocation() -> None:
-    clocks = Clocks()
-    ring = keyring(clocks)
-    text, key_id = new_key()
-    ring.replace({key_id: record(text)}, needed=True)
-
-    async def call() -> None:
-        with ring.admit(headers(text)):
-            await asyncio.sleep(60)
-
-    alone, both = asyncio.create_task(call()), asyncio.create_task(call())
-    await asyncio.sleep(0)
-    alone.cancel()
-    ring.confirm()
-    both.cancel()
-    ring.replace({}, needed=True)  # the client left, and the key was revoked
-    for task in (alone, both):
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def test_a_call_is_forgotten_at_its_end() -> None:
-    ring = keyring(Clocks(), is_open=True)
-    with pytest.raises(TimeoutError), ring.admit(()):
-        raise TimeoutError
-    text, key_id = new_key()
-    ring.replace({key_id: record(text)}, needed=True)
-    await asyncio.sleep(0.01)  # this task served the call, and is not cancelled for it
-
-
-def test_to_admit_a_call_takes_microseconds() -> None:
-    ring = keyring(Clocks(), is_open=True)
-
-    async def admit() -> float:
-        began = time.process_time()
-        for _ in range(1_000):
-            with ring.admit(()):
-                pass
-        return (time.process_time() - began) / 1_000
-
-    assert min(asyncio.run(admit()) for _ in range(10)) < 50e-6

@@ -132,6 +132,9 @@ class Auditor:
         story.announced = True
         if ended.reason is Finish.CANCELLED:
             assert story.cancelled
+        elif ended.reason is Finish.ERROR:
+            request = family(ended.request_id)
+            assert any(s.deaths == 3 for name, s in self._stories.items() if family(name) == request)
         else:
             assert ended.reason is Finish.DEADLINE
             assert story.deadline is not None

@@ -38,6 +38,18 @@ class Story:
         """Whether the core takes it for live."""
         return not (self.settled_final or self.announced or self.refused)
 
+    def check_reason(self, reason: Finish, now: float, *, failed: bool) -> None:
+        """Whether it may end for this reason while it waits. ``failed``: a branch of its request has
+        ended too many groups."""
+        if reason is Finish.CANCELLED:
+            assert self.cancelled
+        elif reason is Finish.ERROR:
+            assert self.refused or failed or len(self.submission.prompt) >= self.context
+        else:
+            assert reason is Finish.DEADLINE
+            assert self.deadline is not None
+            assert self.deadline <= now
+
     @property
     def progressed(self) -> bool:
         """Whether it has brought enough since its last admission."""

@@ -247,6 +247,24 @@ def test_a_drain_is_no_death() -> None:
     w.drain(60)
 
 
+@pytest.mark.parametrize("chunk", [16, 128])
+def test_a_request_of_many_branches_ends_no_more_groups_than_one(chunk: int) -> None:
+    """Its groups die in the prefill of its prompt, or later, in the steps of all branches."""
+    w = world(max_seqs=8, chunk=chunk, tokens=128, followed=True)
+    w.submit("poison", prompt(80), max_tokens=50, ignore_eos=True, n=4)
+    deaths = 0
+    while any(not story.final for story in w.stories.values()):
+        if chunk == 128:
+            w.step()
+        die(w, f"g{deaths}")
+        deaths += 1
+        w.join(f"g{deaths}", SHAPE)
+        w.notice()
+    assert deaths == 3
+    assert {story.final for story in w.stories.values()} == {Finish.ERROR}
+    w.drain(10)
+
+
 def test_a_group_that_breaks_the_protocol_can_leave_and_its_request_ends() -> None:
     """It has all its tokens, and the group denies that it has finished."""
     w = world(ahead=2)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from albireo.contract.plan import (
     DEFAULT_TENANT,
     Ended,
-    Finish,
     GroupShape,
     Plan,
     SamplingParams,
@@ -18,11 +16,11 @@ from albireo.contract.plan import (
 )
 from scheduler_svc.core import Limits, SchedulerCore, Speed, WaitingEnd
 
-from .auditor import EPOCH, Auditor
+from .auditor import EPOCH
+from .first_group import FirstGroup
 from .followers import check_follower, folded
 from .group_world import GroupWorld
 from .story import Story, family
-from .worker_model import Worker
 
 SALT = b"test"
 
@@ -49,7 +47,7 @@ def world(
     return w
 
 
-class World:
+class World(FirstGroup):
     """Plans are published, run and settled one call at a time, in that order for each step.
 
     Every call checks all that can be checked from outside: budgets, reuse of slots and blocks, the worker's
@@ -72,40 +70,6 @@ class World:
         self.failing: set[str] = set()
         self.lost: set[str] = set()  # whose `ended` was in a plan that has never run
         self.context = 0  # of the largest group so far
-
-    # -- the first group ----------------------------------------------------------------------------
-
-    @property
-    def group(self) -> GroupWorld:
-        return next(iter(self.groups.values()))
-
-    @property
-    def shape(self) -> GroupShape:
-        return self.group.shape
-
-    @property
-    def worker(self) -> Worker:
-        return self.group.worker
-
-    @property
-    def auditor(self) -> Auditor:
-        return self.group.auditor
-
-    @property
-    def plans(self) -> list[Plan]:
-        return self.group.plans
-
-    @property
-    def published(self) -> deque[Plan]:
-        return self.group.published
-
-    @property
-    def unsettled(self) -> deque[StepResult]:
-        return self.group.unsettled
-
-    @property
-    def settled(self) -> list[StepResult]:
-        return self.group.settled
 
     # -- groups -------------------------------------------------------------------------------------
 
@@ -231,22 +195,17 @@ class World:
             assert story.open or (story.refused and not story.announced), "a second end"
             assert not story.final
             assert end.num_outputs == len(story.read)
-            self._check_reason(end, story)
+            story.check_reason(end.reason, self.now, failed=self._failed(end.request_id))
             story.announced = True
             story.final = end.reason
         self.notices += ended
         self.check()
         return ended
 
-    def _check_reason(self, end: WaitingEnd, story: Story) -> None:
-        if end.reason is Finish.CANCELLED:
-            assert story.cancelled
-        elif end.reason is Finish.ERROR:
-            assert story.refused or story.deaths == 3 or len(story.submission.prompt) >= story.context
-        else:
-            assert end.reason is Finish.DEADLINE
-            assert story.deadline is not None
-            assert story.deadline <= self.now
+    def _failed(self, branch: str) -> bool:
+        """Whether its request, by this branch or another, has ended too many groups."""
+        stories = self.stories.items()
+        return any(story.deaths == 3 for name, story in stories if family(name) == family(branch))
 
     # -- steps --------------------------------------------------------------------------------------
 
