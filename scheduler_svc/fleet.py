@@ -150,7 +150,6 @@ class Fleet:
         """Closes registered groups that died before they could be led: nothing else ends their logs."""
         self._silent = {name: self._silent.get(name, 0) + 1 for name in silent}
         for incarnation in [name for name, looks in self._silent.items() if looks >= MISSES]:
-            self._opened.add(incarnation)
             opening = GroupOpening(self._epoch, incarnation, "")
             self._close_logs(opening, "its announcement had expired before it was led")
 

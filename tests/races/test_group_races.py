@@ -107,22 +107,6 @@ def test_a_request_waits_for_a_group_where_there_is_none(make_scene: MakeScene) 
     assert scene.story("a") == scene.alone("a")
 
 
-def test_no_request_goes_on_with_another_checkpoint(make_scene: MakeScene) -> None:
-    """Its token ids are those of the vocabulary that its gateway has read."""
-    scene = make_scene()
-    scene.submit("a", prompt(10))
-    scene.group.answer(scene.group.next_plan())
-    scene.group.leave()
-    close(scene, scene.group)
-    scene.submit("b", prompt(10, 1))
-    scene.wait_for(lambda: scene.load().waiting == 2, "they do not wait")
-    scene.add_group(fingerprint="another")
-    for name in "ab":
-        scene.wait_for(lambda name=name: scene.story(name).final is Finish.ERROR, "it goes on")  # type: ignore[misc]
-    assert scene.story("a").ids == scene.alone("a").ids[:1]
-    assert scene.finish() == []
-
-
 def test_branches_move_with_what_each_has(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(40), max_tokens=9, n=3)
@@ -196,23 +180,6 @@ def test_a_result_out_of_turn_closes_its_group_and_harms_no_other(make_scene: Ma
     close(scene, scene.group)
     assert "it broke the protocol" in reasons(scene)[0]
     scene.add_group()
-    scene.finish()
-    assert scene.story("a") == scene.alone("a")
-
-
-def test_a_group_of_another_checkpoint_joins_once_the_others_have_gone(
-    make_scene: MakeScene, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = make_scene()
-    other = FakeGroup(scene.cluster, scene.keys, scene.group.shape, fingerprint="another")
-    scene.cluster.clock.sleep(2)
-    assert other.plan_within(0) is None
-    assert (other.epoch, caplog.text.count("is not that of the groups that serve")) == (0, 1)
-    scene.group.leave()
-    close(scene, scene.group)
-    assert other.wait_epoch() == 1
-    scene.groups = [other]
-    scene.submit("a", prompt(10))
     scene.finish()
     assert scene.story("a") == scene.alone("a")
 
