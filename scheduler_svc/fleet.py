@@ -136,6 +136,10 @@ class Fleet:
         )
         opening = GroupOpening(self._epoch, incarnation, name)
         self._opened.add(incarnation)
+        if self.model is not None and self.model.fingerprint != info.fingerprint:
+            # Their token ids are those of the other checkpoint's vocabulary.
+            count = self._core.give_up()
+            logger.warning("another checkpoint is served: %d requests to the last one are given up", count)
         self._put_model([*others, info])
         self._store.open_group(opening, notice=self._notices.next(), lease_value=self._lease_value)
         group = self._led(opening, info, core)
@@ -146,7 +150,6 @@ class Fleet:
         """Closes registered groups that died before they could be led: nothing else ends their logs."""
         self._silent = {name: self._silent.get(name, 0) + 1 for name in silent}
         for incarnation in [name for name, looks in self._silent.items() if looks >= MISSES]:
-            self._opened.add(incarnation)
             opening = GroupOpening(self._epoch, incarnation, "")
             self._close_logs(opening, "its announcement had expired before it was led")
 

@@ -207,6 +207,13 @@ class SchedulerCore:
             self._requests.schedule_end(request, Finish.CANCELLED)
         return len(found)
 
+    def give_up(self) -> int:
+        """Ends all requests with ERROR; returns how many were not ending already."""
+        found = [request for request in self._requests.live.values() if not request.ending]
+        for request in found:
+            self._requests.schedule_end(request, Finish.ERROR)
+        return len(found)
+
     def expire(self, now: float) -> None:
         """Ends every request whose deadline has come with DEADLINE, running or not."""
         self._requests.expire(now)

@@ -77,6 +77,10 @@ class FakeGroup:
         announcement.MergeFrom(log.GroupInfo(**info))
         self._announcement = announcement.SerializeToString()
         self.lease = self._store.lease(keys.group(self.incarnation), self._announcement, ttl=FOR_EVER)
+        self.register()
+
+    def register(self) -> None:
+        """As a group does that no scheduler has led yet, again and again."""
         assert self.lease.acquire()
         self._store.register(self.incarnation)
 

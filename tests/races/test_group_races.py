@@ -184,23 +184,6 @@ def test_a_result_out_of_turn_closes_its_group_and_harms_no_other(make_scene: Ma
     assert scene.story("a") == scene.alone("a")
 
 
-def test_a_group_of_another_checkpoint_joins_once_the_others_have_gone(
-    make_scene: MakeScene, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = make_scene()
-    other = FakeGroup(scene.cluster, scene.keys, scene.group.shape, fingerprint="another")
-    scene.cluster.clock.sleep(2)
-    assert other.plan_within(0) is None
-    assert (other.epoch, caplog.text.count("is not that of the groups that serve")) == (0, 1)
-    scene.group.leave()
-    close(scene, scene.group)
-    assert other.wait_epoch() == 1
-    scene.groups = [other]
-    scene.submit("a", prompt(10))
-    scene.finish()
-    assert scene.story("a") == scene.alone("a")
-
-
 def test_groups_are_called_as_their_operators_want_if_they_can(make_scene: MakeScene) -> None:
     scene = make_scene()
     groups = [scene.add_group(name=name) for name in ("fast", "fast", "")]
