@@ -62,8 +62,8 @@ class SchedulerCore:
     of eviction.
 
     **Order.** Requests are placed in the order of the queue (``fair_queue.py``). In a group, blocks are given
-    by ``Request.order``, arrival time plus ``priority * priority_seconds``, then the order of arrival, and
-    taken away in the reverse of it.
+    in the order of admission, and taken away in the reverse of it: neither a priority nor how long a request
+    has waited counts against one of another tenant that runs.
 
     **Branches.** A submission with ``n`` above 1 is as many requests, one after the other in the order; each
     has its own seed, slot and end. The first computes the prompt, the others share its full blocks where they

@@ -34,7 +34,7 @@ class PlanBuilder:
     plan to publish, the ledger is as it was.
 
     Rows that need nothing cost nothing here. Where blocks are short, rows that need one, and chunks, are
-    served in queue order, so a request that is preempted comes after all that were served.
+    served in the order of admission, so a request that is preempted comes after all that were served.
     """
 
     def __init__(self, ledger: Ledger, limits: Limits, epoch: int) -> None:
@@ -60,7 +60,7 @@ class PlanBuilder:
         self._free = 0  # blocks that are free and promised to no request, without those in the forecast
         self._scarce = False  # a request waits for a block, or was preempted
         self._forecast: BlockForecast | None = None  # made at the first shortage
-        self._victims: list[Occupancy] | None = None  # that may be preempted, in queue order; made as needed
+        self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def build(self) -> Plan | None:
         """The plan, booked in the ledger; None if there is nothing that is worth a step.
@@ -129,7 +129,7 @@ class PlanBuilder:
             self._resumed = [occupancy.slot for occupancy in paused]
             self._rows += len(paused)
             needy.clear()
-        for occupancy in sorted([*needy, *prefilling], key=attrgetter("request.order")):
+        for occupancy in sorted([*needy, *prefilling], key=attrgetter("incarnation")):
             if occupancy in self._releasing:
                 continue
             serve = self._serve_chunk if occupancy.phase is Phase.PREFILLING else self._serve_row
@@ -177,10 +177,10 @@ class PlanBuilder:
         return found
 
     def _make_free(self, occupancy: Occupancy, count: int) -> bool:
-        """Preempts later requests until ``count`` blocks are free.
+        """Preempts requests that were admitted later until ``count`` blocks are free.
 
         False if that is not useful, since enough blocks come free when steps in flight settle, or not
-        possible, since no request came later: only the occupancy's own work could be thrown away.
+        possible, since none was admitted later: only the occupancy's own work could be thrown away.
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self._releasing)
@@ -193,12 +193,12 @@ class PlanBuilder:
         return True
 
     def _preempt_after(self, occupancy: Occupancy, forecast: BlockForecast) -> bool:
-        """Preempts the last request in queue order, if it comes after ``occupancy``."""
+        """Preempts the request that was admitted last, if that was after ``occupancy``."""
         if self._victims is None:
             running = (other for other in self._ledger.occupied.values() if other not in self._releasing)
-            self._victims = sorted(running, key=lambda other: other.request.order)
+            self._victims = sorted(running, key=attrgetter("incarnation"))
         victim = self._victims[-1]
-        if victim.request.order <= occupancy.request.order:
+        if victim.incarnation <= occupancy.incarnation:
             return False
         self._victims.pop()
         self._release_running(victim)

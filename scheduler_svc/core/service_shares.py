@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 SERVICE_OF_A_SLOT = 2048.0
 """What a tenant has had counts half after so many weighted tokens for each slot of all groups."""
+MAX_IDLE_TENANTS = 4096
+"""Tenants without a request, of which no more are kept: without keys a client may name one for each
+request."""
 LARGEST_SCALE = 1e12
 MOST_HALVINGS = 64.0
 """By one charge: nothing of before counts then."""
@@ -57,6 +60,8 @@ class ServiceShares:
             self._sum_service -= self._service.get(tenant, 0.0)
             if not self._live:
                 self._sum_weights = self._sum_service = 0.0  # no rounding stays
+            if len(self._service) > MAX_IDLE_TENANTS + len(self._live):
+                self._service = {name: had for name, had in self._service.items() if name in self._live}
 
     def charge(self, tenant: str, service: float) -> None:
         """A tenant that is there has had so much service."""

@@ -39,6 +39,22 @@ def test_shares_are_by_weight() -> None:
     assert [shares.exceeds(tenant) for tenant in "ab"] == [True, False]
 
 
+def test_tenants_without_a_request_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_IDLE_TENANTS", 10)
+    shares = ServiceShares()
+    shares.slots = 1_000_000  # nothing decays
+    for tenant in ("a", "b"):
+        shares.enter(tenant)
+        shares.charge(tenant, 100.0)
+    shares.charge("b", 1.0)
+    for number in range(100):
+        shares.enter(f"t{number}")
+        shares.charge(f"t{number}", 1.0)
+        shares.leave(f"t{number}")
+        assert len(shares._service) <= 10 + 3
+    assert [shares.exceeds(tenant) for tenant in "ab"] == [False, True]
+
+
 def test_service_of_long_ago_does_not_count() -> None:
     shares = ServiceShares()
     shares.slots = 1

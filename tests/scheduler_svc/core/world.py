@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from albireo.contract.plan import (
+    DEFAULT_TENANT,
     Ended,
     GroupShape,
     Plan,
@@ -116,12 +117,20 @@ class World(FirstGroup):
         n: int = 1,
         prompt_logprobs: int = -1,
         gateway: str = "",
+        tenant: str = DEFAULT_TENANT,
     ) -> None:
         sampling = SamplingParams(
             max_tokens=max_tokens, seed=seed, ignore_eos=ignore_eos, prompt_logprobs=prompt_logprobs
         )
         submission = Submission(
-            request_id, prompt, sampling, priority=priority, timeout_s=timeout_s, n=n, gateway=gateway
+            request_id,
+            prompt,
+            sampling,
+            priority=priority,
+            timeout_s=timeout_s,
+            n=n,
+            gateway=gateway,
+            tenant=tenant,
         )
         self.core.submit(submission, self.now)
         if self.follower:
