@@ -9,7 +9,7 @@ from dataclasses import replace
 from albireo.contract.plan import BLOCK_SIZE, Admission, Ended, Finish, GroupShape, Plan, blocks_for
 from scheduler_svc.core import Limits
 
-from .story import Story, family
+from .story import Story, family, has_failed
 from .worker_model import Worker
 
 EPOCH = 7
@@ -133,8 +133,7 @@ class Auditor:
         if ended.reason is Finish.CANCELLED:
             assert story.cancelled
         elif ended.reason is Finish.ERROR:
-            request = family(ended.request_id)
-            assert any(s.deaths == 3 for name, s in self._stories.items() if family(name) == request)
+            assert has_failed(self._stories, ended.request_id)
         else:
             assert ended.reason is Finish.DEADLINE
             assert story.deadline is not None

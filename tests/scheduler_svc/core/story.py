@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from albireo.contract.plan import Finish, Submission
@@ -54,3 +55,8 @@ class Story:
     def progressed(self) -> bool:
         """Whether it has brought enough since its last admission."""
         return len(self.read) >= self.begun + PROGRESS
+
+
+def has_failed(stories: Mapping[str, Story], branch: str) -> bool:
+    """Whether a request, by this branch or another, has ended too many groups."""
+    return any(story.deaths == 3 for name, story in stories.items() if family(name) == family(branch))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from albireo.contract.plan import (
     DEFAULT_TENANT,
     Ended,
@@ -20,7 +18,7 @@ from .auditor import EPOCH
 from .first_group import FirstGroup
 from .followers import check_follower, folded
 from .group_world import GroupWorld
-from .story import Story, family
+from .story import Story, family, has_failed
 
 SALT = b"test"
 
@@ -195,17 +193,12 @@ class World(FirstGroup):
             assert story.open or (story.refused and not story.announced), "a second end"
             assert not story.final
             assert end.num_outputs == len(story.read)
-            story.check_reason(end.reason, self.now, failed=self._failed(end.request_id))
+            story.check_reason(end.reason, self.now, failed=has_failed(self.stories, end.request_id))
             story.announced = True
             story.final = end.reason
         self.notices += ended
         self.check()
         return ended
-
-    def _failed(self, branch: str) -> bool:
-        """Whether its request, by this branch or another, has ended too many groups."""
-        stories = self.stories.items()
-        return any(story.deaths == 3 for name, story in stories if family(name) == family(branch))
 
     # -- steps --------------------------------------------------------------------------------------
 
@@ -268,8 +261,7 @@ class World(FirstGroup):
         while self.step():
             steps += 1
             assert steps <= max_steps, "does not come to an end"
-        for request_id, story in self.stories.items():
-            assert story.final, f"{request_id} never ended"
+        assert not [name for name, story in self.stories.items() if not story.final], "never ended"
         stats = self.core.stats()
         assert stats.waiting == stats.running == stats.steps_in_flight == 0
         for group in self.groups.values():
@@ -278,7 +270,8 @@ class World(FirstGroup):
             assert not group.worker.slots
         assert self.core.next_deadline() is None
         if not any(story.announced for story in self.stories.values()):
-            assert stats.wasted_rows == self.wasted_rows + sum(self._wasted_rows())
+            wasted = sum(group.worker.wasted_rows for group in self.groups.values())
+            assert stats.wasted_rows == self.wasted_rows + wasted
             assert stats.late_rows == 0
         self.departures += self.core.take_departures()
         assert self.departures == len(self.stories)
@@ -291,15 +284,11 @@ class World(FirstGroup):
 
     def work_left(self) -> int:
         """Tokens that the requests may still need, alone."""
-        return sum(
-            len(story.submission.prompt) + story.submission.sampling.max_tokens
-            for story in self.stories.values()
-            if not story.final
-        )
+        left = [story.submission for story in self.stories.values() if not story.final]
+        return sum(len(submission.prompt) + submission.sampling.max_tokens for submission in left)
 
     def check(self) -> None:
-        wrong = self.core.check_integrity()
-        assert not wrong, wrong
+        assert self.core.check_integrity() == []
         if self.follower:
             check_follower(self.follower, self.core)
 
@@ -308,6 +297,3 @@ class World(FirstGroup):
 
     def _progress(self) -> tuple[int, list[tuple[int, int]]]:
         return len(self.notices), [(len(g.plans), len(g.settled)) for g in self.groups.values()]
-
-    def _wasted_rows(self) -> Iterator[int]:
-        return (group.worker.wasted_rows for group in self.groups.values())
