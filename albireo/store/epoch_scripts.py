@@ -67,6 +67,13 @@ redis.call('PEXPIRE', KEYS[3], ARGV[2])
 """
 """Takes a group off the registered ones."""
 
+GROUPS: Final = """
+-- KEYS groups group...
+return {redis.call('MGET', unpack(KEYS, 2)), redis.call('SMEMBERS', KEYS[1])}
+"""
+"""What groups announce, and which are registered, at the same moment. A script, since Redis takes no MULTI
+when it is at its memory limit."""
+
 _CHANGE_GROUP: Final = (
     _LAST_ID
     + """

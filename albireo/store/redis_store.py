@@ -13,7 +13,7 @@ from albireo.contract.tenants import TenantPolicy
 from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
 from albireo.store.epoch_entries import GroupEntries
-from albireo.store.epoch_scripts import CLOSE_GROUP, LEAVE, OPEN_EPOCH, OPEN_GROUP, REGISTER
+from albireo.store.epoch_scripts import CLOSE_GROUP, GROUPS, LEAVE, OPEN_EPOCH, OPEN_GROUP, REGISTER
 from albireo.store.interface import (
     CLOSED_LOG_SECONDS,
     LAST_STEP,
@@ -188,10 +188,9 @@ class RedisStore:
         members = self._members()
         if not members:
             return {}
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.mget([self._keys.group(group) for group in members])
-            pipe.smembers(self._keys.groups)
-            values, still = cast("tuple[list[bytes | None], set[bytes]]", pipe.execute())
+        names = [self._keys.groups, *map(self._keys.group, members)]
+        answer = self._client.eval(GROUPS, len(names), *names)
+        values, still = cast("tuple[list[bytes | None], list[bytes]]", answer)
         # One that left in between has taken its announcement back: it has not died.
         return {group: value for group, value in zip(members, values, strict=True) if group.encode() in still}
 
