@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo up test tests lint ruff mypy coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes dev-certs clean
+.PHONY: demo up test tests test-slow lint ruff mypy coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes dev-certs clean
 
 demo: $(VENV)/.run
 	$(BIN)/albireo demo --tp 2 $(ARGS)
@@ -22,7 +22,12 @@ test: ruff check-stubs
 	$(MAKE) --no-print-directory -j 2 mypy tests
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
+
+# What `make test` leaves out, and longer random histories.
+test-slow: $(VENV)/.dev
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/scheduler_svc/core $(ARGS)
 
 lint: ruff mypy
 

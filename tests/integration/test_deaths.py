@@ -52,7 +52,7 @@ def test_a_killed_scheduler_ends_its_streams_with_a_retryable_error_and_comes_ba
     assert list(load.integrity_violations) == []
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_streams_of_a_killed_rank_go_on_once_its_group_is_back(stack: Running, rank: int) -> None:
     """There is no other group: they wait for this one's next life, and bring what they would have brought."""
     wait_for(lambda: serves(stack), 60, "the stack does not serve")

@@ -26,6 +26,7 @@ def commands_of(server: Server) -> type[Commands]:
     return WithUsers
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="passwords are made with openssl")
 def test_a_stack_serves_with_a_user_for_each_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server_with_users(tmp_path / "redis") as server:

@@ -90,8 +90,15 @@ def check_idle(running: Running) -> None:
     assert (load.slots_free, load.blocks_free) == (load.slots_total, load.blocks_total)
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("rank", "number"),
+    [
+        pytest.param(0, signal.SIGKILL, id="0-killed"),
+        pytest.param(1, signal.SIGSTOP, id="1-stopped"),
+        pytest.param(0, signal.SIGSTOP, id="0-stopped", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGKILL, id="1-killed", marks=pytest.mark.slow),
+    ],
+)
 def test_streams_of_a_group_whose_rank_is_gone_go_on(
     stack: Running, expected: list[list[int]], number: signal.Signals, rank: int
 ) -> None:
@@ -126,6 +133,7 @@ def test_a_group_that_drains_hands_its_streams_over_and_another_may_come(
     check_idle(stack)
 
 
+@pytest.mark.slow
 def test_a_model_scales_to_zero_and_back(tmp_path: Path) -> None:
     """Requests of a model without a group wait for one."""
     with running_stack(tmp_path) as running:
@@ -141,6 +149,7 @@ def test_a_model_scales_to_zero_and_back(tmp_path: Path) -> None:
         check_idle(running)
 
 
+@pytest.mark.slow
 def test_the_only_rank_of_a_group_that_is_stopped_is_replaced(tmp_path: Path) -> None:
     """No other process of the group ends, so that the supervisor must see by itself that it is lost."""
     with running_stack(tmp_path) as running:
