@@ -22,7 +22,7 @@ test: ruff check-stubs
 	$(MAKE) --no-print-directory -j 2 mypy tests
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not gpu" $(ARGS)
 
 # What `make test` leaves out, and longer random histories.
 test-slow: $(VENV)/.dev

@@ -93,7 +93,7 @@ def check_idle(running: Running) -> None:
 @pytest.mark.parametrize(
     ("rank", "number"),
     [
-        pytest.param(0, signal.SIGKILL, id="0-killed"),
+        pytest.param(0, signal.SIGKILL, id="0-killed", marks=pytest.mark.slow),
         pytest.param(1, signal.SIGSTOP, id="1-stopped"),
         pytest.param(0, signal.SIGSTOP, id="0-stopped", marks=pytest.mark.slow),
         pytest.param(1, signal.SIGKILL, id="1-killed", marks=pytest.mark.slow),

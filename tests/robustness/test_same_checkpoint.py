@@ -180,6 +180,7 @@ def test_a_models_name_is_derived_from_its_directory(directory: str, name: str) 
     assert legal_name(directory) == name
 
 
+@pytest.mark.slow
 def test_a_directory_of_any_name_serves(tmp_path: Path) -> None:
     directory = tmp_path / "My model's “best” (v2)"
     shutil.copytree(TINY, directory)

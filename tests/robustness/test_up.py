@@ -64,6 +64,7 @@ def child(process: subprocess.Popen[str], name: str, log: Path) -> int:
     raise AssertionError(f"no {name}")
 
 
+@pytest.mark.slow
 def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) -> None:
     model = broken(tmp_path, architectures=["GPT2LMHeadModel"], model_type="gpt2")
     line = failure(started(tmp_path, "--model", str(model), "--tp", "2"))
