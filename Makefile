@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo up test tests lint ruff mypy coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes clean
+.PHONY: demo up test tests test-slow lint ruff mypy coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes dev-certs clean
 
 demo: $(VENV)/.run
 	$(BIN)/albireo demo --tp 2 $(ARGS)
@@ -22,7 +22,12 @@ test: ruff check-stubs
 	$(MAKE) --no-print-directory -j 2 mypy tests
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not gpu" $(ARGS)
+
+# What `make test` leaves out, and longer random histories.
+test-slow: $(VENV)/.dev
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/scheduler_svc/core $(ARGS)
 
 lint: ruff mypy
 
@@ -76,7 +81,16 @@ lock: $(VENV)/.dev
 # The manifests against Kubernetes' schemas; needs kubectl.
 check-kubernetes: $(VENV)/.dev
 	$(BIN)/pip install -q kubernetes-validate==1.37.0
-	$(BIN)/python deploy/kubernetes/validate.py deploy/kubernetes/overlays/cpu deploy/kubernetes/overlays/gpu
+	$(BIN)/python deploy/kubernetes/validate.py $(addprefix deploy/kubernetes/,overlays/cpu overlays/gpu \
+		scaling/keda scaling/hpa)
+
+# An authority, and certificates of a server on this machine and of a client, for 30 days; needs openssl.
+CERTS ?= .albireo/certs
+
+dev-certs:
+	sh deploy/dev_certs.sh $(CERTS)
+	@echo "albireo up --tls-cert $(CERTS)/server.pem --tls-key $(CERTS)/server.key"
+	@echo "albireo generate --tls-ca $(CERTS)/ca.pem --target localhost:50051 'What is 37 + 45?'"
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,17 +1,20 @@
 """All measurements, each of which anyone can run again.
 
-Three ship as commands of ``albireo`` (``albireo/cli/bench``), the others run as modules from a checkout.
+Four ship as commands of ``albireo`` (``albireo/cli/bench``), the others run as modules from a checkout.
 Times are estimates for two cores:
 
 | command | measures | takes |
 |---|---|---|
 | ``albireo bench serve`` | throughput and latencies of a running stack under a load | as long as the load |
 | ``albireo bench overhead`` | T1 to T5 of a step, in full and visible: synchronous, overlapped | 1 minute |
+| ``albireo bench groups`` | streams of several groups, of which one dies now and then | 6 minutes |
 | ``albireo bench sampling`` | T4 on the CPU, by sampling controls, batch and ranks | 2 minutes |
 | ``python -m bench.throughput.bare_model DIR`` | the model alone, against the machine's limits | 2 minutes |
 | ``python -m bench.throughput.whole_stack DIR`` | the whole stack, against the model alone | 5 minutes |
 | ``python -m bench.plan_cost`` | CPU time of planning and settling a step | 2 minutes |
+| ``python -m bench.fairness`` | tenants: a flood, weights, priorities, in virtual time | 2 minutes |
 | ``python -m bench.simulation_cost`` | CPU time of a simulated step, and its part by folder | 2 minutes |
+| ``python -m bench.fleet`` | one scheduler, up to 64 groups, in virtual time | 10 minutes |
 | ``python -m bench.ttft`` | time to first token at half load: synchronous, overlapped | 2 minutes |
 | ``python -m bench.control_mix`` | 64 sets of sampling controls at once, against one by one | 5 minutes |
 | ``python -m bench.hostile`` | ordinary clients of a gateway while others attack it | 3 minutes |

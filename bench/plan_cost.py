@@ -55,8 +55,9 @@ class Cost:
 class StandIn:
     """Answers plans with results: a random token a row, and a finish at the request's length."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, stop_share: float = STOP_SHARE) -> None:
         self._rng = rng
+        self._stop_share = stop_share
         self._left: dict[int, list[int]] = {}  # slot -> [incarnation, tokens to come, chunk tokens to come]
         self._decoding: dict[int, None] = {}
         self._joining: list[int] = []
@@ -69,7 +70,7 @@ class StandIn:
         self._decoding.update(dict.fromkeys(plan.resumed))
         for admission in plan.admissions:
             outputs = admission.sampling.max_tokens - admission.num_outputs
-            if self._rng.random() < STOP_SHARE:
+            if self._rng.random() < self._stop_share:
                 outputs = self._rng.randint(1, outputs)
             fresh = len(admission.tokens) - admission.num_cached
             self._left[admission.slot] = [admission.incarnation, outputs, fresh]
@@ -112,7 +113,8 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
     limits = Limits(
         max_num_batched_tokens=max(2048, 4 * running), max_num_seqs=running, max_in_flight=max_in_flight
     )
-    core = SchedulerCore(shape, limits, epoch=1, salt=b"bench")
+    core = SchedulerCore(limits, epoch=1, salt=b"bench")
+    group = core.join("bench", shape)
     worker, load = StandIn(rng), submissions(rng)
     results: deque[StepResult] = deque()
     plan_us, settle_us, decodes, arrivals = [], [], 0, 0
@@ -120,7 +122,8 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
         for _ in range(running - core.stats().running - core.stats().waiting):
             core.submit(next(load), 0.0)
         started = time.thread_time_ns()
-        plan = core.plan(0.0)
+        core.place()
+        plan = group.plan(0.0)
         planned = time.thread_time_ns()
         if plan is not None:
             results.append(worker.run(plan))
@@ -128,7 +131,7 @@ def measure(running: int, max_in_flight: int, steps: int) -> Cost:
             continue
         result = results.popleft()
         settling = time.thread_time_ns()
-        core.settle(result)
+        group.settle(result, 0.02)
         settled = time.thread_time_ns()
         if number >= 0 and plan is not None:
             plan_us.append((planned - started) / 1e3)

@@ -18,14 +18,15 @@ from albireo.contract.plan import Finish, branch_seed
 from albireo.store.redis_errors import describe
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
+from gateway.calls.callers import current_caller
 from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, refuse, unavailable, unsupported
 from gateway.calls.work import WorkThreads
-from gateway.liveness.group import WorkerGroup
-from gateway.liveness.other_models import OtherModels
+from gateway.liveness.model_names import ModelNames
+from gateway.liveness.served_model import ServedModel
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.submission import Submitter, digest_of
-from gateway.requests.validation import Validator, ValidRequest
+from gateway.requests.validation import Validator, ValidRequest, record_id_of
 from gateway.streams.failures import STOPPING
 from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
@@ -44,8 +45,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         submitter: Submitter,
         writer: InboxWriter,
         router: Router,
-        group: WorkerGroup,
-        other_models: OtherModels,
+        model: ServedModel,
+        names: ModelNames,
         vocabulary: Vocabulary,
         recorder: CallRecorder,
         limit: AdmissionLimit,
@@ -59,8 +60,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._submitter = submitter
         self._writer = writer
         self._router = router
-        self._group = group
-        self._other_models = other_models
+        self._model = model
+        self._names = names
         self._vocabulary = vocabulary
         self._recorder = recorder
         self._limit = limit
@@ -103,7 +104,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             if not IDENTIFIER.fullmatch(request.request_id):
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "request_id: not a request id")
-            return api.CancelResponse(found=await self._submitter.cancel_known(request.request_id))
+            record_id = record_id_of(current_caller().scope, request.request_id)
+            return api.CancelResponse(found=await self._submitter.cancel_known(record_id))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -111,8 +113,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Tokenize(self, request: api.TokenizeRequest, context: Context) -> api.TokenizeResponse:
         try:
-            group = self._group.info
-            max_model_len = group.max_model_len if group is not None else None
+            await self._names.check(request.model)
+            model = self._model.info
+            max_model_len = model.max_model_len if model is not None else None
             return await self._work.run(
                 request.ByteSize(), lambda: self._validator.tokenize(request, max_model_len)
             )
@@ -121,6 +124,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def Detokenize(self, request: api.DetokenizeRequest, context: Context) -> api.DetokenizeResponse:
         try:
+            await self._names.check(request.model)
             return await self._work.run(request.ByteSize(), lambda: self._validator.detokenize(request))
         except Refusal as refusal:
             await refuse(context, refusal)
@@ -162,24 +166,28 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             request_id=valid.request_id,
             prompt_tokens=len(valid.prompt),
             seed=valid.sampling.seed,
-            simulated=self._group.simulated,
+            simulated=self._model.simulated,
             branch_seeds=[branch_seed(valid.sampling.seed, branch) for branch in range(valid.n)],
         )
 
     async def _validate(self, request: api.GenerateRequest) -> tuple[ValidRequest, str]:
         """The request as it is submitted, and its digest. Raises Refusal."""
-        group = self._group.info
-        if group is None:
-            raise await self._other_models.refusal("no worker group is alive")
-        if self._group.mismatch:  # a retry cannot succeed before an operator corrects it
-            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._group.mismatch)
-        max_model_len, eos_ids = group.max_model_len, group.eos_token_ids
+        caller = current_caller()
+        caller.fill_in(request)
+        await self._names.check(request.model)
+        model = self._model.info
+        if model is None:
+            raise await self._names.missing("no worker group has joined")
+        if self._model.mismatch:  # a retry cannot succeed before an operator corrects it
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._model.mismatch)
+        max_model_len, eos_ids = model.max_model_len, model.eos_token_ids
 
         def checked() -> tuple[ValidRequest, str]:
-            return self._validator.generate(request, max_model_len, eos_ids), digest_of(request)
+            valid = self._validator.generate(request, max_model_len, eos_ids, caller.scope)
+            return valid, digest_of(request)
 
         valid, digest = await self._work.run(request.ByteSize(), checked)
-        if self._group.simulated:
+        if self._model.simulated:
             for name in ("logprobs", "prompt_logprobs"):
                 if getattr(valid.sampling, name) >= 0:
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
@@ -197,4 +205,4 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if not stream.ended or (stream.failure is not None and stream.epoch == self._router.epoch):
             self._writer.cancel(stream.name)
         if stream.epoch is not None:
-            self._writer.note_end(stream.request.request_id, stream.name)
+            self._writer.note_end(stream.request.record_id, stream.name)

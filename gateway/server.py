@@ -17,6 +17,7 @@ from gateway.calls.interceptor import CallInterceptor
 from gateway.control import ControlService
 from gateway.inference import InferenceService
 from gateway.settings import GatewaySettings
+from gateway.tls import Certificates
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
@@ -43,7 +44,7 @@ def create_server(
 ) -> tuple[grpc.aio.Server, int]:
     """A server that listens and has not been started, and its port. Called on the event loop.
 
-    Raises OSError if the address is in use.
+    Raises OSError if the address is in use, ValueError where a file of its TLS cannot be used.
     """
     # Without maximum_concurrent_rpcs: at that limit all calls wait, including those for health.
     server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
@@ -52,10 +53,43 @@ def create_server(
     health_pb2_grpc.add_HealthServicer_to_server(AsyncHealthServicer(statuses), server)
     names = (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
+    return server, _listen(server, settings, settings.port, _credentials(settings))
+
+
+def create_health_server(
+    settings: GatewaySettings, interceptor: CallInterceptor, statuses: Statuses
+) -> tuple[grpc.aio.Server, int]:
+    """A server for ``grpc.health.v1`` alone, without TLS, on ``settings.health_port``.
+
+    For probes that have no certificate: those of Kubernetes and of HAProxy, and the local stack's. Its calls
+    have the same bounds as those of the other server: everyone who reaches it needs no key.
+    """
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
+    health_pb2_grpc.add_HealthServicer_to_server(AsyncHealthServicer(statuses), server)
+    return server, _listen(server, settings, settings.health_port or 0, None)
+
+
+def _listen(
+    server: grpc.aio.Server,
+    settings: GatewaySettings,
+    port: int,
+    credentials: grpc.ServerCredentials | None,
+) -> int:
+    """Adds a port; returns its number. Raises OSError if the address is in use."""
+    address = f"{settings.host}:{port}"
     try:
-        return server, server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+        raise OSError(f"cannot listen on {address}: {error}") from error
+
+
+def _credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
+    """None without TLS. Raises ValueError where a file cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca).credentials()
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:

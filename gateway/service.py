@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.keys import Keys
-from albireo.runtime.clock import SYSTEM_CLOCK
+from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from albireo.runtime.health_service import Statuses
 from albireo.runtime.process import LIVE
 from albireo.store.interface import EntryId
@@ -26,15 +26,18 @@ from gateway.calls.work import WorkThreads
 from gateway.calls.writing import track_parents
 from gateway.control import ControlService
 from gateway.inference import InferenceService
-from gateway.liveness.group import WorkerGroup
-from gateway.liveness.other_models import OtherModels
+from gateway.liveness.key_watch import KeyWatch
+from gateway.liveness.model_names import ModelNames
+from gateway.liveness.policy_watch import PolicyWatch
+from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.sampling_defaults import sampling_defaults
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import Validator
-from gateway.server import CONTROL, INFERENCE, MAX_OTHER_CALLS, create_server
+from gateway.server import CONTROL, INFERENCE, MAX_OTHER_CALLS, create_health_server, create_server
 from gateway.settings import GatewaySettings
+from gateway.store.api_keys import RedisApiKeys
 from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_store import RedisGatewayStore
 from gateway.streams.results_reader import ResultsReader
@@ -60,13 +63,13 @@ class Gateway:
         self._settings = settings
         text_codec = TextCodec(settings.model)
         validator = _validator(settings, text_codec)
-        keys = Keys(settings.model_name, settings.group)
+        keys = Keys(settings.model_name)
         self.store = RedisGatewayStore(settings.redis_address, keys, secrets.token_hex(8))
         self._clock = SYSTEM_CLOCK
         self._heartbeat = Heartbeat(self.store, self._clock)
         self._steps = StepFeed(telemetry)
-        self._other_models = OtherModels(self.store, self._clock, settings.model_name)
-        self.group = WorkerGroup(fingerprint(settings.model))
+        self._names = ModelNames(self.store, self._clock, settings.model_name)
+        self.model = ServedModel(fingerprint(settings.model))
         self.router = Router(telemetry)
         self.reader = ResultsReader(self.store, self._clock, self.router, self._heartbeat, self._on_step)
         self._watch = Watch(
@@ -74,7 +77,7 @@ class Gateway:
             self._clock,
             router=self.router,
             reader=self.reader,
-            group=self.group,
+            model=self.model,
             heartbeat=self._heartbeat,
             on_alive=self._on_alive,
             telemetry=telemetry,
@@ -82,44 +85,52 @@ class Gateway:
         hits = Counter(dict.fromkeys(BOUNDS, 0))
         telemetry.observe(BOUND_HITS, lambda: dict(hits))
         self._work = WorkThreads(hits)
-        self._interceptor = CallInterceptor(_bounds(settings), self._work, hits)
+        self._key_watch = _key_watch(settings, self._clock)
+        self._interceptor = CallInterceptor(_bounds(settings), self._key_watch.keyring, self._work, hits)
         limit = AdmissionLimit(settings.max_streams, "max_streams", "streams", hits)
+        self._policies = PolicyWatch(self.store)
         self.submitter = Submitter(
-            self.store, self._clock, max_queue=settings.max_queue, record_seconds=settings.record_seconds
+            self.store,
+            self._clock,
+            max_queue=settings.max_queue,
+            record_seconds=settings.record_seconds,
+            policy_of=self._policies.of,
+            hits=hits,
         )
         writer = InboxWriter(self.submitter, hits)
         recorder = _call_recorder(settings, telemetry)
         vocabulary = Vocabulary(text_codec.tokenizer)
         self._inference = self._inference_service(validator, writer, vocabulary, recorder, limit)
-        self._control = ControlService(
-            settings,
-            validator=validator,
-            store=self.store,
-            group=self.group,
-            other_models=self._other_models,
-            steps=self._steps,
-            limit=limit,
-        )
+        self._control = self._control_service(validator, limit)
         self._health = Statuses(watchers=MAX_HEALTH_WATCHERS)
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.port = 0
+        self.port = self.health_port = 0
 
     async def start(self) -> None:
-        """Raises OSError if the address is in use, RedisError if Redis does not answer."""
+        """Raises OSError if an address is in use, RedisError if Redis does not answer, ValueError if an API
+        key is needed and there is none, or if a file for TLS cannot be used."""
+        await self._key_watch.start()
         await self.reader.start()
         await self._heartbeat.start()
         track_parents(asyncio.get_running_loop())
-        await self._other_models.names()  # logs them
+        await self._names.others()  # logs them
         self._set_health(serving=False)
         self._health.set(LIVE, serving=True)
-        self._server, self.port = create_server(
+        server, self.port = create_server(
             self._settings, self._interceptor, self._inference, self._control, self._health
         )
-        await self._server.start()
+        self._servers = [server]
+        if self._settings.health_port is not None:
+            probes, self.health_port = create_health_server(self._settings, self._interceptor, self._health)
+            self._servers.append(probes)
+        for server in self._servers:
+            await server.start()
         self._tasks = [
             asyncio.create_task(self.reader.run()),
+            asyncio.create_task(self._policies.run()),
             asyncio.create_task(self._watch.run()),
+            asyncio.create_task(self._key_watch.run()),
         ]
 
     async def wait(self) -> None:
@@ -132,9 +143,10 @@ class Gateway:
         """Refuses new calls. Open streams may run for the drain time; then they fail and their requests are
         cancelled."""
         self._health.stop()
-        if self._server is not None:
+        if self._servers:
             drain = self._settings.drain_seconds
-            stopped = asyncio.create_task(self._server.stop(drain + STATUS_SECONDS))
+            stopping = [server.stop(drain + STATUS_SECONDS) for server in self._servers]
+            stopped = asyncio.ensure_future(asyncio.gather(*stopping))
             await asyncio.wait([stopped], timeout=drain)
             self._inference.fail_streams()
             self._steps.close()
@@ -142,7 +154,9 @@ class Gateway:
         await self._inference.close()
         self._work.close()
         self.reader.stop()
+        self._policies.stop()
         self._watch.stop()
+        self._key_watch.stop()
         # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
         for task in self._tasks[:1]:
             task.cancel()
@@ -150,6 +164,7 @@ class Gateway:
         with contextlib.suppress(RedisError):  # then the key expires
             await self._heartbeat.stop()
         await self.store.close()
+        await self._key_watch.close()
 
     def _inference_service(
         self,
@@ -165,8 +180,8 @@ class Gateway:
             submitter=self.submitter,
             writer=writer,
             router=self.router,
-            group=self.group,
-            other_models=self._other_models,
+            model=self.model,
+            names=self._names,
             vocabulary=vocabulary,
             recorder=recorder,
             limit=limit,
@@ -174,13 +189,25 @@ class Gateway:
             sink=self._settings.sink,
         )
 
-    def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+    def _control_service(self, validator: Validator, limit: AdmissionLimit) -> ControlService:
+        return ControlService(
+            self._settings,
+            validator=validator,
+            store=self.store,
+            model=self.model,
+            names=self._names,
+            steps=self._steps,
+            limit=limit,
+        )
+
+    def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         record = step_record(
+            group,
             entry_id,
             result,
             received=received,
             handed_out=self._clock.time_ns(),
-            simulated=self.group.simulated,
+            simulated=self.model.simulated,
         )
         self._steps.put(record)
 
@@ -193,10 +220,15 @@ class Gateway:
             self._health.set(name, serving=serving)
 
 
+def _key_watch(settings: GatewaySettings, clock: Clock) -> KeyWatch:
+    keys = RedisApiKeys(settings.redis_address)
+    return KeyWatch(keys, clock, is_open=settings.serves_without_keys, host=settings.reached_at)
+
+
 def _validator(settings: GatewaySettings, text_codec: TextCodec) -> Validator:
     """Raises CheckpointError for a generation_config.json that cannot be read."""
     defaults = sampling_defaults(settings.model) if settings.generation_config == "auto" else None
-    return Validator(settings.model_name, text_codec, defaults)
+    return Validator(text_codec, defaults)
 
 
 def _call_recorder(settings: GatewaySettings, telemetry: Telemetry) -> CallRecorder:

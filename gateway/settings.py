@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
+from albireo.runtime.loopback import is_loopback
 from albireo.runtime.settings import ServiceSettings, metrics_port_field
 
 
@@ -19,6 +20,28 @@ class GatewaySettings(ServiceSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    published_host: str = Field(
+        "",
+        description="Address at which clients reach it, where a proxy publishes it elsewhere than --host.",
+    )
+    open: bool | None = Field(
+        None,
+        description="Serve everyone as long as there is no API key. Not set: only on a loopback address.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate for TLS, PEM, followed by any intermediate ones; not set: no TLS.",
+    )
+    tls_key: Path | None = Field(None, description="Private key of --tls-cert, PEM.")
+    tls_client_ca: Path | None = Field(
+        None, description="Authority, PEM: clients need a certificate that it signed (mutual TLS)."
+    )
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for health alone, without TLS, for probes; 0 takes a free one; not set: none.",
+    )
     model: Path = Field(description="Directory of the checkpoint: its tokenizer and chat template.")
     generation_config: Literal["auto", "none"] = Field(
         "auto",
@@ -56,6 +79,24 @@ class GatewaySettings(ServiceSettings):
     )
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @model_validator(mode="after")
+    def _certificates_have_keys(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: give both, or none")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca: needs tls_cert and tls_key too")
+        return self
+
+    @property
+    def reached_at(self) -> str:
+        """Address at which clients reach the gateway."""
+        return self.published_host or self.host
+
+    @property
+    def serves_without_keys(self) -> bool:
+        """Whether calls need no API key as long as there is none."""
+        return is_loopback(self.reached_at) if self.open is None else self.open
 
     @model_validator(mode="after")
     def _records_outlive_requests(self) -> Self:

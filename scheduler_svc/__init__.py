@@ -1,1 +1,1 @@
-"""The scheduler tier: plans batches for a worker group."""
+"""The scheduler tier: plans batches for the worker groups of a model."""

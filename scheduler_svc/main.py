@@ -12,7 +12,6 @@ from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
 from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
-from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: SchedulerSettings) -> None:
-    """Plans batches for one worker group and publishes them into Redis."""
+    """Plans batches for the worker groups of one model and publishes them into Redis."""
     setup_logging("scheduler", settings.log_level, settings.log_format)
     stop = stop_on_signals()
     try:
@@ -37,8 +36,6 @@ def run(settings: SchedulerSettings) -> None:
         service.run()
     except Fenced as error:
         sys.exit(f"scheduler: it no longer owns the logs: {error}")
-    except ProtocolError as error:
-        sys.exit(f"scheduler: the worker group broke the protocol: {error}")
     except RedisError as error:
         sys.exit(f"scheduler: {describe(error)}")
     except ValueError as error:

@@ -21,7 +21,7 @@ class SchedulerSettings(ServiceSettings):
     host: str = Field("127.0.0.1", description="Address of the health endpoint.")
     port: int = Field(50052, ge=0, le=65535, description="Port of the health endpoint; 0 takes a free one.")
     max_num_seqs: int = Field(
-        256, ge=1, le=65536, description="Most requests that run at once; the group's own limit holds too."
+        256, ge=1, le=65536, description="Most requests that run at once in a group; its own limit holds too."
     )
     max_num_batched_tokens: int = Field(2048, ge=1, description="Most tokens that one step computes.")
     prefill_chunk: int = Field(512, ge=1, description="Most prompt tokens of one request in one step.")
@@ -39,11 +39,23 @@ class SchedulerSettings(ServiceSettings):
     priority_seconds: float = Field(
         10.0, ge=0, description="Head start in the queue that one unit of priority is worth, in seconds."
     )
+    prefill_weight: float = Field(
+        1.0, ge=0, description="Service that a computed token of a prompt counts as in tenants' fair shares."
+    )
+    decode_weight: float = Field(
+        2.0, ge=0, description="Service that an output token counts as in tenants' fair shares."
+    )
     cache_salt: str = Field("", description="Seeds the hashes of the prefix cache; one value a deployment.")
     lease_seconds: float = Field(
         3.0, gt=0.5, le=60, description="Seconds without a renewal after which a scheduler's lease expires."
     )
-    log_entries: int = Field(4096, ge=64, description="Entries that the plan log keeps.")
+    heartbeat_seconds: float = Field(
+        5.0,
+        ge=1,
+        le=600,
+        description="Seconds without a rank's heartbeat, or in one collective, that end a group.",
+    )
+    log_entries: int = Field(4096, ge=64, description="Entries that the plan log of each group keeps.")
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from redis import Redis
 
 from albireo.local.settings import StackSettings
 from albireo.local.stack import Stack
 from albireo.models import TINY
-from albireo.store.interface import EntryId
-from albireo.store.redis_store import RedisLog
+from albireo.store.interface import LAST_STEP, EntryId
+from albireo.store.redis_log import RedisLog
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.streams import rest
 
@@ -45,15 +46,25 @@ class Running:
 
         def idle() -> bool:
             nonlocal load
-            newest = EntryId.parse(RedisLog(redis, self.stack._keys.results).last())
+            results = {
+                group.incarnation: self._last_result(redis, group.incarnation) for group in load.groups
+            }
             load = self.load()
-            return not (load.waiting or load.running or load.steps_in_flight) and (
-                load.integrity_checked_step == load.step and (load.epoch, load.step) >= newest
+            return (
+                not (load.waiting or load.running or load.steps_in_flight)
+                and load.integrity_checked_step == load.step
+                and {group.incarnation for group in load.groups} == results.keys()
+                and all((load.epoch, group.step) >= results[group.incarnation] for group in load.groups)
             )
 
         with self.stack._redis() as redis:
             wait_for(idle, seconds, "the stack did not become idle")
         return load
+
+    def _last_result(self, redis: Redis, incarnation: str) -> EntryId:
+        """Of one life of a group; a closed one has no later result, whatever its last entry is."""
+        last = EntryId.parse(RedisLog(redis, self.stack._keys.results(incarnation)).last())
+        return EntryId(last.epoch, 0) if last.step == LAST_STEP else last
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

@@ -16,7 +16,7 @@ from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
-from albireo.telemetry import OFF
+from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry import start as start_telemetry
 from albireo.telemetry.logs import setup_logging
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
@@ -49,18 +49,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def run(settings: WorkerSettings) -> None:
     """Serves as one rank of a worker group until a signal stops it."""
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    setup_logging(f"worker-{rank}", settings.log_level, settings.log_format)
+    name = rank_name(settings.group, rank)
+    setup_logging(name, settings.log_level, settings.log_format)
     stop = stop_on_signals()
-    device = _device(settings)
+    device = _device(settings, name)
     torch.set_num_threads(_threads(settings))
     health, telemetry = None, OFF
     try:
-        port = _metrics_port(settings, local_rank)
-        telemetry = start_telemetry("worker", settings, host=settings.host, metrics_port=port, rank=rank)
+        telemetry = _telemetry(settings, rank, local_rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
         checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
         runner = _runner(settings, group, device)
-        health = HealthServer(settings.host, settings.port) if local_rank == 0 else None
+        health = HealthServer(settings.host, settings.port) if 0 in (rank, local_rank) else None
         _tell(settings, runner, device, rank)
         if not settings.synchronous:
             freeze_heap()
@@ -78,13 +78,11 @@ def run(settings: WorkerSettings) -> None:
             on_thread=_compute_alone,
         ).run()
     except RedisError as error:
-        sys.exit(f"worker-{rank}: {describe(error)}")
+        sys.exit(f"{name}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:
-        sys.exit(f"worker-{rank}: {error}")
+        sys.exit(f"{name}: {error}")
     except torch.OutOfMemoryError as error:
-        sys.exit(
-            f"worker-{rank}: the device has no memory left, lower --kv-memory: {str(error).splitlines()[0]}"
-        )
+        sys.exit(f"{name}: the device has no memory left, lower --kv-memory: {str(error).splitlines()[0]}")
     except RuntimeError as error:
         if not stop.is_set():
             raise
@@ -98,6 +96,11 @@ def run(settings: WorkerSettings) -> None:
     os._exit(0)  # a peer may be gone: destroying the process group could wait for it
 
 
+def rank_name(group: str, rank: int) -> str:
+    """What a rank calls itself in its log, and in the line that it ends with."""
+    return f"{group}-rank-{rank}" if group else f"worker-{rank}"
+
+
 def _compute_alone() -> None:
     """Keeps this thread's tensor operations to itself.
 
@@ -105,6 +108,14 @@ def _compute_alone() -> None:
     operations: on the cores where the compute stage's team should run. The setting is the thread's own.
     """
     torch.set_num_threads(1)
+
+
+def _telemetry(settings: WorkerSettings, rank: int, local_rank: int) -> Telemetry:
+    """Raises ValueError and OSError for a port that cannot be taken."""
+    port = _metrics_port(settings, local_rank)
+    return start_telemetry(
+        "worker", settings, host=settings.host, metrics_port=port, rank=rank, group=settings.group
+    )
 
 
 def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:
@@ -123,12 +134,14 @@ def _metrics_port(settings: WorkerSettings, local_rank: int) -> int | None:
 def _threads(settings: WorkerSettings) -> int:
     if settings.device == "sim":
         return 1  # nothing is computed, and a team of threads would spin
-    return settings.threads or rank_threads(settings.model, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    size, local_ranks = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    return settings.threads or rank_threads(settings.model, size, local_ranks)
 
 
-def rank_threads(model: Path, local_ranks: int) -> int:
-    """Threads with which a rank computes by default, where ``local_ranks`` share this machine."""
-    small = weight_bytes(model) // local_ranks < SMALL_MODEL_BYTES
+def rank_threads(model: Path, tp: int, local_ranks: int) -> int:
+    """Threads with which a rank of a group of ``tp`` computes by default, where ``local_ranks``, of all
+    groups, share this machine."""
+    small = weight_bytes(model) // tp < SMALL_MODEL_BYTES
     return 1 if small else compute_threads(local_ranks)
 
 
@@ -202,14 +215,14 @@ def _tell(settings: WorkerSettings, runner: Runner[Any], device: torch.device, r
     )
 
 
-def _device(settings: WorkerSettings) -> torch.device:
+def _device(settings: WorkerSettings, name: str) -> torch.device:
     if settings.device != "cuda":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        sys.exit("worker: --device cuda: torch finds no CUDA device")
+        sys.exit(f"{name}: --device cuda: torch finds no CUDA device")
     local_rank, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local_rank >= devices:
-        sys.exit(f"worker: rank {local_rank} of this machine has no GPU: there are {devices}")
+        sys.exit(f"{name}: rank {local_rank} of this machine has no GPU: there are {devices}")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.runtime.kv_memory import KvMemory
-from albireo.runtime.settings import ServiceSettings, metrics_port_field, synchronous_field
+from albireo.runtime.settings import ServiceSettings, metrics_port_field, shared, synchronous_field
 
 
 class WorkerSettings(ServiceSettings):
@@ -18,6 +18,13 @@ class WorkerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="ALBIREO_WORKER_")
 
     model: Path = Field(description="Directory of the checkpoint, in Hugging Face layout.")
+    group: str = Field(
+        "",
+        validation_alias=shared("group"),
+        pattern=r"^[A-Za-z0-9._-]{0,32}$",
+        description="Name of the group, for people and metrics; the scheduler gives one where it is empty or "
+        "taken.",
+    )
     device: Literal["cpu", "cuda", "sim"] = Field(
         "cpu",
         description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
@@ -59,8 +66,18 @@ class WorkerSettings(ServiceSettings):
         le=60,
         description="Seconds without a renewal after which the group's announcement expires.",
     )
+    beat_seconds: float = Field(
+        0.25,
+        gt=0,
+        le=2,
+        description="Seconds from one heartbeat of the rank to the next. The scheduler's heartbeat_seconds, "
+        "without one of which a rank is taken for dead, must be well above it.",
+    )
     step_timeout_seconds: float = Field(
-        120.0, gt=0, description="A step that runs longer means a stuck collective: the rank stops."
+        120.0,
+        gt=0,
+        description="A step that runs longer means a stuck collective: the rank stops, should the scheduler "
+        "not have noticed.",
     )
     log_entries: int = Field(4096, ge=64, description="Entries that the results log keeps.")
     metrics_port: int | None = metrics_port_field()

@@ -14,7 +14,7 @@ from albireo.local.parent import end_with_parent
 COMMANDS = {
     "up": (
         "albireo.cli.up:up",
-        "Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running.",
+        "Starts Redis, the scheduler, worker groups and a gateway on this machine, and keeps them running.",
     ),
     "demo": (
         "albireo.cli.up:demo",
@@ -29,6 +29,7 @@ COMMANDS = {
         "albireo.cli.services:worker",
         "Runs one rank of a worker group; start t of them with torchrun, or use `albireo up`.",
     ),
+    "keys": ("albireo.cli.keys:app", "Creates, lists and revokes the API keys of a deployment."),
     "generate": (
         "albireo.cli.generate:generate",
         "Streams an answer, or several: text to standard output, TTFT and tokens/s to standard error.",
@@ -50,6 +51,7 @@ COMMANDS = {
         "albireo.cli.doctor:doctor",
         "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
     ),
+    "tenants": ("albireo.cli.tenants:app", "Shares and quotas of tenants, changed while everything runs."),
     "calibrate": (
         "albireo.cli.calibrate:calibrate",
         "Measures groups of a model on this machine, and writes a device file for simulate and plan.",

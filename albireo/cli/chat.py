@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from albireo.cli.access_options import access_options, take_access
 from albireo.cli.answers import Stream, StreamFailed
 from albireo.cli.terminal import TARGET, Model, Target
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from albireo.client import Client, Message
 
 
+@access_options
 def chat(
     target: Target = TARGET,
     model_name: Model = "",
@@ -20,6 +22,7 @@ def chat(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, max=2**32 - 1, help="Most tokens of one answer.")
     ] = None,
+    **access_given: Any,
 ) -> None:
     """Talks with the model; Ctrl-C stops an answer, Ctrl-D leaves.
 
@@ -31,7 +34,7 @@ def chat(
     options = {"model": model_name or None, "temperature": temperature, "max_tokens": max_tokens}
     turns: list[Message] = []
     failed = False
-    with Client(target) as client:
+    with Client(target, take_access(access_given)) as client:
         while (question := _question()) is not None:
             if question:
                 failed = not _answer(client, turns, question, options)

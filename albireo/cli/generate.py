@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from albireo.cli.access_options import access_options, take_access
 from albireo.cli.answers import Answer, Stream, StreamFailed
 from albireo.cli.sampling_options import given_controls, sampling_options
 from albireo.cli.terminal import TARGET, Model, Target, fail
 
 if TYPE_CHECKING:
+    from albireo.runtime.access import Access
     from albireo.v1 import inference_pb2 as api
 
 
+@access_options
 @sampling_options
 def generate(
     prompt: Annotated[str, typer.Argument(help="The question, or with --raw the text to go on with.")],
@@ -31,6 +34,7 @@ def generate(
     **controls: Any,
 ) -> None:
     """Streams an answer, or several: text to standard output, TTFT and tokens/s to standard error."""
+    access = take_access(controls)
     sampling = given_controls(controls)
     if not as_json and not sampling.keys().isdisjoint(("logprobs", "prompt_logprobs")):
         raise typer.BadParameter("--logprobs and --prompt-logprobs show in --json only")
@@ -44,20 +48,20 @@ def generate(
         "tenant": tenant,
         **sampling,
     }
-    stream = _stream(target, request, show=not as_json)
+    stream = _stream(target, access, request, show=not as_json)
     _print(stream, as_json=as_json)
     failed = {index: answer.error for index, answer in enumerate(stream.answers) if answer.error}
     if failed:
         fail("; ".join(f"answer {index}: {error}" for index, error in failed.items()))
 
 
-def _stream(target: str, options: dict[str, Any], *, show: bool) -> Stream:
+def _stream(target: str, access: Access, options: dict[str, Any], *, show: bool) -> Stream:
     """The whole stream; ends the command on an error, exit status 1."""
     from albireo.client import Client
 
     stream = Stream()
     try:
-        with Client(target) as client:
+        with Client(target, access) as client:
             stream.read(client.generate(**options), show=show)
     except StreamFailed as error:
         if show and len(stream.answers) == 1 and stream.text:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from albireo.cli.access_options import access_options, take_access
 from albireo.cli.terminal import TARGET, Model, Target
 from albireo.tools.outputs import check_writable
 
 
+@access_options
 def top(
     target: Target = TARGET,
     model_name: Model = "",
@@ -22,6 +24,7 @@ def top(
     picture: Annotated[
         Path | None, typer.Option(help="Also write the last frame into this SVG.", dir_okay=False)
     ] = None,
+    **access_given: Any,
 ) -> None:
     """Shows groups, queue, KV blocks, tokens/s and T1 to T5 of a running stack, live; Ctrl-C ends it.
 
@@ -30,6 +33,7 @@ def top(
     if picture is not None and picture.suffix != ".svg":
         raise typer.BadParameter("an SVG: FILE.svg", param_hint="--picture")
     check_writable("--picture", picture)
+    access = take_access(access_given)
     from rich.console import Console
     from rich.live import Live
 
@@ -40,7 +44,7 @@ def top(
 
     console, stop = Console(), stop_on_signals()
     once = once or not console.is_terminal
-    with Collector(target, model_name) as collector:
+    with Collector(target, model_name, access) as collector:
         if once:
             stop.wait(interval)
             view = collector.view()

@@ -54,17 +54,18 @@ class Progress:
         """``missing``: the units that are not up yet."""
         for name in self._missing:
             if name not in missing:
-                self._console.print(f"{name} is up after {self.seconds:.1f} s", markup=False, highlight=False)
+                unit = f"group {name}" if name in self._stack.group_names else name
+                self._console.print(f"{unit} is up after {self.seconds:.1f} s", markup=False, highlight=False)
         self._missing = list(missing)
         waits = ", ".join(map(self._label, missing)) or "the first epoch"
         # Text, here and below: a name may contain what rich would take for markup.
         self._status.update(Text(f"{self._stack.model_name}, {self.seconds:.0f} s: waits for {waits}"))
 
     def _label(self, name: str) -> str:
-        if name != "worker":
+        if name not in self._stack.group_names:
             return name
         ranks = [child.memory / GIB for child in self._stack.units[name].children]
-        return f"worker (loads; memory of its ranks: {', '.join(f'{gib:.1f}' for gib in ranks)} GiB)"
+        return f"group {name} (loads; memory of its ranks: {', '.join(f'{gib:.1f}' for gib in ranks)} GiB)"
 
 
 def _run(settings: StackSettings, *, demo: bool) -> int:
@@ -96,9 +97,13 @@ def _run(settings: StackSettings, *, demo: bool) -> int:
 
 
 def _serving(stack: Stack, seconds: float) -> str:
-    settings, tokens = stack.settings, stack.group().num_blocks * BLOCK_SIZE
-    how = f"tp {settings.tp}, {settings.device}, {settings.dtype}, KV memory for {tokens:,} tokens"
-    return f"{stack.model_name} serves on {stack.target} ({how}; up in {seconds:.1f} s)"
+    lines = [f"{stack.model_name} serves on {stack.target} (up in {seconds:.1f} s)"]
+    for group in sorted(stack.groups(), key=lambda group: group.name):
+        tokens = group.num_blocks * BLOCK_SIZE
+        how = f"tp {group.tp}, {group.device}, {group.dtype}, KV memory for {tokens:,} tokens"
+        speed = f"{group.step_seconds * 1e3:.3g} ms a step" if group.step_seconds else "speed not measured"
+        lines.append(f"  group {group.name}: {how}, {speed}")
+    return "\n".join(lines)
 
 
 def _generate(target: str) -> int:
@@ -109,7 +114,7 @@ def _generate(target: str) -> int:
 
 
 def _up(settings: StackSettings) -> None:
-    """Starts Redis, the scheduler, a worker group and a gateway on this machine, and keeps them running."""
+    """Starts Redis, the scheduler, worker groups and a gateway on this machine, and keeps them running."""
     sys.exit(_run(settings, demo=False))
 
 

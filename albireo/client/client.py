@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.descriptor import FieldDescriptor
 
 from albireo import DEFAULT_TARGET
+from albireo.runtime.access import ANYONE, Access
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 
 KEEPALIVE_MS = 20_000
@@ -129,7 +130,8 @@ def describe(error: grpc.RpcError) -> str:
 class Client:
     """One channel to a gateway. Calls raise grpc.RpcError; ``timeout`` is in seconds."""
 
-    def __init__(self, target: str = DEFAULT_TARGET) -> None:
+    def __init__(self, target: str = DEFAULT_TARGET, access: Access = ANYONE) -> None:
+        """``access``: the API key and TLS, where the gateway asks for them."""
         options = [
             # gRPC's default backoff grows to two minutes between two attempts to connect.
             ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -139,7 +141,8 @@ class Client:
             # By default gRPC stops pinging after two pings where a client only receives.
             ("grpc.http2.max_pings_without_data", 0),
         ]
-        self._channel = grpc.insecure_channel(target, options=options)
+        self._metadata = access.metadata
+        self._channel = access.channel(target, options)
         self._inference = inference_pb2_grpc.InferenceStub(self._channel)
         self._control = control_pb2_grpc.ControlStub(self._channel)
 
@@ -165,7 +168,7 @@ class Client:
     def _events(
         self, request: inference_pb2.GenerateRequest, timeout: float | None
     ) -> Iterator[inference_pb2.GenerateEvent]:
-        call = self._inference.Generate(request, timeout=timeout)
+        call = self._inference.Generate(request, timeout=timeout, metadata=self._metadata)
         try:
             yield from call
         finally:
@@ -173,26 +176,31 @@ class Client:
 
     def cancel(self, request_id: str, *, timeout: float = 10) -> bool:
         """Cancels all branches of a request. False where no such request is known, or it has ended."""
-        return self._inference.Cancel(
-            inference_pb2.CancelRequest(request_id=request_id), timeout=timeout
-        ).found
+        request = inference_pb2.CancelRequest(request_id=request_id)
+        return self._inference.Cancel(request, timeout=timeout, metadata=self._metadata).found
 
     def tokenize(self, text: str, *, timeout: float = 10) -> list[int]:
-        return list(self._inference.Tokenize(inference_pb2.TokenizeRequest(text=text), timeout=timeout).ids)
+        request = inference_pb2.TokenizeRequest(text=text)
+        return list(self._inference.Tokenize(request, timeout=timeout, metadata=self._metadata).ids)
 
     def detokenize(self, ids: Sequence[int], *, timeout: float = 10) -> str:
-        return self._inference.Detokenize(inference_pb2.DetokenizeRequest(ids=ids), timeout=timeout).text
+        request = inference_pb2.DetokenizeRequest(ids=ids)
+        return self._inference.Detokenize(request, timeout=timeout, metadata=self._metadata).text
 
     def server_info(self, *, timeout: float = 10) -> control_pb2.ServerInfo:
-        return self._control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=timeout)
+        request = control_pb2.GetServerInfoRequest()
+        return self._control.GetServerInfo(request, timeout=timeout, metadata=self._metadata)
 
     def model_info(self, model: str = "", *, timeout: float = 10) -> control_pb2.ModelInfo:
         """``model``, here and below: the name of the served model; empty: the one that is served."""
-        return self._control.GetModelInfo(control_pb2.GetModelInfoRequest(model=model), timeout=timeout)
+        request = control_pb2.GetModelInfoRequest(model=model)
+        return self._control.GetModelInfo(request, timeout=timeout, metadata=self._metadata)
 
     def watch_steps(self, model: str = "") -> Any:
         """A call that yields every step's ``StepRecord`` until it is cancelled."""
-        return self._control.WatchSteps(control_pb2.WatchStepsRequest(model=model))
+        request = control_pb2.WatchStepsRequest(model=model)
+        return self._control.WatchSteps(request, metadata=self._metadata)
 
     def load(self, model: str = "", *, timeout: float = 10) -> control_pb2.Load:
-        return self._control.GetLoad(control_pb2.GetLoadRequest(model=model), timeout=timeout)
+        request = control_pb2.GetLoadRequest(model=model)
+        return self._control.GetLoad(request, timeout=timeout, metadata=self._metadata)

@@ -232,7 +232,7 @@ def ends_of(message: log.StepResult) -> list[tuple[int, int]]:
 
 def result_from_bytes(data: bytes) -> log.ResultEntry:
     """An entry of the results log whose parts fit together. Raises ValueError for any other."""
-    entry = _entry(log.ResultEntry, data, "neither a result nor an opening")
+    entry = _entry(log.ResultEntry, data, "neither a result, an opening nor a closing")
     result = entry.result
     rows = len(result.finishes)
     sizes = len(result.slots), len(result.incarnations), len(result.ids)
@@ -260,6 +260,20 @@ def _check_logprobs(result: log.StepResult, rows: int) -> None:
 def group_from_bytes(data: bytes) -> log.GroupInfo:
     """What a group announces. Raises ValueError where that cannot be read."""
     return _parsed(log.GroupInfo, data)
+
+
+def model_from_bytes(data: bytes) -> log.ServedModel:
+    """What is common to all groups of a model. Raises ValueError where that cannot be read."""
+    return _parsed(log.ServedModel, data)
+
+
+def notice_from_bytes(data: bytes) -> log.Notice:
+    """An entry of the notices. Raises ValueError for any other."""
+    notice = _entry(log.Notice, data, "neither an opening, a closing nor an end")
+    unknown = {ended.reason for ended in notice.ended.ended}.difference(FINISHES)
+    if unknown:
+        raise ValueError(f"no finish has the values {sorted(unknown)}")
+    return notice
 
 
 def _entry(kind: type[Parsed], data: bytes, otherwise: str) -> Parsed:

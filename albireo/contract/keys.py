@@ -6,15 +6,28 @@
 | request | hash, expires | digest of the body, epoch; until the request ends: its gateway, its cancellation |
 | waiting | counter | branches of accepted requests that have not been admitted to a slot yet |
 | departed | counter | branches that have left `waiting` since the epoch opened |
+| tenants | hash | by tenant: ``live:<tenant>`` branches that have not ended, ``waiting:<tenant>`` |
+| tokens | string, expires | of a tenant with a quota: when all tokens of its minute are free again, ms |
 | gateway | string, expires | nothing: it is there while that gateway follows the logs |
 | lease | string, expires | token of the active scheduler |
 | epoch | counter | the last epoch that was opened |
-| serving | 0 or 1 | whether the current epoch has a worker group |
+| notices | stream | `Notice` entries of the scheduler for gateways, ids ``<epoch>-<n>`` |
+| model | string | ``ServedModel``: what is common to all groups, also while none is there |
+| groups | set | incarnations of the groups that have registered and have not left |
+| serving | set | incarnations of the groups that the scheduler of the current epoch leads |
 | load | string, expires | the scheduler's ``Load`` |
-| plans | stream | one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
-| results | stream | one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
-| group | string, expires | ``GroupInfo`` of the live worker group |
+| group | string, expires | ``GroupInfo`` of one life of a worker group |
+| plans | stream | of one life of a group: one ``PlanEntry`` a step, ids ``<epoch>-<step>`` |
+| results | stream | of one life of a group: one ``ResultEntry`` a step, ids ``<epoch>-<step>`` |
+| rank | string, expires | ``RankBeat``: the heartbeat of one rank |
 | gpu | string, expires | the ``Gpu`` that a rank computes on, one key a rank |
+
+API keys are those of the whole deployment, whichever models it serves: one hash, with a hash tag and a prefix
+of its own, so that a user of Redis can be kept from it (``deploy/redis/users.acl``).
+
+| key | type | holds |
+|---|---|---|
+| API_KEYS | hash | records of API keys (``api_keys.py``) by id; a random version, new at each change |
 """
 
 from __future__ import annotations
@@ -22,8 +35,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+API_KEYS = "albireo-auth:{api-keys}"
+API_KEYS_VERSION = "version"
+"""The field of that hash by which readers see whether anything has changed."""
 EVERY_LEASE = "albireo:{*}:lease"
 """Pattern of the leases of all models."""
+TENANT_POLICIES = "albireo:{tenants}:policies"
+"""Hash of the policies of all tenants, by name, for all models: ``albireo/contract/tenants.py``."""
 
 
 def model_of(key: str) -> str:
@@ -33,10 +51,9 @@ def model_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one model, and of one worker group that serves it. Loops read some in every step."""
+    """The keys of one model. A group is named by its incarnation."""
 
     model: str
-    group_name: str = "g0"
 
     def _key(self, *parts: str) -> str:
         return ":".join((f"albireo:{{{self.model}}}", *parts))
@@ -46,6 +63,7 @@ class Keys:
         return self._key("inbox")
 
     def request(self, request_id: str) -> str:
+        """``request_id``: of its record, ``<tenant>:<id>`` where the tenant is that of an API key."""
         return self._key("request", request_id)
 
     @cached_property
@@ -55,6 +73,13 @@ class Keys:
     @cached_property
     def departed(self) -> str:
         return self._key("departed")
+
+    @cached_property
+    def tenants(self) -> str:
+        return self._key("tenants")
+
+    def tokens(self, tenant: str) -> str:
+        return self._key("tokens", tenant)
 
     def gateway(self, gateway_id: str) -> str:
         """With an empty id what the keys of all gateways begin with."""
@@ -69,6 +94,18 @@ class Keys:
         return self._key("epoch")
 
     @cached_property
+    def notices(self) -> str:
+        return self._key("notices")
+
+    @cached_property
+    def served_model(self) -> str:
+        return self._key("model")
+
+    @cached_property
+    def groups(self) -> str:
+        return self._key("groups")
+
+    @cached_property
     def serving(self) -> str:
         return self._key("serving")
 
@@ -76,17 +113,17 @@ class Keys:
     def load(self) -> str:
         return self._key("load")
 
-    @cached_property
-    def plans(self) -> str:
-        return self._key("plans", self.group_name)
+    def group(self, incarnation: str) -> str:
+        return self._key("group", incarnation)
 
-    @cached_property
-    def results(self) -> str:
-        return self._key("results", self.group_name)
+    def plans(self, incarnation: str) -> str:
+        return self._key("plans", incarnation)
 
-    @cached_property
-    def group(self) -> str:
-        return self._key("group", self.group_name)
+    def results(self, incarnation: str) -> str:
+        return self._key("results", incarnation)
 
-    def gpu(self, rank: int) -> str:
-        return self._key("gpu", self.group_name, str(rank))
+    def rank(self, incarnation: str, rank: int) -> str:
+        return self._key("rank", incarnation, str(rank))
+
+    def gpu(self, incarnation: str, rank: int) -> str:
+        return self._key("gpu", incarnation, str(rank))

@@ -1,4 +1,7 @@
-"""A Redis server on a Unix socket, which ``albireo up`` starts where no Redis is configured."""
+"""A Redis server on a Unix socket, which ``albireo up`` starts where no Redis is configured.
+
+``albireo keys`` reaches it by :func:`own_redis`, also while no stack runs.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,20 +47,50 @@ def find_server() -> str:
     return str(bundled)
 
 
+@contextlib.contextmanager
+def own_redis(directory: Path) -> Iterator[str]:
+    """URL of the server of ``albireo up`` in a directory: of the one that runs, else of one that is started,
+    and stopped when the block is left. Raises RedisServerError."""
+    url = _url_of(_socket_in(directory))
+    with redis.Redis.from_url(url, socket_timeout=2) as client:
+        try:
+            client.ping()
+        except RedisError:
+            running = False
+        else:
+            running = True
+    if running:
+        yield url
+        return
+    server = LocalRedis(directory)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _socket_in(directory: Path) -> Path:
+    return directory.resolve() / "redis.sock"
+
+
+def _url_of(socket: Path) -> str:
+    return f"unix://{quote(os.fsencode(socket))}"
+
+
 class LocalRedis:
     """A running server: append-only file in ``directory``, no eviction."""
 
     def __init__(self, directory: Path) -> None:
         """Starts the server and waits until it answers. Raises RedisServerError."""
-        socket = directory.resolve() / "redis.sock"
+        socket = _socket_in(directory)
         if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
             raise RedisServerError(f"{socket} is too long for a Unix socket: choose another data directory")
         self.socket = socket
-        self.url = f"unix://{quote(os.fsencode(socket))}"
+        self.url = _url_of(socket)
         self.log = directory / "redis.log"
         server = find_server()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files hold prompts and answers
             self._lock = (directory / "lock").open("w")
         except OSError as error:
             raise RedisServerError(

@@ -30,7 +30,8 @@ class StackSettings(ServiceSettings):
         description="Name under which the model is served; empty: the name of its directory.",
     )
     model: Path = Field(TINY, description="Directory of the checkpoint; the bundled model if not given.")
-    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of the worker group.")
+    groups: int = Field(1, ge=1, le=64, description="Worker groups; each holds the whole model.")
+    tp: int = Field(1, ge=1, le=64, description="Tensor-parallel degree: ranks of each worker group.")
     device: Literal["cpu", "cuda", "sim"] = Field(
         "cpu",
         description="Where the model runs: cpu, cuda, or sim, which only waits as long as one would.",
@@ -48,6 +49,26 @@ class StackSettings(ServiceSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
+    open: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("open", "ALBIREO_GATEWAY_OPEN"),
+        description="Serve everyone as long as there is no API key. Not set: only on a loopback address.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("tls_cert", "ALBIREO_GATEWAY_TLS_CERT"),
+        description="Certificate of the gateway for TLS, PEM; not set: no TLS.",
+    )
+    tls_key: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("tls_key", "ALBIREO_GATEWAY_TLS_KEY"),
+        description="Private key of --tls-cert, PEM.",
+    )
+    tls_client_ca: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("tls_client_ca", "ALBIREO_GATEWAY_TLS_CLIENT_CA"),
+        description="Authority, PEM: clients need a certificate that it signed (mutual TLS).",
+    )
     data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
     start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
 

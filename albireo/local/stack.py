@@ -1,12 +1,11 @@
-"""The whole of Albireo on one machine: Redis, the scheduler, a worker group and a gateway.
+"""The whole of Albireo on one machine: Redis, the scheduler, worker groups and a gateway.
 
-Used by ``albireo up``, benchmarks and tests, from one thread.
+Used by ``albireo up``, benchmarks and tests, from one thread; another may ``watch``.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,8 @@ from redis.exceptions import RedisError
 
 from albireo.checkpoint.files import CheckpointError, check_directory
 from albireo.contract.keys import Keys
-from albireo.local.child import Command
+from albireo.local.commands import Commands
+from albireo.local.group_units import GroupPlaces, LostGroups
 from albireo.local.ports import bind_once, free_port
 from albireo.local.redis_server import LocalRedis
 from albireo.local.settings import StackSettings
@@ -31,7 +31,8 @@ from albireo.store.connection import connect
 from albireo.v1 import log_pb2 as log
 
 HEALTH_POLL_SECONDS = 0.1
-GATEWAY_NICENESS = 5
+LOOK_SECONDS = 1.0
+"""How often the watch looks which groups are registered."""
 MAX_NAME = 128
 """Most characters of a model's name."""
 
@@ -49,7 +50,13 @@ class Stack:
         self._environment = environment or {}
         self.model_name = settings.model_name or legal_name(settings.model.resolve().name)
         self.target = f"{settings.host}:{settings.port or free_port(settings.host)}"
+        self._health_target = self.target
+        if settings.tls_cert is not None:
+            self._health_target = f"{settings.host}:{free_port(settings.host)}"
         self.units: dict[str, Unit] = {}
+        self._places = GroupPlaces()
+        self._lost = LostGroups()
+        self._look_at = 0.0
         self._server: LocalRedis | None = None
         self._supervisor = Supervisor([])
         self._closing = ExitStack()
@@ -77,13 +84,18 @@ class Stack:
             self._redis().close()
         except ValueError as error:
             raise StackError(f"--redis-url {url}: {error}") from None
-        self._keys = Keys(self.model_name, self.settings.group)
+        self._keys = Keys(self.model_name)
+        self._commands = commands = Commands(
+            self.settings, self._environment, model_name=self.model_name, redis_url=url
+        )
+        self._logs = logs
+        taken = [self._places.take(self.settings.tp) for _ in range(self.settings.groups)]
         self.units = {
             unit.name: unit
             for unit in (
-                Unit("scheduler", [self._service("scheduler", url)], logs),
-                Unit("worker", [self._rank(rank, url) for rank in range(self.settings.tp)], logs),
-                Unit("gateway", [self._gateway(url)], logs),
+                Unit("scheduler", [commands.scheduler()], logs),
+                *(self._group_unit(name, first, self.settings) for name, first in taken),
+                Unit("gateway", [commands.gateway(self.target, self._health_target)], logs),
             )
         }
         self._supervisor = Supervisor(list(self.units.values()))
@@ -104,16 +116,16 @@ class Stack:
         """
         deadline = time.monotonic() + self.settings.start_seconds
         missing = list(self.units)
-        with grpc.insecure_channel(self.target) as channel, self._redis() as redis:
+        with grpc.insecure_channel(self._health_target) as channel, self._redis() as redis:
             health = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
                 self._check_redis()
                 self._supervisor.check(restart=False)
                 status = _health_of(health)
-                if status == health_pb2.HealthCheckResponse.SERVING:
+                up = {*self._up(redis), *(["gateway"] if status is not None else [])}
+                missing = [name for name in self.units if name not in up]
+                if status == health_pb2.HealthCheckResponse.SERVING and not missing:
                     return True
-                up = {"gateway": status is not None, **self._announced(redis)}
-                missing = [name for name in self.units if not up[name]]
                 on_wait(missing)
                 if stop.wait(HEALTH_POLL_SECONDS):
                     return False
@@ -122,27 +134,80 @@ class Stack:
             f"{', '.join(missing) or 'the epoch'}; logs in {self.settings.data_dir / 'logs'}"
         )
 
-    def group(self) -> log.GroupInfo:
-        """What the worker group announces of itself. Raises RedisError."""
+    def groups(self) -> list[log.GroupInfo]:
+        """What the registered worker groups announce of themselves. Raises RedisError."""
         with self._redis() as redis:
-            return log.GroupInfo.FromString(cast("bytes | None", redis.get(self._keys.group)) or b"")
+            return self._announced(redis, self._keys.groups)
 
-    def _announced(self, redis: Redis) -> dict[str, bool]:
-        """Whether scheduler and worker group have announced themselves in Redis."""
+    @property
+    def address(self) -> str:
+        """Of Redis, with its password; once the stack has started."""
+        return self._address
+
+    @property
+    def group_names(self) -> list[str]:
+        """Of this stack's groups; each is a unit."""
+        return self._places.names
+
+    def add_group(self, **options: object) -> str:
+        """Starts one group more, and returns its name without waiting for it.
+
+        ``options``: fields of StackSettings (tp, device, ...) in which it differs from the others.
+        """
+        settings = self.settings.model_copy(update=options)
+        name, first = self._places.take(settings.tp)
+        unit = self._group_unit(name, first, settings)
+        self.units[name] = unit
+        self._supervisor.add(unit)
+        return name
+
+    def remove_group(self, name: str) -> None:
+        """Stops a group, which gives its requests back: the other groups go on with them."""
+        self._supervisor.remove(self.units.pop(name))
+        self._places.free(name)
+
+    def _group_unit(self, name: str, first: int, settings: StackSettings) -> Unit:
+        ranks = self._commands.ranks(name, settings, first=first, local_ranks=self._places.ranks)
+        return Unit(name, ranks, self._logs)
+
+    def _up(self, redis: Redis) -> set[str]:
+        """The scheduler, if it has its lease, and the groups that it leads."""
         try:
-            return {
-                "scheduler": bool(redis.exists(self._keys.lease)),
-                "worker": bool(redis.exists(self._keys.group)),
-            }
+            scheduler = ["scheduler"] if redis.exists(self._keys.lease) else []
+            return {*scheduler, *(info.name for info in self._announced(redis, self._keys.serving))}
         except RedisError:  # the services report it
-            return {"scheduler": False, "worker": False}
+            return set()
+
+    def _announced(self, redis: Redis, key: str) -> list[log.GroupInfo]:
+        """Announcements of the groups of a set that have one."""
+        members = sorted(cast("set[bytes]", redis.smembers(key)))
+        keys = [self._keys.group(incarnation.decode()) for incarnation in members]
+        found = cast("list[bytes | None]", redis.mget(keys)) if keys else []
+        return [log.GroupInfo.FromString(data) for data in found if data is not None]
 
     def _redis(self) -> Redis:
         return connect(self._address, timeout=1.0)
 
     def watch(self, stop: threading.Event) -> None:
         """Keeps everything running until ``stop`` is set. Raises GaveUp, and StackError without Redis."""
-        self._supervisor.watch(stop, self._check_redis)
+        self._supervisor.watch(stop, self._look)
+
+    def _look(self) -> None:
+        """Ends groups that are lost, though their processes run; the supervisor starts them again."""
+        self._check_redis()
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        try:
+            registered = {info.incarnation: info.name for info in self.groups()}
+        except RedisError:  # what is not known is not lost
+            self._lost.pause(time.monotonic() - now + LOOK_SECONDS)
+            return
+        units = dict(self.units)
+        started = {name: unit.started for name, unit in units.items()}
+        for name in self._lost.look(registered, started, now):
+            units[name].end()
 
     def _check_model(self) -> None:
         """Refuses a directory that is not a checkpoint before anything starts; services check its content."""
@@ -173,57 +238,6 @@ class Stack:
     def _check_redis(self) -> None:
         if self._server is not None and not self._server.alive:
             raise StackError(f"redis-server ended; see {self._server.log}")
-
-    def _service(
-        self, service: str, redis_url: str, extra: dict[str, str] | None = None, name: str = ""
-    ) -> Command:
-        environment = {
-            "ALBIREO_REDIS_URL": redis_url,
-            "ALBIREO_REDIS_PASSWORD_FILE": str(self.settings.redis_password_file or ""),
-            "ALBIREO_MODEL_NAME": self.model_name,
-            "ALBIREO_GROUP": self.settings.group,
-            "ALBIREO_SYNCHRONOUS": str(self.settings.synchronous),
-            "ALBIREO_OTLP_ENDPOINT": self.settings.otlp_endpoint,
-            "ALBIREO_TRACE_SAMPLE_RATIO": str(self.settings.trace_sample_ratio),
-            "ALBIREO_LOG_FORMAT": self.settings.log_format,
-            "PYTHONUNBUFFERED": "1",
-            "TYPER_USE_RICH": "0",  # an error about an option is one line then
-            f"ALBIREO_{service.upper()}_PORT": "0",
-        }
-        arguments = [sys.executable, "-m", "albireo.cli", service]
-        # All tiers share the cores: steps go before streaming, whose messages then hold more tokens each.
-        niceness = GATEWAY_NICENESS if service == "gateway" else 0
-        variables = {**environment, **(extra or {}), **self._environment}
-        return Command(name or service, arguments, variables, niceness)
-
-    def _gateway(self, redis_url: str) -> Command:
-        host, _, port = self.target.rpartition(":")
-        extra = {
-            "ALBIREO_GATEWAY_HOST": host,
-            "ALBIREO_GATEWAY_PORT": port,
-            "ALBIREO_GATEWAY_MODEL": str(self.settings.model),
-        }
-        return self._service("gateway", redis_url, extra)
-
-    def _rank(self, rank: int, redis_url: str) -> Command:
-        """One rank, with the variables that torchrun would set."""
-        settings = self.settings
-        if rank == 0:
-            self._rendezvous_port = free_port("127.0.0.1")
-        extra = {
-            "ALBIREO_WORKER_MODEL": str(settings.model),
-            "ALBIREO_WORKER_DEVICE": settings.device,
-            "ALBIREO_WORKER_DTYPE": settings.dtype,
-            "ALBIREO_WORKER_COST_MODEL": settings.cost_model,
-            "ALBIREO_WORKER_KV_MEMORY": settings.kv_memory,
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(settings.tp),
-            "LOCAL_WORLD_SIZE": str(settings.tp),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(self._rendezvous_port),
-        }
-        return self._service("worker", redis_url, extra, f"worker-{rank}")
 
 
 def legal_name(directory: str) -> str:

@@ -1,7 +1,7 @@
 """Runs the tiers as processes of one machine: starts, watches, restarts and stops them.
 
-A unit starts and ends as a whole: one service, or all ranks of a worker group. Everything here runs in the
-thread of the command, ``albireo up``.
+A unit starts and ends as a whole: one service, or all ranks of a worker group. The thread of ``albireo up``
+watches; another may add and remove units meanwhile.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class Unit:
         self._starts: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
 
     @property
+    def started(self) -> float:
+        """Monotonic seconds of the last start."""
+        return self._starts[-1]
+
+    @property
     def pids(self) -> list[int]:
         return [child.process.pid for child in self.children]
 
@@ -65,11 +70,27 @@ class Unit:
                 process.wait(timeout=5)
         self.children.clear()
 
+    def end(self) -> None:
+        """SIGKILL to all, which ends stopped processes too."""
+        for child in self.children:
+            child.process.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to all; returns when they have ended."""
+        self.end()
+        for child in self.children:
+            child.process.wait(timeout=5)
+        self.children.clear()
+
     def restart(self) -> None:
-        """Raises GaveUp after more than MAX_RESTARTS within RESTART_WINDOW_SECONDS."""
+        """Ends the whole unit and starts it again.
+
+        Raises GaveUp after more than MAX_RESTARTS within RESTART_WINDOW_SECONDS.
+        """
         reason = reason_of(self.children)
-        # The other ranks may be stuck in a collective with the one that ended.
-        self.stop(seconds=1.0)
+        # The other ranks may be stopped, or stuck in a collective with the one that ended. One that is asked
+        # to stop could have the group leave as if it had finished its work.
+        self.kill()
         full = len(self._starts) == self._starts.maxlen
         if full and time.monotonic() - self._starts[0] < RESTART_WINDOW_SECONDS:
             raise GaveUp(f"{self.name} keeps failing: {reason}")
@@ -81,19 +102,33 @@ class Supervisor:
     """Starts units in order, keeps them running, stops them in reverse order."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self._units = units
+        self._units = list(units)
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         for unit in self._units:
             unit.start()
 
+    def add(self, unit: Unit) -> None:
+        """Starts a unit, and watches it from now on."""
+        with self._lock:
+            unit.start()
+            self._units.append(unit)
+
+    def remove(self, unit: Unit) -> None:
+        """Stops a unit, and watches it no more."""
+        with self._lock:
+            self._units.remove(unit)
+        unit.stop()
+
     def check(self, *, restart: bool = True) -> None:
         """Restarts units that failed. Raises GaveUp for one that may not start again."""
-        for unit in self._units:
-            if unit.failed():
-                if not restart:
-                    raise GaveUp(f"{unit.name} failed to start: {reason_of(unit.children)}")
-                unit.restart()
+        with self._lock:
+            for unit in self._units:
+                if unit.failed():
+                    if not restart:
+                        raise GaveUp(f"{unit.name} failed to start: {reason_of(unit.children)}")
+                    unit.restart()
 
     def watch(self, stop: threading.Event, before_check: Callable[[], None] = lambda: None) -> None:
         """Keeps the units running until ``stop`` is set. Each poll calls ``before_check`` first."""

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from albireo import DEFAULT_TARGET
+
+if TYPE_CHECKING:
+    from albireo.runtime.access import Access
 
 TIMEOUT_SECONDS = 3.0
 SERVICE_HELP = "What to ask about: empty is the whole service, `live` is whether its process answers."
 
 
-def status(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
+def status(
+    target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS, access: Access | None = None
+) -> str:
     """The health status of ``target`` (host:port): SERVING, NOT_SERVING, ... Raises grpc.RpcError.
 
-    ``timeout``: seconds for the whole call, connecting included.
+    ``timeout``: seconds for the whole call, connecting included. ``access``: its TLS; health needs no key.
     """
-    import grpc  # here, and below: `--help` needs none of it
+    # Here, and below: `--help` needs none of it.
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(target) as channel:
+    from albireo.runtime.access import ANYONE
+
+    with (access or ANYONE).channel(target) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
         found = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout).status
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(found))
 
 
-def problem(target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS) -> str:
+def problem(
+    target: str, *, service: str = "", timeout: float = TIMEOUT_SECONDS, access: Access | None = None
+) -> str:
     """Why ``target`` does not serve, in a line; empty where it does."""
     import grpc
 
     try:
-        found = status(target, service=service, timeout=timeout)
+        found = status(target, service=service, timeout=timeout, access=access)
     except grpc.RpcError as error:
         return f"{target}: {error.code().name}: {error.details()}"
     return "" if found == "SERVING" else f"{target}: {found}"

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from albireo.runtime.password import read_password, with_password
+from albireo.runtime.redis_address import redis_address
 
 
 def shared(name: str) -> AliasChoices:
@@ -57,17 +57,16 @@ class ServiceSettings(BaseSettings):
         validation_alias=shared("redis_password_file"),
         description="File that holds the password of Redis; read once, at the start.",
     )
+    redis_ca_file: Path | None = Field(
+        None,
+        validation_alias=shared("redis_ca_file"),
+        description="File with the authority that signed the certificate of Redis, for a rediss:// URL.",
+    )
     model_name: str = Field(
         "tiny",
         validation_alias=shared("model_name"),
         pattern=r"^[A-Za-z0-9._/-]{1,128}$",
         description="Name under which the model is served; part of every Redis key.",
-    )
-    group: str = Field(
-        "g0",
-        validation_alias=shared("group"),
-        pattern=r"^[A-Za-z0-9._-]{1,32}$",
-        description="Name of the worker group.",
     )
     otlp_endpoint: str = Field(
         "",
@@ -90,14 +89,8 @@ class ServiceSettings(BaseSettings):
     _redis_address: str = PrivateAttr("")
 
     @model_validator(mode="after")
-    def _read_the_password(self) -> Self:
-        address = self.redis_url
-        if self.redis_password_file is not None:
-            try:
-                address = with_password(address, read_password(self.redis_password_file))
-            except ValueError as error:
-                raise ValueError(f"redis_password_file: {error}") from None
-        self._redis_address = address
+    def _read_the_files_of_redis(self) -> Self:
+        self._redis_address = redis_address(self.redis_url, self.redis_password_file, self.redis_ca_file)
         return self
 
     @property

@@ -1,9 +1,4 @@
-"""The store in Redis, for threads that may block: scheduler and workers.
-
-Plans and results share a form: entries with ids ``<epoch>-<step>`` chosen by the writer. Redis refuses
-an id that is not above the last one, so a second writer of the same step, or one of a closed epoch, is
-refused with :class:`Fenced`.
-"""
+"""The store in Redis, for threads that may block: scheduler and workers."""
 
 from __future__ import annotations
 
@@ -12,73 +7,32 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import redis
-from redis.exceptions import RedisError
 
 from albireo.contract.keys import Keys
+from albireo.contract.tenants import TenantPolicy
+from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
-from albireo.store.interface import EntryId, Fenced, LogEntry
-from albireo.store.redis_errors import Trouble, trouble
-from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, OPEN_EPOCH, RELEASE, RENEW, TAKE
-from albireo.v1 import log_pb2 as log
+from albireo.store.epoch_entries import GroupEntries
+from albireo.store.epoch_scripts import CLOSE_GROUP, GROUPS, LEAVE, OPEN_EPOCH, OPEN_GROUP, REGISTER
+from albireo.store.interface import (
+    CLOSED_LOG_SECONDS,
+    LAST_STEP,
+    Fenced,
+    GroupOpening,
+    LogEntry,
+    NewEntry,
+    TenantReport,
+)
+from albireo.store.redis_log import RedisLog, append_all, read_streams
+from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
+from albireo.store.tenant_policies import TenantPolicies
 
-FIELD = b"e"
-"""The field of a stream's entry that holds its payload."""
-READ_COUNT = 1024
-"""Most entries of one log that a read returns."""
 SLOW_SECONDS = 0.1
 """An answer that takes longer says too little about Redis's clock: the last measurement is kept."""
 SYNC_SECONDS = 10.0
 """How often the offset between Redis's clock and this host's is measured."""
 
-RawEntry = tuple[bytes, dict[bytes, bytes]]
-
-
-class RedisLog:
-    """One stream; see :class:`albireo.store.interface.Log`. Retries for ``RECONNECT_SECONDS``."""
-
-    def __init__(self, client: redis.Redis, key: str, *, keep: int = 0) -> None:
-        self._client = client
-        self._key = key
-        self._keep = keep
-        self._append = client.register_script(APPEND)
-
-    def append(self, entry_id: EntryId, data: bytes) -> None:
-        """Exactly once even when the connection breaks in between, and also at maxmemory."""
-        if self._keep == 0:  # XADD would leave no entry at all
-            raise ValueError(f"{self._key}: a log that is opened without `keep` is only read")
-        try:
-            retried(
-                self._client,
-                lambda: self._append(keys=[self._key], args=[str(entry_id), data, self._keep]),
-            )
-        except RedisError as error:
-            if trouble(error) is not Trouble.REFUSED_ID:
-                raise
-            # An attempt whose answer was lost may have gone through.
-            if not retried(self._client, lambda: self._has(entry_id, data)):
-                raise Fenced(f"{self._key} {entry_id}: another writer has come as far") from error
-
-    def _has(self, entry_id: EntryId, data: bytes) -> bool:
-        found = cast("list[RawEntry]", self._client.xrange(self._key, min=str(entry_id), max=str(entry_id)))
-        return bool(found) and found[0][1].get(FIELD) == data
-
-    def last(self) -> str:
-        found = retried(self._client, lambda: self._client.xrevrange(self._key, count=1))
-        newest = cast("list[RawEntry]", found)
-        return newest[0][0].decode() if newest else "0-0"
-
-    def read(self, after: str, wait: float) -> list[LogEntry]:
-        return read_streams(self._client, {self._key: after}, wait).get(self._key, [])
-
-    def trim(self, before: str) -> int:
-        return retried(self._client, lambda: self._trim(before))
-
-    def _trim(self, before: str) -> int:
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.xtrim(self._key, minid=before, approximate=False)
-            pipe.xlen(self._key)
-            _, left = cast("tuple[int, int]", pipe.execute())
-        return left
+CLOSED_LOG_MS = str(int(CLOSED_LOG_SECONDS * 1000))
 
 
 class RedisLease:
@@ -114,6 +68,7 @@ class RedisStore:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._append = client.register_script(APPEND)
         self._offset: float | None = None  # Redis's clock less this host's monotonic one; None: not measured
         self._sync_at = 0.0  # monotonic seconds
 
@@ -139,6 +94,9 @@ class RedisStore:
     def log(self, key: str, *, keep: int = 0) -> RedisLog:
         return RedisLog(self._client, key, keep=keep)
 
+    def append_all(self, entries: Sequence[NewEntry], *, keep: int) -> None:
+        append_all(self._client, self._append, entries, keep)
+
     def read(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         return read_streams(self._client, after, wait)
 
@@ -157,13 +115,47 @@ class RedisStore:
         else:
             write()
 
-    def open_epoch(self, *, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
-        return retried(self._client, lambda: self._open_next(lease_value, group_incarnation))
+    def put(self, key: str, value: bytes) -> None:
+        retried(self._client, lambda: self._client.eval(PUT, 1, key, value))
+
+    def open_epoch(self, *, lease_value: bytes) -> tuple[int, str]:
+        return retried(self._client, lambda: self._open_next(lease_value))
+
+    def register(self, incarnation: str) -> None:
+        names = (self._keys.groups, self._keys.results(incarnation))
+        call = (REGISTER, len(names), *names, incarnation, str(LAST_STEP))
+        if not retried(self._client, lambda: self._client.eval(*call)):
+            raise Fenced(f"{names[1]}: this life of the group is over")
+
+    def leave(self, incarnation: str) -> None:
+        names = (self._keys.groups, self._keys.plans(incarnation), self._keys.results(incarnation))
+        call = (LEAVE, len(names), *names, incarnation, CLOSED_LOG_MS)
+        retried(self._client, lambda: self._client.eval(*call))
+
+    def groups(self) -> dict[str, bytes | None]:
+        return retried(self._client, self._groups)
+
+    def open_group(self, opening: GroupOpening, *, notice: int, lease_value: bytes) -> None:
+        self._change(OPEN_GROUP, opening, epoch_entries.group_opened(opening), notice, lease_value)
+
+    def close_group(self, opening: GroupOpening, reason: str, *, notice: int, lease_value: bytes) -> None:
+        self._change(CLOSE_GROUP, opening, epoch_entries.group_closed(opening, reason), notice, lease_value)
 
     def count_departures(self, *, epoch: int, total: int) -> None:
         keys = self._keys
         names = (keys.waiting, keys.departed, keys.epoch)
         retried(self._client, lambda: self._client.eval(DEPART, 3, *names, str(epoch), str(total)))
+
+    def report_tenants(self, reports: Mapping[str, TenantReport], *, epoch: int, number: int) -> None:
+        keys = self._keys
+        names = (keys.tenants, keys.epoch, *map(keys.tokens, reports))
+        arguments = [str(epoch), str(number)]
+        for tenant, report in reports.items():
+            arguments += (tenant, str(report.departed), str(report.ended), str(report.cost_ms))
+        retried(self._client, lambda: self._client.eval(REPORT, len(names), *names, *arguments))
+
+    def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return retried(self._client, TenantPolicies(self._client).all)
 
     def ping(self) -> None:
         self._client.ping()
@@ -171,39 +163,52 @@ class RedisStore:
     def close(self) -> None:
         self._client.close()
 
-    def _open_next(self, lease_value: bytes, group_incarnation: str) -> tuple[int, str]:
-        # The logs count as well: a Redis that came back empty gets entries of the last epoch from a group
-        # that never noticed.
+    def _open_next(self, lease_value: bytes) -> tuple[int, str]:
         keys = self._keys
-        counted = int(cast("bytes | None", self._client.get(keys.epoch)) or 0)
-        logged = (EntryId.parse(self.log(key).last()).epoch for key in (keys.plans, keys.results))
-        epoch = max(counted, *logged) + 1
-        opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
-        logs = (keys.plans, keys.results, keys.inbox)
-        names = (keys.epoch, *logs, keys.waiting, keys.lease, keys.serving, keys.departed)
+        logs = [key(group) for group in self._members() for key in (keys.plans, keys.results)]
+        names = [keys.epoch, keys.lease, keys.inbox, keys.waiting, keys.departed, keys.serving]
+        names += [keys.tenants, keys.notices]
+        epoch = int(cast("bytes | None", self._client.get(keys.epoch)) or 0) + 1
+        for _ in range(2):
+            arguments = (lease_value, str(epoch), epoch_entries.epoch_opened(epoch))
+            answer = self._client.eval(OPEN_EPOCH, len(names) + len(logs), *names, *logs, *arguments)
+            if isinstance(answer, bytes):
+                return epoch, answer.decode()
+            if answer is None:
+                break
+            # The logs count as well: a Redis that went back to older data may hold entries of later epochs.
+            epoch = cast("int", answer) + 1
+        raise Fenced(f"{keys.epoch} {epoch}: the lease is another's, or so is the epoch")
+
+    def _members(self) -> list[str]:
+        found = cast("set[bytes]", self._client.smembers(self._keys.groups))
+        return sorted(group.decode() for group in found)
+
+    def _groups(self) -> dict[str, bytes | None]:
+        members = self._members()
+        if not members:
+            return {}
+        names = [self._keys.groups, *map(self._keys.group, members)]
+        answer = self._client.eval(GROUPS, len(names), *names)
+        values, still = cast("tuple[list[bytes | None], list[bytes]]", answer)
+        # One that left in between has taken its announcement back: it has not died.
+        return {group: value for group, value in zip(members, values, strict=True) if group.encode() in still}
+
+    def _change(
+        self, script: str, opening: GroupOpening, entries: GroupEntries, notice: int, lease_value: bytes
+    ) -> None:
+        keys, (epoch, group, _) = self._keys, opening
+        logs = (keys.plans(group), keys.results(group))
+        names = (keys.epoch, keys.lease, keys.notices, keys.groups, keys.serving, *logs)
         arguments = (
             lease_value,
             str(epoch),
-            log.PlanEntry(open=opening).SerializeToString(),
-            log.ResultEntry(open=opening).SerializeToString(),
-            "1" if group_incarnation else "0",
+            str(notice),
+            entries.notice,
+            group,
+            entries.plan,
+            entries.result,
         )
-        begin = cast("bytes | None", self._client.eval(OPEN_EPOCH, len(names), *names, *arguments))
-        if begin is None:
-            raise Fenced(f"{keys.epoch} {epoch}: the lease is another's, or so is the epoch")
-        return epoch, begin.decode()
-
-
-def read_streams(client: redis.Redis, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
-    """Entries of several streams behind the given ids, by key; waits up to ``wait`` seconds for any.
-
-    ``wait`` must stay below the client's socket timeout. An entry without our field has an empty payload.
-    """
-    streams = cast("dict[bytes | str | memoryview, int | bytes | str | memoryview]", dict(after))
-    block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
-    raw = retried(client, lambda: client.xread(streams, count=READ_COUNT, block=block_ms))
-    replies = cast("list[tuple[bytes, list[RawEntry]]]", raw or [])
-    return {
-        key.decode(): [(entry_id, fields.get(FIELD, b"")) for entry_id, fields in entries]
-        for key, entries in replies
-    }
+        call = (script, len(names), *names, *arguments, str(LAST_STEP), CLOSED_LOG_MS)
+        if not retried(self._client, lambda: self._client.eval(*call)):
+            raise Fenced(f"{group} in epoch {epoch}: the lease is another's, or so is the epoch")

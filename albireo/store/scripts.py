@@ -21,9 +21,26 @@ redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
 return 1
 """
 
-SUBMIT: Final = """
--- KEYS request inbox waiting epoch lease group serving gateway
+_TOKENS: Final = """
+-- A quota of tokens a minute is a bucket of as many, which fills up within a minute (the generic cell rate
+-- algorithm, ITU-T I.371, in its virtual scheduling form): what is kept is when it is full again.
+local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function book(key, free_at, now)
+  local ttl = math.max(1, free_at - now)
+  -- Fractions of a millisecond count: one may be many tokens, which would be free otherwise.
+  redis.call('SET', key, string.format('%.4f', free_at), 'PX', string.format('%.0f', ttl))
+end
+"""
+
+SUBMIT: Final = (
+    _TOKENS
+    + """
+-- KEYS request inbox waiting epoch lease gateway tenants tokens
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
+-- tenant max_requests queue_places tokens_per_minute tokens   (quotas: 0 is none)
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 local seen = redis.call('HMGET', KEYS[1], 'digest', 'epoch', 'gateway', 'cancellation')
 -- Who follows a request that has not ended is gone: its answer can reach no client, so the id is free.
@@ -33,15 +50,31 @@ if seen[1] and not orphan then
   -- An earlier epoch's requests were given up, so the same body may be tried again.
   if tonumber(seen[2]) >= epoch then return {'duplicate', epoch} end
 end
-if redis.call('EXISTS', KEYS[8]) == 0 then return {'no_gateway', epoch} end
+if redis.call('EXISTS', KEYS[6]) == 0 then return {'no_gateway', epoch} end
 if redis.call('EXISTS', KEYS[5]) == 0 then return {'no_scheduler', epoch} end
--- A group that has announced itself is served only from its first epoch on.
-if redis.call('EXISTS', KEYS[6]) == 0 or redis.call('GET', KEYS[7]) ~= '1' then
-  return {'no_group', epoch}
+local live, queued = 'live:' .. ARGV[9], 'waiting:' .. ARGV[9]
+local has = redis.call('HMGET', KEYS[7], live, queued)
+local function over(count, most)
+  return tonumber(most) > 0 and tonumber(count or '0') + tonumber(ARGV[5]) > tonumber(most)
+end
+if over(has[1], ARGV[10]) then return {'max_requests', epoch, 0} end
+if over(has[2], ARGV[11]) then return {'queue_share', epoch, 0} end
+local rate, now, free_at = tonumber(ARGV[12]), nil, nil
+if rate > 0 then
+  now = milliseconds()
+  local cost = tonumber(ARGV[13]) * 60000 / rate
+  local before = math.max(now, tonumber(redis.call('GET', KEYS[8]) or '0'))
+  free_at = before + cost
+  -- A request of more tokens than a minute has needs all of them.
+  local wait = before + math.min(cost, 60000) - (now + 60000)
+  if wait > 0 then return {'tokens_per_minute', epoch, math.ceil(wait)} end
 end
 local waiting = tonumber(redis.call('GET', KEYS[3]) or '0')
 if waiting + tonumber(ARGV[5]) > tonumber(ARGV[3]) then return {'full', epoch} end
 redis.call('INCRBY', KEYS[3], ARGV[5])  -- the first write: at the memory limit all ends here
+redis.call('HINCRBY', KEYS[7], live, ARGV[5])
+redis.call('HINCRBY', KEYS[7], queued, ARGV[5])
+if rate > 0 then book(KEYS[8], free_at, now) end
 if orphan then redis.call('XADD', KEYS[2], '*', 'e', seen[4]) end
 redis.call('XADD', KEYS[2], '*', 'e', ARGV[2])
 redis.call('DEL', KEYS[1])
@@ -49,7 +82,37 @@ redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'epoch', epoch, 'gateway', ARGV[6
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'accepted', epoch}
 """
-"""Accepts a request exactly once; the answer is ``[verdict, current epoch]``."""
+)
+"""Accepts a request exactly once; the answer is ``[verdict, current epoch]``. Where the verdict is a quota's
+name, a third element says in how many milliseconds it allows the same request; 0: not known."""
+
+REPORT: Final = (
+    _WITHIN_ANY_LIMIT
+    + _TOKENS
+    + """
+-- KEYS tenants epoch tokens...   ARGV epoch number (tenant departed ended cost_ms)...
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('HGET', KEYS[1], 'reports') or '0') >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'reports', ARGV[2])
+local function take(field, count)
+  if count == '0' then return end
+  if redis.call('HINCRBY', KEYS[1], field, -count) <= 0 then redis.call('HDEL', KEYS[1], field) end
+end
+local now = milliseconds()
+for index = 3, #KEYS do
+  local at = 4 * index - 9  -- of the tenant in ARGV
+  take('waiting:' .. ARGV[at], ARGV[at + 1])
+  take('live:' .. ARGV[at], ARGV[at + 2])
+  local cost = tonumber(ARGV[at + 3])
+  if cost > 0 then
+    book(KEYS[index], math.max(now, tonumber(redis.call('GET', KEYS[index]) or '0')) + cost, now)
+  end
+end
+return 1
+"""
+)
+"""Takes off each tenant's counts what departed and ended, and books the tokens that it used, in milliseconds
+of its quota. Reports are numbered since the epoch opened: one that was carried out changes nothing again."""
 
 END: Final = """
 -- KEYS request   ARGV cancellation
@@ -102,36 +165,12 @@ return new
 """Takes those that left the queue off the count of those that wait. ``total`` counts since the epoch opened,
 so that telling it again changes nothing."""
 
-APPEND: Final = (
-    _WITHIN_ANY_LIMIT
-    + """
+APPEND: Final = """
 -- KEYS log   ARGV id entry keep
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[1], 'e', ARGV[2])
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[3])  -- takes no memory, and leaves its time to expire alone
+return redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[1], 'e', ARGV[2])
 """
-)
-"""Appends an entry under the writer's own id and trims the log to about ``keep`` entries."""
-
-OPEN_EPOCH: Final = """
--- KEYS epoch plans results inbox waiting lease serving departed
--- ARGV lease_token epoch plan_entry result_entry serving
-if redis.call('GET', KEYS[6]) ~= ARGV[1] then return false end
-if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[2]) then return false end
-for log = 2, 3 do  -- nothing is written unless all of it can be
-  local newest = redis.call('XREVRANGE', KEYS[log], '+', '-', 'COUNT', '1')
-  if #newest > 0 and tonumber(string.match(newest[1][1], '%d+')) >= tonumber(ARGV[2]) then return false end
-end
-redis.call('PERSIST', KEYS[1])  -- within any limit, as above
-redis.call('SET', KEYS[1], ARGV[2])
-redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'e', ARGV[3])
-redis.call('XADD', KEYS[3], ARGV[2] .. '-0', 'e', ARGV[4])
-redis.call('SET', KEYS[5], '0')
-redis.call('SET', KEYS[8], '0')
-redis.call('SET', KEYS[7], ARGV[5])
-local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', '1')
-if #last == 0 then return '0-0' end
-return last[1][1]
-"""
-"""Opens an epoch in both logs at once; the answer is the inbox id after which it begins, or nil."""
+"""Appends an entry under the writer's own id to a log of about ``keep`` entries; nil where there is none."""
 
 TAKE: Final = """
 -- KEYS key   ARGV value ttl_ms
@@ -164,6 +203,15 @@ return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 """
 )
 """Writes an expiring key, whatever it held."""
+
+PUT: Final = (
+    _WITHIN_ANY_LIMIT
+    + """
+-- KEYS key   ARGV value
+return redis.call('SET', KEYS[1], ARGV[1])
+"""
+)
+"""Writes a key that does not expire, whatever it held."""
 
 RELEASE: Final = """
 -- KEYS key   ARGV value

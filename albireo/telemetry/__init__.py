@@ -9,9 +9,15 @@ __all__ = ["OFF", "Telemetry", "start"]
 
 
 def start(
-    service: str, settings: ServiceSettings, *, host: str, metrics_port: int | None, rank: int | None = None
+    service: str,
+    settings: ServiceSettings,
+    *,
+    host: str,
+    metrics_port: int | None,
+    rank: int | None = None,
+    group: str = "",
 ) -> Telemetry:
-    """The telemetry of this process, ``OFF`` where nothing is set. ``rank``: of a worker.
+    """The telemetry of this process, ``OFF`` where nothing is set. ``rank`` and ``group``: of a worker.
 
     Each service calls it once, from its main thread, before it serves. Raises OSError where the port of the
     metrics cannot be bound.
@@ -23,4 +29,6 @@ def start(
     attributes = {"service.name": f"albireo-{service}"}
     if rank is not None:
         attributes["albireo.rank"] = str(rank)
+    if group:
+        attributes["albireo.group"] = group
     return Exported(settings, host=host, metrics_port=metrics_port, attributes=attributes)

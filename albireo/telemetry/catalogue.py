@@ -7,7 +7,7 @@ rules are checked against it.
 from __future__ import annotations
 
 from albireo.telemetry.metric import Kind, Metric, Tier
-from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS
+from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS_BOUNDS
 
 ATTRIBUTES = {
     "gen_ai.operation.name": "`chat` where messages were given, else `text_completion`",
@@ -22,18 +22,20 @@ ATTRIBUTES = {
     "bound": "`max_arriving`, `message_seconds`: the request did not arrive completely; `calls`, "
     "`health_calls`, `reflection_calls`, `max_streams`: too many calls at once; `work`, `work_seconds`: too "
     "many bytes, or too long a wait, before tokenization; `submission_seconds`, `ending_seconds`: too long a "
-    "wait to write to Redis; `write_seconds`: the client did not read",
+    "wait to write to Redis; `write_seconds`: the client did not read; `max_requests`, `queue_share`, "
+    "`tokens_per_minute`: a quota of a tenant",
     "tenant": "`default` where the request names none; `other` beyond 32",
     "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
-    "reason": "epochs: `start` of the scheduler, `group_lost`, `group_joined`; failovers: `scheduler` "
-    "(took over from another one, or restarted), `group` (replaced one that was lost)",
+    "reason": "`left`: the group drained or stopped; deaths: `announcement` (it expired), `heartbeat` (a "
+    "rank showed none), `stuck` (all ranks in one collective), `protocol` (an impossible result)",
+    "albireo.group": "name of the worker group; `other` beyond 128",
 }
 """What each attribute means, and its values."""
 
 RESOURCE = {
     "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
     "albireo.model": "the served model",
-    "albireo.group": "the worker group",
+    "albireo.group": "the worker group, as its operator named it (worker only)",
     "albireo.rank": "rank in its group (worker only)",
 }
 """Attributes of a whole process that its Prometheus endpoint repeats as labels of every metric."""
@@ -100,60 +102,61 @@ TOKENS = _add(
 RESULTS_LAG = _add(
     "albireo.gateway.results.lag", _HISTOGRAM, "s", _TIER,
     "Time from the end of a step's sampling until its rows have reached their streams, by two machines' "
-    "clocks.", buckets=STEP_SECONDS,
+    "clocks.", buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 
 # -- scheduler: amounts -------------------------------------------------------------------------------------
-_TIER = Tier.SCHEDULER
+_TIER, _GROUP = Tier.SCHEDULER, "albireo.group"
 QUEUE_DEPTH = _add(
-    "albireo.scheduler.queue.depth",
-    _UP_DOWN,
-    "{request}",
-    _TIER,
-    "Requests that wait for a slot, by tenant.",
-    "tenant",
-)
-WAITING = _add(
-    "albireo.scheduler.waiting",
-    _UP_DOWN,
-    "{request}",
-    _TIER,
-    "Requests that wait for a slot.",
-)
+    "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER,
+    "Requests that wait for a slot, by tenant.", "tenant",
+)  # fmt: skip
+SERVICE = _add(
+    "albireo.scheduler.service", _COUNTER, "{token}", _TIER,
+    "Service that tenants were charged for in fair shares: weighted tokens.", "tenant",
+)  # fmt: skip
+WAITING = _add("albireo.scheduler.waiting", _UP_DOWN, "{request}", _TIER, "Requests that wait for a slot.")
+PREDICTED_WAIT = _add(
+    "albireo.scheduler.predicted_wait", _GAUGE, "s", _TIER,
+    "Time for which a request that arrives now is expected to wait for a slot, by the recent rate at which "
+    "requests left the queue; absent where none has left it.",
+)  # fmt: skip
+GROUPS = _add("albireo.scheduler.groups", _UP_DOWN, "{group}", _TIER, "Groups that the scheduler leads.")
+HEARTBEAT_AGE = _add(
+    "albireo.scheduler.group.heartbeat_age", _GAUGE, "s", _TIER,
+    "Age of the last heartbeat of that rank of a group whose heartbeat is the oldest, pauses left out.",
+    _GROUP,
+)  # fmt: skip
 RUNNING = _add(
-    "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER, "Requests that have a slot and have not ended."
-)
+    "albireo.scheduler.running", _UP_DOWN, "{request}", _TIER,
+    "Requests that have a slot and have not ended.", _GROUP,
+)  # fmt: skip
 SLOTS_USED = _add(
-    "albireo.scheduler.slots.used",
-    _UP_DOWN,
-    "{slot}",
-    _TIER,
-    "Slots in use, those still to be released included.",
-)
-SLOTS_TOTAL = _add("albireo.scheduler.slots.total", _UP_DOWN, "{slot}", _TIER, "Slots of the group.")
+    "albireo.scheduler.slots.used", _UP_DOWN, "{slot}", _TIER,
+    "Slots in use, those still to be released included.", _GROUP,
+)  # fmt: skip
+SLOTS_TOTAL = _add("albireo.scheduler.slots.total", _UP_DOWN, "{slot}", _TIER, "Slots.", _GROUP)
 KV_USED = _add(
     "albireo.scheduler.kv.blocks.used", _UP_DOWN, "{block}", _TIER,
-    "KV blocks, of 16 tokens each, that requests hold.",
+    "KV blocks, of 16 tokens each, that requests hold.", _GROUP,
 )  # fmt: skip
 KV_CACHED = _add(
     "albireo.scheduler.kv.blocks.cached", _UP_DOWN, "{block}", _TIER,
-    "KV blocks in the prefix cache, held by requests or not.",
+    "KV blocks in the prefix cache, held by requests or not.", _GROUP,
 )  # fmt: skip
-KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks of the group.")
+KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks.", _GROUP)
 STEPS_IN_FLIGHT = _add(
-    "albireo.scheduler.steps.in_flight",
-    _UP_DOWN,
-    "{step}",
-    _TIER,
-    "Steps whose plan is published and whose result is not settled.",
-)
+    "albireo.scheduler.steps.in_flight", _UP_DOWN, "{step}", _TIER,
+    "Steps whose plan is published and whose result is not settled.", _GROUP,
+)  # fmt: skip
+STEP_SECONDS = _add(
+    "albireo.scheduler.step_time", _GAUGE, "s", _TIER,
+    "Forward and sampling of a decoding step, a mean of recent steps, by which requests are placed.", _GROUP,
+)  # fmt: skip
 LOOK_AHEAD = _add(
-    "albireo.scheduler.look_ahead",
-    _GAUGE,
-    "{plan}",
-    _TIER,
-    "Plans published ahead of the running step.",
-)
+    "albireo.scheduler.look_ahead", _GAUGE, "{plan}", _TIER,
+    "Plans published ahead of the running step.", _GROUP,
+)  # fmt: skip
 INBOX_BACKLOG = _add(
     "albireo.scheduler.inbox.backlog", _UP_DOWN, "{entry}", _TIER,
     "Submissions and cancellations that the scheduler has not read yet.",
@@ -162,83 +165,82 @@ EPOCH = _add("albireo.scheduler.epoch", _GAUGE, "{epoch}", _TIER, "Number of the
 
 # -- scheduler: totals --------------------------------------------------------------------------------------
 PROMPT_TOKENS = _add(
-    "albireo.scheduler.prompt_tokens",
-    _COUNTER,
-    "{token}",
-    _TIER,
-    "Prompt tokens of requests, counted at their first admission.",
-)
+    "albireo.scheduler.prompt_tokens", _COUNTER, "{token}", _TIER,
+    "Prompt tokens of requests, counted at their first admission.", _GROUP,
+)  # fmt: skip
 PREFIX_HIT_TOKENS = _add(
     "albireo.scheduler.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
-    "Prompt tokens that need not be computed: the prefix cache or another branch has them.",
+    "Prompt tokens that need not be computed: the prefix cache or another branch has them.", _GROUP,
 )  # fmt: skip
 OUTPUT_TOKENS = _add(
-    "albireo.scheduler.output_tokens",
-    _COUNTER,
-    "{token}",
-    _TIER,
-    "Tokens of settled steps, of requests that had not ended.",
-)
+    "albireo.scheduler.output_tokens", _COUNTER, "{token}", _TIER,
+    "Tokens of settled steps, of requests that had not ended.", _GROUP,
+)  # fmt: skip
 PREEMPTIONS = _add(
     "albireo.scheduler.preemptions", _COUNTER, "{preemption}", _TIER,
-    "Requests that lost their slot and blocks, and are computed again later.",
+    "Requests that lost their slot and blocks, and are computed again later.", _GROUP,
 )  # fmt: skip
 WASTED_ROWS = _add(
     "albireo.scheduler.wasted_rows", _COUNTER, "{row}", _TIER,
-    "Rows planned after a request's last one, whose end was not known yet.",
+    "Rows planned after a request's last one, whose end was not known yet.", _GROUP,
 )  # fmt: skip
 LATE_ROWS = _add(
-    "albireo.scheduler.late_rows",
-    _COUNTER,
-    "{row}",
-    _TIER,
-    "Rows of results that were dropped because their request had ended.",
-)
-STEPS = _add("albireo.scheduler.steps", _COUNTER, "{step}", _TIER, "Steps that have settled.")
-EPOCHS = _add(
-    "albireo.scheduler.epochs", _COUNTER, "{epoch}", _TIER, "Epochs that this process opened.", "reason"
-)
+    "albireo.scheduler.late_rows", _COUNTER, "{row}", _TIER,
+    "Rows of results that were dropped because their request had ended.", _GROUP,
+)  # fmt: skip
+STEPS = _add("albireo.scheduler.steps", _COUNTER, "{step}", _TIER, "Steps that have settled.", _GROUP)
+GROUP_CLOSINGS = _add(
+    "albireo.scheduler.group_closings", _COUNTER, "{group}", _TIER,
+    "Groups that the scheduler led and does not lead any more.", "reason",
+)  # fmt: skip
+MOVED_REQUESTS = _add(
+    "albireo.scheduler.moved_requests", _COUNTER, "{request}", _TIER,
+    "Requests that ran on a group, or were about to, when it was closed, and waited for another one.",
+)  # fmt: skip
+EPOCHS = _add("albireo.scheduler.epochs", _COUNTER, "{epoch}", _TIER, "Epochs that this process opened.")
 FAILOVERS = _add(
     "albireo.scheduler.failovers", _COUNTER, "{failover}", _TIER,
-    "Epochs opened because a scheduler or a worker group replaced another one.", "reason",
+    "Epochs opened where another scheduler, or an earlier process of this one, had one.",
 )  # fmt: skip
 
 # -- scheduler: steps, with the times of albireo/telemetry/step_times.py ---------------------------------
 STEP_TASK = _add(
     "albireo.step.task", _HISTOGRAM, "s", _TIER,
-    "Duration of a task of a decoding step, hidden by the overlap or not.", "task", buckets=STEP_SECONDS,
+    "Duration of a task of a decoding step, hidden by the overlap or not.",
+    "task", _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_TASK_VISIBLE = _add(
     "albireo.step.task.visible", _HISTOGRAM, "s", _TIER,
-    "Part of a task's duration that delayed the next forward (t1, t2, t5).", "task", buckets=STEP_SECONDS,
+    "Part of a task's duration that delayed the next forward (t1, t2, t5).",
+    "task", _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_VISIBLE = _add(
     "albireo.step.visible", _HISTOGRAM, "s", _TIER,
-    "Time by which all tasks together delayed the next forward.", buckets=STEP_SECONDS,
+    "Time by which all tasks together delayed the next forward.", _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_PERIOD = _add(
     "albireo.step.period", _HISTOGRAM, "s", _TIER,
-    "Time from the start of one decoding step's forward to the start of the next.", buckets=STEP_SECONDS,
+    "Time from the start of one decoding step's forward to the start of the next.",
+    _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_PLAN_AGE = _add(
     "albireo.step.plan_age", _HISTOGRAM, "s", _TIER,
-    "Time for which a plan had been in the log when rank 0 fetched it.", buckets=STEP_SECONDS,
+    "Time for which a plan had been in the log when rank 0 fetched it.",
+    _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_PLAN_WAIT = _add(
     "albireo.step.plan_wait", _HISTOGRAM, "s", _TIER,
     "Time for which rank 0 idled before it had the plan of a step with decoding rows; 0: it had it already.",
-    buckets=STEP_SECONDS,
+    _GROUP, buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
 STEP_ROWS = _add(
-    "albireo.step.rows", _HISTOGRAM, "{row}", _TIER, "Batch size: decoding rows of a step.", buckets=ROWS
-)
+    "albireo.step.rows", _HISTOGRAM, "{row}", _TIER,
+    "Batch size: decoding rows of a step.", _GROUP, buckets=ROWS,
+)  # fmt: skip
 STEP_PREFILL = _add(
-    "albireo.step.prefill_tokens",
-    _COUNTER,
-    "{token}",
-    _TIER,
-    "Tokens of the prefill chunks that steps computed.",
-)
+    "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER,
+    "Tokens of the prefill chunks that steps computed.", _GROUP,
+)  # fmt: skip
 
 # -- worker -------------------------------------------------------------------------------------------------
 _TIER = Tier.WORKER
@@ -271,5 +273,6 @@ GPU_ENERGY = _add(
 # -- every tier ---------------------------------------------------------------------------------------------
 REDIS_ROUND_TRIP = _add(
     "albireo.redis.round_trip", _HISTOGRAM, "s", Tier.ALL,
-    "Round-trip time of a command to Redis, of a few periodic commands a second.", buckets=STEP_SECONDS,
+    "Round-trip time of a command to Redis, of a few periodic commands a second.",
+    buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip

@@ -55,7 +55,6 @@ class Exported(Telemetry):
                 "service.version": __version__,
                 "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
                 "albireo.model": settings.model_name,
-                "albireo.group": settings.group,
                 **attributes,
             }
         )

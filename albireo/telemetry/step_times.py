@@ -20,6 +20,8 @@ BOUNDS = tuple(float(f"{10 ** (power / 4 - 6):.3g}") for power in range(29))
 
 KEPT_STEPS = 32
 """More than are ever in flight: the record that says when a settled step was appended is still known."""
+MAX_GROUPS = 128
+"""Groups come and go: the one that is known the longest is forgotten."""
 
 TASKS = (
     ("T1 schedule", "t1", "visible_t1"),
@@ -55,21 +57,28 @@ class StepTimes:
 
 
 class StepWindow:
-    """Turns records, which come one by one and in order, into times. Keeps KEPT_STEPS records."""
+    """Turns records, which come one by one, those of a group in order, into times.
+
+    Keeps KEPT_STEPS records of each of MAX_GROUPS groups. Steps of two groups are never compared.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], control.StepRecord] = {}
+        self._groups: dict[str, dict[tuple[int, int], control.StepRecord]] = {}
 
     def push(self, record: control.StepRecord) -> StepTimes | None:
-        """Times of the step before this one: when Redis acknowledged a step's entries is in the next record.
+        """Times of the step before this one in its group: when Redis acknowledged a step's entries is in the
+        next record.
 
         None for a step without decoding rows or with prefill, and where the step before or after it is not
         known.
         """
-        known, epoch, step = self._known, record.epoch, record.step
+        epoch, step = record.epoch, record.step
+        known = self._groups.setdefault(record.group, {})
         known[epoch, step] = record
         if len(known) > KEPT_STEPS:
             del known[next(iter(known))]
+        if len(self._groups) > MAX_GROUPS:
+            del self._groups[next(iter(self._groups))]
         before, current = known.get((epoch, step - 2)), known.get((epoch, step - 1))
         if not (before and current and current.decodes) or current.prefill_tokens or before.prefill_tokens:
             return None

@@ -66,7 +66,7 @@ class GetLoadRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("epoch", "step", "group_alive", "waiting", "running", "steps_in_flight", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "preemptions", "prefix_hit_tokens", "prompt_tokens", "wasted_rows", "integrity_violations", "integrity_checked_step", "waiting_by_tenant", "gpus")
+    __slots__ = ("epoch", "step", "group_alive", "waiting", "running", "steps_in_flight", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "preemptions", "prefix_hit_tokens", "prompt_tokens", "wasted_rows", "integrity_violations", "integrity_checked_step", "waiting_by_tenant", "gpus", "groups", "wait_seconds")
     class WaitingByTenantEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,8 @@ class Load(_message.Message):
     INTEGRITY_CHECKED_STEP_FIELD_NUMBER: _ClassVar[int]
     WAITING_BY_TENANT_FIELD_NUMBER: _ClassVar[int]
     GPUS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     step: int
     group_alive: bool
@@ -112,19 +114,73 @@ class Load(_message.Message):
     integrity_checked_step: int
     waiting_by_tenant: _containers.ScalarMap[str, int]
     gpus: _containers.RepeatedCompositeFieldContainer[Gpu]
-    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[GroupLoad]
+    wait_seconds: float
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupLoad, _Mapping]]] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
+
+class GroupLoad(_message.Message):
+    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TP_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FREE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FREE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_CACHED_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_HIT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    incarnation: str
+    device: str
+    tp: int
+    step: int
+    running: int
+    slots_total: int
+    slots_free: int
+    blocks_total: int
+    blocks_free: int
+    blocks_cached: int
+    prompt_tokens: int
+    prefix_hit_tokens: int
+    output_tokens: int
+    step_seconds: float
+    ranks: _containers.RepeatedCompositeFieldContainer[Rank]
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
+
+class Rank(_message.Message):
+    __slots__ = ("rank", "stage", "step", "seconds", "beat_seconds")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    stage: str
+    step: int
+    seconds: float
+    beat_seconds: float
+    def __init__(self, rank: _Optional[int] = ..., stage: _Optional[str] = ..., step: _Optional[int] = ..., seconds: _Optional[float] = ..., beat_seconds: _Optional[float] = ...) -> None: ...
 
 class Gpu(_message.Message):
-    __slots__ = ("rank", "utilization", "watts", "joules")
+    __slots__ = ("rank", "group", "utilization", "watts", "joules")
     RANK_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     UTILIZATION_FIELD_NUMBER: _ClassVar[int]
     WATTS_FIELD_NUMBER: _ClassVar[int]
     JOULES_FIELD_NUMBER: _ClassVar[int]
     rank: int
+    group: str
     utilization: float
     watts: float
     joules: float
-    def __init__(self, rank: _Optional[int] = ..., utilization: _Optional[float] = ..., watts: _Optional[float] = ..., joules: _Optional[float] = ...) -> None: ...
+    def __init__(self, rank: _Optional[int] = ..., group: _Optional[str] = ..., utilization: _Optional[float] = ..., watts: _Optional[float] = ..., joules: _Optional[float] = ...) -> None: ...
 
 class GetStepStatsRequest(_message.Message):
     __slots__ = ("model",)
@@ -191,7 +247,7 @@ class StepTiming(_message.Message):
     def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ...) -> None: ...
 
 class StepRecord(_message.Message):
-    __slots__ = ("epoch", "step", "timing", "decodes", "prefill_tokens", "tokens", "wasted_rows", "simulated", "received", "handed_out")
+    __slots__ = ("epoch", "step", "timing", "decodes", "prefill_tokens", "tokens", "wasted_rows", "simulated", "received", "handed_out", "group")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +258,7 @@ class StepRecord(_message.Message):
     SIMULATED_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     HANDED_OUT_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     step: int
     timing: StepTiming
@@ -212,4 +269,5 @@ class StepRecord(_message.Message):
     simulated: bool
     received: int
     handed_out: int
-    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., timing: _Optional[_Union[StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., simulated: _Optional[bool] = ..., received: _Optional[int] = ..., handed_out: _Optional[int] = ...) -> None: ...
+    group: str
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., timing: _Optional[_Union[StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., simulated: _Optional[bool] = ..., received: _Optional[int] = ..., handed_out: _Optional[int] = ..., group: _Optional[str] = ...) -> None: ...

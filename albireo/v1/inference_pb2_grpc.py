@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class InferenceStub:
-    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB. Where the server
+    has API keys every call brings one, `authorization: Bearer alb_...` in its metadata; else it is UNAUTHENTICATED.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class InferenceStub:
 
 
 class InferenceServicer:
-    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB. Where the server
+    has API keys every call brings one, `authorization: Bearer alb_...` in its metadata; else it is UNAUTHENTICATED.
     """
 
     def Generate(self, request, context):
@@ -76,7 +78,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Ends a request that any client started, with all its branches: FINISH_REASON_CANCELLED.
+        """Ends a request that any client of the tenant started, with all its branches: FINISH_REASON_CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +129,8 @@ def add_InferenceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Inference:
-    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB.
+    """The public API: text in, a stream of tokens out. Every message from the server is smaller than 1 MiB. Where the server
+    has API keys every call brings one, `authorization: Bearer alb_...` in its metadata; else it is UNAUTHENTICATED.
     """
 
     @staticmethod

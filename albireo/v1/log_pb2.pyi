@@ -1,12 +1,22 @@
 from albireo.v1 import control_pb2 as _control_pb2
 from albireo.v1 import inference_pb2 as _inference_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class RankStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RANK_STAGE_WAITING: _ClassVar[RankStage]
+    RANK_STAGE_COMPUTING: _ClassVar[RankStage]
+    RANK_STAGE_COLLECTIVE: _ClassVar[RankStage]
+RANK_STAGE_WAITING: RankStage
+RANK_STAGE_COMPUTING: RankStage
+RANK_STAGE_COLLECTIVE: RankStage
 
 class InboxEntry(_message.Message):
     __slots__ = ("submission", "cancellation")
@@ -87,20 +97,64 @@ class Sampling(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., typical_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., bias_ids: _Optional[_Iterable[int]] = ..., biases: _Optional[_Iterable[float]] = ..., allowed_ids: _Optional[_Iterable[int]] = ..., bad_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PlanEntry(_message.Message):
-    __slots__ = ("open", "plan")
+    __slots__ = ("open", "plan", "close")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
-    open: EpochOpen
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: GroupOpen
     plan: Plan
-    def __init__(self, open: _Optional[_Union[EpochOpen, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ...) -> None: ...
+    close: GroupClose
+    def __init__(self, open: _Optional[_Union[GroupOpen, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., close: _Optional[_Union[GroupClose, _Mapping]] = ...) -> None: ...
+
+class GroupOpen(_message.Message):
+    __slots__ = ("epoch", "group", "name")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    group: str
+    name: str
+    def __init__(self, epoch: _Optional[int] = ..., group: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GroupClose(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("open", "group_open", "group_closed", "ended")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    GROUP_OPEN_FIELD_NUMBER: _ClassVar[int]
+    GROUP_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    open: EpochOpen
+    group_open: GroupOpen
+    group_closed: GroupClosed
+    ended: WaitingEnded
+    def __init__(self, open: _Optional[_Union[EpochOpen, _Mapping]] = ..., group_open: _Optional[_Union[GroupOpen, _Mapping]] = ..., group_closed: _Optional[_Union[GroupClosed, _Mapping]] = ..., ended: _Optional[_Union[WaitingEnded, _Mapping]] = ...) -> None: ...
 
 class EpochOpen(_message.Message):
-    __slots__ = ("epoch", "group_incarnation")
+    __slots__ = ("epoch",)
     EPOCH_FIELD_NUMBER: _ClassVar[int]
-    GROUP_INCARNATION_FIELD_NUMBER: _ClassVar[int]
     epoch: int
-    group_incarnation: str
-    def __init__(self, epoch: _Optional[int] = ..., group_incarnation: _Optional[str] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+
+class GroupClosed(_message.Message):
+    __slots__ = ("group", "name", "reason")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    name: str
+    reason: str
+    def __init__(self, group: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WaitingEnded(_message.Message):
+    __slots__ = ("ended",)
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ended: _containers.RepeatedCompositeFieldContainer[Ended]
+    def __init__(self, ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing")
@@ -161,20 +215,24 @@ class Chunk(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., start: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Ended(_message.Message):
-    __slots__ = ("request_id", "reason")
+    __slots__ = ("request_id", "reason", "num_outputs")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    NUM_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     reason: _inference_pb2.FinishReason
-    def __init__(self, request_id: _Optional[str] = ..., reason: _Optional[_Union[_inference_pb2.FinishReason, str]] = ...) -> None: ...
+    num_outputs: int
+    def __init__(self, request_id: _Optional[str] = ..., reason: _Optional[_Union[_inference_pb2.FinishReason, str]] = ..., num_outputs: _Optional[int] = ...) -> None: ...
 
 class ResultEntry(_message.Message):
-    __slots__ = ("open", "result")
+    __slots__ = ("open", "result", "close")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
-    open: EpochOpen
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: GroupOpen
     result: StepResult
-    def __init__(self, open: _Optional[_Union[EpochOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ...) -> None: ...
+    close: GroupClose
+    def __init__(self, open: _Optional[_Union[GroupOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., close: _Optional[_Union[GroupClose, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
     __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs")
@@ -235,7 +293,7 @@ class RowLogprobs(_message.Message):
     def __init__(self, row: _Optional[int] = ..., logprobs: _Optional[_Union[_inference_pb2.TokenLogprobs, _Mapping]] = ...) -> None: ...
 
 class GroupInfo(_message.Message):
-    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint")
+    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint", "name", "step_seconds", "prefill_token_seconds")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQS_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +305,9 @@ class GroupInfo(_message.Message):
     VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
     EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     num_blocks: int
     max_seqs: int
@@ -258,4 +319,41 @@ class GroupInfo(_message.Message):
     vocab_size: int
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
     fingerprint: str
-    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    name: str
+    step_seconds: float
+    prefill_token_seconds: float
+    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., step_seconds: _Optional[float] = ..., prefill_token_seconds: _Optional[float] = ...) -> None: ...
+
+class ServedModel(_message.Message):
+    __slots__ = ("architecture", "dtype", "vocab_size", "max_model_len", "eos_token_ids", "fingerprint", "simulated", "tp", "device")
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
+    EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    TP_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    architecture: str
+    dtype: str
+    vocab_size: int
+    max_model_len: int
+    eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    fingerprint: str
+    simulated: bool
+    tp: int
+    device: str
+    def __init__(self, architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., simulated: _Optional[bool] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+
+class RankBeat(_message.Message):
+    __slots__ = ("count", "stage", "step", "seconds")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    stage: RankStage
+    step: int
+    seconds: float
+    def __init__(self, count: _Optional[int] = ..., stage: _Optional[_Union[RankStage, str]] = ..., step: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...

@@ -1,4 +1,4 @@
-"""What Redis holds, in memory and in virtual time: values that expire, logs, records of requests.
+"""What Redis holds, in memory and in virtual time: values that expire, logs, sets, request records.
 
 The one shared state of a simulated cluster. The stores of all tiers (:mod:`albireo.virtual.store`,
 ``gateway/store/memory_store.py``) are faces of one keyspace; it knows neither models nor tiers.
@@ -16,7 +16,7 @@ from albireo.virtual.clock import VirtualClock
 from albireo.virtual.waiting import Wait
 
 READ_COUNT = 1024
-"""Most entries of one log that a read returns, as from Redis."""
+"""Most entries of one log that a read by an actor returns, as from Redis."""
 TRIM_SLACK = 100
 """A log that trims itself may be so many entries longer, as in Redis."""
 
@@ -41,9 +41,10 @@ class RequestRecord:
 class MemoryStream:
     """Entries in the order of their ids."""
 
-    __slots__ = ("_entries", "_ids", "last")
+    __slots__ = ("_entries", "_ids", "expires", "last")
 
     def __init__(self) -> None:
+        self.expires = float("inf")  # by the clock of its keyspace
         self._ids: list[Id] = []
         self._entries: list[LogEntry] = []  # as readers get them
         self.last = NONE  # the highest id there has been, trimmed or not
@@ -69,12 +70,12 @@ class MemoryStream:
         index = bisect_left(self._ids, entry_id)
         return index < len(self._ids) and self._ids[index] == entry_id and self._entries[index][1] == data
 
-    def after(self, entry_id: Id, count: int) -> list[LogEntry]:
-        """The first ``count`` entries with ids above ``entry_id``."""
+    def after(self, entry_id: Id, count: int | None) -> list[LogEntry]:
+        """The first ``count`` entries with ids above ``entry_id``; with None all."""
         if entry_id >= self.last:
             return []
         begin = bisect_right(self._ids, entry_id)
-        return self._entries[begin : begin + count]
+        return self._entries[begin : None if count is None else begin + count]
 
     def trim_before(self, entry_id: Id) -> None:
         self._remove(bisect_left(self._ids, entry_id))
@@ -96,6 +97,8 @@ class Keyspace:
         self._values: dict[str, tuple[bytes, float]] = {}  # with the time at which it expires
         self._records: dict[str, tuple[RequestRecord, float]] = {}
         self._streams: dict[str, MemoryStream] = {}
+        self._sets: dict[str, set[str]] = {}
+        self._hashes: dict[str, dict[bytes, bytes]] = {}
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}  # by the key of a log
 
     def clear(self) -> None:
@@ -103,6 +106,8 @@ class Keyspace:
         self._values.clear()
         self._records.clear()
         self._streams.clear()
+        self._sets.clear()
+        self._hashes.clear()
 
     def get(self, key: str) -> bytes | None:
         """The value of a key; None where there is none, or it has expired."""
@@ -136,16 +141,47 @@ class Keyspace:
     def delete_record(self, key: str) -> None:
         self._records.pop(key, None)
 
-    def stream(self, key: str) -> MemoryStream:
-        """The log of a key, an empty one where there is none. Append with the methods of this class."""
+    def members(self, key: str) -> list[str]:
+        """The members of a set, sorted; none where there is no set."""
+        return sorted(self._sets.get(key, ()))
+
+    def add(self, key: str, member: str) -> None:
+        self._sets.setdefault(key, set()).add(member)
+
+    def remove(self, key: str, member: str) -> None:
+        self._sets.get(key, set()).discard(member)
+
+    def delete_set(self, key: str) -> None:
+        self._sets.pop(key, None)
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        """A hash, which the caller may change; an empty one where there was none."""
+        return self._hashes.setdefault(key, {})
+
+    def find_stream(self, key: str) -> MemoryStream | None:
+        """The log of a key; None where there is none, or it has expired."""
         stream = self._streams.get(key)
-        if stream is None:
-            stream = self._streams[key] = MemoryStream()
-        return stream
+        return stream if stream is not None and self.clock.now() < stream.expires else None
+
+    def stream(self, key: str) -> MemoryStream:
+        """The log of a key; where there is none an empty one, which is not kept."""
+        found = self.find_stream(key)
+        return MemoryStream() if found is None else found
+
+    def expire_stream(self, key: str, *, ttl: float) -> None:
+        """A log, where there is one, is gone in ``ttl`` seconds. Forgets those whose time has come."""
+        for name in [name for name in self._streams if self.find_stream(name) is None]:
+            del self._streams[name]
+        if key in self._streams:
+            self._streams[key].expires = self.clock.now() + ttl
 
     def append(self, key: str, entry_id: Id, data: bytes) -> None:
-        """Appends under the writer's own id, and wakes those that wait. Raises RefusedId."""
-        self.stream(key).append(entry_id, data)
+        """Appends under the writer's own id, to a new log where there is none, and wakes those that wait.
+        Raises RefusedId."""
+        stream = self.find_stream(key)
+        if stream is None:
+            stream = self._streams[key] = MemoryStream()
+        stream.append(entry_id, data)
         if listeners := self._listeners.get(key):
             for wake in list(listeners):
                 wake()
@@ -157,12 +193,12 @@ class Keyspace:
 
     def read(self, after: Mapping[str, str]) -> dict[str, list[LogEntry]]:
         """Entries behind the given ids, by the key of their log; logs without any are left out."""
-        return self._read(_positions(after))
+        return self._read(_positions(after), READ_COUNT)
 
     def read_blocking(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
         """As ``read``, but waits up to ``wait`` seconds for the first entry; for actors."""
         positions = _positions(after)
-        found = self._read(positions)
+        found = self._read(positions, READ_COUNT)
         if found or wait <= 0:
             return found
         waiting = Wait(self.clock)
@@ -171,12 +207,12 @@ class Keyspace:
             appended = waiting.wait(self.clock.now() + wait)
         finally:
             self._unlisten(after, waiting.end)
-        return self._read(positions) if appended else {}
+        return self._read(positions, READ_COUNT) if appended else {}
 
     async def read_async(self, after: Mapping[str, str], wait: float) -> dict[str, list[LogEntry]]:
-        """As ``read_blocking``, for tasks of the event loop; ``wait`` may be infinite."""
+        """As ``read_blocking``, for tasks of the event loop, but all entries; ``wait`` may be infinite."""
         positions = _positions(after)
-        found = self._read(positions)
+        found = self._read(positions, None)
         if found or wait <= 0:
             return found
         over = self.clock.loop.create_future()
@@ -193,13 +229,17 @@ class Keyspace:
             self._unlisten(after, end)
             if timer is not None:
                 timer.cancel()
-        return self._read(positions)
+        return self._read(positions, None)
 
-    def _read(self, positions: list[tuple[str, Id]]) -> dict[str, list[LogEntry]]:
+    def _read(self, positions: list[tuple[str, Id]], count: int | None) -> dict[str, list[LogEntry]]:
+        """``count``: most entries of one log."""
         found = {}
+        now = self.clock.now()
         for key, entry_id in positions:
             stream = self._streams.get(key)
-            if stream is not None and (entries := stream.after(entry_id, READ_COUNT)):
+            if stream is None or now >= stream.expires:
+                continue
+            if entries := stream.after(entry_id, count):
                 found[key] = entries
         return found
 

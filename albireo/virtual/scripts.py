@@ -5,13 +5,27 @@ Each function is the script of its name. Nothing else runs in between, since not
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from albireo.contract.keys import Keys
-from albireo.v1 import log_pb2 as log
+from albireo.store.interface import TenantReport
 from albireo.virtual.keyspace import Keyspace, RequestRecord
 
-Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler", "no_group"]
+Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler"]
+Quota = Literal["max_requests", "queue_share", "tokens_per_minute"]
+MINUTE_MS = 60_000
+
+
+class Claim(NamedTuple):
+    """What a submission takes of its tenant's quotas, which are 0 where there is none."""
+
+    tenant: str
+    max_requests: int
+    queue_places: int
+    tokens_per_minute: int
+    tokens: int
 
 
 def submit(
@@ -26,8 +40,10 @@ def submit(
     branches: int,
     gateway: str,
     cancellation: bytes,
-) -> tuple[Verdict, int]:
-    """Verdict and current epoch. ``record_ttl``: seconds for which the request's id stays taken."""
+    claim: Claim,
+) -> tuple[Verdict, int] | tuple[Quota, int, int]:
+    """Verdict and current epoch; with a quota that it exceeds, the milliseconds until it allows the request.
+    ``record_ttl``: seconds for which the request's id stays taken."""
     epoch = space.number(keys.epoch)
     key = keys.request(request_id)
     seen = space.record(key)
@@ -41,17 +57,78 @@ def submit(
         return "no_gateway", epoch
     if space.get(keys.lease) is None:
         return "no_scheduler", epoch
-    if space.get(keys.group) is None or space.get(keys.serving) != b"1":
-        return "no_group", epoch
+    exceeded = _exceeded(space, keys, claim, branches)
+    if exceeded is not None:
+        return exceeded[0], epoch, exceeded[1]
     waiting = space.number(keys.waiting) + branches
     if waiting > queue_bound:
         return "full", epoch
     space.set(keys.waiting, b"%d" % waiting)
+    for field in ("live", "waiting"):
+        _add(space, keys, f"{field}:{claim.tenant}", branches)
+    if claim.tokens_per_minute:
+        _book(space, keys, claim.tenant, claim.tokens * MINUTE_MS / claim.tokens_per_minute)
     if seen is not None and orphan and seen.cancellation is not None:
         space.append_now(keys.inbox, seen.cancellation)
     space.append_now(keys.inbox, entry)
     space.set_record(key, RequestRecord(digest, epoch, gateway, cancellation), ttl=record_ttl)
     return "accepted", epoch
+
+
+def _exceeded(space: Keyspace, keys: Keys, claim: Claim, branches: int) -> tuple[Quota, int] | None:
+    """The quota that does not allow a submission, and in how many milliseconds it does; 0: not known."""
+    counts = space.hash(keys.tenants)
+    most: tuple[tuple[Quota, str, int], ...] = (
+        ("max_requests", "live", claim.max_requests),
+        ("queue_share", "waiting", claim.queue_places),
+    )
+    for quota, field, limit in most:
+        if limit and int(counts.get(f"{field}:{claim.tenant}".encode(), 0)) + branches > limit:
+            return quota, 0
+    if claim.tokens_per_minute:
+        cost = claim.tokens * MINUTE_MS / claim.tokens_per_minute
+        wait = _free_in(space, keys, claim.tenant) + min(cost, MINUTE_MS) - MINUTE_MS
+        if wait > 0:
+            return "tokens_per_minute", math.ceil(wait)
+    return None
+
+
+def report(
+    space: Keyspace, keys: Keys, reports: Mapping[str, TenantReport], *, epoch: int, number: int
+) -> None:
+    """What departed and ended, and which tokens were used, since the last report of this epoch."""
+    counts = space.hash(keys.tenants)
+    if space.get(keys.epoch) != b"%d" % epoch or int(counts.get(b"reports", 0)) >= number:
+        return
+    counts[b"reports"] = b"%d" % number
+    for tenant, (departed, ended, cost_ms) in reports.items():
+        _add(space, keys, f"waiting:{tenant}", -departed)
+        _add(space, keys, f"live:{tenant}", -ended)
+        if cost_ms:
+            _book(space, keys, tenant, cost_ms)
+
+
+def _add(space: Keyspace, keys: Keys, field: str, count: int) -> None:
+    """Changes a count of a tenant; a field of 0 is removed."""
+    counts, name = space.hash(keys.tenants), field.encode()
+    value = int(counts.pop(name, 0)) + count
+    if value > 0:
+        counts[name] = b"%d" % value
+
+
+def _free_in(space: Keyspace, keys: Keys, tenant: str) -> float:
+    """Milliseconds until all tokens of a tenant's minute are free."""
+    return max(0.0, float(space.get(keys.tokens(tenant)) or 0) - _now_ms(space))
+
+
+def _book(space: Keyspace, keys: Keys, tenant: str, cost_ms: float) -> None:
+    """Uses tokens of a tenant's minute."""
+    free_in = max(1.0, _free_in(space, keys, tenant) + cost_ms)
+    space.set(keys.tokens(tenant), b"%.4f" % (_now_ms(space) + free_in), ttl=free_in / 1000)
+
+
+def _now_ms(space: Keyspace) -> int:
+    return space.clock.time_ns() // 1_000_000
 
 
 def end(space: Keyspace, keys: Keys, *, request_id: str, cancellation: bytes) -> None:
@@ -94,26 +171,6 @@ def depart(space: Keyspace, keys: Keys, *, epoch: int, total: int) -> None:
     if new > 0:
         space.set(keys.departed, b"%d" % total)
         space.set(keys.waiting, b"%d" % max(0, space.number(keys.waiting) - new))
-
-
-def open_epoch(space: Keyspace, keys: Keys, *, lease_value: bytes, group_incarnation: str) -> int | None:
-    """Opens the next epoch in both logs and returns it; None where the lease is not ours.
-
-    Raises RefusedId where the counter is lost and a log has been trimmed empty, since its entries then cannot
-    show how far it came. In Redis the script fails there, with redis-py's ResponseError.
-    """
-    if space.get(keys.lease) != lease_value:
-        return None
-    logs = (keys.plans, keys.results)
-    epoch = max(space.number(keys.epoch), *(space.stream(key).newest[0] for key in logs)) + 1
-    opening = log.EpochOpen(epoch=epoch, group_incarnation=group_incarnation)
-    space.set(keys.epoch, b"%d" % epoch)
-    space.append(keys.plans, (epoch, 0), log.PlanEntry(open=opening).SerializeToString())
-    space.append(keys.results, (epoch, 0), log.ResultEntry(open=opening).SerializeToString())
-    space.set(keys.waiting, b"0")
-    space.set(keys.departed, b"0")
-    space.set(keys.serving, b"1" if group_incarnation else b"0")
-    return epoch
 
 
 def take(space: Keyspace, key: str, value: bytes, *, ttl: float) -> int:

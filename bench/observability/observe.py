@@ -52,7 +52,7 @@ class ObservedStack:
         return report
 
     def kill_a_rank(self) -> None:
-        os.kill(self.stack.units["worker"].pids[-1], signal.SIGKILL)
+        os.kill(self.stack.units["g0"].pids[-1], signal.SIGKILL)
 
 
 def observe(model: Path, seconds: float) -> Found:

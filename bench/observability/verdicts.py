@@ -43,9 +43,15 @@ class Verdict:
         return self.value is not None and self.low <= self.value <= self.high
 
 
+MANY = 1e7
+
+
 def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
     """Smallest and largest plausible value of what :func:`measured` asks for."""
-    many = 1e7
+    return {**_of_gateway(known), **_of_scheduler(known), **_of_steps(known), **_of_worker(known)}
+
+
+def _of_gateway(known: Known) -> dict[Metric, tuple[float, float]]:
     return {
         metrics.REQUEST_DURATION: (0.01, 30),
         metrics.TIME_TO_FIRST_TOKEN: (0.002, 20),
@@ -54,10 +60,16 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
         metrics.REQUESTS: (known.calls * 0.98, known.calls),
         metrics.STREAMS: (known.slots / 2, known.clients),
         metrics.BOUND_HITS: (0, 0),  # ordinary clients reach no bound
-        metrics.TOKENS: (known.output_tokens, many),
+        metrics.TOKENS: (known.output_tokens, MANY),
         metrics.RESULTS_LAG: (1e-5, 0.5),
+    }
+
+
+def _of_scheduler(known: Known) -> dict[Metric, tuple[float, float]]:
+    return {
         # Preempted requests wait too; the bound does not count them.
         metrics.QUEUE_DEPTH: (1, known.max_queue + known.slots),
+        metrics.SERVICE: (known.output_tokens, 1e8),
         metrics.WAITING: (1, known.max_queue + known.slots),
         metrics.RUNNING: (known.slots / 4, known.slots),
         metrics.SLOTS_USED: (known.slots / 4, known.slots),
@@ -68,16 +80,27 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
         metrics.STEPS_IN_FLIGHT: (1, 9),
         metrics.LOOK_AHEAD: (1, 1),
         metrics.INBOX_BACKLOG: (0, known.max_queue),
-        metrics.EPOCH: (4, 6),  # without a group, with one, lost, with one again
-        metrics.PROMPT_TOKENS: (1000, many),
-        metrics.PREFIX_HIT_TOKENS: (100, many),
-        metrics.OUTPUT_TOKENS: (known.output_tokens, many),
-        metrics.PREEMPTIONS: (1, many),
-        metrics.WASTED_ROWS: (1, many),
-        metrics.LATE_ROWS: (1, many),
-        metrics.STEPS: (500, many),
-        metrics.EPOCHS: (4, 6),
-        metrics.FAILOVERS: (1, 1),
+        metrics.EPOCH: (1, 1),
+        metrics.PREDICTED_WAIT: (0, 60),
+        metrics.GROUPS: (1, 1),
+        metrics.HEARTBEAT_AGE: (0.1, 6),
+        metrics.STEP_SECONDS: (5e-4, 0.3),
+        metrics.PROMPT_TOKENS: (1000, MANY),
+        metrics.PREFIX_HIT_TOKENS: (100, MANY),
+        metrics.OUTPUT_TOKENS: (known.output_tokens, MANY),
+        metrics.PREEMPTIONS: (1, MANY),
+        metrics.WASTED_ROWS: (1, MANY),
+        metrics.LATE_ROWS: (1, MANY),
+        metrics.STEPS: (500, MANY),
+        metrics.GROUP_CLOSINGS: (1, 1),  # a rank is killed
+        metrics.MOVED_REQUESTS: (1, known.slots),
+        metrics.EPOCHS: (1, 1),
+        metrics.FAILOVERS: (0, 0),
+    }
+
+
+def _of_steps(known: Known) -> dict[Metric, tuple[float, float]]:
+    return {
         metrics.STEP_TASK: (5e-5, 0.1),
         metrics.STEP_TASK_VISIBLE: (0, 0.05),
         metrics.STEP_VISIBLE: (1e-6, 0.1),
@@ -85,8 +108,13 @@ def bounds(known: Known) -> Mapping[Metric, tuple[float, float]]:
         metrics.STEP_PLAN_AGE: (0, 0.3),
         metrics.STEP_PLAN_WAIT: (0, 0.1),
         metrics.STEP_ROWS: (1, known.slots),
-        metrics.STEP_PREFILL: (1000, many),
-        metrics.WORKER_STEPS: (500 * known.ranks, many),
+        metrics.STEP_PREFILL: (1000, MANY),
+    }
+
+
+def _of_worker(known: Known) -> dict[Metric, tuple[float, float]]:
+    return {
+        metrics.WORKER_STEPS: (500 * known.ranks, MANY),
         metrics.STEP_AGE: (1e-5, 10),
         metrics.WORKER_KV_BLOCKS: (known.ranks * known.blocks, known.ranks * known.blocks),
         metrics.WORKER_KV_MEMORY: (known.ranks * 2**19, known.ranks * 2**20),

@@ -1,4 +1,4 @@
-"""Power and utilization of the worker group's GPUs during a load, sampled through ``Control.GetLoad``."""
+"""Power and utilization of the worker groups' GPUs during a load, sampled through ``Control.GetLoad``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from albireo.runtime.access import ANYONE, Access
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc
 
@@ -19,22 +20,22 @@ SAMPLE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All GPUs of the group at one moment."""
+    """All GPUs of all groups at one moment."""
 
     at: float  # seconds on one clock
     gpus: Sequence[control.Gpu]
 
 
 @asynccontextmanager
-async def watched_gpus(target: str) -> AsyncIterator[list[Sample]]:
-    """Samples at enter, every second, and at leave; empty where the group has no GPU."""
+async def watched_gpus(target: str, access: Access = ANYONE) -> AsyncIterator[list[Sample]]:
+    """Samples at enter, every second, and at leave; empty where no group has a GPU."""
     samples: list[Sample] = []
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with access.async_channel(target) as channel:
         stub = control_pb2_grpc.ControlStub(channel)
 
         async def sample_once() -> bool:
             try:
-                load = await stub.GetLoad(control.GetLoadRequest(), timeout=5)
+                load = await stub.GetLoad(control.GetLoadRequest(), timeout=5, metadata=access.metadata)
             except grpc.aio.AioRpcError:
                 return True  # the requests of the load report the error
             samples.append(Sample(time.perf_counter(), load.gpus))
@@ -76,12 +77,12 @@ def summarize_gpus(samples: Sequence[Sample], seconds: float, output_tokens: int
 
 def _metered(first: Sample, last: Sample) -> float | None:
     """Mean watts by the energy counters; None where a GPU has none."""
-    before = {gpu.rank: gpu.joules for gpu in first.gpus if gpu.HasField("joules")}
-    after = {gpu.rank: gpu.joules for gpu in last.gpus if gpu.HasField("joules")}
+    before = {(gpu.group, gpu.rank): gpu.joules for gpu in first.gpus if gpu.HasField("joules")}
+    after = {(gpu.group, gpu.rank): gpu.joules for gpu in last.gpus if gpu.HasField("joules")}
     seconds = last.at - first.at
     if not seconds or len(before) < len(first.gpus) or before.keys() != after.keys():
         return None
-    return sum(after[rank] - before[rank] for rank in before) / seconds
+    return sum(after[gpu] - before[gpu] for gpu in before) / seconds
 
 
 def _read(samples: Sequence[Sample]) -> float | None:

@@ -16,6 +16,7 @@ from albireo.planning.result import RequestTimes
 from albireo.planning.workload import SAMPLING_OPTIONS, Workload
 from albireo.planning.workloads.arrivals import CONCURRENCY
 from albireo.planning.workloads.prompts import prompt_ids
+from albireo.runtime.access import ANYONE, Access
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
 
@@ -42,12 +43,12 @@ class Record:
 
 
 async def _run_one(
-    stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest, timeout: float
+    stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest, timeout: float, access: Access
 ) -> Record:
     record = Record(time.perf_counter())
     arrivals = record.arrivals
     try:
-        async for event in stub.Generate(request, timeout=timeout):
+        async for event in stub.Generate(request, timeout=timeout, metadata=access.metadata):
             tokens = len(event.tokens.ids)
             if tokens:
                 arrivals.append((time.perf_counter(), tokens))
@@ -66,6 +67,7 @@ async def run_load(
     concurrency: int = 0,
     at: Sequence[float] = (),
     timeout: float = 600.0,
+    access: Access = ANYONE,
     on_done: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Runs all requests: ``concurrency`` at a time, or each at its time; without both all at once.
@@ -77,13 +79,13 @@ async def run_load(
 
     async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
         try:
-            record = await _run_one(stub, request, timeout)
+            record = await _run_one(stub, request, timeout, access)
         finally:
             free_slots.release()
         records.append(record)
         on_done(record)
 
-    async with grpc.aio.insecure_channel(target) as channel, asyncio.TaskGroup() as tasks:
+    async with access.async_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
         began = time.perf_counter()
         for number, request in enumerate(requests):
@@ -101,12 +103,19 @@ async def run_workload(
     requests: Sequence[api.GenerateRequest],
     *,
     timeout: float = 600.0,
+    access: Access = ANYONE,
     on_done: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Runs the ``requests`` that ``make_requests`` made of ``workload``, when they are due."""
     at = () if workload.concurrency else [request.at for request in workload.requests]
     return await run_load(
-        target, requests, concurrency=workload.concurrency, at=at, timeout=timeout, on_done=on_done
+        target,
+        requests,
+        concurrency=workload.concurrency,
+        at=at,
+        timeout=timeout,
+        access=access,
+        on_done=on_done,
     )
 
 
@@ -118,6 +127,7 @@ async def warm_up(
     *,
     controls: Mapping[str, Any] | None = None,
     timeout: float = 600.0,
+    access: Access = ANYONE,
 ) -> None:
     """Runs ``count`` requests of the workload's lengths, as many at a time; prompts are others, so that
     the run itself finds none of them in the prefix cache."""
@@ -125,7 +135,8 @@ async def warm_up(
     requests = make_requests(
         replace(workload, requests=lengths), vocab_size, controls=controls, salt="warm-up"
     )
-    await run_load(target, requests, concurrency=workload.concurrency or CONCURRENCY, timeout=timeout)
+    concurrency = workload.concurrency or CONCURRENCY
+    await run_load(target, requests, concurrency=concurrency, timeout=timeout, access=access)
 
 
 def make_requests(

@@ -1,6 +1,6 @@
 """Checks rendered manifests against Kubernetes' own schemas, offline: `make check-kubernetes`.
 
-    python deploy/kubernetes/validate.py deploy/kubernetes/overlays/cpu deploy/kubernetes/overlays/gpu
+    python deploy/kubernetes/validate.py deploy/kubernetes/overlays/cpu deploy/kubernetes/scaling/keda
 
 Needs kubectl, for its kustomize, and the package kubernetes-validate, which carries the schemas. Unknown
 fields are errors.
@@ -19,26 +19,45 @@ import kubernetes_validate
 import yaml
 
 VERSION = "1.37"
-LEADER_WORKER_SET = json.loads(Path(__file__).with_name("leaderworkerset.schema.json").read_text())
+SCHEMAS = {
+    kind: json.loads(Path(__file__).with_name(f"{kind.lower()}.schema.json").read_text(encoding="utf-8"))
+    for kind in ("LeaderWorkerSet", "ScaledObject")
+}
+"""Of the kinds that are not Kubernetes' own."""
 
 
-def render(overlay: str) -> list[dict[str, Any]]:
-    """Every manifest of an overlay. Raises CalledProcessError; kubectl has said why."""
-    done = subprocess.run(["kubectl", "kustomize", overlay], stdout=subprocess.PIPE, timeout=60, check=True)
+def render(folder: str) -> list[dict[str, Any]]:
+    """Every manifest of an overlay or a component. Raises CalledProcessError; kubectl has said why."""
+    done = subprocess.run(["kubectl", "kustomize", folder], stdout=subprocess.PIPE, timeout=60, check=True)
     return list(yaml.safe_load_all(done.stdout))
 
 
 def problems(manifest: dict[str, Any]) -> list[str]:
     """What is wrong with one manifest, a line each."""
-    if manifest["kind"] != "LeaderWorkerSet":
+    schema = SCHEMAS.get(manifest["kind"])
+    if schema is None:
         return _by_kubernetes(manifest)
     found = [
         f"{error.json_path}: {error.message}"
-        for error in jsonschema.Draft202012Validator(LEADER_WORKER_SET).iter_errors(manifest)
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)
     ]
-    template = manifest["spec"]["leaderWorkerTemplate"]["workerTemplate"]
-    pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "worker"}, "template": template}
-    return [*found, *_by_kubernetes(pod)]
+    return [*found, *_by_kubernetes(_within(manifest))]
+
+
+def _within(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest of another kind contains of Kubernetes' own, as a manifest."""
+    name, spec = manifest["metadata"]["name"], manifest["spec"]
+    if manifest["kind"] == "LeaderWorkerSet":
+        template = spec["leaderWorkerTemplate"]["workerTemplate"]
+        return {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name}, "template": template}
+    scaler = {
+        "scaleTargetRef": spec["scaleTargetRef"],
+        "maxReplicas": spec.get("maxReplicaCount", 100),
+        "behavior": spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {}),
+    }
+    metadata = {"name": name}
+    kind = "HorizontalPodAutoscaler"
+    return {"apiVersion": "autoscaling/v2", "kind": kind, "metadata": metadata, "spec": scaler}
 
 
 def _by_kubernetes(manifest: dict[str, Any]) -> list[str]:
@@ -51,9 +70,9 @@ def _by_kubernetes(manifest: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     bad = 0
-    for overlay in sys.argv[1:]:
-        for manifest in render(overlay):
-            name = f"{overlay}: {manifest['kind']} {manifest['metadata']['name']}"
+    for folder in sys.argv[1:]:
+        for manifest in render(folder):
+            name = f"{folder}: {manifest['kind']} {manifest['metadata']['name']}"
             found = problems(manifest)
             bad += len(found)
             print("\n".join(f"{name}: {problem}" for problem in found) or f"{name}: valid")

@@ -29,7 +29,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from albireo.telemetry.catalogue import EPOCH
+from albireo.telemetry.catalogue import EPOCH, SLOTS_TOTAL
 from albireo.telemetry.metric import Metric
 from deploy.observability.queries import GROUP, MODEL, of_model, quantile
 
@@ -211,7 +211,7 @@ def dashboard(name: str, description: str, rows: Rows) -> Dashboard:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(_links())
         .with_variable(_variable("model", MODEL, f"label_values({EPOCH.prometheus}, {MODEL})"))
-        .with_variable(_variable("group", GROUP, f"label_values({of_model(EPOCH)}, {GROUP})"))
+        .with_variable(_variable("group", GROUP, f"label_values({of_model(SLOTS_TOTAL)}, {GROUP})"))
     )
     identity = 0
     for title, panels in rows.items():

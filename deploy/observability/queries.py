@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from albireo.telemetry.metric import Kind, Metric
+from albireo.telemetry.metric import Kind, Metric, Tier
 
 MODEL, GROUP = "albireo_model", "albireo_group"
-SELECTED = f'{MODEL}=~"$model",{GROUP}=~"$group"'
-"""Labels that the dashboards' variables select."""
 WINDOW = "$__rate_interval"
 RANGE = "$__range"
 
@@ -65,7 +63,11 @@ def _counted(metric: Metric) -> str:
 
 
 def _series(metric: Metric, suffix: str = "", where: str = "") -> str:
-    return f"{metric.prometheus}{suffix}{{{SELECTED}{',' if where else ''}{where}}}"
+    """Of what the dashboards' variables select: a group only where the metric is of one."""
+    selected = f'{MODEL}=~"$model"'
+    if metric.tier is Tier.WORKER or "albireo.group" in metric.attributes:
+        selected += f',{GROUP}=~"$group"'
+    return f"{metric.prometheus}{suffix}{{{selected}{',' if where else ''}{where}}}"
 
 
 def _sum(series: str, by: tuple[str, ...]) -> str:

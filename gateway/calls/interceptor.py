@@ -1,7 +1,8 @@
 """Serves every call of the gRPC server in phases, each bounded in time and number.
 
-The phases: its request arrives, it is decoded, the service method runs, its answers are written. On the event
-loop; large requests are decoded on a work thread.
+First its caller is found by the API key in its headers; calls for health need none. The phases: its request
+arrives, it is decoded, the service method runs, its answers are written. On the event loop; large requests
+are decoded on a work thread.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 
 from gateway.calls.arrivals import Arrivals
+from gateway.calls.callers import Keyring
 from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, invalid, refuse
 from gateway.calls.wire import check_fields
@@ -46,8 +48,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     the same as a stream of one message.
     """
 
-    def __init__(self, bounds: CallBounds, work: WorkThreads, hits: Counter[str]) -> None:
+    def __init__(self, bounds: CallBounds, keyring: Keyring, work: WorkThreads, hits: Counter[str]) -> None:
         """``hits`` counts, by bound, the calls that were refused or ended."""
+        self._keyring = keyring
         self._arrivals = Arrivals(bounds.arriving, bounds.arriving_seconds, hits)
         self._calls = AdmissionLimit(bounds.answering, "calls", "calls", hits)
         # Separate, so that other calls cannot block a health probe, nor these other calls.
@@ -69,14 +72,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(requests: object, context: Context) -> None:
             try:
-                await self._serve(handler, handler_call_details.method, context)
+                await self._serve(handler, handler_call_details, context)
             except Refusal as refusal:
                 with suppress(grpc.aio.InternalError):  # the call has ended already
                     await refuse(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    async def _serve(self, handler: Any, method: str, context: Context) -> None:
+    async def _serve(self, handler: Any, details: grpc.HandlerCallDetails, context: Context) -> None:
+        if details.method.startswith(HEALTH):
+            await self._answer(handler, context, self._health)
+        else:
+            with self._keyring.admit(details.invocation_metadata or ()):
+                await self._answer(handler, context, self._calls)
+
+    async def _answer(self, handler: Any, context: Context, limit: AdmissionLimit) -> None:
         if handler.request_streaming:  # only reflection has such methods
             with self._reflection.admit():
                 await self._stream(
@@ -84,7 +94,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 )
             return
         data = await self._arrivals.request(context)
-        with (self._health if method.startswith(HEALTH) else self._calls).admit():
+        with limit.admit():
             request = await self._decode(handler.request_deserializer, data)
             if handler.response_streaming:
                 await self._stream(handler, handler.unary_stream(request, context), context)

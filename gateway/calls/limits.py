@@ -15,8 +15,9 @@ from gateway.calls.refusal import exhausted
 BOUNDS = (
     *("max_arriving", "message_seconds", "calls", "health_calls", "reflection_calls", "max_streams"),
     *("work", "work_seconds", "submission_seconds", "ending_seconds", "write_seconds"),
+    *("max_requests", "queue_share", "tokens_per_minute"),
 )
-"""Names of the bounds on calls, as in metrics and refusals."""
+"""Names of the bounds on calls and of the quotas of tenants, as in metrics and refusals."""
 
 
 class AdmissionLimit:

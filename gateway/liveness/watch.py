@@ -1,4 +1,4 @@
-"""Checks twice a second whether this gateway's heartbeat, the scheduler and the worker group are alive.
+"""Checks twice a second whether this gateway's heartbeat, the scheduler and worker groups are alive.
 
 One task of the event loop runs it (``Watch.run``, started by the gateway).
 """
@@ -18,7 +18,7 @@ from albireo.runtime.clock import Clock
 from albireo.store.redis_errors import code_of, describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import REDIS_ROUND_TRIP
-from gateway.liveness.group import WorkerGroup
+from gateway.liveness.served_model import ServedModel
 from gateway.store.heartbeat import TTL_SECONDS, Heartbeat
 from gateway.store.interface import GatewayStore
 from gateway.store.retry import StoreRetry
@@ -34,7 +34,7 @@ MISSES = 2
 
 
 class Watch:
-    """Renews the heartbeat, updates the worker group, and fails the streams if what they need is gone."""
+    """Renews the heartbeat, updates the served model, and fails the streams if what they need is gone."""
 
     def __init__(
         self,
@@ -43,17 +43,18 @@ class Watch:
         *,
         router: Router,
         reader: ResultsReader,
-        group: WorkerGroup,
+        model: ServedModel,
         heartbeat: Heartbeat,
         on_alive: Callable[[bool], None],
         telemetry: Telemetry = OFF,
     ) -> None:
-        """``on_alive`` is called with whether there is a scheduler with a group, at every change."""
+        """``on_alive`` is called with whether there is a scheduler with a group of this gateway's checkpoint,
+        at every change."""
         self._store = store
         self._clock = clock
         self._router = router
         self._reader = reader
-        self._group = group
+        self._model = model
         self._heartbeat = heartbeat
         self._on_alive = on_alive
         self._alive = False
@@ -89,7 +90,7 @@ class Watch:
 
     async def _check(self) -> tuple[bool, bool]:
         """Whether a scheduler holds its lease, and whether it serves with a group. Raises RedisError."""
-        sent_at = self._clock.now()
+        sent_at, epoch = self._clock.now(), self._router.epoch
         try:
             found = await self._store.check(TTL_SECONDS)
         except RedisError as error:
@@ -97,25 +98,26 @@ class Watch:
                 self._round_trip.add(self._clock.now() - sent_at)
             raise
         self._round_trip.add(self._clock.now() - sent_at)
-        if found.epoch < self._router.epoch:
+        if found.epoch < epoch:  # that of before the call: meanwhile the next one may have begun
             logger.warning("the logs were deleted or replaced: epoch %d", found.epoch)
-            await self._reader.restart()
+            await self._reader.start()
         if not self._heartbeat.confirm(found.heartbeat_kept, sent_at):
             self._router.fail_all(LAPSED)
-        return found.leased, self._read_group(found.group) and found.leased and found.serving
+        readable = self._read_model(found.model)
+        return found.leased, found.leased and found.groups > 0 and readable
 
-    def _read_group(self, data: bytes | None) -> bool:
-        """Updates the worker group from its announcement; False if none reads this gateway's checkpoint."""
+    def _read_model(self, data: bytes | None) -> bool:
+        """Updates the served model; False if it is not known, or not of this gateway's checkpoint."""
         if data is None:
             return False
         try:
-            self._group.update(codec.group_from_bytes(data))
+            self._model.update(codec.model_from_bytes(data))
         except ValueError as error:
-            logger.warning("the announcement of the worker group cannot be read: %s", error)
+            logger.warning("the description of the served model cannot be read: %s", error)
             return False
-        if self._group.mismatch:
-            # The group may have accepted requests already; its tokens would become text without meaning.
+        if self._model.mismatch:
+            # The groups may have accepted requests already; their tokens would become text without meaning.
             self._router.fail_all(
-                Failure(grpc.StatusCode.FAILED_PRECONDITION, self._group.mismatch, retryable=False)
+                Failure(grpc.StatusCode.FAILED_PRECONDITION, self._model.mismatch, retryable=False)
             )
-        return not self._group.mismatch
+        return not self._model.mismatch

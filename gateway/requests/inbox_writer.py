@@ -61,33 +61,33 @@ class InboxWriter:
         try:
             return await asyncio.shield(submission)
         except RedisError as error:  # it may have been accepted
-            self._start(self._submitter.withdraw(request.request_id, name))
+            self._start(self._submitter.withdraw(request.record_id, name))
             raise unavailable(describe(error)) from error
         except asyncio.CancelledError:
-            self._start(self._withdraw_after(submission, request.request_id, name))
+            self._start(self._withdraw_after(submission, request.record_id, name))
             raise
 
     def cancel(self, name: str) -> None:
         """Starts the cancellation of a request or of one branch. If it fails, only the deadline ends it."""
         self._start(self._submitter.cancel(name))
 
-    def note_end(self, request_id: str, name: str) -> None:
+    def note_end(self, record_id: str, name: str) -> None:
         """Starts the record that the request accepted under ``name`` has ended."""
-        self._start(self._submitter.note_end(request_id, name))
+        self._start(self._submitter.note_end(record_id, name))
 
     async def close(self) -> None:
         """Waits for the writes that were started, at most CLOSE_SECONDS."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
 
-    async def _withdraw_after(self, submission: asyncio.Task[int], request_id: str, name: str) -> None:
+    async def _withdraw_after(self, submission: asyncio.Task[int], record_id: str, name: str) -> None:
         """Withdraws what a submission has accepted. A refused one has accepted nothing."""
         with contextlib.suppress(RedisError):
             try:
                 await submission
             except Refusal:
                 return
-        await self._submitter.withdraw(request_id, name)
+        await self._submitter.withdraw(record_id, name)
 
     def _start(self, write: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._run(write))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable
 
 import grpc
@@ -14,12 +15,13 @@ from redis.exceptions import RedisError
 
 from albireo.contract import codec
 from albireo.contract.plan import Submission, accepted_name
+from albireo.contract.tenants import DEFAULT, TenantPolicy
 from albireo.runtime.clock import Clock
 from albireo.store.redis_errors import Trouble, trouble
 from albireo.v1 import inference_pb2 as api
-from gateway.calls.refusal import Refusal, exhausted, invalid, unavailable
+from gateway.calls.refusal import RETRY_MS, Refusal, exhausted, invalid, unavailable
 from gateway.requests.validation import ValidRequest
-from gateway.store.interface import GatewayStore, NewRequest, Verdict
+from gateway.store.interface import GatewayStore, NewRequest, QuotaExceeded, Verdict
 from gateway.store.retry import retried
 
 
@@ -32,8 +34,8 @@ def digest_of(request: api.GenerateRequest) -> str:
 
 
 def random_suffix() -> str:
-    """Distinguishes the names of two acceptances of one request id."""
-    return secrets.token_hex(4)
+    """Distinguishes the names of all acceptances of one request id, those of other tenants too: 64 bits."""
+    return secrets.token_hex(8)
 
 
 class Submitter:
@@ -47,14 +49,19 @@ class Submitter:
         max_queue: int,
         record_seconds: float,
         new_suffix: Callable[[], str] = random_suffix,
+        policy_of: Callable[[str], TenantPolicy] = lambda _: DEFAULT,
+        hits: Counter[str] | None = None,
     ) -> None:
         """``max_queue``: most branches that wait; ``record_seconds``: how long an accepted id stays in use.
-        ``new_suffix`` returns a different suffix of a name in the logs at each call."""
+        ``new_suffix`` returns a different suffix of a name in the logs at each call.
+        ``policy_of``: a tenant's quotas. ``hits`` counts, by quota, the requests that one has refused."""
         self._store = store
         self._clock = clock
         self._max_queue = max_queue
         self._record_seconds = record_seconds
         self._new_suffix = new_suffix
+        self._policy_of = policy_of
+        self._hits = Counter[str]() if hits is None else hits
 
     def new_name(self, request_id: str) -> str:
         """A name in the logs for one acceptance of a request."""
@@ -83,16 +90,22 @@ class Submitter:
             )
         )
         new = NewRequest(
-            request_id=request.request_id,
+            request_id=request.record_id,
             digest=digest,
             entry=entry,
             cancellation=codec.cancellation_to_bytes(name),
             branches=request.n,
             max_queue=self._max_queue,
             record_seconds=self._record_seconds,
+            tenant=request.tenant,
+            policy=self._policy_of(request.tenant),
+            tokens=len(request.prompt),
         )
         try:
             verdict, epoch = await self._store.submit(new)
+        except QuotaExceeded as exceeded:
+            self._hits[exceeded.quota] += 1
+            raise _over_quota(exceeded, new) from None
         except RedisError as error:
             if trouble(error) is Trouble.FULL:  # nothing was written
                 raise exhausted("Redis is at its memory limit; running requests continue") from error
@@ -102,10 +115,10 @@ class Submitter:
             raise _refusal(verdict, request.request_id)
         return epoch
 
-    async def cancel_known(self, request_id: str) -> bool:
-        """Asks the scheduler to end a request. False if there is none, if its gateway has recorded its end,
-        or if its epoch is over. Raises RedisError; Refusal if there is no scheduler."""
-        verdict = await self._store.cancel_known(request_id)
+    async def cancel_known(self, record_id: str) -> bool:
+        """Asks the scheduler to end a request, by its record's id. False if there is none, if its gateway has
+        recorded its end, or if its epoch is over. Raises RedisError; Refusal if there is no scheduler."""
+        verdict = await self._store.cancel_known(record_id)
         if verdict == "no_scheduler":
             raise unavailable("no scheduler is alive")
         return verdict == "cancelled"
@@ -115,15 +128,29 @@ class Submitter:
         cancellation = codec.cancellation_to_bytes(name)
         await retried(self._store, self._clock, lambda: self._store.cancel(cancellation))
 
-    async def withdraw(self, request_id: str, name: str) -> None:
+    async def withdraw(self, record_id: str, name: str) -> None:
         """Cancels a submission whose answer was lost, and frees its id. Raises RedisError."""
         cancellation = codec.cancellation_to_bytes(name)
-        await retried(self._store, self._clock, lambda: self._store.withdraw(request_id, cancellation))
+        await retried(self._store, self._clock, lambda: self._store.withdraw(record_id, cancellation))
 
-    async def note_end(self, request_id: str, name: str) -> None:
+    async def note_end(self, record_id: str, name: str) -> None:
         """Records that what was accepted under ``name`` has ended. Raises RedisError."""
         cancellation = codec.cancellation_to_bytes(name)
-        await retried(self._store, self._clock, lambda: self._store.note_end(request_id, cancellation))
+        await retried(self._store, self._clock, lambda: self._store.note_end(record_id, cancellation))
+
+
+def _over_quota(exceeded: QuotaExceeded, request: NewRequest) -> Refusal:
+    """Names the quota, what it allows, and when to come back."""
+    policy = request.policy
+    most, what = {
+        "max_requests": (policy.max_requests, "at once"),
+        "queue_share": (request.queue_places, "waiting"),
+        "tokens_per_minute": (policy.tokens_per_minute, "a minute"),
+    }[exceeded.quota]
+    quota = f'quota: {exceeded.quota} of tenant "{request.tenant}" ({most} {what})'
+    if what != "a minute" and request.branches > most:  # never accepted, so no refusal that suggests a retry
+        return invalid("sampling.n", f"{request.branches}; {quota}")
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, quota, retry_ms=exceeded.retry_ms or RETRY_MS)
 
 
 def _refusal(verdict: Verdict, request_id: str) -> Refusal:
@@ -136,6 +163,4 @@ def _refusal(verdict: Verdict, request_id: str) -> Refusal:
         return exhausted("the queue is full")
     if verdict == "no_gateway":
         return unavailable("this gateway has been out of touch with Redis")
-    if verdict == "no_group":
-        return unavailable("no worker group is alive")
     return unavailable("no scheduler is alive")

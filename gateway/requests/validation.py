@@ -10,14 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from albireo.contract.bounds import IDENTIFIER, MAX_PRIORITY
 from albireo.contract.plan import DEFAULT_TENANT, SamplingParams
 from albireo.v1 import inference_pb2 as api
-from gateway.calls.refusal import Refusal, cut, invalid, unsupported
+from gateway.calls.refusal import invalid, unsupported
 from gateway.requests.sampling import SamplingValidator, branches_of, stops_of
 from gateway.text.text_codec import MAX_IDS, TextCodec
 
@@ -38,16 +37,25 @@ class ValidRequest:
     n: int
     tenant: str
     include_stop: bool = False
+    scope: str = ""  # whose request ids are apart from those of others; empty: common to all
+
+    @property
+    def record_id(self) -> str:
+        """The request's id in the store."""
+        return record_id_of(self.scope, self.request_id)
+
+
+def record_id_of(scope: str, request_id: str) -> str:
+    """What a request is recorded under: another tenant's request of the same id has another record, so that
+    neither sees, blocks or cancels the other's. Ids and tenants contain no ``:``."""
+    return f"{scope}:{request_id}" if scope else request_id
 
 
 class Validator:
     """Checks requests to one model. Thread-safe."""
 
-    def __init__(
-        self, model_name: str, text_codec: TextCodec, defaults: api.SamplingOptions | None = None
-    ) -> None:
+    def __init__(self, text_codec: TextCodec, defaults: api.SamplingOptions | None = None) -> None:
         """``defaults``: sampling options that a client does not set."""
-        self._model_name = model_name
         self._text_codec = text_codec
         self._sampling = SamplingValidator(text_codec.vocab_size, defaults)
 
@@ -61,20 +69,12 @@ class Validator:
         """Whether the checkpoint has a usable chat template."""
         return self._text_codec.has_chat_template
 
-    def check_model(self, model: str) -> None:
-        """Raises Refusal (NOT_FOUND) for a model that is not served here. Empty means the served one."""
-        if model not in ("", self._model_name):
-            raise Refusal(
-                grpc.StatusCode.NOT_FOUND, f"model: {cut(model)!r} is not served, {self._model_name!r} is"
-            )
-
     def generate(
-        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int]
+        self, request: api.GenerateRequest, max_model_len: int, eos_ids: Collection[int], scope: str = ""
     ) -> ValidRequest:
-        """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together."""
+        """Raises Refusal. ``max_model_len`` bounds prompt and new tokens together. ``scope``: of the id."""
         self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
-        self.check_model(request.model)
         for field, text in (("request_id", request.request_id), ("tenant", request.tenant)):
             if text and not IDENTIFIER.fullmatch(text):
                 raise invalid(field, "must be 1 to 64 characters of [A-Za-z0-9._-]")
@@ -90,13 +90,13 @@ class Validator:
             n=branches_of(request.sampling),
             tenant=request.tenant or DEFAULT_TENANT,
             include_stop=request.sampling.include_stop,
+            scope=scope,
         )
 
     def tokenize(self, request: api.TokenizeRequest, max_model_len: int | None) -> api.TokenizeResponse:
         """Raises Refusal. ``max_model_len`` bounds texts as it does for ``generate``; None: not known."""
         self._check_size(request, max_model_len)
         _refuse_unknown(request, "")
-        self.check_model(request.model)
         if request.WhichOneof("input") == "chat":
             ids = self._text_codec.encode_chat(request.chat.messages, "chat")
         else:
@@ -109,7 +109,6 @@ class Validator:
         if len(request.ids) > MAX_IDS:
             raise invalid("ids", f"{len(request.ids)}; at most {MAX_IDS}")
         _refuse_unknown(request, "")
-        self.check_model(request.model)
         self._sampling.check_ids("ids", request.ids)
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
         text = self._text_codec.decode(list(request.ids), skip_special_tokens=skip)

@@ -5,13 +5,27 @@ For simulations and tests. Nothing here takes time or fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
-from albireo.store.interface import EntryId, LogEntry
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
+from albireo.store.interface import EntryId
+from albireo.store.tenant_policies import policies_of
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace
-from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
+from gateway.store.interface import (
+    CANCEL_VERDICTS,
+    CancelVerdict,
+    Entries,
+    Liveness,
+    NewRequest,
+    Position,
+    QuotaExceeded,
+    Verdict,
+)
 
 
 class MemoryGatewayStore:
@@ -23,15 +37,31 @@ class MemoryGatewayStore:
         self._keys = keys
         self._heartbeat = keys.gateway(gateway_id)
 
-    async def last_result(self) -> EntryId:
-        return EntryId(*self._space.stream(self._keys.results).newest)
+    async def position(self) -> Position:
+        space, keys = self._space, self._keys
+        ends = {
+            group: EntryId(*space.stream(keys.results(group)).newest) for group in space.members(keys.serving)
+        }
+        return Position(EntryId(*space.stream(keys.notices).newest), ends)
 
-    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
-        key = self._keys.results
-        return (await self._space.read_async({key: str(after)}, wait)).get(key, [])
+    async def read(self, after: Position, wait: float) -> Entries:
+        keys = self._keys
+        groups = {keys.results(group): group for group in after.groups}
+        logs = {key: str(after.groups[group]) for key, group in groups.items()}
+        found = await self._space.read_async({**logs, keys.notices: str(after.notices)}, wait)
+        notices = found.pop(keys.notices, [])
+        return Entries({groups[key]: entries for key, entries in found.items()}, notices)
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
-        return scripts.submit(
+        policy = request.policy
+        claim = scripts.Claim(
+            request.tenant,
+            policy.max_requests,
+            request.queue_places,
+            policy.tokens_per_minute,
+            request.tokens,
+        )
+        verdict, epoch, *retry_ms = scripts.submit(
             self._space,
             self._keys,
             request_id=request.request_id,
@@ -42,7 +72,11 @@ class MemoryGatewayStore:
             branches=request.branches,
             gateway=self.gateway_id,
             cancellation=request.cancellation,
+            claim=claim,
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict, *retry_ms)
+        return cast("Verdict", verdict), epoch
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
         return CANCEL_VERDICTS[scripts.cancel(self._space, self._keys, request_id=request_id)]
@@ -65,17 +99,22 @@ class MemoryGatewayStore:
         return Liveness(
             heartbeat_kept=taken == 2,
             leased=space.get(keys.lease) is not None,
-            group=space.get(keys.group),
-            serving=space.get(keys.serving) == b"1",
+            groups=len(space.members(keys.serving)),
+            model=space.get(keys.served_model),
             epoch=space.number(keys.epoch),
         )
 
     async def stop_heartbeat(self) -> None:
         scripts.release(self._space, self._heartbeat, self.gateway_id.encode())
 
-    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
-        gpus = [self._space.get(self._keys.gpu(rank)) for rank in range(ranks)]
-        return self._space.get(self._keys.load), [gpu for gpu in gpus if gpu is not None]
+    async def load(self) -> bytes | None:
+        return self._space.get(self._keys.load)
+
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        return [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(self._space.hash(TENANT_POLICIES))
 
     async def models(self) -> set[str]:
         return set(map(model_of, self._space.keys(EVERY_LEASE)))

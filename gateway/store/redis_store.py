@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, Keys, model_of
-from albireo.store.interface import EntryId, LogEntry
+from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
+from albireo.contract.tenants import TenantPolicy
+from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
-from gateway.store.interface import CANCEL_VERDICTS, CancelVerdict, Liveness, NewRequest, Verdict
+from albireo.store.tenant_policies import policies_of
+from gateway.store.connection import open_client
+from gateway.store.interface import (
+    CANCEL_VERDICTS,
+    CancelVerdict,
+    Entries,
+    Liveness,
+    NewRequest,
+    Position,
+    QuotaExceeded,
+    Verdict,
+)
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
-TIMEOUT_SECONDS = 5
-"""Most that a command, a connection, or a wait for a free connection takes; a blocking read adds its own."""
 SCAN_COUNT = 1000
 MAX_SCANS = 100
 """``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
@@ -29,46 +37,68 @@ RedisEntry = tuple[bytes, dict[bytes, bytes]]
 
 
 class RedisGatewayStore:
-    """The keys of one model and of one worker group in Redis. Not for two event loops."""
+    """The keys of one model in Redis. Not for two event loops."""
 
     def __init__(self, url: str, keys: Keys, gateway_id: str) -> None:
         """Connects at the first call. Raises ValueError for what is no Redis URL."""
         self.gateway_id = gateway_id
         self._keys = keys
         self._heartbeat = keys.gateway(gateway_id)
-        self._calls = _client(url, connections=CALL_CONNECTIONS)
+        self._calls = open_client(url, connections=CALL_CONNECTIONS)
         # Own connections: many submissions at once must not delay the results and the heartbeat.
-        self._follow = _client(url, connections=FOLLOW_CONNECTIONS)
+        self._follow = open_client(url, connections=FOLLOW_CONNECTIONS)
         self._submit = self._calls.register_script(SUBMIT)
         self._end = self._calls.register_script(END)
         self._cancel = self._calls.register_script(CANCEL)
         self._drop = self._calls.register_script(DROP)
         self._withdraw = self._calls.register_script(WITHDRAW)
 
-    async def last_result(self) -> EntryId:
-        newest = cast("list[RedisEntry]", await self._follow.xrevrange(self._keys.results, count=1))
-        return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)
+    async def position(self) -> Position:
+        keys = self._keys
+        async with self._follow.pipeline(transaction=False) as pipe:
+            pipe.xrevrange(keys.notices, count=1)  # first: a group that opens afterwards is in what follows
+            pipe.smembers(keys.serving)
+            notices, serving = cast("tuple[list[RedisEntry], set[bytes]]", await pipe.execute())
+        groups = sorted(group.decode() for group in serving)
+        async with self._follow.pipeline(transaction=False) as pipe:
+            for group in groups:
+                pipe.xrevrange(keys.results(group), count=1)
+            newest = cast("list[list[RedisEntry]]", await pipe.execute())
+        ends = {group: _end(entries) for group, entries in zip(groups, newest, strict=True)}
+        # One that was closed in between has nothing to follow.
+        return Position(_end(notices), {group: end for group, end in ends.items() if end.step != LAST_STEP})
 
-    async def read_results(self, after: EntryId, wait: float) -> list[LogEntry]:
+    async def read(self, after: Position, wait: float) -> Entries:
+        keys = self._keys
+        groups = {keys.results(group): group for group in after.groups}
+        streams: dict[bytes | str | memoryview, int | bytes | str | memoryview] = {
+            key: str(after.groups[group]) for key, group in groups.items()
+        }
+        streams[keys.notices] = str(after.notices)
         block_ms = max(1, int(wait * 1000)) if wait > 0 else None  # 0 would wait without end
         replies = cast(
-            "list[tuple[bytes, list[RedisEntry]]]",
-            await self._follow.xread({self._keys.results: str(after)}, block=block_ms),
+            "list[tuple[bytes, list[RedisEntry]]]", await self._follow.xread(streams, block=block_ms)
         )
-        return [(entry_id, fields.get(FIELD, b"")) for _, entries in replies for entry_id, fields in entries]
+        found = {
+            name.decode(): [(entry_id, fields.get(FIELD, b"")) for entry_id, fields in entries]
+            for name, entries in replies
+        }
+        notices = found.pop(keys.notices, [])
+        return Entries({groups[key]: entries for key, entries in found.items()}, notices)
 
     async def submit(self, request: NewRequest) -> tuple[Verdict, int]:
         keys = self._keys
-        verdict, epoch = await self._submit(
+        policy = request.policy
+        verdict, epoch, *retry_ms = await self._submit(
             keys=[
                 keys.request(request.request_id),
                 keys.inbox,
                 keys.waiting,
                 keys.epoch,
                 keys.lease,
-                keys.group,
-                keys.serving,
                 self._heartbeat,
+                keys.tenants,
+                keys.tokens(request.tenant),
             ],
             args=[
                 request.digest,
@@ -79,8 +109,15 @@ class RedisGatewayStore:
                 self.gateway_id,
                 request.cancellation,
                 keys.gateway(""),
+                request.tenant,
+                policy.max_requests,
+                request.queue_places,
+                policy.tokens_per_minute,
+                request.tokens,
             ],
         )
+        if retry_ms:
+            raise QuotaExceeded(verdict.decode(), *retry_ms)
         return cast("Verdict", verdict.decode()), int(epoch)
 
     async def cancel_known(self, request_id: str) -> CancelVerdict:
@@ -105,25 +142,32 @@ class RedisGatewayStore:
         async with self._follow.pipeline(transaction=False) as pipe:
             pipe.eval(*self._take(ttl))  # first, so that its error is raised first
             pipe.exists(self._keys.lease)
-            pipe.get(self._keys.group)
-            pipe.get(self._keys.serving)
+            pipe.scard(self._keys.serving)
+            pipe.get(self._keys.served_model)
             pipe.get(self._keys.epoch)
             answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
-        taken, leased, group, serving, epoch = cast(
-            "tuple[int, int, bytes | None, bytes | None, bytes | None]", answers
+        taken, leased, groups, model, epoch = cast(
+            "tuple[int, int, int, bytes | None, bytes | None]", answers
         )
-        return Liveness(taken == 2, bool(leased), group, serving == b"1", int(epoch or 0))
+        return Liveness(taken == 2, bool(leased), groups, model, int(epoch or 0))
 
     async def stop_heartbeat(self) -> None:
         await self._follow.eval(RELEASE, 1, self._heartbeat, self.gateway_id)
 
-    async def load(self, ranks: int) -> tuple[bytes | None, list[bytes]]:
-        keys = [self._keys.load, *map(self._keys.gpu, range(ranks))]
-        load, *gpus = cast("list[bytes | None]", await self._calls.mget(keys))
-        return load, [gpu for gpu in gpus if gpu is not None]
+    async def load(self) -> bytes | None:
+        return cast("bytes | None", await self._calls.get(self._keys.load))
+
+    async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        if not ranks:
+            return []
+        names = [self._keys.gpu(group, rank) for group, rank in ranks]
+        return cast("list[bytes | None]", await self._calls.mget(names))
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(cast("dict[bytes, bytes]", await self._follow.hgetall(TENANT_POLICIES)))
 
     async def models(self) -> set[str]:
         found: set[str] = set()
@@ -151,16 +195,5 @@ class RedisGatewayStore:
         return TAKE, 1, self._heartbeat, self.gateway_id, str(int(ttl * 1000))
 
 
-def _client(url: str, *, connections: int) -> Redis:
-    """Calls wait for a free connection. What was sent once is not sent again: a submission whose answer was
-    lost may have been accepted."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=TIMEOUT_SECONDS,
-        protocol=2,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
+def _end(newest: list[RedisEntry]) -> EntryId:
+    return EntryId.parse(newest[0][0]) if newest else EntryId(0, 0)

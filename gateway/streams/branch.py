@@ -1,4 +1,4 @@
-"""One of the ``n`` answers to a request: rows of the results log in, events for the client out.
+"""One of the ``n`` answers to a request: rows of results in, events for the client out.
 
 The router puts rows in, the stream takes events out; both on the event loop.
 """
@@ -8,24 +8,26 @@ from __future__ import annotations
 import asyncio
 import time
 
-import grpc
-
 from albireo.contract.codec import finish_name
 from albireo.contract.plan import Finish
 from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
-from gateway.streams.failures import Failure
+from gateway.streams.failures import NOT_DRAWN, Failure
 from gateway.streams.messages import parsed, tokens_that_fit
 from gateway.text.detokenizer import Detokenizer, Vocabulary
 from gateway.text.stop_strings import StopStringMatcher
+
+Row = tuple[int, bytes | None, int]
+"""A row that has arrived: its token, its encoded log-probabilities, its finish."""
 
 
 class Branch:
     """What has arrived for one answer and has not been sent yet.
 
     ``admit``, ``push``, ``finish`` and ``close`` put in and wake the stream; what follows the first end is
-    ignored. ``pop_events`` takes out. All pending tokens go into one message, so a slow reader gets fewer and
-    larger ones; the request's max_tokens bounds them.
+    ignored. Rows and ends carry their position in the answer, since several groups may compute it in turn:
+    their results are read in any order. ``pop_events`` takes out. All pending tokens go into one message, so
+    a slow reader gets fewer and larger ones; the request's max_tokens bounds them, and the early rows.
     """
 
     def __init__(
@@ -34,11 +36,15 @@ class Branch:
         self.index = index
         self._request = request
         self._wake = wake
+        self._received = 0  # tokens
+        self._early: dict[int, Row] = {}  # by position: those before them have not arrived
+        self._last: tuple[int, Finish | Failure] | None = None  # how it ends after so many tokens
         self._ids: list[int] = []
-        self._logprobs: list[bytes] = []  # encoded: as messages they would keep the whole result in memory
+        self._logprobs: list[bytes] = []  # encoded
         self._final: Finish | Failure | None = None
         self._closed = False
-        self._cached: int | None = None
+        self._cached = 0
+        self._admitted_at: int | None = None  # position of the earliest admission
         self.sent = 0  # tokens
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were sent; 0: none yet
         self._vocabulary = vocabulary
@@ -61,42 +67,47 @@ class Branch:
     @property
     def cached(self) -> int:
         """Tokens of the prompt whose keys and values were cached."""
-        return self._cached or 0
+        return self._cached
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it has had a slot."""
+        return self._admitted_at is not None
 
     @property
     def has_pending(self) -> bool:
         """Whether there are tokens to take out."""
         return bool(self._ids)
 
-    def admit(self, num_cached: int) -> None:
-        """The scheduler gave it a slot. Its usage reports ``num_cached`` of the first time."""
-        if self._cached is None:
-            self._cached = num_cached
+    def admit(self, position: int, num_cached: int) -> None:
+        """The scheduler gave it a slot, to go on from ``position``. Its usage reports ``num_cached`` of the
+        first admission, whatever the order in which they are read."""
+        if self._admitted_at is None or position < self._admitted_at:
+            self._admitted_at, self._cached = position, num_cached
 
-    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
-        """One row of the results log."""
-        if self.ended:
+    def push(self, position: int, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
+        """One row, the ``position``-th of the answer. One that has been received before is dropped, one that
+        is early waits for those before it."""
+        if self.ended or position < self._received:
             return
-        if finish == Finish.ERROR:  # such a row carries no token
-            self._final = Failure(
-                grpc.StatusCode.INTERNAL,
-                "no token can be drawn: the model's logits are not numbers, or the controls leave none",
-                retryable=False,
-            )
-        else:
-            self._ids.append(token)
-            if logprobs is not None:
-                self._logprobs.append(logprobs.SerializeToString())
-            if finish:
-                self._final = Finish(finish)
-            if finish == Finish.STOP:
-                self._end_token = token
+        row = token, None if logprobs is None else logprobs.SerializeToString(), finish
+        if position > self._received:
+            self._early[position] = row
+            return
+        self._take(*row)
+        while self._received in self._early and not self.ended:
+            self._take(*self._early.pop(self._received))
         self._wake.set()
 
-    def finish(self, reason: Finish) -> None:
-        """Ends it for a reason other than a token: a cancellation or a deadline. Idempotent."""
-        if not self.ended:
-            self._final = reason
+    def finish(self, outcome: Finish | Failure, *, after: int = 0) -> None:
+        """Ends it for a reason other than a token, such as a cancellation or a deadline, once it has received
+        ``after`` tokens. Idempotent."""
+        if self.ended:
+            return
+        if after > self._received:
+            self._last = after, outcome
+        else:
+            self._final = outcome
             self._wake.set()
 
     def close(self) -> None:
@@ -134,6 +145,22 @@ class Branch:
             events.append(self._finished(final))
         self.delivered = final is not None or self._stop.found is not None
         return events
+
+    def _take(self, token: int, logprobs: bytes | None, finish: int) -> None:
+        """The next row."""
+        if finish == Finish.ERROR:  # such a row carries no token
+            self._final = NOT_DRAWN
+            return
+        self._received += 1
+        self._ids.append(token)
+        if logprobs is not None:
+            self._logprobs.append(logprobs)
+        if finish:
+            self._final = Finish(finish)
+            if finish == Finish.STOP:
+                self._end_token = token
+        elif self._last is not None and self._last[0] == self._received:
+            self._final = self._last[1]
 
     def _text(self, ids: list[int]) -> str:
         """Text of new ids. ``ids`` is cut after the one that completes a stop string."""

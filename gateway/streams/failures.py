@@ -37,12 +37,20 @@ def unavailable(message: str) -> Failure:
     return Failure(grpc.StatusCode.UNAVAILABLE, message, retryable=True)
 
 
-CLOSED = unavailable("the scheduler or the worker group was restarted")
+CLOSED = unavailable("the scheduler was restarted")
 LAPSED = unavailable("this gateway did not renew its heartbeat in time, so its requests were cancelled")
-BEHIND = unavailable("this gateway fell behind the results log")
-UNREADABLE = unavailable("the results log cannot be read")
+BEHIND = unavailable("this gateway fell behind the logs")
+UNREADABLE = unavailable("the scheduler's notices cannot be read")
 NO_SCHEDULER = unavailable("the scheduler is gone")
 STOPPING = unavailable("the gateway stops")
 REFUSED = Failure(
-    grpc.StatusCode.FAILED_PRECONDITION, "the worker group cannot hold this request", retryable=False
+    grpc.StatusCode.FAILED_PRECONDITION, "no worker group can hold this request", retryable=False
+)
+NOT_DRAWN = Failure(
+    grpc.StatusCode.INTERNAL,
+    "no token can be drawn: the model's logits are not numbers, or the controls leave none",
+    retryable=False,
+)
+GROUPS_DIED = Failure(
+    grpc.StatusCode.INTERNAL, "worker groups died one after the other while they computed it", retryable=False
 )

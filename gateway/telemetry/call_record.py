@@ -18,7 +18,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from albireo.contract.bounds import IDENTIFIER
-from albireo.contract.plan import DEFAULT_TENANT, Finish
+from albireo.contract.plan import Finish
 from albireo.telemetry import Telemetry, catalogue
 from albireo.telemetry.context import from_metadata, trace_id_of, traceparent_of
 from albireo.telemetry.histogram import Histogram
@@ -161,6 +161,8 @@ class CallRecord:
         found: dict[str, Any] = {rpc.RPC_RESPONSE_STATUS_CODE: status}
         if self._request_id:
             found[gen_ai.GEN_AI_RESPONSE_ID] = self._request_id
+        if self._stream is not None:
+            found["albireo.tenant"] = self._stream.request.tenant
         if answer is not None:
             found[gen_ai.GEN_AI_USAGE_INPUT_TOKENS] = answer.prompt_tokens
             found[gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS] = answer.output_tokens
@@ -225,9 +227,6 @@ def _asked(request: api.GenerateRequest) -> dict[str, Any]:
         rpc.RPC_METHOD: METHOD,
         gen_ai.GEN_AI_REQUEST_STREAM: True,
     }
-    tenant = request.tenant or DEFAULT_TENANT
-    if IDENTIFIER.fullmatch(tenant):
-        found["albireo.tenant"] = tenant
     for name in ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty"):
         if options.HasField(name):
             found[f"gen_ai.request.{name}"] = getattr(options, name)

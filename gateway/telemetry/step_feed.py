@@ -20,7 +20,7 @@ MAX_WATCHERS = 16
 
 
 class StepFeed:
-    """Gets the record of every step, in order."""
+    """Gets the record of every step, those of each group in order."""
 
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self.stats = StepStats()

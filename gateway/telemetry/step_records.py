@@ -8,11 +8,12 @@ from albireo.v1 import log_pb2 as log
 
 
 def step_record(
-    entry_id: EntryId, result: log.StepResult, *, received: int, handed_out: int, simulated: bool
+    group: str, entry_id: EntryId, result: log.StepResult, *, received: int, handed_out: int, simulated: bool
 ) -> control.StepRecord:
-    """``received``: when the entry arrived; ``handed_out``: when its rows had been routed. Both by
-    this host, in nanoseconds since the Unix epoch."""
+    """``group``: its name. ``received``: when the entry arrived; ``handed_out``: when its rows had been
+    routed. Both by this host, in nanoseconds since the Unix epoch."""
     return control.StepRecord(
+        group=group,
         epoch=entry_id.epoch,
         step=entry_id.step,
         timing=result.timing,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from scheduler_svc.core.errors import ProtocolError
@@ -65,9 +65,9 @@ class BlockPool:
         return len(self._by_key)
 
     @property
-    def cached(self) -> dict[bytes, int]:
-        """A copy of the prefix cache: the block by its key."""
-        return dict(self._by_key)
+    def cached(self) -> Mapping[bytes, int]:
+        """The prefix cache: the block by its key. To be read only."""
+        return self._by_key
 
     def owners(self, block: int) -> int:
         """How many block tables contain the block."""

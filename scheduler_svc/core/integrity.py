@@ -5,20 +5,29 @@ The core calls it, for the published load of the scheduler and for tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from albireo.contract.plan import BLOCK_SIZE, Finish
+from albireo.contract.plan import BLOCK_SIZE
 from scheduler_svc.core.blocks import block_key
+from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.request import Occupancy, Phase
+from scheduler_svc.core.request import Occupancy, Phase, Request
+from scheduler_svc.core.request_table import RequestTable
 
 
-def check_integrity(ledger: Ledger, limits: Limits) -> list[str]:
+def check_integrity(requests: RequestTable, groups: Mapping[str, GroupCore]) -> list[str]:
     """Everything that is wrong, recounted from the occupancies and the requests; changes nothing.
 
     Takes time in proportion to all blocks and all tokens of running requests.
     """
+    wrong = list(_check_requests(requests, groups))
+    for name, group in groups.items():
+        wrong += [f"group {name}: {text}" for text in _check_group(group.ledger, group.limits)]
+    return wrong
+
+
+def _check_group(ledger: Ledger, limits: Limits) -> list[str]:
     released = [occupancy for step in ledger.in_flight for occupancy in step.released]
     occupancies = [*ledger.occupied.values(), *released]
     owners = [0] * ledger.shape.num_blocks
@@ -33,7 +42,7 @@ def check_integrity(ledger: Ledger, limits: Limits) -> list[str]:
         where = f"occupancy {occupancy.incarnation} of slot {occupancy.slot}"
         wrong += [f"{where}: {text}" for text in _check_counts(ledger, occupancy)]
         wrong += [f"{where}: {text}" for text in _check_keys(ledger, occupancy)]
-    wrong += _check_requests(ledger)
+    wrong += _check_pending(ledger)
     return wrong
 
 
@@ -123,26 +132,52 @@ def _check_keys(ledger: Ledger, occupancy: Occupancy) -> Iterator[str]:
             yield f"block {occupancy.blocks[index]} is cached as something else"
 
 
-def _check_requests(ledger: Ledger) -> Iterator[str]:
-    requests = ledger.requests
+def _check_pending(ledger: Ledger) -> Iterator[str]:
+    pending = ledger.pending
+    for request in pending.placed:
+        if request.group is not pending or request.occupancy is not None or request.ending:
+            yield f"{request.name} is placed, and is somewhere else or ending"
+    for occupancy in ledger.receiving.values():
+        if occupancy.request.group is not pending:
+            yield f"{occupancy.request.name} has an occupancy here, and is said to be elsewhere"
+    ending = {o.request for o in ledger.receiving.values() if o.request.ending}
+    if ending != pending.ending.keys():
+        yield f"{len(pending.ending)} requests are to end by the next plan, {len(ending)} should"
+    alone = {o.request for o in ledger.receiving.values()} | pending.placed.keys()
+    if pending.alone in alone and len(alone) != 1:
+        yield f"{len(alone) - 1} requests run with one that is to run alone"
+
+
+def _check_requests(requests: RequestTable, groups: Mapping[str, GroupCore]) -> Iterator[str]:
     held = list(requests.held)
+    pendings = [group.ledger.pending for group in groups.values()]
     for name, request in requests.live.items():
-        places = [request in requests.waiting, held.count(request), request.occupancy is not None]
-        if request.name != name or sum(places) != 1:
-            yield f"{name}: waiting, held, in a slot: {places}"
-        if not len(request.submission.prompt) <= len(request.tokens) < request.end:
+        yield from _check_place(request, requests, held)
+        if request.name != name:
+            yield f"{name}: is called {request.name}"
+        if request.group is not None and request.group not in pendings:
+            yield f"{name}: is in a group that has left"
+        if not (len(request.submission.prompt) <= len(request.tokens) < request.end or request.ending):
             yield f"{name}: {len(request.tokens)} tokens, end {request.end}"
-        if name in requests.ending and request in requests.deadlines:
+        if request.ending and request in requests.deadlines:
             yield f"{name} is ending, and its deadline is still to come"
-    for name, reason in requests.ending.items():
-        if name not in requests.live or reason is Finish.ERROR:
-            yield f"{name} is ending with {reason.name}; live: {name in requests.live}"
     live = set(requests.live.values())
-    for place, group in (
-        ("waiting", set(requests.waiting)),
+    if requests.ending.keys() != {r for r in live if r.ending and r.occupancy is None}:
+        yield f"{len(requests.ending)} waiting requests are listed as ending"
+    for place, found in (
+        ("the queue", set(requests.queue)),
         ("held", {*held, *requests.held.by_first}),
         ("deadlines", set(requests.deadlines)),
-        ("receiving", {occupancy.request for occupancy in ledger.receiving.values()}),
+        ("placed", {request for pending in pendings for request in pending.placed}),
     ):
-        if not group <= live:
+        if not found <= live:
             yield f"{place} contains requests that are not live"
+
+
+def _check_place(request: Request, requests: RequestTable, held: list[Request]) -> Iterator[str]:
+    placed = request.group is not None and request in request.group.placed
+    places = [request in requests.queue, held.count(request), placed, request.occupancy is not None]
+    if sum(places) != 1:
+        yield f"{request.name}: in the queue, held, placed, in a slot: {places}"
+    if (request.group is not None) != (places[2] or places[3]):
+        yield f"{request.name}: has a group and no place in it, or the reverse"

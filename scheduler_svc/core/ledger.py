@@ -1,6 +1,6 @@
-"""The ledger: the scheduler's state, and the only code that changes it.
+"""The ledger of one group: its slots, blocks and steps in flight, and the only code that changes them.
 
-The core and the plan builder call it.
+The group's core and the plan builder call it.
 """
 
 from __future__ import annotations
@@ -22,32 +22,38 @@ from albireo.contract.plan import (
 from scheduler_svc.core.blocks import BlockPool
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
-from scheduler_svc.core.request import Occupancy, Phase, Request
-from scheduler_svc.core.request_table import RequestTable
+from scheduler_svc.core.pending import Pending
+from scheduler_svc.core.request import DEATHS_TO_RUN_ALONE, Occupancy, Phase
+from scheduler_svc.core.request_table import CHARGE_STEPS, RequestTable
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.waiting_end import WaitingEnd
 
 FINISHES = frozenset(Finish)
 
 
 class Ledger:
-    """Requests, slots, blocks and steps in flight, as a fold over the three logs.
+    """Slots, blocks and steps in flight of a group, as a fold over its logs. All ledgers share the table of
+    the requests.
 
-    A submission changes it by :meth:`submit`, a result by :meth:`settle`, and the fields of a plan by one
-    method each (:meth:`end` to :meth:`schedule_chunk`), followed by :meth:`publish_step`. The plan builder
-    calls these methods as it decides, ``apply_plan`` calls them for a finished plan, in the same order; they
-    raise ProtocolError if the plan does not fit the state, which is undefined then. The plan builder, the
-    audit and the snapshot read the attributes; no code but this writes them.
+    A result changes it by :meth:`settle`, and the fields of a plan by one method each (:meth:`end` to
+    :meth:`schedule_chunk`), followed by :meth:`publish_step`. The plan builder calls these methods as it
+    decides, ``apply_plan`` calls them for a finished plan, in the same order; they raise ProtocolError if the
+    plan does not fit the state, which is undefined then. The plan builder, the audit and the snapshot read
+    the attributes; no code but this writes them.
 
     A slot that a plan releases, and its blocks, are free once the last step that reads or writes them has
-    settled. A request that has not ended by then was preempted: it waits again, at its old place.
+    settled. A request that has not ended by then was preempted: it waits again, before those that are new.
     """
 
-    def __init__(self, shape: GroupShape, *, prefix_cache: bool) -> None:
+    def __init__(
+        self, shape: GroupShape, requests: RequestTable, pending: Pending, *, prefix_cache: bool
+    ) -> None:
         self.shape = shape
         self.prefix_cache = prefix_cache
         self.pool = BlockPool(shape.num_blocks)
-        self.requests = RequestTable()
+        self.pending = pending
+        self.requests = requests
         self.counters = Counters()
         self.free_slots = FreeSlots(shape.max_seqs)
         self.occupied: dict[int, Occupancy] = {}  # by slot
@@ -79,42 +85,17 @@ class Ledger:
             for _, o in sorted(self.occupied.items())
         )
 
-    # -- the inbox, and what the next plan is to say of it ---------------------------------------------
-
-    def submit(self, branches: list[Request], deadline: float | None) -> None:
-        """A new request, as all its branches. ``deadline`` is in the caller's seconds."""
-        self.requests.add(branches, deadline)
-
-    def schedule_end(self, request: Request, reason: Finish) -> None:
-        """The next plan is to end a live request, unless it finishes before. The first reason counts.
-        ``reason`` is not ERROR, which is the end of refusals."""
-        self.requests.deadlines.remove(request)
-        if request.name not in self.requests.ending:
-            self._count_departure(request)
-            self.requests.ending[request.name] = reason
-
-    def schedule_refusal(self, names: tuple[str, ...]) -> None:
-        """The next plan is to end a submission that was never live with ERROR, as all its branches."""
-        self.requests.refused += names
-        self.counters.departures += len(names)
-
     # -- the plans ----------------------------------------------------------------------------------
 
     def end(self, ended: Ended) -> None:
-        """A request ends by the scheduler's decision. Its slot is released by the same plan.
-        With ERROR it is a refused submission; a live request of that name came later and goes on."""
-        name, requests = ended.request_id, self.requests
-        if ended.reason is Finish.ERROR:
-            if name in requests.refused:  # else it was refused before this core followed
-                requests.refused.remove(name)
-            return
-        request = requests.live.get(name)
-        if request is None:
-            raise ProtocolError(f"{name} is ended and is not live")
-        if request.occupancy is not None:
-            self._stop_receiving(request.occupancy)
-        self._count_departure(request)
-        requests.remove(request)
+        """A request with an occupancy here ends by the scheduler's decision. The same plan releases its
+        slot."""
+        request = self.requests.live.get(ended.request_id)
+        if request is None or request.occupancy is None or request.group is not self.pending:
+            raise ProtocolError(f"{ended.request_id} is ended and has no occupancy")
+        self._next.ended.append(WaitingEnd(request.name, ended.reason, request.num_outputs))
+        self._stop_receiving(request.occupancy)
+        self.requests.remove(request)
 
     def release(self, slot: int) -> None:
         """A request leaves its slot: it has ended, ends by length in a step in flight, or is preempted."""
@@ -140,7 +121,7 @@ class Ledger:
     def admit(self, admission: Admission) -> Occupancy:
         """A waiting request gets a free slot. The blocks of its prefix come with its first grant."""
         request = self.requests.live.get(admission.request_id)
-        if request is None or request not in self.requests.waiting:
+        if request is None or not self.requests.waits(request):
             raise ProtocolError(f"{admission.request_id} is admitted and does not wait")
         if (
             admission.incarnation <= self.incarnation
@@ -149,13 +130,12 @@ class Ledger:
         ):
             raise ProtocolError(f"{request.name} is admitted with other data than it has")
         self.free_slots.take(admission.slot)
-        self.requests.waiting.remove(request)
         self.incarnation = admission.incarnation
-        if not request.admitted:
-            self._count_departure(request)
+        if self.requests.admit(request, self.pending, num_cached=admission.num_cached):
             self.counters.prompt_tokens += len(request.tokens)
             self.counters.prefix_hit_tokens += admission.num_cached
-            request.admitted = True
+        if request.runs_alone:
+            self.pending.alone = request
         occupancy = Occupancy.of(request, admission)
         request.occupancy = occupancy
         self.receiving[occupancy.incarnation] = occupancy
@@ -187,6 +167,7 @@ class Ledger:
         occupancy.scheduled = scheduled
         occupancy.last_step = self._next.step
         self._next.chunks.append((occupancy, scheduled))
+        self._next.prefill_tokens += chunk.count
         if scheduled == known:
             self._joining.append(occupancy)
 
@@ -206,7 +187,7 @@ class Ledger:
             if occupancy.scheduled >= occupancy.row_limit:
                 due.append(occupancy)
         self._joining.clear()
-        self.step = step
+        self.step = self.counters.step = step
         self.in_flight.append(self._next)
         self._next = StepInFlight(step + 1)
 
@@ -233,6 +214,32 @@ class Ledger:
         self.in_flight.popleft()
         for occupancy in step.released:
             self._free(occupancy)
+        alone = self.pending.alone
+        if alone is not None and alone.occupancy is not None and alone.occupancy.progressed:
+            alone.deaths = 0
+            self.pending.alone = None
+
+    # -- the end of the group -----------------------------------------------------------------------
+
+    def leave(self, *, died: bool) -> None:
+        """The group is given up, once all its results are in: its requests wait again, or end. A request that
+        had steps in flight in too many groups that died ends with ERROR."""
+        for occupancy in list(self.receiving.values()):
+            request = occupancy.request
+            if occupancy.progressed:
+                request.deaths = 0
+            elif died and occupancy.last_step > self.settled_step:
+                request.deaths += 1
+                self.requests.isolates |= request.runs_alone
+            self._stop_receiving(occupancy)
+            self.requests.requeue(request)
+            if request.deaths > DEATHS_TO_RUN_ALONE:
+                self.requests.fail_branches(request)
+            elif len(request.tokens) >= request.end:  # its last row was no finish, which is the group's fault
+                self.requests.schedule_end(request, Finish.ERROR)
+        for request in list(self.pending.placed):
+            self.requests.give_back(request)
+        self.requests.lost += [end for step in self.in_flight for end in step.ended]
 
     # -- parts of the above -------------------------------------------------------------------------
 
@@ -246,6 +253,9 @@ class Ledger:
             for occupancy in step.full:
                 if occupancy.request.occupancy is occupancy:  # else its row does not count
                     occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
+        if step.step % CHARGE_STEPS == 0:
+            for occupancy in self.receiving.values():
+                self.requests.charge_outputs(occupancy.request)
 
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
         if finish not in FINISHES:
@@ -267,6 +277,8 @@ class Ledger:
         if request.occupancy is occupancy:
             if len(request.tokens) >= request.end:
                 raise ProtocolError(f"{request.name} came to its length end and did not finish")
+            if occupancy.progressed:
+                request.deaths = 0
             self._stop_receiving(occupancy)
             self.requests.requeue(request)
 
@@ -274,11 +286,6 @@ class Ledger:
         """Further results of this occupancy do not count."""
         del self.receiving[occupancy.incarnation]
         occupancy.request.occupancy = None
-
-    def _count_departure(self, request: Request) -> None:
-        """Counts a request that is admitted or ending for the first time."""
-        if not request.admitted and request.name not in self.requests.ending:
-            self.counters.departures += 1
 
     def _occupancy(self, slot: int, phase: Phase | None = None) -> Occupancy:
         occupancy = (self.phases[phase] if phase else self.occupied).get(slot)

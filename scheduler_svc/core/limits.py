@@ -1,13 +1,23 @@
 """The limits of the scheduler: what the operator allows one step, one plan and one request to take.
 
-The epoch makes them from its settings; the core and the plan builder read them.
+The service makes them from its settings; the cores and the plan builder read them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape
+
+
+def spare_blocks(shape: GroupShape) -> int:
+    """Free KV blocks that an admission leaves while other requests run, so that these do not preempt it at
+    once."""
+    return max(1, shape.num_blocks // 100)
+
+
+KEPT_SHARE = 32
+"""While tenants compete, one slot of so many in each group is kept from those beyond their share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,24 +25,37 @@ class Limits:
     """Budgets and settings of the scheduler. Nothing here changes while an epoch lasts."""
 
     max_num_batched_tokens: int = 2048  # tokens of one step, decoding rows and chunks together
-    max_num_seqs: int = 256  # requests that hold a slot at once
+    max_num_seqs: int = 256  # requests that hold a slot of one group at once
     prefill_chunk: int = 512  # tokens of one chunk, at most
     max_in_flight: int = 2  # plans published and not settled, at most; 1 = synchronous
     prefix_cache: bool = True
     priority_seconds: float = 10.0  # the head start that one level of priority buys
     digest_every: int = 64  # steps from one digest to the next
     shared_prefix_cache: bool = False  # one cache for all tenants, who can then find out what others sent
+    prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
+    decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
 
-    def check(self, shape: GroupShape) -> None:
-        """Raises ValueError if these limits make no sense, by themselves or for a group of ``shape``."""
+    @property
+    def kept_slots(self) -> int:
+        """Of one group, from tenants beyond their share, while tenants compete."""
+        return self.max_num_seqs // KEPT_SHARE
+
+    def of_group(self, shape: GroupShape) -> Limits:
+        """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they
+        make no sense, by themselves or for the group."""
+        limits = replace(self, max_num_seqs=min(self.max_num_seqs, shape.max_seqs))
+        limits._check(shape)
+        return limits
+
+    def _check(self, shape: GroupShape) -> None:
         if min(self.max_num_seqs, self.prefill_chunk, self.max_in_flight, self.digest_every) < 1:
             raise ValueError("max_num_seqs, prefill_chunk, max_in_flight and digest_every start at 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError("max_num_batched_tokens is below max_num_seqs: a decoding row might not fit")
         if self.priority_seconds < 0:
             raise ValueError("priority_seconds is negative")
-        if self.max_num_seqs > shape.max_seqs:
-            raise ValueError(f"max_num_seqs {self.max_num_seqs} is above the group's {shape.max_seqs} slots")
+        if min(self.prefill_weight, self.decode_weight) < 0:
+            raise ValueError("prefill_weight or decode_weight is negative")
         if shape.max_model_len < 2:
             raise ValueError("max_model_len has no space for a prompt and an output token")
         if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:

@@ -1,6 +1,6 @@
 """The plan builder: the decisions of one plan.
 
-The core calls it, once for each plan.
+The core of a group calls it, once for each plan.
 """
 
 from __future__ import annotations
@@ -14,28 +14,27 @@ from albireo.contract.plan import (
     Admission,
     Chunk,
     Ended,
-    Finish,
     Grant,
     Plan,
     blocks_for,
 )
 from scheduler_svc.core.block_forecast import BlockForecast
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.limits import Limits
-from scheduler_svc.core.prefix import prefix_blocks
+from scheduler_svc.core.limits import Limits, spare_blocks
+from scheduler_svc.core.prefix import claim, prefix_blocks
 from scheduler_svc.core.request import Occupancy, Phase, Request
 
 
 class PlanBuilder:
-    """Decides what the next step runs. Made by the core for one plan.
+    """Decides what the next step of a group runs. Made by its core for one plan.
 
     First it decides about the requests that hold slots, and writes only to itself. If there is a plan to
     publish, it books these decisions in the ledger, by the methods that a follower's ledger applies the plan
-    with. Then it admits requests one by one, each booked before the next is looked at. If there is no plan
-    to publish, the ledger is as it was.
+    with. Then it admits waiting requests one by one, each booked before the next is looked at. If there is no
+    plan to publish, the ledger is as it was.
 
     Rows that need nothing cost nothing here. Where blocks are short, rows that need one, and chunks, are
-    served in queue order, so a request that is preempted comes after all that were served.
+    served in the order of admission, so a request that is preempted comes after all that were served.
     """
 
     def __init__(self, ledger: Ledger, limits: Limits, epoch: int) -> None:
@@ -61,7 +60,7 @@ class PlanBuilder:
         self._free = 0  # blocks that are free and promised to no request, without those in the forecast
         self._scarce = False  # a request waits for a block, or was preempted
         self._forecast: BlockForecast | None = None  # made at the first shortage
-        self._victims: list[Occupancy] | None = None  # that may be preempted, in queue order; made as needed
+        self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def build(self) -> Plan | None:
         """The plan, booked in the ledger; None if there is nothing that is worth a step.
@@ -81,13 +80,14 @@ class PlanBuilder:
         return self._publish() if self._booked else None
 
     def _end(self) -> None:
-        """Ends the requests whose end is decided, and refused submissions. That is always worth a plan, so it
-        is booked at once."""
+        """Ends the group's requests whose end is decided. That is always worth a plan, so it is booked at
+        once."""
         ledger = self._ledger
-        requests = ledger.requests
-        occupancies = [requests.live[name].occupancy for name in requests.ending]
-        self._ended = [Ended(name, reason) for name, reason in requests.ending.items()]
-        self._ended += [Ended(name, Finish.ERROR) for name in requests.refused]
+        ending = ledger.pending.ending
+        if not ending:
+            return
+        occupancies = [request.occupancy for request in ending]
+        self._ended = [Ended(request.name, request.ending) for request in ending]
         for ended in self._ended:
             ledger.end(ended)
         for occupancy in occupancies:
@@ -129,7 +129,7 @@ class PlanBuilder:
             self._resumed = [occupancy.slot for occupancy in paused]
             self._rows += len(paused)
             needy.clear()
-        for occupancy in sorted([*needy, *prefilling], key=attrgetter("request.order")):
+        for occupancy in sorted([*needy, *prefilling], key=attrgetter("incarnation")):
             if occupancy in self._releasing:
                 continue
             serve = self._serve_chunk if occupancy.phase is Phase.PREFILLING else self._serve_row
@@ -177,10 +177,10 @@ class PlanBuilder:
         return found
 
     def _make_free(self, occupancy: Occupancy, count: int) -> bool:
-        """Preempts later requests until ``count`` blocks are free.
+        """Preempts requests that were admitted later until ``count`` blocks are free.
 
         False if that is not useful, since enough blocks come free when steps in flight settle, or not
-        possible, since no request came later: only the occupancy's own work could be thrown away.
+        possible, since none was admitted later: only the occupancy's own work could be thrown away.
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self._releasing)
@@ -193,12 +193,12 @@ class PlanBuilder:
         return True
 
     def _preempt_after(self, occupancy: Occupancy, forecast: BlockForecast) -> bool:
-        """Preempts the last request in queue order, if it comes after ``occupancy``."""
+        """Preempts the request that was admitted last, if that was after ``occupancy``."""
         if self._victims is None:
             running = (other for other in self._ledger.occupied.values() if other not in self._releasing)
-            self._victims = sorted(running, key=lambda other: other.request.order)
+            self._victims = sorted(running, key=attrgetter("incarnation"))
         victim = self._victims[-1]
-        if victim.request.order <= occupancy.request.order:
+        if victim.incarnation <= occupancy.incarnation:
             return False
         self._victims.pop()
         self._release_running(victim)
@@ -223,38 +223,33 @@ class PlanBuilder:
             ledger.schedule_chunk(chunk)
 
     def _admit(self) -> None:
-        """Waiting requests take free slots while the budgets last, strictly in queue order.
+        """Waiting requests take free slots while the budgets last, strictly in their order.
 
         One is admitted if there are blocks for all its tokens in addition to what requests in prefill still
         need, and a few more, so that the running rows do not preempt it at once. If nothing runs, it needs no
         more than its own.
         """
         ledger = self._ledger
-        if self._budget <= 0 or self._scarce or not ledger.free_slots or not len(ledger.requests.waiting):
+        if self._budget <= 0 or self._scarce or not ledger.free_slots:
             return
         missing = self._missing()
-        while (
-            self._budget > 0
-            and ledger.free_slots
-            and self._running < self._limits.max_num_seqs
-            and (first := ledger.requests.waiting.peek())
-        ):
-            request = first[1]
-            total = blocks_for(len(request.tokens))
-            reserve = max(1, ledger.shape.num_blocks // 100) if self._running else 0
+        kept = self._limits.kept_slots
+        for request in ledger.requests.candidates(ledger.pending, lambda: len(ledger.free_slots) > kept):
+            if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
+                return
+            reserve = spare_blocks(ledger.shape) if self._running else 0
             spare = ledger.pool.num_free - missing - reserve
             if spare <= 0:
                 return
             prefix = prefix_blocks(ledger, request)
-            revived = sum(1 for block in prefix if not ledger.pool.owners(block))
-            if spare < total - len(prefix) + revived:
+            if spare < claim(ledger, request, prefix).blocks:
                 return
             if not self._booked:
                 self._book()
-            missing += total - len(self._admit_first(request, prefix).blocks)
+            missing += blocks_for(len(request.tokens)) - len(self._admit_one(request, prefix).blocks)
             self._running += 1
 
-    def _admit_first(self, request: Request, prefix: list[int]) -> Occupancy:
+    def _admit_one(self, request: Request, prefix: list[int]) -> Occupancy:
         ledger = self._ledger
         num_prompt, sampling = len(request.submission.prompt), request.submission.sampling
         if sampling.prompt_logprobs >= 0 and not request.needs_prompt_logprobs:

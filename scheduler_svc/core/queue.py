@@ -1,6 +1,6 @@
 """A priority queue from which any item can be removed.
 
-The request table has one for the requests that wait for a slot, and one for the deadlines.
+The request table has one for the deadlines; the waiting queue consists of them.
 """
 
 from __future__ import annotations
@@ -57,3 +57,17 @@ class KeyedQueue(Generic[T]):
                 return key, item
             heapq.heappop(heap)
         return None
+
+    def in_order(self) -> Iterator[T]:
+        """The items by ascending key; lazy: the first k take O(k log k). Items may be removed on the way, and
+        are then left out if they have not come yet; none may be pushed."""
+        self.peek()  # takes what was removed off the front
+        heap, live = self._heap, self._live
+        front = [(heap[0], 0)] if heap else []  # entries whose parents in the heap have been visited
+        while front:
+            (_, push, item), index = heapq.heappop(front)
+            for child in (2 * index + 1, 2 * index + 2):
+                if child < len(heap):
+                    heapq.heappush(front, (heap[child], child))
+            if live.get(item) == push:
+                yield item

@@ -9,12 +9,20 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-from albireo.contract.plan import BLOCK_SIZE, Admission, Submission
+from albireo.contract.plan import BLOCK_SIZE, Admission, Finish, Submission
 from scheduler_svc.core.blocks import BlockPool, block_key
+
+if TYPE_CHECKING:
+    from scheduler_svc.core.pending import Pending
 
 Order = tuple[float, int]
 """Position in the queue: arrival time shifted by the priority, then arrival number. Lower comes first."""
+PROGRESS_TOKENS = 16
+"""Outputs that settle after an admission and show that the request does not end its group."""
+DEATHS_TO_RUN_ALONE = 2
+"""Deaths of groups in a row after which a request runs alone; with one more it ends."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +37,11 @@ class Request:
     family: Sequence[Request] = ()  # all branches of its prompt, itself included; empty if it is alone
     keys: list[bytes] = field(default_factory=list)  # of the first full blocks, computed on demand
     occupancy: Occupancy | None = None  # the one whose results count, also after its slot was released
+    group: Pending | None = None  # of the group where it is placed or has that occupancy
     admitted: bool = False  # at least once
+    ending: Finish = Finish.NONE  # with which it is to end, once a plan or a notice has said so
+    deaths: int = 0  # of groups in a row, while steps of it were in flight there and it had made no progress
+    charged: int = 0  # of ``tokens``, what its tenant has been charged for
 
     @property
     def name(self) -> str:
@@ -41,6 +53,16 @@ class Request:
         """Prompt and settled outputs as they are in an admission."""
         prompt = self.submission.prompt
         return prompt if len(prompt) == len(self.tokens) else tuple(self.tokens)
+
+    @property
+    def num_outputs(self) -> int:
+        """Settled ones."""
+        return len(self.tokens) - len(self.submission.prompt)
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether it may be what ends its groups."""
+        return self.deaths >= DEATHS_TO_RUN_ALONE
 
     @property
     def needs_prompt_logprobs(self) -> bool:
@@ -121,6 +143,11 @@ class Occupancy:
         while (index := self.registered) < settled // BLOCK_SIZE:
             pool.register(self.blocks[index], self.request.key(index))
             self.registered = index + 1
+
+    @property
+    def progressed(self) -> bool:
+        """Whether so many outputs have settled since its admission that it does not end its group."""
+        return len(self.tokens) >= self.prefill + PROGRESS_TOKENS
 
     @property
     def at_length_end(self) -> bool:

@@ -5,11 +5,13 @@ Tests take it by ``SchedulerCore.snapshot``, to compare two cores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from albireo.contract.plan import Finish
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.request import Occupancy
+from scheduler_svc.core.request import Occupancy, Request
+from scheduler_svc.core.request_table import RequestTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,11 @@ class StepSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class CoreSnapshot:
-    """What plans, results and submissions have made of the state.
+class GroupSnapshot:
+    """What plans and results have made of the state of one group.
 
-    Two cores with equal snapshots accept the same plans and results. Preferences that later plans may be made
-    by, as the order of eviction, are not in it.
+    Two groups with equal snapshots accept the same plans and results. Preferences that later plans may be
+    made by, as the order of eviction, are not in it.
     """
 
     step: int
@@ -52,18 +54,42 @@ class CoreSnapshot:
     in_flight: tuple[StepSnapshot, ...]  # oldest first
     block_owners: tuple[int, ...]  # by block; 0 = free
     cached: dict[bytes, int]  # block by key
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSnapshot:
+    """The state of all groups, and of the requests; where those that wait are placed is not in it."""
+
+    groups: dict[str, GroupSnapshot]  # by name
     live: dict[str, tuple[int, ...]]  # tokens by name of the request
-    waiting: tuple[str, ...]  # for a slot, in queue order
+    deaths: dict[str, int]  # of groups in a row, by name of the request; those above 0
+    waiting: frozenset[str]  # for a slot
     held: dict[str, tuple[str, ...]]  # branches, by the one whose prefill they wait for
-    # What the next plan will announce; these two fields alone are not in the logs:
+    # What plans and notices will announce; these two fields alone are not in the logs:
     ending: dict[str, Finish]  # reason by name of the live request
     refused: tuple[str, ...]  # names of submissions that were never live
 
 
-def take_snapshot(ledger: Ledger) -> CoreSnapshot:
-    """Copies the state; takes time in proportion to all of it."""
-    requests = ledger.requests
+def take_snapshot(requests: RequestTable, groups: Mapping[str, GroupSnapshot]) -> CoreSnapshot:
+    """Copies the state of the requests; takes time in proportion to all of it."""
+    live: Mapping[str, Request] = requests.live
     return CoreSnapshot(
+        groups=dict(groups),
+        live={name: tuple(request.tokens) for name, request in live.items()},
+        deaths={name: request.deaths for name, request in live.items() if request.deaths},
+        waiting=frozenset(name for name, request in live.items() if requests.waits(request)),
+        held={
+            first.name: tuple(other.name for other in others)
+            for first, others in requests.held.by_first.items()
+        },
+        ending={name: request.ending for name, request in live.items() if request.ending},
+        refused=tuple(requests.refused),
+    )
+
+
+def take_group_snapshot(ledger: Ledger) -> GroupSnapshot:
+    """Copies the state of one group; takes time in proportion to all of it."""
+    return GroupSnapshot(
         step=ledger.step,
         settled_step=ledger.settled_step,
         incarnation=ledger.incarnation,
@@ -78,15 +104,7 @@ def take_snapshot(ledger: Ledger) -> CoreSnapshot:
             for step in ledger.in_flight
         ),
         block_owners=tuple(map(ledger.pool.owners, range(ledger.pool.num_blocks))),
-        cached=ledger.pool.cached,
-        live={name: tuple(request.tokens) for name, request in requests.live.items()},
-        waiting=tuple(r.name for r in sorted(requests.waiting, key=lambda request: request.order)),
-        held={
-            first.name: tuple(other.name for other in others)
-            for first, others in requests.held.by_first.items()
-        },
-        ending=dict(requests.ending),
-        refused=tuple(requests.refused),
+        cached=dict(ledger.pool.cached),
     )
 
 

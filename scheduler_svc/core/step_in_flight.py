@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scheduler_svc.core.request import Occupancy
+from scheduler_svc.core.waiting_end import WaitingEnd
 
 
 @dataclass(slots=True)
@@ -17,5 +18,7 @@ class StepInFlight:
 
     step: int
     chunks: list[tuple[Occupancy, int]] = field(default_factory=list)  # with ``scheduled`` after the chunk
+    prefill_tokens: int = 0  # of all chunks
     full: Sequence[Occupancy] = ()  # rows that fill their block table in this step, or come to their end
+    ended: list[WaitingEnd] = field(default_factory=list)  # that its result repeats, and readers then know
     released: list[Occupancy] = field(default_factory=list)  # free when this step settles: it was their last

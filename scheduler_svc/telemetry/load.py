@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import CoreStats, SchedulerCore
+from scheduler_svc.telemetry.group_report import GroupReport
 
 
 class LoadReport:
     """Makes the messages of one epoch.
 
-    Each carries the result of the last full check of the core's ledger. That takes time in proportion to the
-    whole ledger, so it is made once each time that the group has become idle.
+    Each carries the result of the last full check of the core's state. That takes time in proportion to all
+    of it, so it is made once each time that all groups have become idle.
     """
 
     def __init__(self) -> None:
         self._checked_step = 0
         self._violations: list[str] = []
 
-    def message(self, core: SchedulerCore | None, stats: CoreStats | None, epoch: int) -> control.Load:
-        """``stats``: those of ``core``; both are None without a group."""
-        if core is None or stats is None:
-            return control.Load(epoch=epoch)
+    def message(
+        self,
+        epoch: int,
+        core: SchedulerCore,
+        stats: CoreStats,
+        groups: Sequence[GroupReport],
+        *,
+        wait_seconds: float,
+    ) -> control.Load:
+        """``stats``: those of ``core``. ``groups``: those that serve. ``wait_seconds``: see
+        :class:`scheduler_svc.wait_forecast.WaitForecast`."""
         idle = not (stats.waiting or stats.running or stats.steps_in_flight)
         if idle and stats.step != self._checked_step:
             self._checked_step, self._violations = stats.step, core.check_integrity()
         return control.Load(
             epoch=epoch,
             step=stats.step,
-            group_alive=True,
+            group_alive=bool(groups),
             waiting=stats.waiting,
             running=stats.running,
             steps_in_flight=stats.steps_in_flight,
@@ -43,4 +53,28 @@ class LoadReport:
             waiting_by_tenant=stats.waiting_by_tenant,
             integrity_violations=self._violations,
             integrity_checked_step=self._checked_step,
+            groups=map(_group_load, groups),
+            wait_seconds=wait_seconds,
         )
+
+
+def _group_load(group: GroupReport) -> control.GroupLoad:
+    stats = group.stats
+    return control.GroupLoad(
+        name=group.name,
+        incarnation=group.incarnation,
+        device=group.device,
+        tp=group.tp,
+        step=stats.step,
+        running=stats.running,
+        slots_total=stats.slots_total,
+        slots_free=stats.slots_free,
+        blocks_total=stats.blocks_total,
+        blocks_free=stats.blocks_free,
+        blocks_cached=stats.blocks_cached,
+        prompt_tokens=stats.prompt_tokens,
+        prefix_hit_tokens=stats.prefix_hit_tokens,
+        output_tokens=stats.output_tokens,
+        step_seconds=stats.step_seconds,
+        ranks=group.ranks,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.deploy.launch import kill_after
 from tests.deploy.settings import ALL, variables
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -85,6 +86,32 @@ def test_what_is_published_is_on_loopback() -> None:
     assert ports
     for port in ports:
         assert port.startswith(("127.0.0.1:", "${STACK_ADDRESS:-127.0.0.1}:"))
+
+
+def test_nothing_that_a_worker_holds_keeps_a_second_one_out() -> None:
+    for worker in (SERVICES["worker"], SERVICES["worker-gpu"]):
+        assert not {"container_name", "hostname", "ports"} & set(worker)
+        for volume in worker["volumes"]:
+            assert volume["read_only"] if isinstance(volume, dict) else volume.endswith(":ro")
+        networks = worker["networks"]
+        addresses = networks.values() if isinstance(networks, dict) else ()
+        assert not any("ipv4_address" in (network or {}) for network in addresses)
+    assert example()["ALBIREO_GROUP"] == "", "groups of one name"
+
+
+def test_prometheus_finds_every_rank_of_every_group() -> None:
+    config = yaml.safe_load((DEPLOY / "observability" / "prometheus.yml").read_text(encoding="utf-8"))
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "worker"]
+    first = int(environment("worker")["ALBIREO_WORKER_METRICS_PORT"])
+    ranks = int(example()["STACK_TP"])
+    assert [(found["names"], found["type"], found["port"]) for found in job["dns_sd_configs"]] == [
+        (["worker"], "A", first + rank) for rank in range(ranks)
+    ]
+
+
+def test_a_worker_has_more_time_to_stop_than_a_rank_that_does_not_react() -> None:
+    grace = float(example()["STACK_WORKER_GRACE"].removesuffix("s"))
+    assert grace > kill_after(SERVICES["worker"]["command"])
 
 
 def test_a_gateway_has_more_time_to_stop_than_its_drain_takes() -> None:

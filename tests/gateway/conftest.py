@@ -18,14 +18,19 @@ from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
-from albireo.store.redis_store import FIELD
+from albireo.store.interface import LAST_STEP, EntryId
+from albireo.store.redis_log import FIELD
 from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
+from gateway.store.interface import Position
 from tests.streams import check_status
+
+GROUP = "w"
+"""Incarnation of the group that is there from the start."""
 
 
 class Backend:
@@ -39,55 +44,92 @@ class Backend:
 
     def begin(self) -> None:
         """A scheduler and a group start on an empty Redis."""
-        self._epoch = self._step = 0
+        self._notices = EntryId(0, 0)
+        self._results: dict[str, EntryId] = {}  # of the groups that serve
         self.announce_scheduler()
-        self.announce_group()
+        self.announce_model()
         self.open_epoch()
+
+    @property
+    def position(self) -> Position:
+        """The ends of the logs, as of a gateway that has read all."""
+        return Position(self._notices, dict(self._results))
 
     def announce_scheduler(self) -> None:
         self.redis.set(self.keys.lease, b"scheduler")
 
-    def announce_group(
+    def announce_model(
         self,
         device: str = "cpu",
         tp: int = 1,
         max_model_len: int = 1024,
         fingerprint: str = fingerprint(TINY),
     ) -> None:
-        info = log.GroupInfo(
-            incarnation="w",
+        info = log.ServedModel(
             max_model_len=max_model_len,
-            max_seqs=4,
             vocab_size=384,
             tp=tp,
             device=device,
+            simulated=device == "sim",
             eos_token_ids=[1],
             fingerprint=fingerprint,
         )
-        self.redis.set(self.keys.group, info.SerializeToString())
+        self.redis.set(self.keys.served_model, info.SerializeToString())
 
-    def open_epoch(self, *, serving: bool = True) -> None:
-        self._epoch, self._step = self._epoch + 1, 0
-        self.redis.set(self.keys.epoch, self._epoch)
-        self.redis.set(self.keys.serving, int(serving))
-        self._append(log.ResultEntry(open=log.EpochOpen(epoch=self._epoch)))
+    def open_epoch(self, *groups: str) -> None:
+        """The next epoch begins, with these groups."""
+        self._notices = EntryId(self._notices.epoch + 1, -1)
+        self._results.clear()
+        self.redis.set(self.keys.epoch, self._notices.epoch)
+        self.redis.delete(self.keys.serving)
+        self._notify(log.Notice(open=log.EpochOpen(epoch=self._notices.epoch)))
+        for group in groups or (GROUP,):
+            self.open_group(group)
+
+    def open_group(self, group: str) -> None:
+        """Under its incarnation as a name, in capitals."""
+        opening = log.GroupOpen(epoch=self._notices.epoch, group=group, name=group.upper())
+        self.redis.sadd(self.keys.serving, group)
+        self._append(group, EntryId(self._notices.epoch, 0), log.ResultEntry(open=opening))
+        self._notify(log.Notice(group_open=opening))
+
+    def close_group(self, group: str = GROUP, *, lost: bool = False) -> None:
+        """``lost``: its results are gone."""
+        close = log.ResultEntry(close=log.GroupClose(reason="died"))
+        self.redis.srem(self.keys.serving, group)
+        if lost:
+            self.redis.delete(self.keys.results(group))
+        else:
+            self._append(group, EntryId(self._notices.epoch, LAST_STEP), close)
+        del self._results[group]
+        self._notify(log.Notice(group_closed=log.GroupClosed(group=group, name=group.upper(), reason="died")))
+
+    def end_waiting(self, request: str, reason: Finish, num_outputs: int = 0) -> None:
+        """The scheduler ends a request that waits."""
+        ended = log.Ended(
+            request_id=self.name_of(request), reason=codec.finish_name(reason), num_outputs=num_outputs
+        )
+        self._notify(log.Notice(ended=log.WaitingEnded(ended=[ended])))
 
     def result(
         self,
         rows: Sequence[tuple[int, int, Finish]] = (),
         *,
+        group: str = GROUP,
         admitted: dict[str, int] | None = None,
+        num_outputs: int = 0,
         ended: dict[str, Finish] | None = None,
         logprobs: int = 0,
         prompt: dict[int, tuple[int, int]] | None = None,
     ) -> None:
-        """The next step's result. ``rows``: incarnation, id, finish; ``admitted``: incarnation by request;
-        ``prompt``: by incarnation, the first prompt position with log-probabilities and how many."""
-        self._step += 1
+        """The result of a group's next step. ``rows``: incarnation, id, finish; ``admitted``: incarnation by
+        request, each with ``num_outputs`` before it; ``prompt``: by incarnation, the first prompt position
+        with log-probabilities and how many."""
         top = api.TokenLogprobs(logprob=-1, top_ids=range(logprobs), top_logprobs=[-1.0] * logprobs)
         result = log.StepResult(
             admitted=[
-                log.Admitted(request_id=self.name_of(r), incarnation=i) for r, i in (admitted or {}).items()
+                log.Admitted(request_id=self.name_of(r), incarnation=i, num_outputs=num_outputs)
+                for r, i in (admitted or {}).items()
             ],
             **codec.columns(
                 range(len(rows)), [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
@@ -102,10 +144,19 @@ class Backend:
                 for r, f in (ended or {}).items()
             ],
         )
-        self._append(log.ResultEntry(result=result))
+        last = self._results[group]
+        self._append(group, EntryId(last.epoch, last.step + 1), log.ResultEntry(result=result))
 
     def skip_steps(self, count: int) -> None:
-        self._step += count
+        """Entries of the results are trimmed before the gateway reads them."""
+        last = self._results[GROUP]
+        self._results[GROUP] = EntryId(last.epoch, last.step + count)
+
+    def append_raw(self, data: bytes) -> None:
+        """The next entry of the results, whatever it is."""
+        last = self._results[GROUP]
+        self._results[GROUP] = EntryId(last.epoch, last.step + 1)
+        self.redis.xadd(self.keys.results(GROUP), {FIELD: data}, id=str(self._results[GROUP]))
 
     def inbox(self) -> list[Submission | str]:
         """Submissions, and the public names of what was cancelled, in order."""
@@ -127,9 +178,13 @@ class Backend:
         entries: Any = self.redis.xrange(self.keys.inbox)
         return [codec.inbox_from_bytes(fields[FIELD]) for _, fields in entries]
 
-    def _append(self, entry: log.ResultEntry) -> None:
-        entry_id = f"{self._epoch}-{self._step}"
-        self.redis.xadd(self.keys.results, {FIELD: entry.SerializeToString()}, id=entry_id)
+    def _append(self, group: str, entry_id: EntryId, entry: log.ResultEntry) -> None:
+        self._results[group] = entry_id
+        self.redis.xadd(self.keys.results(group), {FIELD: entry.SerializeToString()}, id=str(entry_id))
+
+    def _notify(self, notice: log.Notice) -> None:
+        self._notices = EntryId(self._notices.epoch, self._notices.step + 1)
+        self.redis.xadd(self.keys.notices, {FIELD: notice.SerializeToString()}, id=str(self._notices))
 
 
 class Served:
@@ -142,17 +197,21 @@ class Served:
         self.inference = inference_pb2_grpc.InferenceStub(channel)
         self.control = control_pb2_grpc.ControlStub(channel)
 
+    async def reads_all(self) -> None:
+        """Waits until the gateway has read all that is in the logs."""
+        await eventually(lambda: self.gateway.reader.position == self.backend.position)
+
 
 @asynccontextmanager
 async def serving(
     backend: Backend,
     *,
-    has_group: bool = True,
+    has_model: bool = True,
     channel_options: Sequence[tuple[str, int]] = (),
     telemetry: Telemetry = OFF,
     **options: object,
 ) -> AsyncIterator[Served]:
-    """A gateway with ``options`` that knows its group; ``has_group``: False where none is announced."""
+    """A gateway with ``options`` that knows its model; ``has_model``: False where no group ever joined."""
     settings = GatewaySettings.model_validate(
         {"model": TINY, "port": 0, "redis_url": backend.url, "drain_seconds": 0, **options}
     )
@@ -161,8 +220,8 @@ async def serving(
     target = f"127.0.0.1:{gateway.port}"
     async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:
         try:
-            if has_group:
-                await eventually(lambda: gateway.group.info is not None)
+            if has_model:
+                await eventually(lambda: gateway.model.info is not None)
             yield Served(gateway, backend, channel)
         finally:
             await gateway.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.test_imports import ROOT, imported
 
 LAYERS: list[set[str]] = [
-    {"settings", "store", "calls"},
+    {"settings", "store", "calls", "tls"},
     {"text"},
     {"requests"},
     {"streams"},

@@ -61,7 +61,7 @@ async def test_every_branch_takes_a_place_in_the_queue(backend: Backend) -> None
 
 @pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
 async def test_a_simulated_device_has_no_probabilities(backend: Backend, field: str) -> None:
-    backend.announce_group("sim")
+    backend.announce_model("sim")
     async with serving(backend) as served:
         call = served.inference.Generate(request("Hi", "r", **{field: 0}), timeout=10)
         assert await code_of(call) is CODE.FAILED_PRECONDITION
@@ -133,10 +133,8 @@ async def test_a_request_id_is_accepted_once(served: Served) -> None:
     assert (await again.read()).HasField("accepted")
 
 
-@pytest.mark.parametrize("missing", ["lease", "group", "serving"])
-async def test_a_missing_scheduler_group_or_epoch_is_unavailable(clean: Served, missing: str) -> None:
-    backend = clean.backend
-    backend.redis.delete(getattr(backend.keys, missing))
+async def test_a_missing_scheduler_is_unavailable(clean: Served) -> None:
+    clean.backend.redis.delete(clean.backend.keys.lease)
     assert await code_of(clean.inference.Generate(request())) is CODE.UNAVAILABLE
     assert await code_of(clean.control.GetLoad(control_pb2.GetLoadRequest())) is CODE.UNAVAILABLE
     assert (await clean.inference.Tokenize(api.TokenizeRequest(text="still"))).ids
@@ -144,7 +142,7 @@ async def test_a_missing_scheduler_group_or_epoch_is_unavailable(clean: Served, 
 
 async def test_a_gateway_that_never_saw_a_group_is_unavailable(backend: Backend) -> None:
     backend.redis.flushall()
-    async with serving(backend, has_group=False) as served:
+    async with serving(backend, has_model=False) as served:
         assert await code_of(served.inference.Generate(request())) is CODE.UNAVAILABLE
         info = served.control.GetModelInfo(control_pb2.GetModelInfoRequest())
         assert await code_of(info) is CODE.UNAVAILABLE

@@ -136,7 +136,7 @@ async def test_a_slow_reader_gets_several_tokens_a_message_and_every_one(backend
             last = Finish.LENGTH if n == 399 else Finish.NONE
             backend.result([(1, token, last)], admitted={"r": 1} if n == 0 else None, logprobs=20)
             await asyncio.sleep(0)
-        await eventually(lambda: served.gateway.reader.position.step == len(ids))
+        await served.reads_all()
         tokens = [event.tokens for event in await rest_of(call) if event.HasField("tokens")]
     assert len(tokens) < 200
     assert [i for message in tokens for i in message.ids] == ids
@@ -190,12 +190,12 @@ async def test_a_watcher_of_health_sees_every_change(backend: Backend) -> None:
         assert (await watch.read()).status == states.NOT_SERVING
         backend.announce_scheduler()
         assert (await watch.read()).status == states.SERVING
-        backend.open_epoch(serving=False)
+        backend.close_group()
         other = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
         await other.read()
         other.cancel()  # one that leaves takes nothing from the rest
         assert (await watch.read()).status == states.NOT_SERVING
-        backend.open_epoch()
+        backend.open_group("another")
         assert (await watch.read()).status == states.SERVING
         watch.cancel()
 
@@ -223,7 +223,7 @@ async def test_a_lost_scheduler_epoch_or_result_ends_streams_with_a_retryable_er
 
 @pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])
 async def test_a_large_text_does_not_delay_other_streams(backend: Backend, method: str) -> None:
-    backend.announce_group(max_model_len=1 << 17)
+    backend.announce_model(max_model_len=1 << 17)
     async with serving(backend) as served:
         if method == "Tokenize":
             call = served.inference.Tokenize(api.TokenizeRequest(text="a word " * 25_000), timeout=60)
@@ -253,6 +253,6 @@ async def test_a_gateway_that_stops_cancels_what_still_streams(backend: Backend)
         backend.result(admitted={name: n for n, name in enumerate(names)})
         for _ in range(100):
             backend.result([(n, 7, Finish.NONE) for n in range(8)], logprobs=20)
-        await eventually(lambda: served.gateway.reader.position.step == 101)
+        await served.reads_all()
     cancelled = [entry for entry in backend.inbox() if isinstance(entry, str)]
     assert sorted(cancelled) == sorted(names)

@@ -23,8 +23,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def long_request() -> api.GenerateRequest:
-    return request("Tell me a story about a fox.", max_tokens=900, ignore_eos=True)
+def long_request(tokens: int = 900) -> api.GenerateRequest:
+    return request("Tell me a story about a fox.", max_tokens=tokens, ignore_eos=True)
 
 
 def serves(running: Running) -> bool:
@@ -34,14 +34,11 @@ def serves(running: Running) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("unit", "process"), [("worker", 0), ("worker", 1), ("scheduler", 0)])
-def test_a_killed_tier_ends_its_streams_with_a_retryable_error_and_comes_back(
-    stack: Running, unit: str, process: int
-) -> None:
+def test_a_killed_scheduler_ends_its_streams_with_a_retryable_error_and_comes_back(stack: Running) -> None:
     wait_for(lambda: serves(stack), 60, "the stack does not serve")
     calls = [stack.inference.Generate(long_request(), timeout=60) for _ in range(4)]
     begun = [[next(call), next(call)] for call in calls]
-    os.kill(stack.stack.units[unit].pids[process], signal.SIGKILL)
+    os.kill(stack.stack.units["scheduler"].pids[0], signal.SIGKILL)
     killed = time.monotonic()
     for first, call in zip(begun, calls, strict=True):
         answer = Answer([*first, *rest(call)])
@@ -50,6 +47,23 @@ def test_a_killed_tier_ends_its_streams_with_a_retryable_error_and_comes_back(
         assert answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert time.monotonic() - killed < 8
     wait_for(lambda: serves(stack), 60, "the stack did not come back")
+    load = stack.wait_idle()
+    assert load.blocks_free == load.blocks_total
+    assert list(load.integrity_violations) == []
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_streams_of_a_killed_rank_go_on_once_its_group_is_back(stack: Running, rank: int) -> None:
+    """There is no other group: they wait for this one's next life, and bring what they would have brought."""
+    wait_for(lambda: serves(stack), 60, "the stack does not serve")
+    expected = ask(stack, long_request(400)).ids
+    calls = [stack.inference.Generate(long_request(400), timeout=90) for _ in range(4)]
+    begun = [[next(call), next(call)] for call in calls]
+    os.kill(stack.stack.units["g0"].pids[rank], signal.SIGKILL)
+    for first, call in zip(begun, calls, strict=True):
+        answer = Answer([*first, *rest(call)])
+        assert answer.kinds[-1] == "finished"
+        assert answer.ids == expected
     load = stack.wait_idle()
     assert load.blocks_free == load.blocks_total
     assert list(load.integrity_violations) == []

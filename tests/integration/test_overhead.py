@@ -42,6 +42,7 @@ def albireo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_the_overhead_of_both_modes_is_reported(tmp_path: Path) -> None:
     cost, chart = tmp_path / "cost.toml", tmp_path / "chart.png"
     cost.write_text(COST.format(T3_SECONDS * 1e3))

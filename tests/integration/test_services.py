@@ -106,8 +106,8 @@ def test_tiers_come_up_one_by_one_and_tell_it(
     control = control_pb2_grpc.ControlStub(gateway.channel)
     question = request("What is 1 + 1?", max_tokens=8)
 
-    def generate() -> list[Any]:
-        return list(inference.Generate(question, timeout=30))
+    def generate(seconds: float = 30) -> list[Any]:
+        return list(inference.Generate(question, timeout=seconds))
 
     assert gateway.check() == NOT_SERVING
     assert code_of(generate) is grpc.StatusCode.UNAVAILABLE
@@ -136,5 +136,6 @@ def test_tiers_come_up_one_by_one_and_tell_it(
         wait_for(lambda s=service: s.check() == NOT_SERVING, 20, f"{name} still serves")  # type: ignore[misc]
         wait_for(lambda s=service: len(s.seen) > 2, 5, f"the watch of {name} misses a change")  # type: ignore[misc]
         assert service.seen == [NOT_SERVING, SERVING, NOT_SERVING]
-    assert code_of(generate) is grpc.StatusCode.UNAVAILABLE
+    # The model is known now: a request waits for a group.
+    assert code_of(lambda: generate(1)) is grpc.StatusCode.DEADLINE_EXCEEDED
     assert [services.pop(name).stop() for name in ("gateway", "scheduler")] == [0, 0]

@@ -123,6 +123,7 @@ def test_a_clients_deadline_ends_the_request(tp2: Running) -> None:
     assert tp2.wait_idle().slots_free == tp2.load().slots_total
 
 
+@pytest.mark.slow
 def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path) -> None:
     """Of 4 and 2; the test below compares 1 and 2."""
     messages = [request("Tell me a story about a fox.", max_tokens=64), request("What is 58 - 29?")]

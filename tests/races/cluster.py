@@ -10,7 +10,8 @@ from albireo.contract.keys import Keys
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId, Store
-from albireo.store.redis_store import FIELD, RedisStore
+from albireo.store.redis_log import FIELD
+from albireo.store.redis_store import RedisStore
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace, RefusedId
 from albireo.virtual.store import MemoryStore

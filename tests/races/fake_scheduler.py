@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from albireo.contract.keys import Keys
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
 from albireo.store.connection import connect
-from albireo.store.interface import EntryId
+from albireo.store.interface import EntryId, GroupOpening, Log
 from albireo.store.redis_store import RedisStore
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import POLL_SECONDS
@@ -40,11 +40,10 @@ class Rank:
         cost.write_text(
             f'name = "test"\nsource = "made up"\n[t3]\nfixed_ms = {forward_ms}\n[t4]\nfixed_ms = 0.2\n'
         )
-        self._log = directory / f"{keys.group_name}.log"
+        self._log = directory / f"{keys.model}.log"
         options = {
             "ALBIREO_REDIS_URL": url,
             "ALBIREO_MODEL_NAME": keys.model,
-            "ALBIREO_GROUP": keys.group_name,
             "ALBIREO_SYNCHRONOUS": str(synchronous),
             "ALBIREO_WORKER_MODEL": str(TINY),
             "ALBIREO_WORKER_DEVICE": device,
@@ -78,7 +77,8 @@ class Rank:
 
 
 class FakeScheduler:
-    """Holds the lease of one model, opens epochs, and publishes plans in the order of the calls."""
+    """Holds the lease of one model with one group, opens epochs, and publishes plans in the order of the
+    calls."""
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._redis = connect(url)
@@ -86,27 +86,43 @@ class FakeScheduler:
         self._store = RedisStore(self._redis, keys)
         self._lease = self._store.lease(keys.lease, LEASE, ttl=600)
         assert self._lease.acquire(), "another scheduler holds the lease"
-        self._plans = self._store.log(keys.plans, keep=10_000)
-        self._results = self._store.log(keys.results)
         self.group = log.GroupInfo()
         self.epoch = 0
         self._step = 0
 
-    def wait_group(self, rank: Rank, seconds: float = 60) -> None:
-        """Waits until the rank has announced itself."""
+    @property
+    def _plans(self) -> Log:
+        return self._store.log(self._keys.plans(self.group.incarnation), keep=10_000)
+
+    @property
+    def _results(self) -> Log:
+        return self._store.log(self._keys.results(self.group.incarnation))
+
+    def wait_group(self, rank: Rank, seconds: float = 100) -> None:
+        """Waits until the rank has registered."""
         deadline = time.monotonic() + seconds
-        while (data := cast("bytes | None", self._redis.get(self._keys.group))) is None:
+        while not (groups := self._store.groups()):
             assert rank.process.poll() is None, "the rank did not start"
-            assert time.monotonic() < deadline, "no group was announced"
+            assert time.monotonic() < deadline, "no group has registered"
             time.sleep(0.02)
+        [data] = groups.values()
+        assert data is not None
         self.group = log.GroupInfo.FromString(data)
 
-    def open_epoch(self, incarnation: str | None = None) -> int:
-        """Opens the next epoch, for the group that was found unless another is named."""
-        name = self.group.incarnation if incarnation is None else incarnation
-        self.epoch, _ = self._store.open_epoch(lease_value=LEASE, group_incarnation=name)
+    @property
+    def opening(self) -> GroupOpening:
+        return GroupOpening(self.epoch, self.group.incarnation, "g0")
+
+    def open_epoch(self) -> int:
+        """Opens the next epoch, and in it the group that was found."""
+        self.epoch, _ = self._store.open_epoch(lease_value=LEASE)
+        self._store.open_group(self.opening, notice=1, lease_value=LEASE)
         self._step = 0
         return self.epoch
+
+    def close_group(self, reason: str) -> None:
+        """Closes the logs of the group."""
+        self._store.close_group(self.opening, reason, notice=2, lease_value=LEASE)
 
     def publish(self, *, skip: int = 0, **fields: Any) -> Plan:
         """The next plan. ``skip``: steps to leave out before it, which no scheduler does."""
@@ -147,7 +163,7 @@ def scripted_rank(
     device: str = "sim",
 ) -> Iterator[tuple[FakeScheduler, Rank]]:
     """A rank that serves a model of its own, and the scheduler that moves it. Not waited for."""
-    keys = Keys(f"races-{name}", name)
+    keys = Keys(f"races-{name}")
     rank = Rank(url, directory, keys, forward_ms=forward_ms, synchronous=synchronous, device=device)
     try:
         yield FakeScheduler(url, keys), rank

@@ -11,12 +11,14 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract import codec
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
+from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import POLL_SECONDS, Cluster
@@ -27,7 +29,7 @@ FOR_EVER = 600.0
 
 
 class Closed(Exception):
-    """The epoch of this group is over."""
+    """The logs of this group are closed; it says why."""
 
 
 class Table(Worker):
@@ -53,31 +55,51 @@ class FakeGroup:
         shape: GroupShape,
         *,
         script: Mapping[str, Sequence[int]] | None = None,
+        **info: Any,
     ) -> None:
-        """Announces itself. ``script``: the first tokens of requests. The lease is never renewed."""
+        """Announces itself and registers. ``script``: the first tokens of requests. ``info``: fields of the
+        announcement that are not as usual. The lease is never renewed, and there are no heartbeats."""
         self._cluster = cluster
         self._clock = cluster.clock
         self.keys = keys
         self.shape = shape
         self.incarnation = uuid.uuid4().hex
+        self.name = ""  # that the scheduler gave it
         self.epoch = 0
+        self.plans_key, self.results_key = keys.plans(self.incarnation), keys.results(self.incarnation)
         self.table = Table(shape, script or {})
         self._script = script or {}
         self._fetched = 0  # the last step whose plan was read
         self._store = cluster.open_store(keys)
-        self._plans = self._store.log(keys.plans)
-        self._after = self._plans.last()
-        info = group_info(self.incarnation, shape, fingerprint(TINY))
-        self._announcement = info.SerializeToString()
-        self.lease = self._store.lease(keys.group, self._announcement, ttl=FOR_EVER)
-        assert self.lease.acquire(), "another group is announced"
+        self._plans = self._store.log(self.plans_key)
+        self._after = "0-0"
+        announcement = group_info(self.incarnation, shape, fingerprint(TINY))
+        announcement.MergeFrom(log.GroupInfo(**info))
+        self._announcement = announcement.SerializeToString()
+        self.lease = self._store.lease(keys.group(self.incarnation), self._announcement, ttl=FOR_EVER)
+        self.register()
+
+    def register(self) -> None:
+        """As a group does that no scheduler has led yet, again and again."""
+        assert self.lease.acquire()
+        self._store.register(self.incarnation)
 
     def stop_renewing(self, seconds: float) -> None:
-        """The lease runs out after ``seconds``, as that of a group that is dead or stuck does."""
-        self._store.lease(self.keys.group, self._announcement, ttl=seconds).renew()
+        """The lease runs out after ``seconds``, as that of a group that is dead does."""
+        self._store.lease(self.keys.group(self.incarnation), self._announcement, ttl=seconds).renew()
+
+    def leave(self) -> None:
+        """As a group does that drains: it takes no more work, and its scheduler closes it."""
+        self._store.leave(self.incarnation)
+
+    def beat(self, rank: int, beat: log.RankBeat) -> None:
+        """Writes the heartbeat of a rank."""
+        key = self.keys.rank(self.incarnation, rank)
+        self._store.announce(key, beat.SerializeToString(), ttl=FOR_EVER)
 
     def wait_epoch(self, *, after: int = 0, seconds: float = 10) -> int:
-        """Waits until an epoch of this group beyond ``after`` begins; what is left of the last is dropped."""
+        """Waits until an epoch beyond ``after`` begins for this group; what is left of the last is
+        dropped."""
         deadline = self._clock.now() + seconds
         while self.epoch <= after:
             assert self._clock.now() < deadline, "no epoch began"
@@ -86,10 +108,10 @@ class FakeGroup:
         return self.epoch
 
     def wait_closed(self) -> None:
-        """Reads on until the epoch is over."""
+        """Reads on until the logs are closed."""
         with suppress(Closed):
             while True:
-                self.next_plan()
+                self.next_plan(seconds=10)
 
     def next_plan(self, seconds: float = 5) -> Plan:
         """The next plan of the log, by its exact id. Raises Closed, and AssertionError where none comes."""
@@ -121,45 +143,50 @@ class FakeGroup:
     def refused(self, plan: Plan, result: StepResult) -> bool:
         """Whether the store refuses this result."""
         entry_id = EntryId(plan.epoch, plan.step)
-        return self._cluster.refuses(self.keys.results, entry_id, result_bytes(plan, result))
+        return self._cluster.refuses(self.results_key, entry_id, result_bytes(plan, result))
 
-    def serve_until(self, done: Callable[[], bool], *, hold: int = 0, seconds: float = 20) -> list[Plan]:
-        """Answers plans until ``done``, the oldest first, and returns them.
-
-        ``hold``: how many stay unanswered as long as more come in. Keeps the scheduler's window full.
-        """
-        deadline = self._clock.now() + seconds
-        plans: list[Plan] = []
-        held: deque[Plan] = deque()
-        while held or not done():
-            assert self._clock.now() < deadline, "not done in time"
-            plan = self.plan_within(0.03)
-            if plan is not None:
-                held.append(plan)
-                plans.append(plan)
-            if len(held) > (0 if plan is None else hold):
-                self.answer(held.popleft())
-        return plans
+    def serve_until(self, done: Callable[[], bool], *, hold: int = 0) -> list[Plan]:
+        """Answers plans until ``done``; see :func:`serve_until`."""
+        return serve_until(self._clock, [self], done, hold=hold)
 
     def _read(self) -> Plan | None:
-        """One entry of the log: a plan of ours, or None for an opening and where there is none."""
+        """One entry of the log: a plan, or None for an opening and where there is none. Raises Closed."""
         for raw_id, data in self._plans.read(self._after, 0)[:1]:
             self._after = raw_id.decode()
             entry_id, entry = EntryId.parse(raw_id), log.PlanEntry.FromString(data)
-            if entry.WhichOneof("entry") == "open":
-                self._open(entry.open)
-            elif self.epoch:
+            kind = entry.WhichOneof("entry")
+            if kind == "open":
+                self.epoch, self.name, self._fetched = entry.open.epoch, entry.open.name, 0
+                self.table = Table(self.shape, self._script)
+            elif kind == "close":
+                raise Closed(entry.close.reason)
+            else:
                 self._fetched += 1
                 assert entry_id == (self.epoch, self._fetched), f"plan {entry_id} out of turn"
                 return codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan)
         return None
 
-    def _open(self, opening: log.EpochOpen) -> None:
-        if opening.group_incarnation == self.incarnation:
-            self.epoch, self._fetched = opening.epoch, 0
-            self.table = Table(self.shape, self._script)
-        elif self.epoch:
-            raise Closed(f"epoch {opening.epoch}")
+
+def serve_until(
+    clock: Clock, groups: Sequence[FakeGroup], done: Callable[[], bool], *, hold: int = 0, seconds: float = 20
+) -> list[Plan]:
+    """Answers the plans of groups until ``done``, of each group the oldest first, and returns them.
+
+    ``hold``: how many of each stay unanswered as long as more come in. Keeps the scheduler's windows full.
+    """
+    deadline = clock.now() + seconds
+    plans: list[Plan] = []
+    held: dict[FakeGroup, deque[Plan]] = {group: deque() for group in groups}
+    while any(held.values()) or not done():
+        assert clock.now() < deadline, "not done in time"
+        for group, unanswered in held.items():
+            plan = group.plan_within(0.03 / len(groups))
+            if plan is not None:
+                unanswered.append(plan)
+                plans.append(plan)
+            if len(unanswered) > (0 if plan is None else hold):
+                group.answer(unanswered.popleft())
+    return plans
 
 
 def group_info(incarnation: str, shape: GroupShape, checkpoint: str) -> log.GroupInfo:

@@ -1,21 +1,20 @@
-"""A real scheduler between a scripted group and a reader of the results log."""
+"""A real scheduler between a scripted group and a reader of the logs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
-from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, Submission, branches, public_name
+from albireo.contract.plan import GroupShape, Plan, SamplingParams, Submission, branches
 from albireo.store.interface import Fenced
 from albireo.v1 import control_pb2 as control
-from albireo.v1 import log_pb2 as log
-from scheduler_svc.core import ProtocolError
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from tests.races.cluster import Cluster
-from tests.races.fake_worker import FakeGroup
+from tests.races.fake_worker import FakeGroup, serve_until
+from tests.races.reader import Reader, Story
 from tests.scheduler_svc.core.worker_model import solo
 
 MODEL = "tiny"
@@ -36,7 +35,7 @@ class RunningScheduler:
     def __init__(self, cluster: Cluster, **options: object) -> None:
         settings = SchedulerSettings.model_validate({"model_name": MODEL, **options})
         self._stop = cluster.clock.event()
-        self.error: Fenced | ProtocolError | None = None
+        self.error: Fenced | None = None
         self._service = SchedulerService(
             settings,
             Health(),
@@ -49,7 +48,7 @@ class RunningScheduler:
     def _run(self) -> None:
         try:
             self._service.run()
-        except (Fenced, ProtocolError) as error:
+        except Fenced as error:
             self.error = error
 
     def join(self, seconds: float = 5) -> None:
@@ -61,56 +60,6 @@ class RunningScheduler:
         """Stops it; it gives its lease back."""
         self._stop.set()
         self.join()
-
-
-@dataclass
-class Story:
-    """What a reader of the results log has seen of one request."""
-
-    ids: list[int] = field(default_factory=list)
-    final: Finish = Finish.NONE
-
-
-class Reader:
-    """Folds the results log as a gateway does: the first end that is read counts, no row may follow it."""
-
-    def __init__(self, cluster: Cluster, keys: Keys) -> None:
-        self._results = cluster.open_store(keys).log(keys.results)
-        self._after = self._results.last()
-        self._names: dict[int, str] = {}  # by incarnation, in the current epoch
-        self.stories: dict[str, Story] = {}
-        self.opened: list[log.EpochOpen] = []
-
-    def read(self) -> None:
-        """Takes in what has come since."""
-        for raw_id, data in self._results.read(self._after, 0):
-            self._after = raw_id.decode()
-            self._take(log.ResultEntry.FromString(data))
-
-    def forget(self, incarnation: int) -> None:
-        """Rows of this incarnation that come from now on are none of a worker's: nothing is known of them."""
-        del self._names[incarnation]
-
-    def _take(self, entry: log.ResultEntry) -> None:
-        if entry.WhichOneof("entry") == "open":
-            self.opened.append(entry.open)
-            self._names.clear()
-            self.stories = {name: story for name, story in self.stories.items() if story.final}
-            return
-        result = entry.result
-        for admitted in result.admitted:
-            name = self._names[admitted.incarnation] = public_name(admitted.request_id)
-            story = self.stories.setdefault(name, Story())
-            assert admitted.num_outputs == len(story.ids)
-        for _, incarnation, token, finish in zip(*codec.rows_of(result), strict=True):
-            if incarnation in self._names:
-                story = self.stories[self._names[incarnation]]
-                assert not story.final, "a row after the end"
-                story.ids.append(token)
-                story.final = Finish(finish)
-        for ended in result.ended:
-            story = self.stories.setdefault(public_name(ended.request_id), Story())
-            story.final = story.final or Finish(ended.reason)
 
 
 class Scene:
@@ -129,9 +78,12 @@ class Scene:
         self.keys = Keys(MODEL)
         self.look_ahead = look_ahead
         self.group = FakeGroup(cluster, self.keys, shape, script=script)
+        self.groups = [self.group]
+        """Those that :meth:`finish` moves."""
         self.reader = Reader(cluster, self.keys)
         self.submissions: dict[str, Submission] = {}  # by branch name
-        self._options = {"look_ahead": str(look_ahead), **options}
+        # Scripted groups move by hand and show no heartbeat.
+        self._options = {"look_ahead": str(look_ahead), "heartbeat_seconds": 600, **options}
         self.schedulers = [RunningScheduler(cluster, **self._options)]
         self.group.wait_epoch()
 
@@ -142,10 +94,17 @@ class Scene:
         self.schedulers.append(RunningScheduler(self.cluster, **self._options))
         self.group.wait_epoch(after=self.group.epoch)
 
+    def add_group(self, shape: GroupShape | None = None, **options: Any) -> FakeGroup:
+        """Another group joins."""
+        group = FakeGroup(self.cluster, self.keys, shape or self.group.shape, **options)
+        group.wait_epoch()
+        self.groups.append(group)
+        return group
+
     def replace_group(self) -> None:
         """Another incarnation comes up where the last one is gone."""
-        self.group = FakeGroup(self.cluster, self.keys, self.group.shape)
-        self.group.wait_epoch()
+        self.groups.remove(self.group)
+        self.group = self.add_group()
 
     def close(self) -> None:
         self.schedulers[-1].stop()
@@ -188,7 +147,7 @@ class Scene:
 
     def story(self, request_id: str) -> Story:
         self.reader.read()
-        return self.reader.stories.get(request_id) or Story()
+        return self.reader.story(request_id)
 
     def load(self) -> control.Load:
         data = self.cluster.get(self.keys.load)
@@ -205,7 +164,7 @@ class Scene:
         ``others``: requests that another client submitted.
         """
         names = (*self.submissions, *others)
-        plans = self.group.serve_until(lambda: self._idle(names), hold=hold)
+        plans = serve_until(self.cluster.clock, self.groups, lambda: self._idle(names), hold=hold)
         load = self.load()
         assert list(load.integrity_violations) == []
         assert load.slots_free == load.slots_total
@@ -215,9 +174,10 @@ class Scene:
 
     def _idle(self, names: Sequence[str]) -> bool:
         load = self.load()
+        steps = {group.incarnation: group.step for group in load.groups}
         return (
             all(self.story(name).final for name in names)
-            and load.epoch == self.group.epoch
+            and all((load.epoch, steps.get(g.incarnation)) == (g.epoch, g.table.step) for g in self.groups)
             and not (load.waiting or load.running or load.steps_in_flight)
-            and load.step == load.integrity_checked_step == self.group.table.step
+            and load.step == load.integrity_checked_step
         )

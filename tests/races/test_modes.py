@@ -37,6 +37,7 @@ def ask_all(running: Running) -> list[Answer]:
         return list(pool.map(lambda message: ask(running, message), messages()))
 
 
+@pytest.mark.slow
 def test_synchronous_and_overlapped_bring_identical_tokens(tmp_path: Path) -> None:
     with running_stack(tmp_path / "overlapped") as overlapped:
         ahead, load_ahead = ask_all(overlapped), overlapped.wait_idle()

@@ -13,7 +13,7 @@ from albireo.contract.plan import Chunk, Ended, Finish
 from albireo.store.interface import EntryId, Fenced
 from tests.races.conftest import MakeScene, on_both
 from tests.races.fake_worker import result_bytes
-from tests.races.scene import Story
+from tests.races.reader import Story
 from tests.scheduler_svc.core.samples import prompt
 
 look_aheads = pytest.mark.parametrize("look_ahead", [1, 2, 4])
@@ -171,7 +171,7 @@ def test_a_result_is_taken_once(make_scene: MakeScene) -> None:
     assert scene.group.refused(first, result)
     assert scene.group.refused(first, other)
     # The writer of rank 0 takes a repetition of its own for done, and anything else for another's.
-    writer = scene.cluster.open_store(scene.keys).log(scene.keys.results, keep=100)
+    writer = scene.cluster.open_store(scene.keys).log(scene.group.results_key, keep=100)
     writer.append(EntryId(first.epoch, first.step), result_bytes(first, result))
     with pytest.raises(Fenced):
         writer.append(EntryId(first.epoch, first.step), result_bytes(first, other))
@@ -198,7 +198,7 @@ def test_rows_of_an_occupancy_that_is_over_are_dropped(make_scene: MakeScene) ->
     )
     # A reader refuses a row after an end, so this one must not be taken for one of the log.
     scene.reader.read()
-    scene.reader.forget(ended.incarnations[0])
+    scene.reader.forget(scene.group.incarnation, ended.incarnations[0])
     scene.group.append(plan, late)
     scene.finish()
     assert scene.story("a") == scene.alone("a")
@@ -222,23 +222,22 @@ def test_a_result_that_comes_after_its_epoch_is_refused(make_scene: MakeScene) -
     assert scene.story("b") == scene.alone("b")
 
 
-def test_a_result_that_skips_a_step_ends_the_epoch_and_not_the_service(make_scene: MakeScene) -> None:
-    """The scheduler that reads it gives up; the next one begins anew with the same group."""
+def test_a_result_that_skips_a_step_ends_the_group_and_nothing_else(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(10))
     first, second = scene.fill()
-    scene.group.run(first)
-    scene.group.answer(second)
-    scene.schedulers[-1].join()
-    assert "step 2" in str(scene.schedulers[-1].error)
-    scene.restart_scheduler()
-    scene.submit("b", prompt(10, 1))
-    scene.finish()
-    assert scene.story("b") == scene.alone("b")
+    scene.group.answer(first)
+    third = scene.group.next_plan()
+    scene.group.run(second)
+    scene.group.answer(third)
+    scene.group.wait_closed()
+    scene.reader.read()
+    [closed] = scene.reader.closed
+    assert "step 3" in closed.reason
 
 
 @on_both
-def test_a_group_whose_lease_expires_closes_its_epoch(make_scene: MakeScene) -> None:
+def test_a_group_whose_lease_expires_is_closed(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.submit("a", prompt(10))
     plan, _ = scene.fill()
@@ -246,8 +245,8 @@ def test_a_group_whose_lease_expires_closes_its_epoch(make_scene: MakeScene) -> 
     scene.group.lease.release()
     scene.group.wait_closed()
     scene.reader.read()
-    assert [opening.group_incarnation for opening in scene.reader.opened] == [scene.group.incarnation, ""]
-    assert scene.cluster.get(scene.keys.serving) == b"0"
+    assert [opening.group for opening in scene.reader.opened] == [scene.group.incarnation]
+    assert [closed.group for closed in scene.reader.closed] == [scene.group.incarnation]
     assert scene.group.refused(plan, late)
 
 

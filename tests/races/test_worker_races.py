@@ -190,8 +190,8 @@ def taken(scheduler: FakeScheduler) -> None:
     scheduler.publish(**admit(0, 2, 5, (3,)), num_decodes=1)
 
 
-def foreign(scheduler: FakeScheduler) -> None:
-    scheduler.open_epoch("another group")
+def closed(scheduler: FakeScheduler) -> None:
+    scheduler.close_group("the scheduler says so")
 
 
 DISAGREEMENTS = {
@@ -199,7 +199,7 @@ DISAGREEMENTS = {
     "decodes": (decodes, "1 rows decode, the plan says 2"),
     "digest": (digest, "digest of the table differs"),
     "taken": (taken, "slot 0 is admitted twice"),
-    "foreign": (foreign, "epoch 2 was opened without this group"),
+    "closed": (closed, "the scheduler says so"),
 }
 
 

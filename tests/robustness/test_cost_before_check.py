@@ -102,7 +102,7 @@ async def test_detokenize_is_bounded(served: Served) -> None:
 
 async def test_the_queue_for_threads_is_bounded_and_drops_cancelled_calls(backend: Backend) -> None:
     """Of many large texts at once some are pushed back; those that are cancelled are never begun."""
-    backend.announce_group(max_model_len=1 << 20)
+    backend.announce_model(max_model_len=1 << 20)
     async with serving(backend) as served:
         begun: list[str] = []
         go_on = threading.Event()

@@ -57,7 +57,7 @@ def test_a_gateway_takes_the_checkpoints_sampling_and_no_torch(
     option: str, tmp_path: Path, backend: Backend
 ) -> None:
     model = checkpoint(tmp_path / "a name with spaces", generation_config__json=SAMPLING)
-    backend.announce_group(fingerprint=fingerprint(model))
+    backend.announce_model(fingerprint=fingerprint(model))
     with gateway(backend.url, model, ALBIREO_GATEWAY_GENERATION_CONFIG=option) as (pid, address, logged):
         assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
         with grpc.insecure_channel(address) as channel:

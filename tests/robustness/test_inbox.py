@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -17,10 +17,11 @@ from albireo.contract.codec import columns
 from albireo.contract.plan import Finish, GroupShape
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId
-from albireo.store.redis_store import FIELD
+from albireo.store.redis_log import FIELD
 from albireo.v1 import log_pb2 as log
 from tests.races.cluster import RedisCluster
-from tests.races.scene import Reader, Scene, Story
+from tests.races.reader import Story
+from tests.races.scene import Scene
 from tests.scheduler_svc.core.samples import prompt
 from tests.scheduler_svc.core.worker_model import VOCAB
 
@@ -134,23 +135,41 @@ def test_an_invalid_inbox_entry_is_skipped(scene: Scene, redis_url: str) -> None
     ],
     ids=["no protobuf", "empty", "lengths that differ", "no finish"],
 )
-def test_a_result_that_cannot_be_read_ends_the_epoch_and_not_the_service(scene: Scene, entry: bytes) -> None:
+def test_a_result_that_cannot_be_read_ends_its_group_and_nothing_else(scene: Scene, entry: bytes) -> None:
     scene.submit("a", prompt(10))
     plan, _ = scene.fill()
-    assert not scene.cluster.refuses(scene.keys.results, EntryId(plan.epoch, plan.step), entry)
-    scene.schedulers[-1].join()
-    assert f"result {plan.epoch}-{plan.step}" in str(scene.schedulers[-1].error)
-    scene.restart_scheduler()
-    scene.reader = Reader(scene.cluster, scene.keys)  # it cannot read that entry either
+    scene.group.run(plan)
+    assert not scene.cluster.refuses(scene.group.results_key, EntryId(plan.epoch, plan.step), entry)
+    scene.group.wait_closed()
+    scene.reader.read()
+    [closed] = scene.reader.closed
+    assert f"result {plan.epoch}-{plan.step}" in closed.reason
+    scene.replace_group()
     scene.submit("b", prompt(10, 1))
     scene.finish()
-    assert scene.story("b") == scene.alone("b")
+    for name in "ab":
+        assert scene.story(name) == scene.alone(name)
 
 
-def test_an_announcement_that_cannot_be_read_is_no_group(scene: Scene) -> None:
-    announced = cast("bytes", scene.cluster.get(scene.keys.group))
-    scene.cluster.set(scene.keys.group, b"\xff\xff")
-    scene.group.wait_closed()
-    scene.cluster.set(scene.keys.group, announced)
-    scene.wait_for(lambda: scene.cluster.get(scene.keys.serving) == b"1", "no epoch for the new group")
-    scene.group.wait_epoch(after=scene.group.epoch)
+@pytest.mark.parametrize(
+    ("announcement", "problem"),
+    [
+        (b"\xff\xff", "cannot be read"),
+        (b"", "another incarnation"),
+        (log.GroupInfo(incarnation="x", tp=1).SerializeToString(), "num_blocks"),
+    ],
+    ids=["no protobuf", "empty", "without blocks"],
+)
+def test_a_group_that_announces_nonsense_is_left_alone(
+    scene: Scene, caplog: pytest.LogCaptureFixture, announcement: bytes, problem: str
+) -> None:
+    store = scene.cluster.open_store(scene.keys)
+    scene.cluster.set(scene.keys.group("x"), announcement)
+    store.register("x")
+    scene.submit("a", prompt(10))
+    scene.finish()
+    scene.wait_for(lambda: "group x is not led" in caplog.text, "it is not refused")
+    assert scene.story("a") == scene.alone("a")
+    assert problem in caplog.text
+    assert caplog.text.count("group x is not led") == 1
+    assert [opening.group for opening in scene.reader.opened] == [scene.group.incarnation]

@@ -44,7 +44,7 @@ async def test_a_whole_context_that_waits_comes_in_small_messages(
     [branch] = stream.branches.values()
     for position, token in enumerate(ids):
         last = Finish.LENGTH if position == CONTEXT - 1 else Finish.NONE
-        branch.push(token, logprobs, last)
+        branch.push(position, token, logprobs, last)
     events = [event async for event in stream.events()]
     assert max(event.ByteSize() for event in events) < MIB // 4
     tokens, last_event = [event.tokens for event in events[:-1]], events[-1]
@@ -68,7 +68,7 @@ async def test_tokens_with_very_long_texts_come_in_small_messages() -> None:
     stream = TokenStream(valid, Vocabulary(tokenizer), lambda name: None)
     [branch] = stream.branches.values()
     for position in range(2000):
-        branch.push(long, None, Finish.LENGTH if position == 1999 else Finish.NONE)
+        branch.push(position, long, None, Finish.LENGTH if position == 1999 else Finish.NONE)
     events = [event async for event in stream.events()]
     assert max(event.ByteSize() for event in events) < MIB
     assert "".join(event.tokens.text for event in events) == tokenizer.decode([long] * 2000)
@@ -79,8 +79,8 @@ async def test_a_stop_string_in_a_later_message_ends_there() -> None:
     [branch] = stream.branches.values()
     tokenizer = TextCodec(TINY).tokenizer
     ids = tokenizer.encode("x" * 3000 + "~stop~" + "y" * 3000, add_special_tokens=False).ids
-    for token in ids:
-        branch.push(token, TOP, Finish.NONE)
+    for position, token in enumerate(ids):
+        branch.push(position, token, TOP, Finish.NONE)
     events = [event async for event in stream.events()]
     assert len(events) > 3
     assert "".join(event.tokens.text for event in events) == "x" * 3000
@@ -99,7 +99,7 @@ async def test_the_prompts_log_probabilities_come_in_parts() -> None:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def served(backend: Backend) -> AsyncIterator[Served]:
-    backend.announce_group(max_model_len=1 << 20)
+    backend.announce_model(max_model_len=1 << 20)
     async with serving(backend) as found:
         yield found
 

@@ -21,7 +21,7 @@ ADDED = {"<tool>": 384, "<far>": 100_000}
 @pytest.mark.parametrize("token", ADDED)
 def test_a_text_or_chat_with_such_a_token_names_field_token_and_id(token: str, tmp_path: Path) -> None:
     made = TextCodec(checkpoint(tmp_path, added_tokens__json=ADDED))
-    validator, conversation = Validator("m", made), chat(f"use {token} now")
+    validator, conversation = Validator(made), chat(f"use {token} now")
     of_chat = api.GenerateRequest(chat=api.Chat(messages=conversation))
     for field, call in (
         ("text", lambda: made.encode(token)),

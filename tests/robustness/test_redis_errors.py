@@ -22,11 +22,13 @@ from redis.exceptions import RedisError
 from albireo.contract.keys import Keys
 from albireo.local.redis_server import LocalRedis
 from albireo.store.connection import RECONNECT_SECONDS, connect
-from albireo.store.interface import EntryId, Fenced
-from albireo.store.redis_store import RedisLog, RedisStore
+from albireo.store.interface import EntryId, Fenced, GroupOpening
+from albireo.store.redis_log import RedisLog
+from albireo.store.redis_store import RedisStore
 from tests.stack import wait_for
 
 KEYS = Keys("m")
+RESULTS = KEYS.results("life")
 ID = EntryId(1, 1)
 LASTS = 0.6
 """Seconds for which an error that passes by itself lasts here; more than a lease of these tests."""
@@ -45,6 +47,14 @@ def admin(server: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server) as client:
         client.flushall()
         yield client
+
+
+def open_logs(client: redis.Redis) -> int:
+    """Opens an epoch, and in it the logs of one group, under the lease of ``me``."""
+    store = RedisStore(client, KEYS)
+    epoch, _ = store.open_epoch(lease_value=b"me")
+    store.open_group(GroupOpening(epoch, "life", "g0"), notice=1, lease_value=b"me")
+    return epoch
 
 
 @contextmanager
@@ -136,17 +146,18 @@ PASSING: dict[str, Callable[[redis.Redis], AbstractContextManager[None]]] = {
 @pytest.mark.parametrize("name", PASSING)
 def test_an_error_that_passes_is_retried(server: str, admin: redis.Redis, name: str) -> None:
     client, leases = connect(server), connect(server)
-    log = RedisLog(client, KEYS.results, keep=100)
-    log.append(ID, b"before")
+    log = RedisLog(client, RESULTS, keep=100)
     lease = RedisStore(leases, KEYS).lease(KEYS.lease, b"me", ttl=LASTS / 2)
     assert lease.acquire()
+    open_logs(client)
+    log.append(ID, b"before")
     raised: list[Exception] = []
 
     def write() -> None:
         try:
             log.append(EntryId(1, 2), b"during")
             lease.renew()
-            RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
+            RedisStore(client, KEYS).open_epoch(lease_value=b"me")
         except (RedisError, Fenced) as error:
             raised.append(error)
 
@@ -157,26 +168,26 @@ def test_an_error_that_passes_is_retried(server: str, admin: redis.Redis, name: 
         assert writer.is_alive()
     writer.join(10)
     assert raised == []
-    assert RedisLog(client, KEYS.results).last() == "2-0"
-    assert admin.xlen(KEYS.results) == 3
+    assert RedisLog(client, KEYS.notices).last() == "2-0"
+    assert admin.xlen(RESULTS) == 3
 
 
 def test_a_full_memory_ends_no_writer_of_the_logs(server: str, admin: redis.Redis) -> None:
     client = connect(server)
-    log = RedisLog(client, KEYS.results, keep=100)
+    log = RedisLog(client, RESULTS, keep=100)
     lease = RedisStore(client, KEYS).lease(KEYS.lease, b"me", ttl=5)
     admin.config_set("maxmemory", "100kb")
     try:
         assert lease.acquire()
         lease.renew()
-        epoch, _ = RedisStore(client, KEYS).open_epoch(lease_value=b"me", group_incarnation="x")
+        epoch = open_logs(client)
         for step in range(1, 51):
             log.append(EntryId(epoch, step), b"x" * 100)
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             admin.set("another", "x")
     finally:
         admin.config_set("maxmemory", 0)
-    assert admin.xlen(KEYS.results) == 51
+    assert admin.xlen(RESULTS) == 51
 
 
 @contextmanager
@@ -190,7 +201,7 @@ def restricted(admin: redis.Redis) -> Iterator[str]:
 
 @contextmanager
 def other_type(admin: redis.Redis) -> Iterator[str]:
-    admin.set(KEYS.results, "no stream")
+    admin.set(RESULTS, "no stream")
     yield ""
 
 
@@ -216,7 +227,7 @@ def test_an_error_that_does_not_pass_is_raised_at_once_and_is_not_fenced(
         client = connect(server.replace("unix://", f"unix://{credentials}@" if credentials else "unix://"))
         began = time.monotonic()
         with pytest.raises(RedisError) as raised:
-            RedisLog(client, KEYS.results, keep=100).append(ID, b"x")
+            RedisLog(client, RESULTS, keep=100).append(ID, b"x")
         assert not isinstance(raised.value, Fenced)
         assert time.monotonic() - began < RECONNECT_SECONDS / 2
 

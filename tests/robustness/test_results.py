@@ -10,7 +10,6 @@ import pytest
 
 from albireo.contract.codec import columns
 from albireo.contract.plan import Finish
-from albireo.store.redis_store import FIELD
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
@@ -33,29 +32,29 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     ],
     ids=["no protobuf", "empty", "lengths that differ", "no finish", "no reason"],
 )
-async def test_a_result_that_cannot_be_read_ends_the_streams_and_not_the_gateway(
+async def test_behind_a_result_that_cannot_be_read_a_stream_goes_on_in_another_group(
     served: Served, entry: bytes
 ) -> None:
     call = served.inference.Generate(request(), timeout=30)
     await call.read()
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     assert list((await call.read()).tokens.ids) == [50]
-    served.backend.redis.xadd(served.backend.keys.results, {FIELD: entry}, id="1-2")
-    served.backend.skip_steps(1)
-    last = (await rest_of(call))[-1]
-    assert last.error.retryable
-    again = served.inference.Generate(request(request_id="r2"), timeout=30)
-    assert (await again.read()).HasField("accepted")
-    served.backend.result([(2, 60, Finish.LENGTH)], admitted={"r2": 2})
-    assert (await rest_of(again))[-1].finished.reason == api.FINISH_REASON_LENGTH
+    served.backend.append_raw(entry)
+    served.backend.result([(1, 59, Finish.LENGTH)])  # the scheduler does not believe it either
+    served.backend.close_group()
+    served.backend.open_group("another")
+    served.backend.result([(7, 51, Finish.LENGTH)], admitted={"r": 7}, num_outputs=1, group="another")
+    events = await rest_of(call)
+    assert [token for event in events for token in event.tokens.ids] == [51]
+    assert events[-1].finished.reason == api.FINISH_REASON_LENGTH
 
 
-async def test_an_announcement_that_cannot_be_read_stops_service_until_it_can(served: Served) -> None:
+async def test_a_model_that_cannot_be_read_stops_service_until_it_can(served: Served) -> None:
     keys, redis = served.backend.keys, served.backend.redis
-    good = cast("bytes", redis.get(keys.group))
-    redis.set(keys.group, b"\xff\xff")
+    good = cast("bytes", redis.get(keys.served_model))
+    redis.set(keys.served_model, b"\xff\xff")
     await eventually(lambda: not served.gateway._watch._alive)
-    redis.set(keys.group, good)
+    redis.set(keys.served_model, good)
     await eventually(lambda: served.gateway._watch._alive)
 
 

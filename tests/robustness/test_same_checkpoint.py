@@ -76,7 +76,7 @@ async def test_a_group_of_another_checkpoint_is_not_served(
         return await check(store, ttl)
 
     monkeypatch.setattr(RedisGatewayStore, "check", counted)
-    backend.announce_group(fingerprint=announced)
+    backend.announce_model(fingerprint=announced)
     with caplog.at_level(logging.ERROR):
         async with serving(backend) as served:
             await eventually(lambda: checks["done"] >= 4)  # several checks, one line
@@ -90,8 +90,8 @@ async def test_a_group_of_another_checkpoint_is_not_served(
             ours = [record for record in caplog.records if record.name.startswith("gateway")]
             assert [record.getMessage() for record in ours] == [refused.value.details()]
             # The right one comes.
-            backend.announce_group()
-            await eventually(lambda: not served.gateway.group.mismatch)
+            backend.announce_model()
+            await eventually(lambda: not served.gateway.model.mismatch)
             assert await status_of(served) == health_pb2.HealthCheckResponse.SERVING
             call = served.inference.Generate(request(request_id="again"))
             assert (await call.read()).HasField("accepted")
@@ -104,8 +104,8 @@ async def test_streams_that_such_a_group_took_before_it_was_seen_end(backend: Ba
         call = served.inference.Generate(request())
         assert (await call.read()).HasField("accepted")
         backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
-        backend.announce_group(fingerprint=OTHER)
-        await eventually(lambda: bool(served.gateway.group.mismatch))
+        backend.announce_model(fingerprint=OTHER)
+        await eventually(lambda: bool(served.gateway.model.mismatch))
         while not (last := await call.read()).HasField("error"):
             pass
         assert last.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
@@ -180,6 +180,7 @@ def test_a_models_name_is_derived_from_its_directory(directory: str, name: str) 
     assert legal_name(directory) == name
 
 
+@pytest.mark.slow
 def test_a_directory_of_any_name_serves(tmp_path: Path) -> None:
     directory = tmp_path / "My model's “best” (v2)"
     shutil.copytree(TINY, directory)

@@ -51,9 +51,9 @@ def streamed(
     stream = TokenStream(request, Vocabulary(tokenizer), lambda name: None)
     [branch] = stream.branches.values()
     events = []
-    for token in outputs:
+    for position, token in enumerate(outputs):
         if not branch.delivered:
-            branch.push(token, None, Finish.STOP if token == stop_id else Finish.NONE)
+            branch.push(position, token, None, Finish.STOP if token == stop_id else Finish.NONE)
             events += branch.pop_events()
     if not branch.delivered:
         branch.finish(Finish.LENGTH)

@@ -64,10 +64,11 @@ def child(process: subprocess.Popen[str], name: str, log: Path) -> int:
     raise AssertionError(f"no {name}")
 
 
+@pytest.mark.slow
 def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) -> None:
     model = broken(tmp_path, architectures=["GPT2LMHeadModel"], model_type="gpt2")
     line = failure(started(tmp_path, "--model", str(model), "--tp", "2"))
-    assert line.startswith("albireo: worker failed to start: worker-")
+    assert line.startswith("albireo: g0 failed to start: g0-rank-")
     assert "Traceback" not in line
     assert f"{model}/config.json: " in line
     assert "GPT2LMHeadModel" in line
@@ -77,11 +78,11 @@ def test_the_line_is_what_a_rank_reports_about_its_checkpoint(tmp_path: Path) ->
 def test_a_killed_rank_is_reported_with_its_signal_and_no_earlier_runs_error(tmp_path: Path) -> None:
     logs = tmp_path / "data" / "logs"
     logs.mkdir(parents=True)
-    (logs / "worker-0.log").write_text("worker-0: what was wrong yesterday\n")
+    (logs / "g0-rank-0.log").write_text("g0-rank-0: what was wrong yesterday\n")
     process = started(tmp_path)  # the bundled model, from a directory that does not have it
     os.kill(child(process, "worker", logs / "gateway.log"), signal.SIGKILL)
     line = failure(process)
-    assert "worker-0 was ended by SIGKILL" in line
+    assert "g0-rank-0 was ended by SIGKILL" in line
     assert "memory" in line
     assert "yesterday" not in line
 
@@ -133,3 +134,16 @@ def test_an_interrupt_while_it_starts_stops_everything(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGINT
     assert err.splitlines()[-1] == "albireo: stopped before it served"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_stack_that_others_could_reach_needs_a_key(tmp_path: Path) -> None:
+    line = failure(started(tmp_path, "--host", "0.0.0.0"))
+    assert line.startswith(
+        "albireo: gateway failed to start: gateway: no API key: create one (albireo keys create "
+    )
+    assert "reaches 0.0.0.0 (--open)" in line
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    line = failure(started(tmp_path, "--tls-cert", "gone.pem", "--tls-key", "gone.key"))
+    assert "gone.pem: No such file" in line

@@ -19,7 +19,7 @@ async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_i
     for number in range(3000):  # other keys of a Redis in use
         backend.redis.set(f"albireo:{{tiny}}:request:{number}", b"")
     backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
-    async with serving(backend, has_group=False, model_name=own) as served:
+    async with serving(backend, has_model=False, model_name=own) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
@@ -36,15 +36,27 @@ async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_i
     assert (list(info.models), list(info.other_models)) == ([own], ["org/other-2.5", "tiny"])
 
 
+async def test_a_client_with_a_wrong_name_is_given_those_that_are_there(backend: Backend) -> None:
+    backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
+    async with serving(backend) as served:
+        wrong = request()
+        wrong.model = "tinny"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.inference.Generate(wrong, timeout=10).read()
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    for name in ("'tinny'", "'tiny'", "'org/other-2.5'"):
+        assert name in (refused.value.details() or "")
+
+
 async def test_a_gateway_with_a_scheduler_names_no_other_models(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.redis.set(Keys("other").lease, b"scheduler")
-    backend.redis.delete(backend.keys.group)
-    async with serving(backend, has_group=False) as served:
+    backend.redis.delete(backend.keys.served_model)
+    async with serving(backend, has_model=False) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
-    assert refused.value.details() == "no worker group is alive"
+    assert refused.value.details() == "no worker group has joined"
     assert not info.other_models
     assert "other" not in caplog.text

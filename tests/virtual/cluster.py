@@ -42,8 +42,12 @@ class Outcome:
 class Clients:
     """Random requests at two gateways, drawn from a seed."""
 
-    def __init__(self, clock: VirtualClock, gateways: list[VirtualGateway], draw: random.Random) -> None:
+    def __init__(
+        self, clock: VirtualClock, gateways: list[VirtualGateway], draw: random.Random, *, rate: float = 0.4
+    ) -> None:
+        """``rate``: requests a second, bursts left out."""
         self._clock = clock
+        self._rate = rate
         self._gateways = gateways
         self._draw = draw
         self._prefixes = [tuple(self._ids(40)) for _ in range(3)]
@@ -55,7 +59,7 @@ class Clients:
         draw, loop = self._draw, self._clock.loop
         burst_at = 60.0
         while loop.time() < until:
-            await asyncio.sleep(draw.expovariate(0.4))
+            await asyncio.sleep(draw.expovariate(self._rate))
             self._begin()
             if loop.time() > burst_at:
                 burst_at += draw.uniform(200, 400)

@@ -15,7 +15,7 @@ from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from gateway.calls.refusal import Refusal
-from gateway.liveness.group import WorkerGroup
+from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import ValidRequest
@@ -65,14 +65,13 @@ class VirtualGateway:
         self._heartbeat = Heartbeat(store, clock)
         self.router = Router()
         self._reader = ResultsReader(store, clock, self.router, self._heartbeat, self._on_step)
-        group = WorkerGroup(fingerprint)
         self.alive = False
         self._watch = Watch(
             store,
             clock,
             router=self.router,
             reader=self._reader,
-            group=group,
+            model=ServedModel(fingerprint),
             heartbeat=self._heartbeat,
             on_alive=self._on_alive,
         )
@@ -123,7 +122,7 @@ class VirtualGateway:
         elif kind == "error":
             answer.failed = event.error.message
 
-    def _on_step(self, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+    def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         self.steps += 1
 
     def _on_alive(self, alive: bool) -> None:

@@ -65,6 +65,7 @@ def test_the_seed_decides_every_byte_of_the_logs() -> None:
     assert first.digest != other.digest
 
 
+@pytest.mark.slow
 def test_the_logs_do_not_depend_on_the_order_of_sets() -> None:
     """Python orders sets of strings by a seed of the process."""
     command = [sys.executable, "-m", "tests.virtual.cluster", "3", "150"]

@@ -142,7 +142,8 @@ class _Run:
             prefix_cache=scenario.prefix_cache,
             digest_every=1,
         )
-        self._core = SchedulerCore(runner.shape, limits, epoch=1, salt=b"oracle")
+        self._core = SchedulerCore(limits, epoch=1, salt=b"oracle")
+        self._group = self._core.join("oracle", runner.shape)
         self._runner = runner
         self._capture = capture
         self._outcome = outcome
@@ -158,18 +159,22 @@ class _Run:
                 ask = self._coming.popleft()
                 self._outcome.answers[ask.name] = Answer()
                 self._core.submit(Submission(ask.name, ask.prompt, ask.sampling), now=float(settled))
-            while (plan := self._core.plan(float(settled))) is not None:
+            while (plan := self._plan(float(settled))) is not None:
                 self._outcome.plans.append(plan)
                 ahead.append((plan, self._runner.prepare(plan)))
             if not ahead:
                 break
             plan, batch = ahead.popleft()
             output = self._runner.execute(batch).to_host()
-            self._core.settle(self._result(plan, output))
+            self._group.settle(self._result(plan, output))
             settled += 1
         stats = self._core.stats()
         self._outcome.preemptions += stats.preemptions
         self._outcome.prefix_hit_tokens += stats.prefix_hit_tokens
+
+    def _plan(self, now: float) -> Plan | None:
+        self._core.place()
+        return self._group.plan(now)
 
     def _idle(self) -> bool:
         stats = self._core.stats()

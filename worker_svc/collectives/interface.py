@@ -14,6 +14,16 @@ class Ranks(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def begun(self) -> int:
+        """Collectives of steps that this rank has entered so far; a group of one has none."""
+        ...
+
+    @property
+    def ended(self) -> int:
+        """Those of them that it has left."""
+        ...
+
     def barrier(self) -> None:
         """Waits until all ranks have called it."""
         ...

@@ -42,6 +42,11 @@ def agree_on_blocks(num_blocks: int, group: TPGroup, device: torch.device) -> in
     return min(blocks for [blocks] in _of_all_ranks([num_blocks], group, device))
 
 
+def slowest(seconds: float, group: TPGroup, device: torch.device) -> float:
+    """The largest of all ranks' durations. Called by all ranks."""
+    return max(ns for [ns] in _of_all_ranks([round(seconds * 1e9)], group, device)) / 1e9
+
+
 def agree_on_incarnation(group: TPGroup, device: torch.device) -> uuid.UUID:
     """A name for this life of the group, chosen by rank 0. Called by all ranks."""
     name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(device)

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from albireo.contract.plan import GroupShape, Plan
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
+from worker_svc.cost.speed import StepSpeed
 
 Batch = TypeVar("Batch")
 
@@ -68,6 +69,10 @@ class Runner(Protocol[Batch]):
     @property
     def staging_wait(self) -> float:
         """Seconds that ``prepare`` has waited for a staging buffer so far."""
+        ...
+
+    def measure(self) -> StepSpeed:
+        """How fast steps are. All ranks call it together, before the first plan."""
         ...
 
     def reset(self) -> None:

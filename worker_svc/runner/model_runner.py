@@ -16,15 +16,17 @@ from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.cost.speed import StepSpeed
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
-from worker_svc.runner.agreement import agree_on_blocks
+from worker_svc.runner.agreement import agree_on_blocks, slowest
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import available_memory
 from worker_svc.runner.profile_steps import profile_plans
+from worker_svc.runner.start_speed import measure_speed
 from worker_svc.runner.timestamps import CudaClock, HostTimestamps, Timestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.logprobs import to_messages
@@ -184,6 +186,9 @@ class ModelRunner:
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
+
+    def measure(self) -> StepSpeed:
+        return measure_speed(self, lambda seconds: slowest(seconds, self._group, self.device))
 
     def reset(self) -> None:
         self._table.reset()

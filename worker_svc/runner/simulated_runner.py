@@ -17,6 +17,7 @@ from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.speed import StepSpeed, speed_of
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.interface import HostOutput
@@ -95,6 +96,9 @@ class SimulatedRunner:
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
+
+    def measure(self) -> StepSpeed:
+        return speed_of(self._cost)
 
     def reset(self) -> None:
         self._table.reset()

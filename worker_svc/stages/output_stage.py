@@ -14,7 +14,7 @@ from albireo.contract.codec import columns, ended_to_proto
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, Plan
 from albireo.runtime.clock import Clock
-from albireo.store.interface import EntryId, Fenced, OpenStore
+from albireo.store.interface import LAST_STEP, EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
@@ -34,13 +34,14 @@ class OutputStage:
         keys: Keys,
         clock: Clock,
         *,
+        incarnation: str,
         keep: int,
         max_seqs: int,
         eos_ids: frozenset[int],
         max_model_len: int,
         tracer: Tracer,
     ) -> None:
-        self._results = open_store().log(keys.results, keep=keep)
+        self._results = open_store().log(keys.results(incarnation), keep=keep)
         self._clock = clock
         self._detector = FinishDetector(max_seqs, eos_ids=eos_ids, max_model_len=max_model_len)
         self._spans = TokenSpans(tracer)
@@ -67,10 +68,11 @@ class OutputStage:
         try:
             self._results.append(EntryId(plan.epoch, plan.step), entry.SerializeToString())
         except Fenced:
-            if EntryId.parse(self._results.last()).epoch == plan.epoch:
+            last = EntryId.parse(self._results.last())
+            if last.epoch == plan.epoch and last.step != LAST_STEP:
                 raise
-            # The epoch was closed while this step ran; the input stage learns what follows.
-            logger.info("result of step %d-%d came after its epoch", plan.epoch, plan.step)
+            # While this step ran the group was closed, or a later epoch was opened; the plans say which.
+            logger.info("result of step %d-%d came after its end", plan.epoch, plan.step)
 
     def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, bytearray]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""

@@ -12,8 +12,10 @@ from typing import NoReturn
 
 from redis.exceptions import RedisError
 
-from albireo.runtime.clock import Clock, Event, Thread
+from albireo.runtime.clock import Clock, Thread
+from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
+from worker_svc.stages.ending import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +30,12 @@ def exit_process() -> NoReturn:
 def start_stage(
     name: str,
     body: Callable[[], None],
-    stop: Event,
+    ending: Ending,
     clock: Clock,
     abort: Callable[[], NoReturn] = exit_process,
 ) -> Thread:
-    """Runs a stage in a thread of its own. Calls ``abort`` if it raises while the rank is not to stop."""
+    """Runs a stage in a thread of its own. Calls ``abort`` if it raises while the rank is not to stop; if it
+    is, that is the end of its stages."""
 
     def guarded() -> None:
         try:
@@ -40,11 +43,15 @@ def start_stage(
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             # A thread ends silently with the latter two, and the group's lease would be renewed all the same.
             # Not BaseException: in virtual time, GreenletExit ends the stages of a clock that is closed.
-            if not stop.is_set():
-                if isinstance(error, RedisError):
-                    logger.critical("the %s stage failed: %s", name, describe(error))
-                else:
-                    logger.critical("the %s stage failed", name, exc_info=True)
-                abort()
+            if ending.asked.is_set() or ending.over.is_set():
+                ending.over.set()
+                return
+            if isinstance(error, RedisError):
+                logger.critical("the %s stage failed: %s", name, describe(error))
+            elif isinstance(error, Fenced):
+                logger.critical("the %s stage ends: %s", name, error)
+            else:
+                logger.critical("the %s stage failed", name, exc_info=True)
+            abort()
 
     return clock.start(name, guarded)

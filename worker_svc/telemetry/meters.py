@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import Keys
 from albireo.store.interface import Store
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
@@ -40,16 +39,14 @@ class WorkerMeters:
         runner: Runner[Any],
         steps: Steps,
         store: Store,
-        keys: Keys,
         gpu: GpuReader | None,
-        rank: int,
+        gpu_key: str,
     ) -> None:
-        """``gpu``: None where the rank computes without one."""
+        """``gpu``: None where the rank computes without one. ``gpu_key``: for its readings."""
         self._wanted = telemetry.metered
         self._store = store
-        self._keys = keys
         self._gpu = gpu
-        self._rank = rank
+        self._gpu_key = gpu_key
         self._reading = control.Gpu()
         self._round_trip = telemetry.folded(metrics.REDIS_ROUND_TRIP)
         telemetry.observe(metrics.WORKER_STEPS, lambda: steps.ended)
@@ -84,7 +81,7 @@ class WorkerMeters:
 
     def _announce(self) -> None:
         reading = self._reading.SerializeToString()
-        self._store.announce(self._keys.gpu(self._rank), reading, ttl=GPU_TTL_SECONDS, retry=False)
+        self._store.announce(self._gpu_key, reading, ttl=GPU_TTL_SECONDS, retry=False)
 
     def _reported(self, name: str) -> float | None:
         reading = self._reading

@@ -15,6 +15,10 @@ COMMANDS = {
         "albireo.cli.bench.overhead:overhead",
         "Starts a stack in each mode, puts load on it, and shows where the time of a step goes.",
     ),
+    "groups": (
+        "albireo.cli.bench.groups:groups",
+        "Kills one rank of a group now and then, and compares all streams with an undisturbed run.",
+    ),
     "sampling": (
         "albireo.cli.bench.sampling:sampling",
         "Samples random logits on this machine's CPU, driver-only and in parallel, in turn.",

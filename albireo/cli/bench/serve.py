@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from albireo.cli.access_options import access_options, take_access
 from albireo.cli.terminal import TARGET, Model, Target, fail
 from albireo.cli.workload_options import read_options, workload_options
 from albireo.tools.outputs import JsonTo, check_writable, report
 
 if TYPE_CHECKING:
     from albireo.planning.workload import Workload
+    from albireo.runtime.access import Access
     from albireo.v1 import control_pb2 as control
     from bench.serve.gpus import Sample
     from bench.serve.load import Record
 
 
+@access_options
 @workload_options
 def serve(
     target: Target = TARGET,
@@ -35,15 +38,16 @@ def serve(
 
     The exit status is 1 where a request failed.
     """
+    access = take_access(workload_given)
     read_options(workload_given)  # a bad option is reported before the gateway is asked
     check_writable("--json", json_to)
     from bench.serve.gpus import summarize_gpus
     from bench.serve.report import summarize
 
-    info = _model(target, model_name)
+    info = _model(target, model_name, access)
     workload = read_options(workload_given, info.max_model_len)
     controls = {} if temperature is None else {"temperature": temperature}
-    records, samples = _run(target, workload, warmup, info.vocab_size, controls, timeout)
+    records, samples = _run(target, access, workload, warmup, info.vocab_size, controls, timeout)
     setup = f"{info.model} ({info.dtype}, {info.device}, tp {info.tp})"
     summary = {"setup": f"{setup}, {workload.name}", **summarize(records)}
     gpu = summarize_gpus(samples, summary["seconds"], summary["output_tokens"])
@@ -55,13 +59,13 @@ def serve(
         fail(f"{sum(summary['errors'].values())} of {len(records)} requests failed; {count}: {most}")
 
 
-def _model(target: str, name: str) -> control.ModelInfo:
+def _model(target: str, name: str, access: Access) -> control.ModelInfo:
     import grpc
 
     from albireo.client import Client, describe
 
     try:
-        with Client(target) as client:
+        with Client(target, access) as client:
             return client.model_info(name)
     except grpc.RpcError as error:
         fail(describe(error))
@@ -69,6 +73,7 @@ def _model(target: str, name: str) -> control.ModelInfo:
 
 def _run(
     target: str,
+    access: Access,
     workload: Workload,
     warmup: int,
     vocab_size: int,
@@ -93,9 +98,10 @@ def _run(
             progress.advance(task)
 
         async def run() -> tuple[list[Record], list[Sample]]:
-            await warm_up(target, workload, warmup, vocab_size, controls=controls, timeout=timeout)
-            async with watched_gpus(target) as samples:
-                records = await run_workload(target, workload, requests, timeout=timeout, on_done=on_done)
+            load: dict[str, Any] = {"timeout": timeout, "access": access}
+            await warm_up(target, workload, warmup, vocab_size, controls=controls, **load)
+            async with watched_gpus(target, access) as samples:
+                records = await run_workload(target, workload, requests, on_done=on_done, **load)
             return records, samples
 
         return asyncio.run(run())

@@ -144,5 +144,5 @@ def _setup(setting: Setting, degrees: Sequence[int]) -> str:
     setup = f"torch {torch.__version__}, {setting.dtype}, {setting.max_seqs} slots"
     if setting.device == "cuda":
         return setup
-    threads = ", ".join(f"{rank_threads(setting.model, tp)} at tp {tp}" for tp in degrees)
+    threads = ", ".join(f"{rank_threads(setting.model, tp, tp)} at tp {tp}" for tp in degrees)
     return f"{setup}, threads of a rank: {threads}"

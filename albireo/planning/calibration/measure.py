@@ -93,13 +93,14 @@ def measure(
 def _serve_all(
     stack: Stack, setting: Setting, loads: Sequence[Workload], on_load: Callable[[Workload], None]
 ) -> Measured:
-    keys = Keys(stack.settings.model_name, stack.settings.group)
+    keys = Keys(stack.settings.model_name)
     store = RedisStore.open(stack.settings.redis_address, keys)
-    group = stack.group()
+    [group] = stack.groups()
     shape = GroupShape(group.num_blocks, group.max_seqs, group.max_model_len)
     config = ModelConfig.from_dir(setting.model)
     table = SlotTable(shape, config.vocab_size, config.eos_ids, setting.tp)
-    reader = StepReader(store, keys, table, SamplingPolicy(setting.sampling, 0, setting.tp))
+    policy = SamplingPolicy(setting.sampling, 0, setting.tp)
+    reader = StepReader(store, keys, group.incarnation, table, policy)
     steps: list[MeasuredStep] = []
     try:
         for number, load in enumerate(_in_rounds(loads, setting.rounds)):

@@ -41,13 +41,15 @@ class MeasuredStep:
 class StepReader:
     """Follows plans and results of one group, as one of its ranks would."""
 
-    def __init__(self, store: Store, keys: Keys, table: SlotTable, policy: SamplingPolicy) -> None:
-        """``table``, ``policy``: as the group's ranks have them."""
+    def __init__(
+        self, store: Store, keys: Keys, group: str, table: SlotTable, policy: SamplingPolicy
+    ) -> None:
+        """``group``: its incarnation. ``table``, ``policy``: as the group's ranks have them."""
         self._store = store
-        self._keys = keys
+        self._plans = keys.plans(group)
         self._table = table
         self._policy = policy
-        self._after = {keys.plans: "0-0", keys.results: "0-0"}
+        self._after = {self._plans: "0-0", keys.results(group): "0-0"}
         self._work: dict[EntryId, tuple[StepWork, bool]] = {}
 
     def read(self, load: str) -> list[MeasuredStep]:
@@ -58,7 +60,7 @@ class StepReader:
             for key, entries in found.items():
                 self._after[key] = entries[-1][0].decode()
                 for entry_id, data in entries:
-                    if key == self._keys.plans:
+                    if key == self._plans:
                         self._apply(EntryId.parse(entry_id), data)
                     else:
                         records += _timing(EntryId.parse(entry_id), data)
@@ -71,7 +73,7 @@ class StepReader:
 
     def _apply(self, entry_id: EntryId, data: bytes) -> None:
         entry = log.PlanEntry.FromString(data)
-        if entry.WhichOneof("entry") == "open":
+        if entry.WhichOneof("entry") != "plan":
             self._table.reset()
             return
         batch = self._table.apply(codec.plan_from_proto(entry_id.epoch, entry_id.step, entry.plan))

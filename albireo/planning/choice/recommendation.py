@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from albireo.planning.choice.best import Choice, choose, without_failures
-from albireo.planning.choice.commands import compose_settings, kubernetes_overlay, up_commands
+from albireo.planning.choice.commands import compose_groups, compose_settings, kubernetes_overlay, up_command
 from albireo.planning.choice.explanation import explain
 from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.question import Question
@@ -54,8 +54,9 @@ class Recommendation:
             "reasons": self.reasons,
             "rule_of_thumb": self.rule_of_thumb,
             "t_e": self.t_e,
-            "up": up_commands(best, question.serving),
+            "up": up_command(best, question.serving),
             "compose": compose_settings(best, question.serving),
+            "compose_groups": compose_groups(best, question.serving),
             "kubernetes": kubernetes_overlay(best, question.serving),
         }
 

@@ -10,10 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from albireo.planning.choice.commands import (
+    ENVIRONMENT_FILE,
+    GROUPS_FILE,
     compose_command,
+    compose_groups,
     compose_settings,
     kubernetes_overlay,
-    up_commands,
+    up_command,
 )
 from albireo.planning.choice.outcome import Outcome
 from albireo.planning.choice.recommendation import Recommendation
@@ -87,8 +90,8 @@ def lines(found: Recommendation) -> Iterator[str]:
         name = found.question.device.name
         yield f"{name} was not calibrated on a machine; `albireo calibrate` measures the one at hand"
     yield ""
-    yield "On this machine" + ("" if best.groups == 1 else ", a stack for each group") + ":"
-    yield from (f"  {command}" for command in up_commands(best, serving))
+    yield "On this machine:"
+    yield f"  {up_command(best, serving)}"
     yield from _compose(best, serving)
     yield ""
     yield "Kubernetes: kubectl apply -k deploy/kubernetes/overlays/plan, with its kustomization.yaml:"
@@ -96,14 +99,12 @@ def lines(found: Recommendation) -> Iterator[str]:
 
 
 def _compose(split: Split, serving: Serving) -> Iterator[str]:
-    """The first group's environment file, and the lines in which those of the others differ from it."""
-    first, *others = (text.splitlines() for text in compose_settings(split, serving))
     yield ""
-    yield f"Compose: {compose_command(split, 0)}, with this file:"
-    yield from (f"  {line}" for line in first)
-    for group, own in enumerate(others, 1):
-        yield f"{compose_command(split, group)}, with the same file but:"
-        yield from (f"  {line}" for line in own if line not in first)
+    yield f"Compose: {compose_command(split, serving)}, with {ENVIRONMENT_FILE}:"
+    yield from (f"  {line}" for line in compose_settings(split, serving).splitlines())
+    if groups := compose_groups(split, serving):
+        yield f"and {GROUPS_FILE}:"
+        yield from (f"  {line}" for line in groups.splitlines())
 
 
 def chart(found: Recommendation, path: Path) -> None:

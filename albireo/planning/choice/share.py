@@ -1,7 +1,7 @@
 """The share of a workload that one of several groups gets.
 
-Today a scheduler leads one group, so the groups are stacks of their own and the load is balanced in front of
-them: equally, in the order of the arrivals.
+One group is simulated, not all together: the groups of a split are alike, and the scheduler gives each as
+much as the others. Left out is that a request takes the first free slot of any group.
 """
 
 from __future__ import annotations

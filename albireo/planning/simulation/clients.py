@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
 from albireo.contract.codec import ends_of, incarnations_of
@@ -24,6 +24,7 @@ from albireo.virtual.keyspace import Keyspace
 from gateway.calls.refusal import Refusal
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import ValidRequest
+from gateway.store.interface import Position
 from gateway.store.memory_store import MemoryGatewayStore
 
 GATEWAY = "simulated"
@@ -77,8 +78,7 @@ class Clients:
         if not self._left:
             return
         await self._store.start_heartbeat(float("inf"))
-        after = await self._store.last_result()
-        reader = self._clock.start_task("results", self._read(after))
+        reader = self._clock.start_task("results", self._read(await self._store.position()))
         if self._workload.concurrency:
             for _ in range(min(self._workload.concurrency, self._left)):
                 self._send_next()
@@ -127,11 +127,18 @@ class Clients:
         except Refusal as refusal:
             self._end(index, refusal.message)
 
-    async def _read(self, after: EntryId) -> None:
+    async def _read(self, after: Position) -> None:
         while True:
-            for raw_id, data in await self._store.read_results(after, float("inf")):
-                after = EntryId.parse(raw_id)
-                self._take(after.step, log.ResultEntry.FromString(data).result)
+            entries = await self._store.read(after, float("inf"))
+            notices = after.notices
+            for group, found in entries.results.items():
+                for raw_id, data in found:
+                    after.groups[group] = entry_id = EntryId.parse(raw_id)
+                    self._take(entry_id.step, log.ResultEntry.FromString(data).result)
+            for raw_id, data in entries.notices:
+                notices = EntryId.parse(raw_id)
+                self._end_all(log.Notice.FromString(data).ended.ended)
+            after = Position(notices, after.groups)
 
     def _take(self, step: int, result: log.StepResult) -> None:
         """Looks only at what changes: rows that go on are many, and tell nothing."""
@@ -146,7 +153,11 @@ class Clients:
             self._note_first_tokens(result)
         for incarnation, finish in ends_of(result):
             self._finish(self._by_incarnation.pop(incarnation), Finish(finish))
-        for ended in result.ended:
+        self._end_all(result.ended)
+
+    def _end_all(self, found: Iterable[log.Ended]) -> None:
+        """The scheduler has ended these requests."""
+        for ended in found:
             if ended.request_id in self._by_name:
                 self._end(self._by_name[ended.request_id], Finish(ended.reason).name)
 

@@ -27,6 +27,8 @@ from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
 
 KEYS = Keys("simulated")
+GROUP = uuid.UUID(int=1)
+"""Incarnation of the group."""
 START_SECONDS = 5.0
 STOP_SECONDS = 10.0
 """Virtual seconds within which the services serve, and stop."""
@@ -48,6 +50,7 @@ class OneRank:
 
     rank = 0
     size = 1
+    begun = ended = 0
 
     def barrier(self) -> None:
         """There is none to wait for."""
@@ -77,7 +80,7 @@ class Cluster:
         host = SimulatedHost(cost, clock, StepTable(shape, cost), self.kv)
 
         def open_store() -> HostStore:
-            return HostStore(self.space, KEYS, host)
+            return HostStore(self.space, KEYS, GROUP.hex, host)
 
         common = {"model_name": KEYS.model, "synchronous": synchronous}
         self._worker = WorkerService(
@@ -92,7 +95,7 @@ class Cluster:
             clock=clock,
             open_store=open_store,
             abort=_fail,
-            incarnation=uuid.UUID(int=1),
+            incarnation=GROUP,
         )
         limits = {"max_num_seqs": shape.max_seqs, "max_num_batched_tokens": max(2048, shape.max_seqs)}
         self._scheduler = SchedulerService(

@@ -15,6 +15,7 @@ from albireo.planning.simulation.step_table import Step
 from albireo.planning.simulation.store import SimulatedHost
 from albireo.store.interface import EntryId
 from worker_svc.buffers.arrays import Ints
+from worker_svc.cost.speed import StepSpeed, speed_of
 from worker_svc.runner.interface import HostOutput
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 
@@ -66,6 +67,9 @@ class VirtualRunner:
         self._speed = speed
         self._ids = np.full(shape.max_seqs, OUTPUT_ID, dtype=np.int64)
         self._policy = SamplingPolicy(sampling, rank=0, size=host.cost.tp)
+
+    def measure(self) -> StepSpeed:
+        return speed_of(self._host.cost)
 
     def reset(self) -> None:
         """A simulation has one epoch, so there is nothing to forget."""

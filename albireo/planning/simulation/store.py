@@ -48,16 +48,19 @@ class SimulatedHost:
 
 
 class HostStore(MemoryStore):
-    """As :class:`MemoryStore`, but its plan and results logs take the host's time to append."""
+    """As :class:`MemoryStore`, but the plan and results logs of one group take the host's time to append."""
 
-    def __init__(self, space: Keyspace, keys: Keys, host: SimulatedHost) -> None:
+    def __init__(self, space: Keyspace, keys: Keys, group: str, host: SimulatedHost) -> None:
+        """``group``: its incarnation."""
         super().__init__(space, keys)
+        self._plans = keys.plans(group)
+        self._results = keys.results(group)
         self._host = host
 
     def log(self, key: str, *, keep: int = 0) -> MemoryLog:
-        if keep and key == self._keys.plans:
+        if keep and key == self._plans:
             return PlanLog(self._space, key, keep, self._host)
-        if keep and key == self._keys.results:
+        if keep and key == self._results:
             return ResultsLog(self._space, key, keep, self._host)
         return super().log(key, keep=keep)
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from albireo.runtime.settings import ServiceSettings, variable
 from albireo.store.connection import connect
-from albireo.tools.doctor import checkpoint, limits, ports, redis_server
+from albireo.tools.doctor import checkpoint, gateway_access, limits, ports, redis_server
 from albireo.tools.doctor.clock import check_clock
 from albireo.tools.doctor.finding import Finding, failure, note, ok, warning
 from gateway.settings import GatewaySettings
@@ -37,12 +37,14 @@ def examine(options: Mapping[str, Any], *, tp: int) -> Iterator[Finding]:
     if len(known) == len(services):
         yield ok("settings", "those of gateway, scheduler and worker are valid")
     if known:
-        chosen = bool({"redis_url", "redis_password_file"} & _set_fields(known))
+        chosen = bool({"redis_url", "redis_password_file", "redis_ca_file"} & _set_fields(known))
         yield from _redis(next(iter(known.values())).redis_address, chosen=chosen)
     yield from ports.check_ports(
         wanted for name, settings in known.items() for wanted in ports.ports_of(name, settings)
     )
     if gateway is not None:
+        yield gateway_access.check_keys(gateway)
+        yield gateway_access.check_tls(gateway)
         yield limits.check_files(gateway.max_streams)
     if worker is not None:
         yield limits.check_shared_memory(worker.device, tp)

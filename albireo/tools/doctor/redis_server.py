@@ -9,9 +9,10 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from albireo.local.redis_server import RedisServerError, find_server
+from albireo.runtime.loopback import is_loopback
 from albireo.store.connection import connect
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 
@@ -21,7 +22,6 @@ PINGS = 200
 SLOW_SECONDS = 1e-3
 FULL = 0.8
 """Share of its memory from which a Redis that never evicts is close to refusing writes."""
-LOOPBACK = (None, "localhost", "127.0.0.1", "::1")
 
 Info = Mapping[str, Any]
 
@@ -45,6 +45,7 @@ def check_redis(url: str) -> list[Finding]:
             version(info),
             role(info),
             access(url, password=bool(client.get_connection_kwargs().get("password"))),
+            user(url, client),
             eviction(info),
             memory(info),
             *persistence(info, _config(client, "appendfsync")),
@@ -98,8 +99,14 @@ def _unreachable(shown: str, error: RedisError) -> Finding:
             f"{shown} needs another password: {text}",
             "give it in ALBIREO_REDIS_URL (redis://:PASSWORD@host:6379/0) or in ALBIREO_REDIS_PASSWORD_FILE",
         )
+    if isinstance(error, NoPermissionError):
+        return warning(
+            "redis",
+            f"answers at {shown}, but this user may not ask for INFO",
+            "run the doctor with the user admin of deploy/redis/users.acl to check the rest",
+        )
     if isinstance(error, ResponseError):
-        return failure("redis", f"{shown} refuses INFO: {text}", "allow this user INFO")
+        return failure("redis", f"{shown} refuses INFO: {text}", "look at its log")
     return failure(
         "redis",
         f"{shown} does not answer: {text}",
@@ -136,7 +143,7 @@ def access(url: str, *, password: bool) -> Finding:
     parts, open_to_all = urlsplit(url), not password
     if parts.scheme == "unix":
         return ok("redis access", "a Unix socket: its permissions decide who may open it")
-    local = parts.hostname in LOOPBACK
+    local = _is_local(url)
     if open_to_all and not local:
         return warning(
             "redis access",
@@ -150,6 +157,28 @@ def access(url: str, *, password: bool) -> Finding:
             "where the network is not yours alone: TLS, by rediss:// in ALBIREO_REDIS_URL",
         )
     return ok("redis access", "without a password, on loopback" if open_to_all else "with a password")
+
+
+def user(url: str, client: redis.Redis) -> Finding:
+    """Whether tiers share the user that may do everything."""
+    try:
+        name = str(client.acl_whoami())
+    except ResponseError:
+        return ok("redis user", "one that may not ask for its name")
+    if name != "default":
+        return ok("redis user", name)
+    if _is_local(url):
+        return ok("redis user", "default, on this machine")
+    return note(
+        "redis user",
+        "default, which may do everything",
+        "give each tier a user of its own: deploy/redis/users.acl, and the name in ALBIREO_REDIS_URL",
+    )
+
+
+def _is_local(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "unix" or parts.hostname is None or is_loopback(parts.hostname)
 
 
 def eviction(info: Info) -> Finding:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import grpc
 
 from albireo.client import Client, describe
+from albireo.runtime.access import ANYONE, Access
 from albireo.tools.top.recent import Figures, RecentSteps
 from albireo.v1 import control_pb2 as control
 
@@ -25,7 +26,7 @@ class View:
 
     target: str
     server: control.ServerInfo | None
-    model: control.ModelInfo | None  # of the last group that was alive
+    model: control.ModelInfo | None  # as the last group that joined has it
     load: control.Load | None
     steps: Figures
     problem: str  # why something is missing; empty where nothing is
@@ -48,11 +49,11 @@ class Pause:
 class Collector:
     """A context manager. ``view`` is called from the command's thread; another thread receives the steps."""
 
-    def __init__(self, target: str, model: str = "") -> None:
+    def __init__(self, target: str, model: str = "", access: Access = ANYONE) -> None:
         """``model``: the name of the served model; empty: the one that is served."""
         self._target = target
         self._name = model
-        self._client = Client(target)
+        self._client = Client(target, access)
         self._lock = threading.Lock()
         self._recent = RecentSteps(time.monotonic())
         self._watch_problem = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -29,6 +29,7 @@ class Figures:
     wasted_rows: int
     look_ahead: int
     times: Mapping[str, Mapping[str, float]]  # median and p99 in seconds; empty where no step decoded
+    group_tokens: Mapping[str, float]  # output tokens by the name of the group
     output_history: tuple[float, ...]  # tokens per second between samples, oldest first
     prefill_history: tuple[float, ...]
 
@@ -67,6 +68,9 @@ class RecentSteps:
         seconds = max(1e-3, min(WINDOW_SECONDS, now - since))
         records = [record for _, record, _ in self._steps]
         times = [found for _, _, found in self._steps if found is not None]
+        tokens = Counter[str]()
+        for record in records:
+            tokens[record.group] += record.tokens
         rows = [record.decodes for record in records if record.decodes]
         return Figures(
             steps=len(records) / seconds,
@@ -76,6 +80,7 @@ class RecentSteps:
             wasted_rows=sum(record.wasted_rows for record in records),
             look_ahead=records[-1].timing.look_ahead if records else 0,
             times={name: spread([getattr(t, name) for t in times]) for name in SECONDS} if times else {},
+            group_tokens={group: count / seconds for group, count in tokens.items()},
             output_history=tuple(self._output_history),
             prefill_history=tuple(self._prefill_history),
         )

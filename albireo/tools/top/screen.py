@@ -11,6 +11,7 @@ from rich.text import Text
 
 from albireo.telemetry.step_times import TASKS
 from albireo.tools.top.collector import View
+from albireo.tools.top.groups import groups_table
 from albireo.tools.top.recent import WINDOW_SECONDS, Figures
 from albireo.v1 import control_pb2 as control
 
@@ -18,6 +19,8 @@ SIDE_BY_SIDE = 100
 """Columns from which the panels of load and steps are next to each other."""
 WITH_P99 = 46
 """Columns of the steps' panel from which it shows p99."""
+SHORT_WAIT = 0.05
+"""Seconds of waiting for a slot that are not worth a word."""
 TENANTS = 4
 """Most tenants with waiting requests that are named."""
 SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
@@ -47,6 +50,9 @@ class Screen:
             yield grid
         else:
             yield Group(*panels)
+        if view.load is not None and view.load.groups:
+            table = groups_table(view.load.groups, view.steps.group_tokens, width - 4)
+            yield Panel(table, title="groups", padding=(0, 1))
         yield Panel(_throughput(view.steps, width - 4, plain), title="tokens/s", padding=(0, 1))
 
 
@@ -60,9 +66,14 @@ def _head(view: View) -> RenderableType:
             lines.append("  SIMULATED", style="bold yellow")
         lines.append("\n")
     if load is not None:
-        alive = "group alive" if load.group_alive else "no group"
-        lines.append(f"epoch {load.epoch}, step {load.step}, ")
-        lines.append(alive, style="green" if load.group_alive else "red")
+        count = len(load.groups)
+        lines.append(f"epoch {load.epoch}, ")
+        lines.append(
+            f"{count} group{'s' * (count > 1)}" if count else "no group", style="green" if count else "red"
+        )
+        if abs(load.wait_seconds) >= SHORT_WAIT:
+            wait = f"{load.wait_seconds:.1f} s" if load.wait_seconds > 0 else "not known"
+            lines.append(f", expected wait for a slot {wait}")
         if load.integrity_violations:
             found = len(load.integrity_violations)
             lines.append(f", {found} integrity violations: {load.integrity_violations[0]}", style="bold red")

@@ -7,13 +7,16 @@ import threading
 import grpc
 
 from albireo.client import Client
+from albireo.runtime.access import ANYONE, Access
 from albireo.v1 import control_pb2 as control
 
 
-def record_steps(target: str, model: str, seconds: float) -> list[control.StepRecord]:
+def record_steps(
+    target: str, model: str, seconds: float, access: Access = ANYONE
+) -> list[control.StepRecord]:
     """All steps of the next ``seconds``. ``model``: see ``Client.watch_steps``. Raises grpc.RpcError."""
     records: list[control.StepRecord] = []
-    with Client(target) as client:
+    with Client(target, access) as client:
         call = client.watch_steps(model)
         timer = threading.Timer(seconds, call.cancel)
         timer.start()

@@ -1,8 +1,9 @@
-"""Steps as a trace in the Chrome format, for Perfetto and chrome://tracing: a lane for each stage."""
+"""Steps as a trace in the Chrome format, for Perfetto and chrome://tracing: lanes for each group's stages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from albireo.telemetry.step_times import published_at
@@ -15,15 +16,18 @@ LANES = (
     (2, "worker, rank 0", 3, "T5 output"),
     (3, "gateway", 1, "hand out"),
 )
+"""Number and name of a process, number and name of a thread; of each group."""
+PROCESSES = 3
 
 
 def chrome_trace(records: Iterable[control.StepRecord]) -> dict[str, Any]:
     """A JSON object; times in microseconds from the first moment of any record."""
-    known = {(record.epoch, record.step): record for record in records}
+    known = {(record.group, record.epoch, record.step): record for record in records}
+    groups = sorted({record.group for record in known.values()})
     spans: list[tuple[int, int, str, int, int, control.StepRecord]] = []
-    for (epoch, step), record in sorted(known.items()):
+    for (group, epoch, step), record in sorted(known.items(), key=itemgetter(0)):
         timing = record.timing
-        following = known.get((epoch, step + 1))
+        following = known.get((group, epoch, step + 1))
         published = published_at(timing, following.timing) if following else 0
         appended = following.timing.previous_appended if following else 0
         label = "simulated " if record.simulated else ""
@@ -39,20 +43,24 @@ def chrome_trace(records: Iterable[control.StepRecord]) -> dict[str, Any]:
     spans = [span for span in spans if 0 < span[3] <= span[4]]
     start = min((span[3] for span in spans), default=0)
     events: list[dict[str, Any]] = []
-    for process, process_name, thread, name in LANES:
-        events += [_meta("process_name", process, thread, process_name)]
-        events += [_meta("thread_name", process, thread, name)]
+    for index, group in enumerate(groups):
+        suffix = f", {group}" if len(groups) > 1 else ""
+        for process, process_name, thread, name in LANES:
+            number = PROCESSES * index + process
+            events += [_meta("process_name", number, thread, process_name + suffix)]
+            events += [_meta("thread_name", number, thread, name)]
     for process, thread, name, begin, end, record in spans:
         events.append(
             {
                 "ph": "X",
                 "name": f"{name} {record.step}",
                 "cat": name,
-                "pid": process,
+                "pid": PROCESSES * groups.index(record.group) + process,
                 "tid": thread,
                 "ts": (begin - start) / 1e3,
                 "dur": (end - begin) / 1e3,
                 "args": {
+                    "group": record.group,
                     "epoch": record.epoch,
                     "step": record.step,
                     "decodes": record.decodes,

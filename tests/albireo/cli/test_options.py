@@ -19,8 +19,11 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
     "worker": WorkerSettings,
 }
-PASSED_ON = {"kv_memory": "ALBIREO_WORKER_KV_MEMORY"}
-"""What `albireo up` takes for its workers, by their own variable."""
+PASSED_ON = {
+    "kv_memory": "ALBIREO_WORKER_KV_MEMORY",
+    **{name: f"ALBIREO_GATEWAY_{name.upper()}" for name in ("open", "tls_cert", "tls_key", "tls_client_ca")},
+}
+"""What `albireo up` takes for its workers and its gateway, by their own variables."""
 PLANNING = {
     "simulate": "model device tp synchronous sampling max-seqs max-model-len kv-memory "
     "max-num-batched-tokens prefill-chunk max-queue json chart workload prompt-length output-length "
@@ -31,7 +34,7 @@ PLANNING = {
     "calibrate": "model output device tp dtype max-seqs quick",
 }
 """Commands that ask no gateway."""
-SHARED = {*ServiceSettings.model_fields, "synchronous"}
+SHARED = {*ServiceSettings.model_fields, "group", "synchronous"}
 CLIENTS = {
     "generate": "target model-name raw json timeout request-id priority max-tokens min-tokens temperature "
     "top-k top-p min-p typical-p repetition-penalty presence-penalty frequency-penalty logit-bias "

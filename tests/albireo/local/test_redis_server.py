@@ -25,6 +25,13 @@ def test_it_keeps_its_data_over_a_restart_and_never_evicts(tmp_path: Path) -> No
     server.stop()
 
 
+def test_no_other_user_can_read_what_it_keeps(tmp_path: Path) -> None:
+    """Prompts and answers are in its append-only file."""
+    directory = tmp_path / "data" / "redis"
+    LocalRedis(directory).stop()
+    assert directory.stat().st_mode & 0o077 == 0
+
+
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RedisServerError, match="too long"):
         LocalRedis(tmp_path / ("x" * 120))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,37 @@ def test_a_unit_dies_and_comes_back_as_one(pair: Unit) -> None:
     stop.set()
     watcher.join(timeout=5)
     assert not pair.failed()
+
+
+def test_a_stopped_process_does_not_keep_its_unit_from_starting_again(pair: Unit) -> None:
+    before = pair.pids
+    os.kill(before[0], signal.SIGSTOP)
+    os.kill(before[1], signal.SIGKILL)
+    wait_for(pair.failed, 5, "it has not ended")
+    began = time.monotonic()
+    Supervisor([pair]).check()
+    assert time.monotonic() - began < 1
+    assert not any(map(alive, before))
+    assert len(pair.pids) == 2
+
+
+def test_units_come_and_go_while_the_others_are_watched(tmp_path: Path) -> None:
+    first, second = (Unit(name, [Command(name, SLEEPER, {})], tmp_path) for name in ("a", "b"))
+    supervisor, stop = Supervisor([first]), threading.Event()
+    supervisor.start()
+    watcher = threading.Thread(target=supervisor.watch, args=(stop,))
+    watcher.start()
+    supervisor.add(second)
+    [before] = second.pids
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: len(second.pids) == 1 and second.pids != [before], 10, "not restarted")
+    [pid] = second.pids
+    supervisor.remove(second)
+    assert not alive(pid)
+    stop.set()
+    watcher.join(timeout=5)
+    assert second.children == []
+    supervisor.stop()
 
 
 def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import redis
 
 from albireo.contract.keys import Keys
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
-from albireo.store.interface import Store
+from albireo.store.interface import GroupOpening, Store
 from albireo.store.redis_store import RedisStore
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -18,6 +18,10 @@ from albireo.virtual.store import MemoryStore
 from tests.albireo.store.scripted import MemoryScripts, RedisScripts, Scripts
 
 KEYS = Keys("m")
+ME = b"me"
+"""Value of the lease of the scheduler whose part a test plays."""
+PLANS, RESULTS = KEYS.plans("x"), KEYS.results("x")
+"""The logs of the group ``x``."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,18 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 @pytest.fixture
 def store(backend: Backend) -> Store:
     return backend.open()
+
+
+def lead(store: Store) -> None:
+    """Takes the lease."""
+    assert store.lease(KEYS.lease, ME, ttl=60).acquire()
+
+
+def open_logs(store: Store, group: str = "x", *, name: str = "g1", notice: int = 1) -> GroupOpening:
+    """Opens an epoch, and the logs of a group in it."""
+    lead(store)
+    epoch, _ = store.open_epoch(lease_value=ME)
+    opening = GroupOpening(epoch, group, name)
+    store.register(group)
+    store.open_group(opening, notice=notice, lease_value=ME)
+    return opening

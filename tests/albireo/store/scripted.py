@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import redis
 
@@ -22,7 +22,8 @@ def entry_of(name: str) -> bytes:
 
 
 class Scripts(Protocol):
-    """``name``: of one acceptance, in the logs; the request's id where there is no other."""
+    """``name``: of one acceptance, in the logs; the request's id where there is no other. All are of tenant
+    ``t``; ``most``: its quota of requests at once."""
 
     def submit(
         self,
@@ -33,6 +34,7 @@ class Scripts(Protocol):
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]: ...
 
     def end(self, request_id: str, *, name: str = "") -> None: ...
@@ -45,6 +47,20 @@ class Scripts(Protocol):
 
     def delete(self, key: str) -> None:
         """As if a key had expired."""
+        ...
+
+    def delete_log(self, key: str) -> None:
+        """As if a log had expired."""
+        ...
+
+    def members(self, key: str) -> set[str]:
+        """Of a set."""
+        ...
+
+    def hash(self, key: str) -> dict[bytes, bytes]: ...
+
+    def seconds_left(self, key: str) -> float:
+        """Until a log expires; infinite where it does not."""
         ...
 
 
@@ -62,13 +78,14 @@ class RedisScripts:
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]:
         keys, name = self._keys, name or request_id
-        names = [keys.request(request_id), keys.inbox, keys.waiting, keys.epoch, keys.lease, keys.group]
-        names += [keys.serving, keys.gateway(gateway)]
+        names = [keys.request(request_id), keys.inbox, keys.waiting, keys.epoch, keys.lease]
+        names += (keys.gateway(gateway), keys.tenants, keys.tokens("t"))
         ttl, cancellation = str(RECORD_SECONDS * 1000), codec.cancellation_to_bytes(name)
         arguments = (digest, entry_of(name), str(bound), ttl, str(n), gateway, cancellation, keys.gateway(""))
-        answer = self._client.eval(SUBMIT, len(names), *names, *arguments)
+        answer = self._client.eval(SUBMIT, len(names), *names, *arguments, "t", str(most), "0", "0", "0")
         assert isinstance(answer, list)
         return answer[0].decode(), answer[1]
 
@@ -94,6 +111,19 @@ class RedisScripts:
     def delete(self, key: str) -> None:
         self._client.delete(key)
 
+    def delete_log(self, key: str) -> None:
+        self._client.delete(key)
+
+    def members(self, key: str) -> set[str]:
+        return {member.decode() for member in cast("set[bytes]", self._client.smembers(key))}
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        return cast("dict[bytes, bytes]", self._client.hgetall(key))
+
+    def seconds_left(self, key: str) -> float:
+        left = self._client.pttl(key)
+        return left / 1000 if left >= 0 else float("inf")
+
 
 class MemoryScripts:
     def __init__(self, space: Keyspace, keys: Keys) -> None:
@@ -109,6 +139,7 @@ class MemoryScripts:
         bound: int = 2,
         n: int = 1,
         gateway: str = "g",
+        most: int = 0,
     ) -> tuple[str, int]:
         name = name or request_id
         return scripts.submit(
@@ -122,7 +153,8 @@ class MemoryScripts:
             branches=n,
             gateway=gateway,
             cancellation=codec.cancellation_to_bytes(name),
-        )
+            claim=scripts.Claim("t", most, 0, 0, 0),
+        )[:2]
 
     def end(self, request_id: str, *, name: str = "") -> None:
         cancellation = codec.cancellation_to_bytes(name or request_id)
@@ -140,3 +172,15 @@ class MemoryScripts:
 
     def delete(self, key: str) -> None:
         self._space.delete(key)
+
+    def delete_log(self, key: str) -> None:
+        self._space.expire_stream(key, ttl=0)
+
+    def members(self, key: str) -> set[str]:
+        return set(self._space.members(key))
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        return self._space.hash(key)
+
+    def seconds_left(self, key: str) -> float:
+        return self._space.stream(key).expires - self._space.clock.now()

@@ -48,7 +48,7 @@ def test_a_renewed_lease_lives_on(backend: Backend, store: Store) -> None:
 def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(backend: Backend, store: Store) -> None:
     lease = store.lease(KEYS.lease, b"1", ttl=10)
     assert lease.acquire()
-    store.open_epoch(lease_value=b"1", group_incarnation="x")
+    store.open_epoch(lease_value=b"1")
     lease.renew()
     backend.scripts.delete(KEYS.lease)  # as if the store had stood still
     lease.renew()
@@ -62,10 +62,17 @@ def test_a_lease_that_ran_out_is_taken_again_unless_the_logs_are_gone(backend: B
 def test_an_announcement_is_there_until_it_expires(backend: Backend, store: Store) -> None:
     store.announce(KEYS.load, b"old", ttl=10)
     store.announce(KEYS.load, b"new", ttl=0.03)
-    store.announce(KEYS.gpu(0), b"gpu", ttl=10)
-    assert store.get([KEYS.load, KEYS.gpu(0), KEYS.gpu(1)]) == [b"new", b"gpu", None]
+    store.announce(KEYS.gpu("x", 0), b"gpu", ttl=10)
+    assert store.get([KEYS.load, KEYS.gpu("x", 0), KEYS.gpu("x", 1)]) == [b"new", b"gpu", None]
     backend.wait_until(lambda: store.get([KEYS.load]) == [None])
-    assert store.get([KEYS.gpu(0)]) == [b"gpu"]
+    assert store.get([KEYS.gpu("x", 0)]) == [b"gpu"]
+
+
+def test_a_value_that_is_put_stays(store: Store) -> None:
+    store.announce(KEYS.served_model, b"old", ttl=0.01)
+    store.put(KEYS.served_model, b"new")
+    store.put(KEYS.served_model, b"newer")
+    assert store.get([KEYS.served_model]) == [b"newer"]
 
 
 def test_all_stores_have_the_same_time(backend: Backend) -> None:

@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from albireo.store.interface import EntryId, Fenced, Lease, Store
+from albireo.store.interface import (
+    LAST_STEP,
+    EntryId,
+    Fenced,
+    GroupOpening,
+    Lease,
+    NewEntry,
+    Store,
+    TenantReport,
+)
 from albireo.store.redis_store import RedisStore
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
@@ -23,10 +32,13 @@ REQUESTS = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["1", "2"])
 GATEWAYS = st.sampled_from(["g", "h"])
 OWNERS = st.sampled_from([b"me", b"you"])
-LOGS = st.sampled_from([KEYS.plans, KEYS.results])
-LEASES = st.sampled_from([KEYS.lease, KEYS.group])
-EXPIRING = [KEYS.lease, KEYS.group, KEYS.gateway("g"), KEYS.gateway("h"), KEYS.load]
-VALUES = [*EXPIRING, KEYS.epoch, KEYS.serving, KEYS.waiting, KEYS.departed]
+GROUPS = st.sampled_from(["x", "y"])
+GROUP_LOGS = [key(group) for group in ("x", "y") for key in (KEYS.plans, KEYS.results)]
+LOGS = [KEYS.notices, *GROUP_LOGS]
+LEASES = st.sampled_from([KEYS.lease, KEYS.group("x"), KEYS.group("y")])
+EXPIRING = [KEYS.lease, KEYS.group("x"), KEYS.group("y"), KEYS.gateway("g"), KEYS.gateway("h"), KEYS.load]
+VALUES = [*EXPIRING, KEYS.epoch, KEYS.served_model, KEYS.waiting, KEYS.departed]
+STEPS = st.sampled_from([0, 1, 2, 3, LAST_STEP])
 TTL = 600  # nothing expires by time: `expire` deletes
 
 
@@ -53,9 +65,11 @@ class Stores(RuleBasedStateMachine):
         """Only where all this comes together a submission is accepted: random steps alone never get there."""
         if serving:
             self.use_lease(KEYS.lease, b"me", "acquire")
-            for key in (KEYS.group, KEYS.gateway("g"), KEYS.gateway("h")):
+            for key in (KEYS.group("x"), KEYS.gateway("g"), KEYS.gateway("h")):
                 self.announce(key, b"me")
-            self.open_epoch(b"me", "x")
+            self.open_epoch(b"me")
+            self.join_or_leave("x", "register")
+            self.open_group("x", 1, 1, b"me")
 
     def both(self, call: Callable[..., Any], targets: list[Any] | None = None) -> None:
         answers = [answer(call, target) for target in (self.stores if targets is None else targets)]
@@ -75,21 +89,48 @@ class Stores(RuleBasedStateMachine):
     def expire(self, key: str) -> None:
         self.both(lambda scripts: scripts.delete(key), self.scripts)
 
-    @rule(owner=OWNERS, incarnation=st.sampled_from(["", "x", "x"]))
-    def open_epoch(self, owner: bytes, incarnation: str) -> None:
+    @rule(key=st.sampled_from([KEYS.served_model, KEYS.load]), value=OWNERS)
+    def put(self, key: str, value: bytes) -> None:
+        self.both(lambda store: store.put(key, value))
+
+    @rule(group=GROUPS, what=st.sampled_from(["register", "register", "leave"]))
+    def join_or_leave(self, group: str, what: str) -> None:
+        self.both(lambda store: getattr(store, what)(group))
+
+    @rule(group=GROUPS, epoch=st.integers(1, 3), notice=st.integers(1, 4), owner=OWNERS)
+    def open_group(self, group: str, epoch: int, notice: int, owner: bytes) -> None:
+        opening = GroupOpening(epoch, group, "g1")
+        self.both(lambda store: store.open_group(opening, notice=notice, lease_value=owner))
+
+    @rule(group=GROUPS, epoch=st.integers(1, 3), notice=st.integers(1, 4), owner=OWNERS)
+    def close_group(self, group: str, epoch: int, notice: int, owner: bytes) -> None:
+        opening = GroupOpening(epoch, group, "g1")
+        self.both(lambda store: store.close_group(opening, "dead", notice=notice, lease_value=owner))
+
+    @rule(key=st.sampled_from(GROUP_LOGS))
+    def delete_log(self, key: str) -> None:
+        self.both(lambda scripts: scripts.delete_log(key), self.scripts)
+
+    @rule(owner=OWNERS)
+    def open_epoch(self, owner: bytes) -> None:
         # The inbox id after which it begins is a time: compared as the number of entries before it.
         def opened(store: Store) -> tuple[int, int]:
-            epoch, begin = store.open_epoch(lease_value=owner, group_incarnation=incarnation)
+            epoch, begin = store.open_epoch(lease_value=owner)
             entries = store.log(KEYS.inbox).read("0-0", 0)
-            return epoch, sum(entry_id <= begin.encode() for entry_id, _ in entries)
+            return epoch, sum(EntryId.parse(entry_id) <= EntryId.parse(begin) for entry_id, _ in entries)
 
         self.both(opened)
 
-    @rule(key=LOGS, epoch=st.integers(1, 4), step=st.integers(0, 3), data=OWNERS)
+    @rule(key=st.sampled_from(LOGS), epoch=st.integers(1, 4), step=STEPS, data=OWNERS)
     def append(self, key: str, epoch: int, step: int, data: bytes) -> None:
         self.both(lambda store: store.log(key, keep=1000).append(EntryId(epoch, step), data))
 
-    @rule(key=LOGS, epoch=st.integers(1, 4), step=st.integers(0, 3))
+    @rule(keys=st.sets(st.sampled_from(LOGS)), epoch=st.integers(1, 4), step=STEPS, data=OWNERS)
+    def append_all(self, keys: set[str], epoch: int, step: int, data: bytes) -> None:
+        entries = [NewEntry(key, EntryId(epoch, step), data) for key in sorted(keys)]
+        self.both(lambda store: store.append_all(entries, keep=1000))
+
+    @rule(key=st.sampled_from(LOGS), epoch=st.integers(1, 4), step=st.integers(0, 3))
     def trim(self, key: str, epoch: int, step: int) -> None:
         def trimmed(store: Store) -> int:
             # A reader trims before an entry that it has read: the newest one stays.
@@ -98,7 +139,7 @@ class Stores(RuleBasedStateMachine):
 
         self.both(trimmed)
 
-    @rule(key=LOGS, epoch=st.integers(0, 4), step=st.integers(0, 3))
+    @rule(key=st.sampled_from(LOGS), epoch=st.integers(0, 4), step=STEPS)
     def read(self, key: str, epoch: int, step: int) -> None:
         self.both(lambda store: store.log(key).read(f"{epoch}-{step}", 0))
 
@@ -106,9 +147,15 @@ class Stores(RuleBasedStateMachine):
     def count_departures(self, epoch: int, total: int) -> None:
         self.both(lambda store: store.count_departures(epoch=epoch, total=total))
 
+    @rule(epoch=st.integers(1, 3), number=st.integers(1, 4), counts=st.tuples(*[st.integers(0, 2)] * 2))
+    def report_tenants(self, epoch: int, number: int, counts: tuple[int, int]) -> None:
+        reports = {"t": TenantReport(*counts, 0.0)}
+        self.both(lambda store: store.report_tenants(reports, epoch=epoch, number=number))
+
     @rule(request=REQUESTS, name=NAMES, digest=NAMES, n=st.integers(1, 3), gateway=GATEWAYS)
     def submit(self, request: str, name: str, digest: str, n: int, gateway: str) -> None:
         options: dict[str, Any] = {"name": f"{request}@{name}", "digest": digest, "n": n, "gateway": gateway}
+        options["most"] = 2 * n  # other than for the queue
         self.both(lambda scripts: scripts.submit(request, bound=6, **options), self.scripts)
 
     @rule(request=REQUESTS, name=NAMES, what=st.sampled_from(["end", "withdraw"]))
@@ -126,8 +173,12 @@ class Stores(RuleBasedStateMachine):
     @invariant()
     def keys_are_the_same(self) -> None:
         self.both(lambda store: store.get(VALUES))
-        self.both(lambda store: store.read({KEYS.plans: "0-0", KEYS.results: "0-0"}, 0))
-        self.both(lambda store: [store.log(key).last() for key in (KEYS.plans, KEYS.results)])
+        self.both(lambda store: store.read(dict.fromkeys(LOGS, "0-0"), 0))
+        self.both(lambda store: [store.log(key).last() for key in LOGS])
+        self.both(lambda store: store.groups())
+        self.both(lambda scripts: scripts.members(KEYS.serving), self.scripts)
+        self.both(lambda scripts: scripts.hash(KEYS.tenants), self.scripts)
+        self.both(lambda scripts: [scripts.seconds_left(key) < TTL for key in GROUP_LOGS], self.scripts)
         self.both(lambda store: [data for _, data in store.log(KEYS.inbox).read("0-0", 0)])
 
 

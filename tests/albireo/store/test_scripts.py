@@ -7,7 +7,7 @@ import pytest
 from albireo.contract import codec
 from albireo.contract.plan import Submission
 from albireo.store.interface import Store
-from tests.albireo.store.conftest import KEYS, Backend
+from tests.albireo.store.conftest import KEYS, ME, Backend, lead
 from tests.albireo.store.scripted import Scripts
 
 
@@ -18,11 +18,10 @@ def scripts(backend: Backend) -> Scripts:
 
 @pytest.fixture
 def serving(store: Store) -> Store:
-    """With a scheduler, a group, and the gateway ``g``."""
-    assert store.lease(KEYS.lease, b"me", ttl=60).acquire()
-    store.announce(KEYS.group, b"group", ttl=60)
+    """With a scheduler in its first epoch, and the gateway ``g``."""
+    lead(store)
     store.announce(KEYS.gateway("g"), b"", ttl=60)
-    store.open_epoch(lease_value=b"me", group_incarnation="x")
+    store.open_epoch(lease_value=ME)
     return store
 
 
@@ -32,17 +31,13 @@ def inbox(store: Store) -> list[str]:
     return [entry.request_id if isinstance(entry, Submission) else f"-{entry}" for entry in entries]
 
 
-def test_a_submission_needs_gateway_scheduler_and_group(store: Store, scripts: Scripts) -> None:
+def test_a_submission_needs_gateway_and_scheduler(store: Store, scripts: Scripts) -> None:
     assert scripts.submit("a") == ("no_gateway", 0)
     store.announce(KEYS.gateway("g"), b"", ttl=60)
     assert scripts.submit("a") == ("no_scheduler", 0)
-    assert store.lease(KEYS.lease, b"me", ttl=60).acquire()
-    assert scripts.submit("a") == ("no_group", 0)
-    store.announce(KEYS.group, b"group", ttl=60)
-    store.open_epoch(lease_value=b"me", group_incarnation="")
-    assert scripts.submit("a") == ("no_group", 1)  # announced, but not served yet
-    store.open_epoch(lease_value=b"me", group_incarnation="x")
-    assert scripts.submit("a") == ("accepted", 2)
+    lead(store)
+    store.open_epoch(lease_value=ME)
+    assert scripts.submit("a") == ("accepted", 1)  # it waits for a group
 
 
 def test_a_submission_is_accepted_once_an_epoch(serving: Store, scripts: Scripts) -> None:
@@ -50,7 +45,7 @@ def test_a_submission_is_accepted_once_an_epoch(serving: Store, scripts: Scripts
     assert scripts.submit("a") == ("duplicate", 1)
     assert scripts.submit("a", digest="other") == ("conflict", 1)
     assert inbox(serving) == ["a"]
-    serving.open_epoch(lease_value=b"me", group_incarnation="x")
+    serving.open_epoch(lease_value=ME)
     assert scripts.submit("a") == ("accepted", 2)  # the last epoch gave it up
     assert scripts.submit("a") == ("duplicate", 2)
 
@@ -92,7 +87,7 @@ def test_a_request_is_cancelled_until_its_end_is_known(serving: Store, scripts: 
 
 def test_a_request_of_an_earlier_epoch_is_not_cancelled(serving: Store, scripts: Scripts) -> None:
     scripts.submit("a")
-    serving.open_epoch(lease_value=b"me", group_incarnation="x")
+    serving.open_epoch(lease_value=ME)
     assert scripts.cancel("a") == 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.telemetry.step_times import KEPT_STEPS, StepWindow, step_times
+from albireo.telemetry.step_times import KEPT_STEPS, MAX_GROUPS, StepWindow, step_times
+from albireo.v1 import control_pb2 as control
 from tests.step_records import overlapped, synchronous
 
 
@@ -66,4 +67,19 @@ def test_a_window_forgets() -> None:
     window = StepWindow()
     for record in overlapped(range(1, 10 * KEPT_STEPS)):
         window.push(record)
-    assert len(window._known) == KEPT_STEPS
+    assert [len(known) for known in window._groups.values()] == [KEPT_STEPS]
+    for number in range(2 * MAX_GROUPS):
+        window.push(control.StepRecord(group=f"g{number}", epoch=1, step=1))
+    assert len(window._groups) == MAX_GROUPS
+
+
+def test_steps_of_two_groups_are_not_compared() -> None:
+    """They run at the same time, and have the same numbers."""
+    alone, mixed = overlapped(range(1, 9)), []
+    for fast, slow in zip(alone, synchronous(range(1, 9)), strict=True):
+        other = control.StepRecord()
+        other.CopyFrom(slow)
+        other.group = "another"
+        mixed += [fast, other]
+    assert step_times(mixed)[::2] == step_times(alone)
+    assert step_times(mixed)[1::2] == step_times(synchronous(range(1, 9)))

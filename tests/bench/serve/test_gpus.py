@@ -34,6 +34,15 @@ def test_energy_counters_tell_the_power() -> None:
     }
 
 
+def test_gpus_of_two_groups_count_each() -> None:
+    """Both have a rank 0."""
+    samples = [
+        Sample(at, [control.Gpu(group=group, joules=at * watts) for group, watts in (("a", 100), ("b", 200))])
+        for at in (0, 10)
+    ]
+    assert summarize_gpus(samples, seconds=8, output_tokens=400)["watts"] == 300
+
+
 def test_without_counters_the_readings_do() -> None:
     samples = [Sample(at, [control.Gpu(watts=watts)]) for at, watts in ((0, 100), (1, 300))]
     assert summarize_gpus(samples, seconds=2, output_tokens=4) == {

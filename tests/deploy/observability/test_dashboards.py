@@ -45,7 +45,7 @@ def test_queries_ask_for_what_is_served(name: str, query: str) -> None:
     assert metric_names(query)
     assert metric_names(query) <= served
     assert not unknown_labels(query)
-    assert '{albireo_model=~"$model",albireo_group=~"$group"' in query
+    assert '{albireo_model=~"$model"' in query
 
 
 def test_panels_do_not_overlap_and_say_what_they_show() -> None:
@@ -72,5 +72,5 @@ def test_variables_are_read_from_a_metric_that_has_them() -> None:
         variables = {variable["name"]: variable["query"] for variable in board["templating"]["list"]}
         assert variables == {
             "model": "label_values(albireo_scheduler_epoch, albireo_model)",
-            "group": 'label_values(albireo_scheduler_epoch{albireo_model=~"$model"}, albireo_group)',
+            "group": 'label_values(albireo_scheduler_slots_total{albireo_model=~"$model"}, albireo_group)',
         }

@@ -12,7 +12,7 @@ from gateway.requests.validation import Validator, ValidRequest
 from gateway.text.text_codec import TextCodec
 
 CODEC = TextCodec(TINY)
-VALIDATOR = Validator("tiny", CODEC)
+VALIDATOR = Validator(CODEC)
 CONTEXT = 64
 EOS = (1,)
 

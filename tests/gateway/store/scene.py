@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from albireo.contract.keys import Keys
-from albireo.store.interface import EntryId, Store
+from albireo.store.interface import EntryId, GroupOpening, Store
 from gateway.store.interface import GatewayStore, NewRequest
 
 Body = Coroutine[Any, Any, None]
@@ -37,6 +37,7 @@ class Scene:
         self.gateways: list[GatewayStore] = []
         self._open_gateway = open_gateway
         self._lease = store.lease(KEYS.lease, LEASE, ttl=TTL)
+        self._epoch = self._notice = 0
 
     async def gateway(self, gateway_id: str = "a", *, ttl: float = TTL, keys: Keys = KEYS) -> GatewayStore:
         """A gateway that is alive for ``ttl`` seconds; with 0 it has not begun to live."""
@@ -47,10 +48,10 @@ class Scene:
         return found
 
     async def serving(self) -> GatewayStore:
-        """A gateway before a scheduler and a group in their first epoch."""
+        """A gateway before a scheduler and a group, ``w``, in their first epoch."""
         self.begin_scheduler()
-        self.begin_group()
         self.open_epoch()
+        self.open_group()
         return await self.gateway()
 
     def begin_scheduler(self) -> None:
@@ -59,15 +60,27 @@ class Scene:
     def end_scheduler(self) -> None:
         self._lease.release()
 
-    def begin_group(self) -> None:
-        self.store.announce(KEYS.group, b"group", ttl=TTL)
+    def open_epoch(self) -> int:
+        self._epoch, _ = self.store.open_epoch(lease_value=LEASE)
+        self._notice = 0
+        return self._epoch
 
-    def open_epoch(self, group: str = "w") -> int:
-        epoch, _ = self.store.open_epoch(lease_value=LEASE, group_incarnation=group)
-        return epoch
+    def open_group(self, group: str = "w") -> None:
+        self._notice += 1
+        opening = GroupOpening(self._epoch, group, group.upper())
+        self.store.open_group(opening, notice=self._notice, lease_value=LEASE)
 
-    def append_result(self, epoch: int, step: int, data: bytes) -> None:
-        self.store.log(KEYS.results, keep=1000).append(EntryId(epoch, step), data)
+    def close_group(self, group: str = "w") -> None:
+        self._notice += 1
+        opening = GroupOpening(self._epoch, group, group.upper())
+        self.store.close_group(opening, "dead", notice=self._notice, lease_value=LEASE)
+
+    def append_notice(self, data: bytes) -> None:
+        self._notice += 1
+        self.store.log(KEYS.notices, keep=1000).append(EntryId(self._epoch, self._notice), data)
+
+    def append_result(self, step: int, data: bytes, *, group: str = "w") -> None:
+        self.store.log(KEYS.results(group), keep=1000).append(EntryId(self._epoch, step), data)
 
     def inbox(self) -> list[bytes]:
         return [data for _, data in self.store.log(KEYS.inbox).read("0-0", 0)]

@@ -12,26 +12,30 @@ from tests.gateway.store.scene import EXPIRED, KEYS, SHORT, TTL, Scene, in_store
 @in_store_time
 async def test_in_an_empty_store_only_the_gateway_itself_is_alive(scene: Scene) -> None:
     gateway = await scene.gateway()
-    assert await gateway.check(TTL) == Liveness(True, leased=False, group=None, serving=False, epoch=0)
+    assert await gateway.check(TTL) == Liveness(True, leased=False, groups=0, model=None, epoch=0)
 
 
 @in_store_time
 async def test_a_check_sees_which_tiers_came_and_went(scene: Scene) -> None:
     gateway = await scene.serving()
-    assert await gateway.check(TTL) == Liveness(True, leased=True, group=b"group", serving=True, epoch=1)
-    scene.open_epoch(group="")
+    scene.open_group("x")
+    scene.store.put(KEYS.served_model, b"model")
+    assert await gateway.check(TTL) == Liveness(True, leased=True, groups=2, model=b"model", epoch=1)
+    scene.close_group("w")
+    assert (await gateway.check(TTL)).groups == 1
+    scene.close_group("x")
     scene.end_scheduler()
-    assert await gateway.check(TTL) == Liveness(True, leased=False, group=b"group", serving=False, epoch=2)
+    assert await gateway.check(TTL) == Liveness(True, leased=False, groups=0, model=b"model", epoch=1)
 
 
 @in_store_time
-async def test_a_group_that_stops_announcing_itself_is_gone(scene: Scene) -> None:
-    gateway = await scene.gateway()
-    scene.begin_group()
-    assert (await gateway.check(TTL)).group == b"group"
-    scene.store.announce(KEYS.group, b"group", ttl=SHORT)
-    await asyncio.sleep(EXPIRED)
-    assert (await gateway.check(TTL)).group is None
+async def test_in_a_new_epoch_a_group_serves_once_it_is_opened_again(scene: Scene) -> None:
+    gateway = await scene.serving()
+    scene.open_epoch()
+    found = await gateway.check(TTL)
+    assert (found.groups, found.epoch) == (0, 2)
+    scene.open_group()
+    assert (await gateway.check(TTL)).groups == 1
 
 
 @in_store_time
@@ -63,12 +67,13 @@ async def test_gateways_have_heartbeats_of_their_own(scene: Scene) -> None:
 @in_store_time
 async def test_load_and_gpus_are_what_was_announced(scene: Scene) -> None:
     gateway = await scene.gateway()
-    assert await gateway.load(2) == (None, [])
+    assert await gateway.load() is None
     scene.store.announce(KEYS.load, b"load", ttl=TTL)
-    for rank in (0, 2, 3):
-        scene.store.announce(KEYS.gpu(rank), b"gpu %d" % rank, ttl=TTL)
-    assert await gateway.load(0) == (b"load", [])
-    assert await gateway.load(3) == (b"load", [b"gpu 0", b"gpu 2"])
+    for group, rank in (("w", 0), ("w", 2), ("x", 0)):
+        scene.store.announce(KEYS.gpu(group, rank), f"{group} {rank}".encode(), ttl=TTL)
+    assert await gateway.load() == b"load"
+    assert await gateway.gpus([]) == []
+    assert await gateway.gpus([("w", 0), ("w", 1), ("w", 2), ("x", 0)]) == [b"w 0", None, b"w 2", b"x 0"]
 
 
 @in_store_time

@@ -14,8 +14,11 @@ from albireo.contract.keys import Keys
 from albireo.local.redis_server import LocalRedis
 from albireo.store.interface import EntryId
 from albireo.store.redis_errors import Trouble, code_of, trouble
+from gateway.store.interface import Entries, Position
 from gateway.store.redis_store import CALL_CONNECTIONS, RedisGatewayStore
 from tests.gateway.store.scene import KEYS, TTL, request
+
+NONE = EntryId(0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def admin(server: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server) as client:
         client.flushall()
-        for key in (KEYS.lease, KEYS.group):
-            client.set(key, "x")
-        client.set(KEYS.serving, 1)
+        client.set(KEYS.lease, "x")
         yield client
 
 
@@ -61,8 +62,7 @@ async def test_a_check_raises_the_error_of_the_heartbeat(
 async def test_a_check_of_keys_of_another_type_is_an_error(
     admin: redis.Redis, store: RedisGatewayStore
 ) -> None:
-    admin.delete(KEYS.group)
-    admin.lpush(KEYS.group, "x")
+    admin.set(KEYS.serving, 1)
     with pytest.raises(RedisError) as raised:
         await store.check(TTL)
     assert trouble(raised.value) is Trouble.LASTING
@@ -90,8 +90,10 @@ async def test_at_the_memory_limit_requests_are_refused_and_running_ones_can_end
 async def test_an_entry_of_another_form_has_an_empty_payload(
     admin: redis.Redis, store: RedisGatewayStore
 ) -> None:
-    admin.xadd(KEYS.results, {"other": "x"}, id="1-1")
-    assert await store.read_results(EntryId(0, 0), 0) == [(b"1-1", b"")]
+    admin.xadd(KEYS.results("w"), {"other": "x"}, id="1-1")
+    admin.xadd(KEYS.notices, {"other": "x"}, id="1-2")
+    found = await store.read(Position(NONE, {"w": NONE}), 0)
+    assert found == Entries({"w": [(b"1-1", b"")]}, [(b"1-2", b"")])
 
 
 async def test_many_calls_do_not_delay_reads_of_the_results(
@@ -101,7 +103,7 @@ async def test_many_calls_do_not_delay_reads_of_the_results(
     admin.client_pause(10_000, all=False)  # writes
     calls = [asyncio.create_task(store.cancel(b"-r")) for _ in range(CALL_CONNECTIONS + 10)]
     try:
-        assert await store.last_result() == EntryId(0, 0)
+        assert await store.position() == Position(NONE, {})
     finally:
         admin.client_unpause()
     await asyncio.gather(*calls)

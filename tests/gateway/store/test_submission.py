@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from albireo.contract.keys import Keys
 from tests.gateway.store.scene import EXPIRED, KEYS, SHORT, Scene, in_store_time, request
 
@@ -87,17 +85,12 @@ async def test_without_a_scheduler_no_request_is_accepted(scene: Scene) -> None:
     assert scene.inbox() == []
 
 
-@pytest.mark.parametrize("announced", [False, True])
 @in_store_time
-async def test_without_an_epoch_of_a_group_no_request_is_accepted(scene: Scene, announced: bool) -> None:
+async def test_without_a_group_requests_are_accepted(scene: Scene) -> None:
     scene.begin_scheduler()
-    if announced:
-        scene.begin_group()
+    scene.open_epoch()
     gateway = await scene.gateway()
-    assert await gateway.submit(request()) == ("no_group", 0)
-    scene.open_epoch(group="")
-    assert await gateway.submit(request()) == ("no_group", 1)
-    assert scene.inbox() == []
+    assert await gateway.submit(request()) == ("accepted", 1)
 
 
 @in_store_time

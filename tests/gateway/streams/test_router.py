@@ -1,4 +1,4 @@
-"""Which entries of the results log belong to a stream whose epoch is not known yet."""
+"""Which entries of the logs belong to a stream whose epoch is not known yet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def stream_of(request_id: str) -> TokenStream:
 
 async def test_results_of_an_earlier_epoch_for_the_same_id_are_dropped(served: Served) -> None:
     """The gateway reads with a delay: entries of the last epoch come after the new submission."""
-    router, reader = served.gateway.router, served.gateway.reader
+    router = served.gateway.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.result([(1, 51, Finish.NONE)], ended={"r": Finish.CANCELLED})
-    await eventually(lambda: reader.position.step == 2)
+    await served.reads_all()
     router.bind(stream, 2)
     served.backend.result([(1, 52, Finish.NONE)], admitted={"r": 1}, ended={"r": Finish.DEADLINE})
     served.backend.open_epoch()
@@ -46,16 +46,16 @@ async def test_results_of_an_earlier_epoch_for_the_same_id_are_dropped(served: S
 async def test_an_epoch_that_ended_before_it_was_known_brings_its_tokens_and_an_error(
     served: Served,
 ) -> None:
-    router, reader = served.gateway.router, served.gateway.reader
+    router = served.gateway.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.open_epoch()
     served.backend.result([(1, 60, Finish.NONE)], admitted={"another": 1})
-    await eventually(lambda: reader.position.epoch == 2 and reader.position.step == 1)
+    await served.reads_all()
     router.bind(stream, 1)
     served.backend.result([(1, 61, Finish.NONE)])
-    await eventually(lambda: reader.position.step == 2)
+    await served.reads_all()
     events = [event async for event in stream.events()]
     assert [token for event in events for token in event.tokens.ids] == [50]
     assert events[-1].error.retryable
@@ -63,12 +63,12 @@ async def test_an_epoch_that_ended_before_it_was_known_brings_its_tokens_and_an_
 
 
 async def test_results_that_arrived_before_the_epoch_was_known_are_kept(served: Served) -> None:
-    router, reader = served.gateway.router, served.gateway.reader
+    router = served.gateway.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
     served.backend.result([(1, 51, Finish.NONE)])
-    await eventually(lambda: reader.position.step == 2)
+    await served.reads_all()
     router.bind(stream, 1)
     served.backend.result([(1, 52, Finish.LENGTH)])
     events = [event async for event in stream.events()]

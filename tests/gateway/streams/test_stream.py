@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import grpc
 import pytest
@@ -34,22 +35,26 @@ class Scene(TokenStream):
         n: int = 1,
         stop_ids: tuple[int, ...] = (),
         include_stop: bool = False,
+        name: str = "",
     ) -> None:
         self.stopped: list[str] = []
+        self._pushed = Counter[int]()  # rows by branch
         sampling = SamplingParams(max_tokens=1000, seed=0, min_tokens=min_tokens, stop_ids=stop_ids)
         request = ValidRequest("r", (5, 6, 7), sampling, stops, 0, n, "default", include_stop)
-        super().__init__(request, VOCABULARY, self.stopped.append)
+        super().__init__(request, VOCABULARY, self.stopped.append, name)
 
     def __getitem__(self, index: int) -> Branch:
         return list(self.branches.values())[index]
 
-    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: Finish) -> None:
-        self[0].push(token, logprobs, finish)
+    def push(self, token: int, logprobs: api.TokenLogprobs | None, finish: Finish, *, index: int = 0) -> None:
+        """The next row of a branch."""
+        self[index].push(self._pushed[index], token, logprobs, finish)
+        self._pushed[index] += 1
 
     def push_all(self, ids: list[int], finish: Finish = Finish.NONE, *, index: int = 0) -> None:
         for token in ids[:-1]:
-            self[index].push(token, None, Finish.NONE)
-        self[index].push(ids[-1], None, finish)
+            self.push(token, None, Finish.NONE, index=index)
+        self.push(ids[-1], None, finish, index=index)
 
 
 async def rest(stream: Scene) -> list[api.GenerateEvent]:
@@ -244,7 +249,8 @@ async def test_nan_logits_end_only_that_request_with_an_error() -> None:
 
 async def test_cached_prompt_tokens_are_those_of_the_first_admission() -> None:
     stream = Scene()
-    stream[0].admit(2)
-    stream[0].admit(64)  # after a preemption
+    stream[0].admit(1, 96)  # read first, of a group that went on from the first token
+    stream[0].admit(0, 2)
+    stream[0].admit(0, 64)  # after a preemption
     stream.push_all(CODEC.encode("x"), Finish.LENGTH)
     assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 2

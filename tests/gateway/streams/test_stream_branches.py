@@ -27,7 +27,7 @@ def prompt_parts(events: list[api.GenerateEvent]) -> list[tuple[int, int]]:
 
 async def test_each_branch_has_its_own_text_offsets_end_and_usage() -> None:
     stream = Scene(n=3)
-    stream[1].admit(32)
+    stream[1].admit(0, 32)
     texts = ["a fox", "two bears", "three"]
     for index, text in enumerate(texts):
         stream.push_all(CODEC.encode(text), Finish.LENGTH, index=index)
@@ -71,7 +71,7 @@ async def test_a_stop_string_ends_only_its_branch_and_its_name_is_reported() -> 
 
 async def test_a_row_that_could_not_be_sampled_ends_only_its_branch() -> None:
     stream = Scene(n=2)
-    stream[0].push(0, None, Finish.ERROR)
+    stream.push(0, None, Finish.ERROR)
     stream.push_all(CODEC.encode("x"), Finish.LENGTH, index=1)
     events = await rest(stream)
     assert [event.WhichOneof("event") for event in events] == ["error", "tokens", "finished"]

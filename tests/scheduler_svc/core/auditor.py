@@ -9,7 +9,7 @@ from dataclasses import replace
 from albireo.contract.plan import BLOCK_SIZE, Admission, Ended, Finish, GroupShape, Plan, blocks_for
 from scheduler_svc.core import Limits
 
-from .story import Story, family
+from .story import Story, family, has_failed
 from .worker_model import Worker
 
 EPOCH = 7
@@ -29,6 +29,7 @@ class Auditor:
         self._stories = stories
         self._steps = 0  # audited
         self._worker = Worker(shape)
+        self._last_used: dict[str, int] = {}  # branch name -> last published step that runs it
         self._slot_used: dict[int, int] = {}  # slot -> last published step that runs it
         self._block_used: dict[int, int] = {}  # block -> last published step that reads or writes it
         self._block_written: dict[int, int] = {}  # block -> last published step that writes it
@@ -44,6 +45,7 @@ class Auditor:
             assert self._slot_used.get(admission.slot, 0) <= settled, "a slot whose last step has not settled"
             self.by_incarnation[admission.incarnation] = admission.request_id
             self._check_admission(self._stories[admission.request_id], admission, plan)
+            self._check_alone(admission.request_id, plan)
             self.tables[admission.slot] = []
         assert len(self.tables) <= self._limits.max_num_seqs
         self._check_grants(plan, settled)
@@ -72,7 +74,8 @@ class Auditor:
         assert tokens == (*submission.prompt, *story.read)
         assert admission.num_outputs == len(story.read)
         logprobs = -1 if story.read else submission.sampling.prompt_logprobs
-        assert admission.sampling == replace(submission.sampling, prompt_logprobs=logprobs)
+        most = min(submission.sampling.max_tokens, story.context - len(submission.prompt))
+        assert admission.sampling == replace(submission.sampling, max_tokens=most, prompt_logprobs=logprobs)
         computed = any(
             family(row.request_id) == family(submission.request_id)
             and (row.decoding or row.joins or row.paused)
@@ -85,6 +88,28 @@ class Auditor:
             shared = min(len(submission.prompt), len(tokens) - 1) // BLOCK_SIZE
             assert admission.num_cached >= shared * BLOCK_SIZE
         story.admitted = True
+        if story.progressed:
+            story.deaths = 0
+        story.begun = len(story.read)
+
+    def _check_alone(self, name: str, plan: Plan) -> None:
+        """Nothing else is in a slot with a request that may end the group."""
+        slots = self._worker.slots.items()
+        present = {row.request_id for slot, row in slots if slot not in plan.released}
+        present |= {admission.request_id for admission in plan.admissions}
+        stories = [self._stories[other] for other in present]
+        suspect = [story for story in stories if story.deaths >= 2 and story.open and not story.progressed]
+        assert not suspect or len(present) == 1, f"{name} runs with one that is to run alone"
+
+    def left(self, *, died: bool, settled: int) -> None:
+        """The group has gone, after ``settled`` steps."""
+        for name, step in self._last_used.items():
+            story = self._stories[name]
+            if step > settled and story.open:
+                if story.progressed:
+                    story.deaths = 0
+                elif died:
+                    story.deaths += 1
 
     def _check_grants(self, plan: Plan, settled: int) -> None:
         cached = Counter({a.slot: a.num_cached for a in plan.admissions})
@@ -108,7 +133,7 @@ class Auditor:
         if ended.reason is Finish.CANCELLED:
             assert story.cancelled
         elif ended.reason is Finish.ERROR:
-            assert story.refused
+            assert has_failed(self._stories, ended.request_id)
         else:
             assert ended.reason is Finish.DEADLINE
             assert story.deadline is not None
@@ -123,4 +148,4 @@ class Auditor:
             assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
         for slot, row in self._worker.slots.items():
             if row.decoding or any(chunk.slot == slot for chunk in plan.chunks):
-                self._slot_used[slot] = plan.step
+                self._slot_used[slot] = self._last_used[row.request_id] = plan.step

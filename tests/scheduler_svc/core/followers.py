@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from albireo.contract import codec
-from albireo.contract.plan import GroupShape, Plan, StepResult, Submission
+from albireo.contract.plan import Plan
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.core import CoreSnapshot, Limits, SchedulerCore
+from scheduler_svc.core import CoreSnapshot, SchedulerCore
 
 
 def from_log(plan: Plan) -> Plan:
@@ -21,31 +21,10 @@ def folded(core: SchedulerCore) -> CoreSnapshot:
     return replace(core.snapshot(), ending={}, refused=())
 
 
-class Follower:
-    """A second core that gets the same submissions, plans and results, and nothing else by itself."""
-
-    def __init__(self, shape: GroupShape, limits: Limits, *, epoch: int, salt: bytes) -> None:
-        self.core = SchedulerCore(shape, limits, epoch=epoch, salt=salt)
-
-    def submit(self, submission: Submission, now: float) -> None:
-        self.core.submit(submission, now)
-
-    def refuse(self, submission: Submission) -> None:
-        self.core.refuse(submission)
-
-    def apply(self, plan: Plan, leader: SchedulerCore) -> None:
-        """Applies a plan that ``leader`` has just made."""
-        left = leader.snapshot()
-        assert not left.ending, "an end that the plan does not announce"
-        assert not left.refused, "a refusal that the plan does not announce"
-        self.core.apply(from_log(plan))
-
-    def settle(self, result: StepResult) -> None:
-        self.core.settle(result)
-
-    def check(self, leader: SchedulerCore) -> None:
-        """Its state is that of the core that made the plans."""
-        assert not self.core.check_integrity()
-        assert folded(self.core) == folded(leader)
-        if self.core.snapshot().ending == leader.snapshot().ending:
-            assert self.core.stats() == leader.stats()
+def check_follower(follower: SchedulerCore, leader: SchedulerCore) -> None:
+    """Its state is that of the core that makes the plans."""
+    assert not follower.check_integrity()
+    assert folded(follower) == folded(leader)
+    if follower.snapshot().ending == leader.snapshot().ending:
+        waiting = leader.stats(), follower.stats()
+        assert waiting[0] == waiting[1]

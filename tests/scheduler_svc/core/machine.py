@@ -1,6 +1,7 @@
 """The rules of random histories of the core, with a model of everything around it.
 
-The window changes on the way, as look-ahead ``auto`` changes it.
+Groups of different shapes join, leave and die on the way, one to three at a time, or none for a while; the
+windows change, as look-ahead ``auto`` changes them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,25 @@ from scheduler_svc.core import Limits
 
 from .world import World
 
+LARGEST = GroupShape(30, 5, 200)
+"""Holds every request of these histories."""
+SEQS = 5
 HEADS = tuple(tuple((7 * k + 3 * i) % 24 for i in range(80)) for k in range(2))
 """Prompts begin with a part of one of these, so that they share prefixes."""
 
-EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "115"))
+EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "30"))
 """Histories of each machine. Set it to thousands to hunt."""
+
+
+NUMBERS = st.integers(0, 2)
+"""Which of the groups; less than all there are where there are fewer."""
+
+
+def _shape(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
+    return GroupShape(num_blocks, max_seqs, max(4, int(length * num_blocks * BLOCK_SIZE)))
+
+
+SHAPES = st.builds(_shape, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
 
 
 def explore(machine: type[CoreMachine], *, examples: int = EXAMPLES) -> type[unittest.TestCase]:
@@ -41,28 +56,26 @@ class CoreMachine(RuleBasedStateMachine):
     """Small pools, so that preemption, waits for reuse and prefix hits are the rule and not the exception."""
 
     max_in_flight = 1
+    max_groups = 1
     followed = False
 
     @initialize(
-        num_blocks=st.integers(2, 9),
-        max_seqs=st.integers(1, 5),
-        spare_seqs=st.integers(0, 1),
-        length=st.floats(0.3, 1),
+        shape=SHAPES,
+        max_seqs=st.integers(1, SEQS),
         spare_tokens=st.integers(0, 40),
         prefill_chunk=st.sampled_from([1, 5, 16, 24, 64]),
         prefix_cache=st.sampled_from([True, True, False]),
+        late=st.booleans(),
     )
     def open(
         self,
-        num_blocks: int,
+        shape: GroupShape,
         max_seqs: int,
-        spare_seqs: int,
-        length: float,
         spare_tokens: int,
         prefill_chunk: int,
         prefix_cache: bool,
+        late: bool,
     ) -> None:
-        shape = GroupShape(num_blocks, max_seqs + spare_seqs, max(4, int(length * num_blocks * BLOCK_SIZE)))
         limits = Limits(
             max_num_batched_tokens=max_seqs + spare_tokens,
             max_num_seqs=max_seqs,
@@ -72,7 +85,10 @@ class CoreMachine(RuleBasedStateMachine):
             priority_seconds=5.0,
             digest_every=3,
         )
-        self.world = World(shape, limits, followed=self.followed)
+        self.world = World(limits, followed=self.followed)
+        self.joined = 0
+        if self.max_groups == 1 or not late:
+            self._join(shape)
 
     @rule(
         head=st.integers(0, 1),
@@ -101,7 +117,8 @@ class CoreMachine(RuleBasedStateMachine):
         prompt_logprobs: int,
         gateway: str,
     ) -> None:
-        prompt = (*HEADS[head][:shared], *tail)[: self.world.shape.max_model_len - 1] or (1,)
+        longest = self.world.context or LARGEST.max_model_len
+        prompt = (*HEADS[head][:shared], *tail)[: longest - 1] or (1,)
         self.world.submit(
             f"r{len(self.world.submitted)}",
             prompt,
@@ -123,19 +140,58 @@ class CoreMachine(RuleBasedStateMachine):
     def advance(self, seconds: float) -> None:
         self.world.advance(seconds)
 
-    @rule()
-    def plan(self) -> None:
-        self.world.plan()
+    @rule(number=NUMBERS)
+    def plan(self, number: int) -> None:
+        if group := self._group(number):
+            self.world.plan(group)
 
-    @precondition(lambda self: self.world.published)
-    @rule()
-    def run(self) -> None:
-        self.world.run()
+    @rule(number=NUMBERS)
+    def run(self, number: int) -> None:
+        if (group := self._group(number)) and self.world.groups[group].published:
+            self.world.run(group)
 
-    @precondition(lambda self: self.world.unsettled)
+    @rule(number=NUMBERS)
+    def settle(self, number: int) -> None:
+        if (group := self._group(number)) and self.world.groups[group].unsettled:
+            self.world.settle(group)
+
     @rule()
-    def settle(self) -> None:
-        self.world.settle()
+    def place(self) -> None:
+        self.world.place()
+
+    @rule()
+    def notice(self) -> None:
+        self.world.notice()
+
+    @precondition(lambda self: len(self.world.groups) < self.max_groups)
+    @rule(shape=SHAPES)
+    def join(self, shape: GroupShape) -> None:
+        self._join(shape)
+
+    @precondition(lambda self: self.max_groups > 1 and self.world.groups)
+    @rule(number=NUMBERS, ran=st.integers(0, 3), died=st.sampled_from([True, True, False]))
+    def leave(self, number: int, ran: int, died: bool) -> None:
+        """The group has run some more of its plans, whose results are in its log."""
+        name = self._group(number)
+        assert name
+        group = self.world.groups[name]
+        for _ in range(min(ran, len(group.published))):
+            group.run()
+        self.world.leave(name, died=died)
+
+    @precondition(lambda self: self.max_groups > 1)
+    @rule(shape=st.one_of(st.just(LARGEST), SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
+    def die_again_and_again(self, shape: GroupShape, deaths: int, ran: int) -> None:
+        """All groups die with what was just planned, several times: requests run alone, and end."""
+        for _ in range(deaths):
+            self._join(shape)
+            names = list(self.world.groups)
+            for name in names:
+                self.world.plan(name)
+            for name in names:
+                for _ in range(min(ran, len(self.world.groups[name].published))):
+                    self.world.run(name)
+                self.world.leave(name, died=True)
 
     @rule(steps=st.integers(1, 12))
     def go_on(self, steps: int) -> None:
@@ -143,27 +199,40 @@ class CoreMachine(RuleBasedStateMachine):
             self.world.step()
 
     @precondition(lambda self: self.max_in_flight > 1)
-    @rule(plans=st.integers(1, 5))
-    def set_window(self, plans: int) -> None:
-        self.world.set_window(min(plans, self.max_in_flight))
+    @rule(number=NUMBERS, plans=st.integers(1, 5))
+    def set_window(self, number: int, plans: int) -> None:
+        if group := self._group(number):
+            self.world.groups[group].set_window(min(plans, self.max_in_flight))
 
-    @precondition(lambda self: self.world.settled)
+    @precondition(lambda self: self.world.groups and self.world.settled)
     @rule(back=st.integers(0, 5))
     def settle_again(self, back: int) -> None:
         settled = self.world.settled
         before = self.world.core.stats()
-        self.world.core.settle(settled[max(0, len(settled) - 1 - back)])
+        self.world.group.core.settle(settled[max(0, len(settled) - 1 - back)])
         assert self.world.core.stats() == before
         self.world.check()
 
-    @precondition(lambda self: self.world.unsettled)
+    @precondition(lambda self: self.world.groups and self.world.unsettled)
     @rule(other=st.sampled_from([-1, 1]))
     def settle_another_epoch(self, other: int) -> None:
         result = self.world.unsettled[0]
         before = self.world.core.stats()
-        self.world.core.settle(replace(result, epoch=result.epoch + other))
+        self.world.group.core.settle(replace(result, epoch=result.epoch + other))
         assert self.world.core.stats() == before
 
     def teardown(self) -> None:
-        if hasattr(self, "world"):
-            self.world.drain(max_steps=200 + 20 * self.world.work_left())
+        if not hasattr(self, "world"):
+            return
+        if not any(g.shape.max_model_len >= self.world.context for g in self.world.groups.values()):
+            self._join(LARGEST)
+        self.world.drain(max_steps=200 + 20 * self.world.work_left())
+
+    def _join(self, shape: GroupShape) -> None:
+        self.world.join(f"g{self.joined}", shape)
+        self.joined += 1
+
+    def _group(self, number: int) -> str | None:
+        """The name of one of the groups that are there."""
+        names = list(self.world.groups)
+        return names[number % len(names)] if names else None

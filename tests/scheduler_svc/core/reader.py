@@ -1,22 +1,17 @@
-"""The reader of the results log, as a gateway is one."""
+"""The reader of the results logs, as a gateway is one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from albireo.contract.plan import Finish, GroupShape, Plan, StepResult
+from albireo.contract.plan import Finish, Plan, StepResult
 
 from .story import Story
 from .worker_model import solo
 
 
 def read_result(
-    result: StepResult,
-    plan: Plan,
-    *,
-    stories: Mapping[str, Story],
-    by_incarnation: Mapping[int, str],
-    shape: GroupShape,
+    result: StepResult, plan: Plan, *, stories: Mapping[str, Story], by_incarnation: Mapping[int, str]
 ) -> None:
     """Adds a step's result to the stories: tokens are those of a solo run, and nothing follows an end."""
     rows = zip(result.incarnations, result.ids, result.finishes, strict=True)
@@ -24,7 +19,7 @@ def read_result(
         story = stories[by_incarnation[incarnation]]
         assert not story.final, "a row after the end"
         story.read.append(token)
-        expected, why = solo(story.submission.prompt, story.submission.sampling, shape.max_model_len)
+        expected, why = solo(story.submission.prompt, story.submission.sampling, story.context)
         assert story.read == expected[: len(story.read)]
         if finish == Finish.ERROR:
             assert story.failing

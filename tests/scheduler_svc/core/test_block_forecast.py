@@ -17,8 +17,8 @@ def test_blocks_come_in_when_the_last_of_their_owners_leaves() -> None:
         w.step()
     w.plan()
     for slot, incoming in enumerate((1, 2, 5)):  # its own, then the two that all have
-        w.core._ledger.release(slot)
-        forecast = BlockForecast(w.core._ledger, ())
+        w.group.core.ledger.release(slot)
+        forecast = BlockForecast(w.group.core.ledger, ())
         assert (forecast.now, forecast.later) == (0, incoming)
 
 
@@ -30,7 +30,7 @@ def test_blocks_that_a_plan_in_the_making_releases_come_in_likewise(in_flight: b
         w.step()
     if in_flight:
         w.plan()
-    forecast = BlockForecast(w.core._ledger, ())
+    forecast = BlockForecast(w.group.core.ledger, ())
     for slot, coming in enumerate((1, 2, 5)):
-        forecast.add(w.core._ledger.occupied[slot])
+        forecast.add(w.group.core.ledger.occupied[slot])
         assert (forecast.now, forecast.later) == ((0, coming) if in_flight else (coming, 0))

@@ -15,7 +15,7 @@ from albireo.contract.plan import (
     Submission,
     table_digest,
 )
-from scheduler_svc.core import Limits, ProtocolError, SchedulerCore
+from scheduler_svc.core import Limits, ProtocolError, SchedulerCore, WaitingEnd
 
 from .auditor import EPOCH
 from .samples import prompt
@@ -27,7 +27,6 @@ from .world import world
     "limits",
     [
         Limits(max_num_batched_tokens=3, max_num_seqs=4),
-        Limits(max_num_seqs=5),
         Limits(max_num_seqs=0),
         Limits(max_num_seqs=4, prefill_chunk=0),
         Limits(max_num_seqs=4, max_in_flight=0),
@@ -37,13 +36,25 @@ from .world import world
 )
 def test_limits_that_make_no_sense(limits: Limits) -> None:
     with pytest.raises(ValueError, match=r"max_|priority"):
-        SchedulerCore(GroupShape(64, 4, 256), limits, epoch=1, salt=b"")
+        SchedulerCore(limits, epoch=1, salt=b"").join("g", GroupShape(64, 4, 256))
+
+
+def test_a_group_with_fewer_slots_than_the_limit_uses_them_all() -> None:
+    core = SchedulerCore(Limits(max_num_batched_tokens=256), epoch=1, salt=b"")
+    assert [core.join(f"g{n}", GroupShape(64, n, 256)).limits.max_num_seqs for n in (4, 300)] == [4, 256]
+
+
+def test_two_groups_of_one_name_are_refused() -> None:
+    core = SchedulerCore(Limits(), epoch=1, salt=b"")
+    core.join("g", GroupShape(64, 4, 256))
+    with pytest.raises(ValueError, match="a group g already"):
+        core.join("g", GroupShape(64, 4, 256))
 
 
 @pytest.mark.parametrize("shape", [GroupShape(15, 4, 241), GroupShape(4, 4, 1)])
 def test_a_request_must_fit_alone(shape: GroupShape) -> None:
     with pytest.raises(ValueError, match="max_model_len"):
-        SchedulerCore(shape, Limits(max_num_seqs=4), epoch=1, salt=b"")
+        SchedulerCore(Limits(max_num_seqs=4), epoch=1, salt=b"").join("g", shape)
 
 
 @pytest.mark.parametrize(
@@ -58,33 +69,33 @@ def test_a_request_that_cannot_run(length: int, max_tokens: int, outputs: int) -
     assert w.plan() is None
 
 
-def test_what_was_not_taken_ends_with_an_error_in_the_next_plan() -> None:
+def test_what_was_not_taken_ends_with_an_error_in_the_next_notice() -> None:
     w = world(max_seqs=1, ahead=2)
     w.submit("a", prompt(10), max_tokens=9, ignore_eos=True)
     w.plan()
     w.core.refuse(Submission("long", prompt(300), SamplingParams(max_tokens=1, seed=0), n=2))
     assert w.core.take_departures() == 3
     w.core.refuse(Submission("a", (), SamplingParams(max_tokens=1, seed=0)))  # live: it goes on
-    plan = w.core.plan(w.now)
-    assert plan is not None
-    assert plan.ended == (Ended("long#0", Finish.ERROR), Ended("long#1", Finish.ERROR))
-    assert plan.num_decodes == 1
+    ended = (WaitingEnd("long#0", Finish.ERROR, 0), WaitingEnd("long#1", Finish.ERROR, 0))
+    assert (w.core.take_ended(), w.core.take_ended()) == (ended, ())
     assert not w.core.cancel("long")
     w.check()
 
 
 def test_what_a_gateway_left_ends_wherever_it_stands_and_nothing_else_does() -> None:
-    core = SchedulerCore(GroupShape(64, 4, 256), Limits(max_num_seqs=2), epoch=1, salt=b"")
+    core = SchedulerCore(Limits(max_num_seqs=2), epoch=1, salt=b"")
+    group = core.join("g", GroupShape(64, 4, 256))
     sampling = SamplingParams(max_tokens=9, seed=0, ignore_eos=True)
     for name, gateway, n in (("a", "gone", 1), ("b", "there", 1), ("c", "gone", 3), ("d", "", 1)):
         core.submit(Submission(name, prompt(10), sampling, n=n, gateway=gateway), 0.0)
-    assert core.plan(0.0) is not None  # "a" and "b" run, the others wait
+    core.place()
+    assert group.plan(0.0) is not None  # "a" and "b" run, the others wait
     assert core.gateways() == {"gone", "there"}
     assert (core.abandon("gone"), core.abandon("gone")) == (4, 0)
-    plan = core.plan(0.0)
+    plan, waiting = group.plan(0.0), core.take_ended()
     assert plan is not None
-    assert {end.request_id for end in plan.ended} == {"a", "c#0", "c#1", "c#2"}
-    assert {end.reason for end in plan.ended} == {Finish.CANCELLED}
+    assert plan.ended == (Ended("a", Finish.CANCELLED),)
+    assert waiting == tuple(WaitingEnd(f"c#{branch}", Finish.CANCELLED, 0) for branch in range(3))
     assert core.gateways() == {"there"}
     assert core.check_integrity() == []
 
@@ -95,9 +106,12 @@ def test_a_request_goes_on_where_an_earlier_epoch_left_it() -> None:
     expected, _ = solo(prompt(10), w.stories["a"].submission.sampling, 256)
     after = world()
     after.submit("a", prompt(10), max_tokens=12, ignore_eos=True)
-    after.core = SchedulerCore(after.shape, after.limits, epoch=EPOCH, salt=b"")
-    after.core.submit(after.stories["a"].submission, after.now, outputs=tuple(expected[:5]))
-    after.stories["a"].read = expected[:5]
+    story = after.stories["a"]
+    after.core.cancel("a")
+    assert after.core.take_ended()
+    after.core.submit(story.submission, after.now, outputs=tuple(expected[:5]))
+    story.read = expected[:5]
+    after.departures -= after.core.take_departures() - 1
     after.drain(10)
     assert after.plans[0].admissions[0].num_outputs == 5
     assert after.stories["a"].read == expected
@@ -109,12 +123,12 @@ def test_a_gap_is_an_error() -> None:
     w.plan()
     w.plan()
     with pytest.raises(ProtocolError, match="step 2"):
-        w.core.settle(StepResult(EPOCH, 2))
+        w.group.core.settle(StepResult(EPOCH, 2))
     with pytest.raises(ProtocolError, match="step 3"):
-        w.core.settle(StepResult(EPOCH, 3))
+        w.group.core.settle(StepResult(EPOCH, 3))
     w.drain(20)
     with pytest.raises(ProtocolError, match="published"):
-        w.core.settle(StepResult(EPOCH, len(w.plans) + 1))
+        w.group.core.settle(StepResult(EPOCH, len(w.plans) + 1))
 
 
 def test_a_length_end_that_the_worker_denies_is_an_error() -> None:
@@ -126,7 +140,7 @@ def test_a_length_end_that_the_worker_denies_is_an_error() -> None:
     result = w.run()
     denied = replace(result, finishes=(int(Finish.NONE),) * len(result.finishes))
     with pytest.raises(ProtocolError, match="length"):
-        w.core.settle(denied)
+        w.group.core.settle(denied)
 
 
 def test_a_finish_that_does_not_exist_is_an_error() -> None:
@@ -135,7 +149,7 @@ def test_a_finish_that_does_not_exist_is_an_error() -> None:
     w.plan()
     result = w.run()
     with pytest.raises(ProtocolError, match="a finished with 99"):
-        w.core.settle(replace(result, finishes=(99,)))
+        w.group.core.settle(replace(result, finishes=(99,)))
 
 
 def test_old_results_and_those_of_other_epochs_are_dropped() -> None:
@@ -143,10 +157,10 @@ def test_old_results_and_those_of_other_epochs_are_dropped() -> None:
     w.submit("a", prompt(10), max_tokens=4, ignore_eos=True)
     w.step()
     before = w.core.stats()
-    w.core.settle(w.settled[0])
-    w.core.settle(StepResult(EPOCH, 0))
-    w.core.settle(StepResult(EPOCH - 1, 2))
-    w.core.settle(StepResult(EPOCH + 1, 2))
+    w.group.core.settle(w.settled[0])
+    w.group.core.settle(StepResult(EPOCH, 0))
+    w.group.core.settle(StepResult(EPOCH - 1, 2))
+    w.group.core.settle(StepResult(EPOCH + 1, 2))
     assert w.core.stats() == before
     w.drain(10)
 
@@ -155,7 +169,7 @@ def test_rows_of_unknown_occupancies_are_dropped() -> None:
     w = world()
     w.submit("a", prompt(10), max_tokens=4, ignore_eos=True)
     w.plan()
-    w.core.settle(StepResult(EPOCH, 1, (0, 3), (99, 98), (5, 5), (0, int(Finish.STOP))))
+    w.group.core.settle(StepResult(EPOCH, 1, (0, 3), (99, 98), (5, 5), (0, int(Finish.STOP))))
     assert w.core.stats().late_rows == 2
     assert w.core.stats().output_tokens == 0
 

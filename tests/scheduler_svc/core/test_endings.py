@@ -5,15 +5,11 @@ from __future__ import annotations
 import pytest
 
 from albireo.contract.plan import Ended, Finish, GroupShape, SamplingParams, Submission
-from scheduler_svc.core import Limits, SchedulerCore
+from scheduler_svc.core import Limits, SchedulerCore, WaitingEnd
 
 from .auditor import EPOCH
 from .samples import prompt, seed_that_stops
-from .world import World, world
-
-
-def ended(w: World) -> list[Ended]:
-    return [end for plan in w.plans for end in plan.ended]
+from .world import world
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
@@ -63,7 +59,7 @@ def test_cancel_while_waiting() -> None:
     w.step()
     assert w.cancel("b")
     w.drain(20)
-    assert ended(w) == [Ended("b", Finish.CANCELLED)]
+    assert w.ended() == [Ended("b", Finish.CANCELLED)]
     assert not w.stories["b"].admitted
 
 
@@ -77,7 +73,7 @@ def test_cancel_while_prefilling_or_decoding(ahead: int, steps: int) -> None:
     assert w.cancel("a")
     assert w.cancel("a")  # it goes on living until a plan says that it ended
     w.drain(10)
-    assert ended(w) == [Ended("a", Finish.CANCELLED)]
+    assert w.ended() == [Ended("a", Finish.CANCELLED)]
     assert not w.cancel("a")
 
 
@@ -104,7 +100,7 @@ def test_cancel_while_preempted_with_rows_in_flight() -> None:
     assert w.core.stats().preemptions == 1
     w.cancel("new")
     w.drain(100)
-    assert ended(w) == [Ended("new", Finish.CANCELLED)]
+    assert w.ended() == [Ended("new", Finish.CANCELLED)]
 
 
 def test_a_finish_that_settles_first_drops_the_cancellation() -> None:
@@ -116,7 +112,7 @@ def test_a_finish_that_settles_first_drops_the_cancellation() -> None:
     w.settle()
     assert not w.cancel("a")
     w.drain(5)
-    assert ended(w) == []
+    assert w.ended() == []
     assert w.stories["a"].final is Finish.LENGTH
 
 
@@ -126,7 +122,7 @@ def test_a_finish_in_flight_stands_before_the_ended() -> None:
     w.plan()
     w.cancel("a")
     w.plan()
-    assert ended(w) == [Ended("a", Finish.CANCELLED)]
+    assert w.ended() == [Ended("a", Finish.CANCELLED)]
     w.drain(5)
     assert w.stories["a"].final is Finish.LENGTH
     assert w.core.stats().late_rows == 1
@@ -163,7 +159,7 @@ def test_a_deadline_while_waiting() -> None:
     w.advance(0.2)
     assert w.core.next_deadline() is None
     w.drain(20)
-    assert ended(w) == [Ended("b", Finish.DEADLINE)]
+    assert w.ended() == [Ended("b", Finish.DEADLINE)]
 
 
 def test_a_deadline_while_running() -> None:
@@ -172,7 +168,7 @@ def test_a_deadline_while_running() -> None:
     w.step()
     w.now += 3.0  # plan sees to it by itself
     w.drain(10)
-    assert ended(w) == [Ended("a", Finish.DEADLINE)]
+    assert w.ended() == [Ended("a", Finish.DEADLINE)]
 
 
 def test_the_first_reason_stands() -> None:
@@ -181,7 +177,7 @@ def test_the_first_reason_stands() -> None:
     w.cancel("a")
     w.advance(3.0)
     w.drain(5)
-    assert ended(w) == [Ended("a", Finish.CANCELLED)]
+    assert w.ended() == [Ended("a", Finish.CANCELLED)]
 
 
 def test_an_unknown_id_cannot_be_cancelled() -> None:
@@ -189,7 +185,9 @@ def test_an_unknown_id_cannot_be_cancelled() -> None:
 
 
 def core_with_one_slot() -> SchedulerCore:
-    return SchedulerCore(GroupShape(64, 1, 256), Limits(max_num_seqs=1), epoch=EPOCH, salt=b"")
+    core = SchedulerCore(Limits(max_num_seqs=1), epoch=EPOCH, salt=b"")
+    core.join("g", GroupShape(64, 1, 256))
+    return core
 
 
 def refused_and_then_submitted(core: SchedulerCore, *, timeout_s: float | None = None) -> Submission:
@@ -205,9 +203,10 @@ def test_a_request_goes_on_whose_id_was_refused_before() -> None:
     core = core_with_one_slot()
     refused_and_then_submitted(core)
     assert core.stats().waiting == 1
-    plan = core.plan(0.0)
+    assert core.take_ended() == (WaitingEnd("a", Finish.ERROR, 0),)
+    core.place()
+    plan = core.groups["g"].plan(0.0)
     assert plan is not None
-    assert plan.ended == (Ended("a", Finish.ERROR),)
     assert [admission.request_id for admission in plan.admissions] == ["a"]
     assert core.stats().running == 1
     assert core.check_integrity() == []
@@ -217,9 +216,11 @@ def test_a_follower_keeps_the_request_whose_id_was_refused_before() -> None:
     leader, follower = core_with_one_slot(), core_with_one_slot()
     submission = refused_and_then_submitted(leader)
     follower.submit(submission, 0.0)  # it has never seen the other one
-    plan = leader.plan(0.0)
+    follower.apply_ended(leader.take_ended())
+    leader.place()
+    plan = leader.groups["g"].plan(0.0)
     assert plan is not None
-    follower.apply(plan)
+    follower.groups["g"].apply(plan)
     assert follower.snapshot() == leader.snapshot()
     assert follower.stats().running == 1
 
@@ -228,7 +229,8 @@ def test_a_refusal_and_a_submission_of_the_same_id_are_two_departures() -> None:
     core = core_with_one_slot()
     refused_and_then_submitted(core)
     assert core.take_departures() == 1
-    assert core.plan(0.0) is not None
+    core.place()
+    assert core.groups["g"].plan(0.0) is not None
     assert core.take_departures() == 1
 
 
@@ -240,9 +242,7 @@ def test_a_deadline_ends_the_request_whose_id_was_refused_before() -> None:
     core.expire(3.0)
     core.expire(3.0)
     assert core.next_deadline() is None
-    plan = core.plan(3.0)
-    assert plan is not None
-    assert plan.ended == (Ended("a", Finish.DEADLINE), Ended("a", Finish.ERROR))
+    assert core.take_ended() == (WaitingEnd("a", Finish.DEADLINE, 0), WaitingEnd("a", Finish.ERROR, 0))
     assert core.take_departures() == 2
     assert core.check_integrity() == []
 
@@ -251,7 +251,5 @@ def test_a_cancellation_ends_the_request_whose_id_was_refused_before() -> None:
     core = core_with_one_slot()
     refused_and_then_submitted(core)
     assert core.cancel("a")
-    plan = core.plan(0.0)
-    assert plan is not None
-    assert plan.ended == (Ended("a", Finish.CANCELLED), Ended("a", Finish.ERROR))
+    assert core.take_ended() == (WaitingEnd("a", Finish.CANCELLED, 0), WaitingEnd("a", Finish.ERROR, 0))
     assert core.take_departures() == 2

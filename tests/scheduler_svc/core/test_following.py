@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from albireo.contract.plan import Admission, Chunk, Ended, Finish, Grant, Plan, SamplingParams, Submission
-from scheduler_svc.core import ProtocolError, SchedulerCore
+from scheduler_svc.core import GroupCore, ProtocolError
 
 from .auditor import EPOCH
 from .followers import folded
@@ -27,6 +27,7 @@ class FollowingMachine(CoreMachine):
     """
 
     max_in_flight = 4
+    max_groups = 3
     followed = True
 
     @rule(n=st.integers(1, 3))
@@ -38,7 +39,7 @@ class FollowingMachine(CoreMachine):
         name = f"r{len(self.world.submitted) - 1 - back}"
         if self.world.cancel(name):
             assert self.world.follower
-            self.world.follower.core.cancel(name)
+            self.world.follower.cancel(name)
 
     @rule(gateway=st.sampled_from(["g1", "g2"]))
     def abandon(self, gateway: str) -> None:
@@ -117,19 +118,19 @@ def test_a_follower_announces_a_cancellation_only_if_no_plan_has() -> None:
     assert w.follower
     for name in "ab":
         w.submit(name, prompt(10), max_tokens=20, ignore_eos=True)
-        w.follower.core.cancel(name)
+        w.follower.cancel(name)
     w.cancel("a")
     w.step()
     w.promote()
     w.stories["b"].cancelled = True
     w.drain(10)
-    assert [ended for plan in w.plans for ended in plan.ended] == [
+    assert w.ended() == [
         Ended("a", Finish.CANCELLED),
         Ended("b", Finish.CANCELLED),
     ]
 
 
-def followed_and_next_plan() -> tuple[World, SchedulerCore, Plan]:
+def followed_and_next_plan() -> tuple[World, GroupCore, Plan]:
     """A follower, and the plan that it is to apply next: slots 0 and 1 decode, slot 0 gets a block, and "c"
     is admitted to slot 2 with two cached blocks."""
     w = world(num_blocks=16, max_model_len=96, chunk=64, followed=True)
@@ -138,9 +139,10 @@ def followed_and_next_plan() -> tuple[World, SchedulerCore, Plan]:
     w.step()
     w.step()
     w.submit("c", (*prompt(40, 1), 1), max_tokens=5)
-    assert w.follower
-    follower, w.follower = w.follower.core, None
-    plan = w.plan()
+    follower, w.group.follower = w.group.follower, None
+    w.core.place()
+    plan = w.group.plan(w.now)
+    assert follower
     assert plan is not None
     return w, follower, plan
 
@@ -150,7 +152,7 @@ def test_the_plan_that_is_spoiled_below_is_applied_as_it_is() -> None:
     assert (len(plan.grants), len(plan.admissions), len(plan.chunks), plan.num_decodes) == (2, 1, 1, 2)
     assert plan.admissions[0].num_cached == 32
     follower.apply(plan)
-    assert folded(follower) == folded(w.core)
+    assert follower.snapshot() == w.group.core.snapshot()
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(EPOCH + 1, 3), (EPOCH, 2), (EPOCH, 4)])
@@ -161,7 +163,7 @@ def test_a_plan_that_is_not_the_next_one_is_refused_and_nothing_changes(epoch: i
         follower.apply(replace(plan, epoch=epoch, step=step))
     assert follower.snapshot() == before
     follower.apply(plan)
-    assert folded(follower) == folded(w.core)
+    assert follower.snapshot() == w.group.core.snapshot()
 
 
 def admitted(plan: Plan, **changes: object) -> Plan:
@@ -221,17 +223,16 @@ def test_a_plan_that_does_not_fit_the_state_is_an_error(what: str) -> None:
 def test_a_follower_may_know_more_requests_than_the_plan_was_made_with() -> None:
     w, follower, plan = followed_and_next_plan()
     later = Submission("later", prompt(20, 3), SamplingParams(max_tokens=5, seed=0))
-    follower.submit(later, w.now)
+    assert w.follower
+    w.follower.submit(later, w.now)
     follower.apply(plan)
     w.core.submit(later, w.now)
-    assert folded(follower) == folded(w.core)
+    assert folded(w.follower) == folded(w.core)
 
 
 def test_a_request_that_was_refused_may_be_unknown_to_a_follower() -> None:
     w = world(followed=True)
     assert w.follower
     w.core.refuse(Submission("r", (), SamplingParams(max_tokens=1, seed=0), n=2))
-    plan = w.core.plan(w.now)
-    assert plan is not None
-    w.follower.apply(plan, w.core)
+    w.follower.apply_ended(w.core.take_ended())
     w.check()

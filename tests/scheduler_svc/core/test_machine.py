@@ -21,7 +21,13 @@ class FourAheadMachine(CoreMachine):
     max_in_flight = 5
 
 
+class ManyGroupsMachine(CoreMachine):
+    max_in_flight = 2
+    max_groups = 3
+
+
 TestSynchronous = explore(SynchronousMachine)
 TestOneAhead = explore(OneAheadMachine)
 TestTwoAhead = explore(TwoAheadMachine)
 TestFourAhead = explore(FourAheadMachine)
+TestManyGroups = explore(ManyGroupsMachine)

@@ -35,6 +35,32 @@ def test_a_preempted_request_is_recomputed_with_its_outputs(ahead: int) -> None:
     assert len(again.tokens) == 7 + again.num_outputs
 
 
+def test_a_request_of_another_tenant_that_waited_for_longer_takes_no_blocks_of_one_that_runs() -> None:
+    """The queue of a tenant that floods is old, and so are its requests that come in from there."""
+    w = world(num_blocks=6, max_seqs=2, max_model_len=64, chunk=64)
+    for number, tokens in enumerate((6, 3, 50)):
+        w.submit(f"f{number}", prompt(7, number), max_tokens=tokens, ignore_eos=True, tenant="flood")
+    w.step()
+    w.advance(1.0)
+    w.submit("light", prompt(7, 3), max_tokens=50, ignore_eos=True, tenant="light")
+    w.drain(300)
+    admitted = [admission.request_id for plan in w.plans for admission in plan.admissions]
+    assert admitted[:4] == ["f0", "f1", "light", "f2"]
+    assert set(admitted[4:]) == {"f2"}
+
+
+@pytest.mark.parametrize("priority", [-100, 0])
+def test_a_priority_of_one_tenant_takes_no_blocks_of_another(priority: int) -> None:
+    w = world(num_blocks=4, max_model_len=64, chunk=64)
+    w.submit("running", prompt(15), max_tokens=40, ignore_eos=True, tenant="a")
+    w.step()
+    w.submit("later", prompt(7, 1), max_tokens=40, ignore_eos=True, tenant="b", priority=priority)
+    w.drain(300)
+    admitted = [admission.request_id for plan in w.plans for admission in plan.admissions]
+    assert admitted.count("running") == 1
+    assert admitted.count("later") > 1
+
+
 def test_with_nothing_in_flight_the_blocks_change_hands_at_once() -> None:
     w = crowded(1)
     w.drain(300)

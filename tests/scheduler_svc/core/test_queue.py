@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from scheduler_svc.core.queue import KeyedQueue
 
 
@@ -18,3 +21,20 @@ def test_a_queue_forgets_what_was_removed() -> None:
     queue.remove("item 999")
     queue.push("item 999", (0.0, 1))
     assert queue.peek() == ((0.0, 1), "item 999")
+
+
+@given(keys=st.lists(st.integers(0, 9), max_size=60), removed=st.sets(st.integers(0, 59)))
+def test_it_is_read_in_order_while_items_are_removed(keys: list[int], removed: set[int]) -> None:
+    queue: KeyedQueue[int] = KeyedQueue()
+    for item, key in enumerate(keys):
+        queue.push(item, (float(key), item))
+    for item in removed:
+        queue.remove(item)
+    left = sorted(set(range(len(keys))) - removed, key=lambda item: (keys[item], item))
+    assert list(queue.in_order()) == left
+    found = []
+    for item in queue.in_order():
+        found.append(item)
+        queue.remove(item)
+    assert found == left
+    assert list(queue.in_order()) == []

@@ -1,17 +1,24 @@
-"""The core with a worker, a reader of the results log and an auditor around it, moved by hand."""
+"""The core with groups, a reader of all logs and auditors around it, moved by hand."""
 
 from __future__ import annotations
 
-from collections import deque
+from albireo.contract.plan import (
+    DEFAULT_TENANT,
+    Ended,
+    GroupShape,
+    Plan,
+    SamplingParams,
+    StepResult,
+    Submission,
+    branches,
+)
+from scheduler_svc.core import Limits, SchedulerCore, Speed, WaitingEnd
 
-from albireo.contract.plan import GroupShape, Plan, SamplingParams, StepResult, Submission, branches
-from scheduler_svc.core import Limits, SchedulerCore
-
-from .auditor import EPOCH, Auditor
-from .followers import Follower
-from .reader import read_result
-from .story import Story, family
-from .worker_model import Worker
+from .auditor import EPOCH
+from .first_group import FirstGroup
+from .followers import check_follower, folded
+from .group_world import GroupWorld
+from .story import Story, family, has_failed
 
 SALT = b"test"
 
@@ -28,38 +35,72 @@ def world(
     prefix_cache: bool = True,
     priority_seconds: float = 10.0,
     followed: bool = False,
+    groups: int = 1,
 ) -> World:
-    """A world with capacity for everything, unless the arguments say otherwise."""
-    shape = GroupShape(num_blocks, max_seqs, max_model_len)
+    """A world with capacity for everything, unless the arguments say otherwise; its groups are g0, g1, ..."""
     limits = Limits(tokens, max_seqs, chunk, ahead, prefix_cache, priority_seconds, digest_every)
-    return World(shape, limits, followed=followed)
+    w = World(limits, followed=followed)
+    for number in range(groups):
+        w.join(f"g{number}", GroupShape(num_blocks, max_seqs, max_model_len))
+    return w
 
 
-class World:
+class World(FirstGroup):
     """Plans are published, run and settled one call at a time, in that order for each step.
 
     Every call checks all that can be checked from outside: budgets, reuse of slots and blocks, the worker's
     contract, the tokens against a solo run, exactly one final reason for each request, and the core's own
-    audit; if the core is followed, that the follower has the same state.
+    audit; if the core is followed, that the follower has the same state. Where a call names no group, it is
+    about the first one.
     """
 
-    def __init__(self, shape: GroupShape, limits: Limits, *, followed: bool = False) -> None:
-        self.shape, self.limits = shape, limits
-        self.core = SchedulerCore(shape, limits, epoch=EPOCH, salt=SALT)
-        self.follower = Follower(shape, limits, epoch=EPOCH, salt=SALT) if followed else None
-        self.worker = Worker(shape)
-        self.window = limits.max_in_flight
+    def __init__(self, limits: Limits, *, followed: bool = False) -> None:
+        self.limits = limits
+        self.core = SchedulerCore(limits, epoch=EPOCH, salt=SALT)
+        self.follower = SchedulerCore(limits, epoch=EPOCH, salt=SALT) if followed else None
+        self.groups: dict[str, GroupWorld] = {}
         self.now = 100.0
         self.submitted: list[str] = []
         self.stories: dict[str, Story] = {}  # by branch name
-        self.auditor = Auditor(shape, limits, self.stories)
-        self.published: deque[Plan] = deque()  # not run yet
-        self.unsettled: deque[StepResult] = deque()  # run, not settled
-        self.settled: list[StepResult] = []
-        self.plans: list[Plan] = []
+        self.notices: list[WaitingEnd] = []
         self.departures = 0
+        self.wasted_rows = 0  # of groups that have left
+        self.failing: set[str] = set()
+        self.lost: set[str] = set()  # whose `ended` was in a plan that has never run
+        self.context = 0  # of the largest group so far
 
-    # -- what may happen ----------------------------------------------------------------------------
+    # -- groups -------------------------------------------------------------------------------------
+
+    def join(self, name: str, shape: GroupShape, *, speed: Speed | None = None) -> GroupWorld:
+        core = self.core.join(name, shape, speed=speed)
+        follower = self.follower.join(name, shape) if self.follower else None
+        limits = core.limits
+        self.groups[name] = group = GroupWorld(core, follower, limits, self.stories)
+        group.worker.failing = self.failing
+        if not self.context:
+            for story in self.stories.values():
+                story.context = shape.max_model_len
+        self.context = max(self.context, shape.max_model_len)
+        self.check()
+        return group
+
+    def leave(self, name: str, *, died: bool = False) -> None:
+        """A group goes: what it has written is read first, what it has not run is lost."""
+        group = self.groups[name]
+        while group.unsettled:
+            group.settle()
+            self.check()
+        self.wasted_rows += group.worker.wasted_rows
+        del self.groups[name]
+        self.core.leave(group.core, died=died)
+        if self.follower:
+            assert group.follower
+            self.follower.leave(group.follower, died=died)
+        group.auditor.left(died=died, settled=len(group.settled))
+        self.lost |= {end.request_id for plan in group.published for end in plan.ended}
+        self.check()
+
+    # -- requests -----------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -74,12 +115,20 @@ class World:
         n: int = 1,
         prompt_logprobs: int = -1,
         gateway: str = "",
+        tenant: str = DEFAULT_TENANT,
     ) -> None:
         sampling = SamplingParams(
             max_tokens=max_tokens, seed=seed, ignore_eos=ignore_eos, prompt_logprobs=prompt_logprobs
         )
         submission = Submission(
-            request_id, prompt, sampling, priority=priority, timeout_s=timeout_s, n=n, gateway=gateway
+            request_id,
+            prompt,
+            sampling,
+            priority=priority,
+            timeout_s=timeout_s,
+            n=n,
+            gateway=gateway,
+            tenant=tenant,
         )
         self.core.submit(submission, self.now)
         if self.follower:
@@ -87,7 +136,7 @@ class World:
         deadline = None if timeout_s is None else self.now + timeout_s
         self.submitted.append(request_id)
         for branch in branches(submission):
-            self.stories[branch.request_id] = Story(branch, deadline)
+            self.stories[branch.request_id] = Story(branch, deadline, self.context or 10_000)
         self.check()
 
     def refuse(self, request_id: str, *, n: int = 1) -> None:
@@ -120,7 +169,7 @@ class World:
     def fail(self, name: str) -> None:
         """The worker ends the branch with an error as soon as it runs."""
         self.stories[name].failing = True
-        self.worker.failing.add(name)
+        self.failing.add(name)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -129,73 +178,82 @@ class World:
         assert deadline is None or deadline > self.now
         self.check()
 
+    def notice(self) -> tuple[WaitingEnd, ...]:
+        """Waiting requests end whose end is decided."""
+        ended = self.core.take_ended()
+        if self.follower:
+            self.follower.apply_ended(ended)
+        for end in ended:
+            story = self.stories[end.request_id]
+            if end.request_id in self.lost:  # the reader has not seen it in the results
+                self.lost.remove(end.request_id)
+                assert end.num_outputs <= len(story.read)
+                story.final = story.final or end.reason
+                continue
+            assert story.open or (story.refused and not story.announced), "a second end"
+            assert not story.final
+            assert end.num_outputs == len(story.read)
+            story.check_reason(end.reason, self.now, failed=has_failed(self.stories, end.request_id))
+            story.announced = True
+            story.final = end.reason
+        self.notices += ended
+        self.check()
+        return ended
+
+    # -- steps --------------------------------------------------------------------------------------
+
     def set_window(self, plans: int) -> None:
-        """What is in flight stays there: a smaller window holds back the next plans only."""
-        self.core.set_window(plans)
-        self.window = plans
+        self.group.set_window(plans)
         self.check()
 
     def promote(self) -> None:
         """The follower makes the plans from here on, and the core that made them follows it."""
         assert self.follower
-        self.core, self.follower.core = self.follower.core, self.core
-        self.core.set_window(self.window)
+        self.core, self.follower = self.follower, self.core
+        for group in self.groups.values():
+            group.promote()
         self.check()
 
-    def plan(self) -> Plan | None:
-        in_flight = len(self.published) + len(self.unsettled)
-        preempted = self.core.stats().preemptions
-        plan = self.core.plan(self.now)
-        if plan is not None:
-            if plan.paused or self.core.stats().preemptions > preempted:
-                assert not plan.admissions, "an admission while blocks are short"
-            assert in_flight < self.window
-            self.auditor.audit(plan, in_flight=in_flight, settled=len(self.settled), now=self.now)
-            if self.follower:
-                self.follower.apply(plan, self.core)
-            self.plans.append(plan)
-            self.published.append(plan)
+    def plan(self, name: str | None = None) -> Plan | None:
+        """As a turn of the service: what is decided of waiting requests comes first."""
+        self.core.expire(self.now)
+        self.notice()
+        self.place()
+        plan = self._named(name).plan(self.now)
         self.check()
         return plan
 
-    def run(self) -> StepResult:
-        """The worker runs the oldest plan, and the result is in the log."""
-        plan = self.published.popleft()
-        result = self.worker.run(plan)
-        read_result(
-            result,
-            plan,
-            stories=self.stories,
-            by_incarnation=self.auditor.by_incarnation,
-            shape=self.shape,
-        )
-        self.unsettled.append(result)
-        return result
+    def place(self) -> None:
+        """Waiting requests are placed; for the logs nothing has happened."""
+        before = folded(self.core)
+        self.core.place()
+        assert folded(self.core) == before
+        self.check()
 
-    def settle(self) -> StepResult:
-        result = self.unsettled.popleft()
-        self.core.settle(result)
-        if self.follower:
-            self.follower.settle(result)
-        self.settled.append(result)
-        for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
-            if finish:
-                self.stories[self.auditor.by_incarnation[incarnation]].settled_final = True
+    def run(self, name: str | None = None) -> StepResult:
+        return self._named(name).run()
+
+    def settle(self, name: str | None = None) -> StepResult:
+        result = self._named(name).settle()
         self.check()
         return result
 
     # -- compositions -------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Plans all that the window allows, runs one step, settles one. False if nothing was left to do."""
-        before = len(self.plans), len(self.settled)
-        while self.plan():
-            pass
-        if self.published:
-            self.run()
-        if self.unsettled:
-            self.settle()
-        return before != (len(self.plans), len(self.settled))
+        """Plans all that the windows allow, runs and settles a step of each group. False if nothing was
+        left."""
+        before = self._progress()
+        for name, group in self.groups.items():
+            while self.plan(name):
+                pass
+            if group.published:
+                group.run()
+            if group.unsettled:
+                self.settle(name)
+        if not self.groups:
+            self.notice()
+        return before != self._progress()
 
     def drain(self, max_steps: int) -> int:
         """Runs until everything is over; checks that nothing is left. Returns the steps it took."""
@@ -203,31 +261,39 @@ class World:
         while self.step():
             steps += 1
             assert steps <= max_steps, "does not come to an end"
-        for request_id, story in self.stories.items():
-            assert story.final, f"{request_id} never ended"
+        assert not [name for name, story in self.stories.items() if not story.final], "never ended"
         stats = self.core.stats()
         assert stats.waiting == stats.running == stats.steps_in_flight == 0
-        assert stats.slots_free == self.shape.max_seqs
-        assert stats.blocks_free == self.shape.num_blocks
+        for group in self.groups.values():
+            assert group.core.stats().slots_free == group.shape.max_seqs
+            assert group.core.stats().blocks_free == group.shape.num_blocks
+            assert not group.worker.slots
         assert self.core.next_deadline() is None
-        assert not self.worker.slots
         if not any(story.announced for story in self.stories.values()):
-            assert stats.wasted_rows == self.worker.wasted_rows
+            wasted = sum(group.worker.wasted_rows for group in self.groups.values())
+            assert stats.wasted_rows == self.wasted_rows + wasted
             assert stats.late_rows == 0
         self.departures += self.core.take_departures()
         assert self.departures == len(self.stories)
         return steps
 
+    def ended(self) -> list[Ended]:
+        """All ends by the scheduler's decision: those of notices, then those of the first group's plans."""
+        notices = [Ended(end.request_id, end.reason) for end in self.notices]
+        return notices + [end for plan in self.plans for end in plan.ended]
+
     def work_left(self) -> int:
         """Tokens that the requests may still need, alone."""
-        return sum(
-            len(story.submission.prompt) + story.submission.sampling.max_tokens
-            for story in self.stories.values()
-            if not story.final
-        )
+        left = [story.submission for story in self.stories.values() if not story.final]
+        return sum(len(submission.prompt) + submission.sampling.max_tokens for submission in left)
 
     def check(self) -> None:
-        wrong = self.core.check_integrity()
-        assert not wrong, wrong
+        assert self.core.check_integrity() == []
         if self.follower:
-            self.follower.check(self.core)
+            check_follower(self.follower, self.core)
+
+    def _named(self, name: str | None) -> GroupWorld:
+        return self.group if name is None else self.groups[name]
+
+    def _progress(self) -> tuple[int, list[tuple[int, int]]]:
+        return len(self.notices), [(len(g.plans), len(g.settled)) for g in self.groups.values()]

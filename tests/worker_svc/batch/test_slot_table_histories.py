@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
@@ -35,7 +36,15 @@ def test_the_table_follows_the_scheduler(
 ) -> None:
     """Admissions, chunks, pauses, preemptions, hits and wasted rows: each plan's digest is the table's."""
     limits = Limits(64, 3, chunk, ahead, prefix_cache, digest_every=1)
-    core, table = SchedulerCore(SHAPE, limits, epoch=1, salt=b""), SlotTable(SHAPE, 1 << 20)
+    core, table = SchedulerCore(limits, epoch=1, salt=b""), SlotTable(SHAPE, 1 << 20)
+    group = core.join("g", SHAPE)
+
+    def plans(now: float) -> Iterator[Plan]:
+        core.place()
+        while (plan := group.plan(now)) is not None:
+            yield plan
+            core.place()
+
     waiting = deque(sorted(enumerate(requests), key=lambda item: item[1][2]))
     done: set[int] = set()
     left: dict[int, int] = {}  # outputs that a request may still bring, by incarnation
@@ -45,7 +54,7 @@ def test_the_table_follows_the_scheduler(
             number, (length, outputs, _) = waiting.popleft()
             prompt = tuple(range(length))
             core.submit(Submission(str(number), prompt, replace(SAMPLING, max_tokens=outputs)), float(step))
-        while (plan := core.plan(float(step))) is not None:
+        for plan in plans(float(step)):
             flights.append((plan, table.apply(plan)))  # raises where they part
             assert plan.digest == table.digest()
         if not flights:
@@ -54,7 +63,7 @@ def test_the_table_follows_the_scheduler(
             continue
         plan, batch = flights.popleft()
         left |= {a.incarnation: a.sampling.max_tokens - a.num_outputs for a in plan.admissions}
-        core.settle(_result(plan, batch, left, done, random))
+        group.settle(_result(plan, batch, left, done, random))
     stats = core.stats()
     assert (stats.running, stats.waiting, stats.blocks_free) == (0, 0, SHAPE.num_blocks)
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from opentelemetry.trace import NoOpTracer
 
 from albireo.contract import codec
-from albireo.contract.keys import Keys
 from albireo.contract.plan import Admission, Chunk, Ended, Finish, Plan, SamplingParams
+from albireo.store.interface import LAST_STEP, Fenced
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
-from albireo.virtual.keyspace import Keyspace
-from albireo.virtual.store import MemoryStore
+from tests.worker_svc.stages.opened import GROUP, KEYS, OpenedGroup
 from worker_svc.runner.interface import HostOutput
 from worker_svc.stages.output_stage import OutputStage
 from worker_svc.stages.step import ComputedStep
-
-KEYS = Keys("m")
 
 
 class Output:
@@ -34,22 +32,27 @@ class Output:
         return [5, 6, 7]
 
 
+def output_stage(group: OpenedGroup, clock: VirtualClock) -> OutputStage:
+    return OutputStage(
+        group.open_store,
+        KEYS,
+        clock,
+        incarnation=GROUP,
+        keep=10,
+        max_seqs=4,
+        eos_ids=frozenset({0}),
+        max_model_len=100,
+        tracer=NoOpTracer(),
+    )
+
+
 def written(plan: Plan, host: HostOutput) -> log.StepResult:
     """The result of the first step of a log."""
     with VirtualClock() as clock:
-        store = MemoryStore(Keyspace(clock), KEYS)
-        stage = OutputStage(
-            lambda: store,
-            KEYS,
-            clock,
-            keep=10,
-            max_seqs=4,
-            eos_ids=frozenset({0}),
-            max_model_len=100,
-            tracer=NoOpTracer(),
-        )
+        group = OpenedGroup(clock)
+        stage = output_stage(group, clock)
         stage.put(ComputedStep(plan, Output(host), control.StepTiming(fetched=3)), host)
-        [(entry_id, data)] = store.log(KEYS.results).read("0-0", 0)
+        _, (entry_id, data) = group.store.log(KEYS.results(GROUP)).read("0-0", 0)
     assert entry_id == b"%d-%d" % (plan.epoch, plan.step)
     return codec.result_from_bytes(data).result
 
@@ -83,3 +86,34 @@ def test_a_result_holds_rows_ends_and_log_probabilities_of_the_rows_that_count()
     assert (result.prefill_tokens, result.wasted_rows, result.decodes) == (8, 1, 0)
     timing = result.timing
     assert (timing.fetched, timing.forward_begin, timing.sampling_begin, timing.sampling_end) == (3, 5, 6, 7)
+
+
+NO_ROWS = np.zeros(0, dtype=np.int64)
+NOTHING = HostOutput(NO_ROWS, NO_ROWS, NO_ROWS, logprobs={})
+
+
+def put(stage: OutputStage, epoch: int, step: int) -> None:
+    stage.put(ComputedStep(Plan(epoch, step), Output(NOTHING), control.StepTiming()), NOTHING)
+
+
+def test_a_result_that_comes_after_the_close_or_a_later_epoch_is_dropped() -> None:
+    """The plans say what happened; the result's own refusal is no reason to end."""
+    with VirtualClock() as clock:
+        group = OpenedGroup(clock)
+        stage, results = output_stage(group, clock), group.store.log(KEYS.results(GROUP))
+        put(stage, 1, 1)
+        group.open()
+        put(stage, 1, 2)
+        put(stage, 2, 1)
+        group.close("it is stuck")
+        put(stage, 2, 2)
+        ids = [entry_id.decode() for entry_id, _ in results.read("0-0", 0)]
+        assert ids == ["1-0", "1-1", "2-0", "2-1", f"2-{LAST_STEP}"]
+
+
+def test_another_writer_of_the_same_step_fences_the_rank() -> None:
+    with VirtualClock() as clock:
+        group = OpenedGroup(clock)
+        put(output_stage(group, clock), 1, 2)
+        with pytest.raises(Fenced):
+            put(output_stage(group, clock), 1, 1)

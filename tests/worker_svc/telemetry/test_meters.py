@@ -15,11 +15,12 @@ from albireo.v1 import control_pb2 as control
 from tests.albireo.telemetry.kept import KeptTelemetry
 from worker_svc.cost.fixed import FixedCost, StepTimes
 from worker_svc.runner.simulated_runner import SimulatedRunner
-from worker_svc.stages.renewal import StepWatch
+from worker_svc.stages.step_watch import StepWatch
 from worker_svc.telemetry.gpu import GpuReader
 from worker_svc.telemetry.meters import GPU_TTL_SECONDS, WorkerMeters
 
 KEYS = Keys("tiny")
+GPU_KEY = KEYS.gpu("incarnation", 3)
 KV_MEMORY = 4 << 20
 
 
@@ -32,7 +33,7 @@ def meters(telemetry: Telemetry, url: str, watch: StepWatch, gpu: GpuReader | No
         max_seqs=4,
         max_model_len=256,
     )
-    return WorkerMeters(telemetry, runner, watch, RedisStore.open(url, KEYS), KEYS, gpu, rank=3)
+    return WorkerMeters(telemetry, runner, watch, RedisStore.open(url, KEYS), gpu, GPU_KEY)
 
 
 def test_a_rank_without_a_gpu(redis_url: str) -> None:
@@ -41,9 +42,9 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
     found = meters(telemetry, redis_url, watch)
     for _ in range(2):
         found.report()
-    watch.begin()
+    watch.begin(1)
     watch.end()
-    watch.begin()
+    watch.begin(2)
     assert telemetry.counted(catalogue.REDIS_ROUND_TRIP) == 2
     assert telemetry.values(catalogue.WORKER_STEPS)[()] == 1
     assert 0 < telemetry.values(catalogue.STEP_AGE)[()] < 5
@@ -52,15 +53,15 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
     assert 0.9 * KV_MEMORY < memory <= KV_MEMORY
     assert memory % blocks == 0
     assert telemetry.values(catalogue.GPU_POWER) == {}
-    assert not connect(redis_url).exists(KEYS.gpu(3))
+    assert not connect(redis_url).exists(GPU_KEY)
 
 
 def test_a_gpu_that_cannot_be_read_is_reported_by_its_rank(redis_url: str) -> None:
     telemetry, unreadable = KeptTelemetry(), GpuReader(None, 3)  # no NVML: every call is an error
     meters(telemetry, redis_url, StepWatch(SYSTEM_CLOCK), unreadable).report()
     client = connect(redis_url)
-    assert client.get(KEYS.gpu(3)) == control.Gpu(rank=3).SerializeToString()
-    assert 0 < client.pttl(KEYS.gpu(3)) <= GPU_TTL_SECONDS * 1000
+    assert client.get(GPU_KEY) == control.Gpu(rank=3).SerializeToString()
+    assert 0 < client.pttl(GPU_KEY) <= GPU_TTL_SECONDS * 1000
     assert telemetry.values(catalogue.GPU_ENERGY) == {}
     assert telemetry.values(catalogue.STAGING_WAIT) == {(): 0}
 
@@ -78,7 +79,8 @@ def test_a_redis_that_is_gone_raises_nothing_here() -> None:
 @pytest.mark.parametrize("reads", [1, 3])
 def test_steps_are_counted_where_they_end(reads: int) -> None:
     watch = StepWatch(SYSTEM_CLOCK)
-    for _ in range(reads):
-        watch.begin()
+    for step in range(reads):
+        watch.begin(7 + step)
         watch.end()
-    assert (watch.ended, watch.seconds()) == (reads, 0)
+    assert (watch.begun, watch.ended, watch.seconds()) == (reads, reads, 0)
+    assert watch.step == 6 + reads

@@ -23,6 +23,7 @@ from worker_svc.model.config import ModelConfig
 SETTING = Setting(TINY, "cpu", "bfloat16", max_seqs=16)
 
 
+@pytest.mark.slow
 def test_a_quick_calibration_writes_a_device_that_predicts_steps(tmp_path: Path) -> None:
     lines: list[str] = []
     device = calibrate(SETTING, [1], quick=True, machine="here", report=lines.append)

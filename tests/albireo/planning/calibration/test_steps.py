@@ -19,6 +19,8 @@ from worker_svc.cost.work import StepWork
 from worker_svc.sampling.layout import SamplingPolicy
 
 KEYS = Keys("m")
+GROUP = "0a"
+PLANS, RESULTS = KEYS.plans(GROUP), KEYS.results(GROUP)
 SHAPE = GroupShape(num_blocks=16, max_seqs=4, max_model_len=128)
 MS = 1_000_000
 """Timestamps are in ns."""
@@ -55,12 +57,12 @@ def _timing(step: int) -> control.StepTiming:
 
 def _append(space: Keyspace, plans: list[Plan]) -> None:
     store = MemoryStore(space, KEYS)
-    for key, opening in ((KEYS.plans, log.PlanEntry), (KEYS.results, log.ResultEntry)):
+    for key, opening in ((PLANS, log.PlanEntry), (RESULTS, log.ResultEntry)):
         writer = store.log(key, keep=100)
         if writer.last() == "0-0":
-            writer.append(EntryId(1, 0), opening(open=log.EpochOpen(epoch=1)).SerializeToString())
+            space.append(key, EntryId(1, 0), opening(open=log.GroupOpen(epoch=1)).SerializeToString())
         for plan in plans:
-            if key == KEYS.plans:
+            if key == PLANS:
                 data = codec.plan_to_bytes(plan, _timing(plan.step))
             else:
                 result = log.StepResult(timing=_timing(plan.step))
@@ -69,7 +71,7 @@ def _append(space: Keyspace, plans: list[Plan]) -> None:
 
 
 def _reader(space: Keyspace) -> StepReader:
-    return StepReader(MemoryStore(space, KEYS), KEYS, SlotTable(SHAPE, 1000), SamplingPolicy())
+    return StepReader(MemoryStore(space, KEYS), KEYS, GROUP, SlotTable(SHAPE, 1000), SamplingPolicy())
 
 
 def test_each_step_comes_with_what_it_computed() -> None:

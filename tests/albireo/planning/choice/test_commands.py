@@ -15,7 +15,13 @@ import yaml
 
 from albireo.cli.commands import load_command
 from albireo.local.settings import StackSettings
-from albireo.planning.choice.commands import compose_settings, kubernetes_overlay, up_commands
+from albireo.planning.choice.commands import (
+    compose_command,
+    compose_groups,
+    compose_settings,
+    kubernetes_overlay,
+    up_command,
+)
 from albireo.planning.choice.serving import Serving
 from albireo.planning.choice.split import Split
 from scheduler_svc.settings import SchedulerSettings
@@ -47,18 +53,31 @@ def parsed(command: str) -> tuple[dict[str, str], StackSettings]:
 
 @pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS, ON_CPUS])
 def test_albireo_up_understands_the_command_and_the_services_its_variables(serving: Serving) -> None:
-    [command] = up_commands(Split(4, 1), serving)
-    variables, settings = parsed(command)
+    variables, settings = parsed(up_command(Split(4, 1), serving))
     assert (settings.tp, settings.device, settings.model) == (4, serving.device, serving.model)
     assert settings.dtype == serving.dtype
     assert set(variables) <= set(ALL)
 
 
-def test_groups_share_neither_gpus_nor_ports_nor_files() -> None:
-    found = [parsed(command) for command in up_commands(Split(2, 3), SERVING)]
-    assert [variables["CUDA_VISIBLE_DEVICES"] for variables, _ in found] == ["0,1", "2,3", "4,5"]
-    for field in ("port", "group", "data_dir"):
-        assert len({getattr(settings, field) for _, settings in found}) == 3
+def test_all_groups_are_in_one_stack() -> None:
+    _, settings = parsed(up_command(Split(2, 3), SERVING))
+    assert (settings.groups, settings.tp) == (3, 2)
+    assert "STACK_CPU_WORKERS=3\n" in compose_settings(Split(2, 3), ON_CPUS)
+    assert compose_groups(Split(2, 3), ON_CPUS) == compose_groups(Split(2, 1), SERVING) == ""
+    assert "groups.yml" in compose_command(Split(2, 3), SERVING)
+    assert "groups.yml" not in compose_command(Split(2, 3), ON_CPUS)
+
+
+def test_groups_of_the_compose_stack_share_no_gpus() -> None:
+    services = yaml.safe_load(compose_groups(Split(2, 3), SERVING))["services"]
+    devices = [service["environment"]["CUDA_VISIBLE_DEVICES"] for service in services.values()]
+    assert devices == ["0,1", "2,3", "4,5"]
+    base, *others = services
+    stack = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert base in stack["services"]
+    assert not set(others) & set(stack["services"])
+    for name in others:
+        assert services[name]["extends"] == {"file": "docker-compose.yml", "service": base}
 
 
 @pytest.mark.parametrize("serving", [SERVING, SYNCHRONOUS])
@@ -77,8 +96,8 @@ def test_the_settings_are_those_that_were_simulated(
 
 
 def test_groups_on_cpus_name_no_gpus() -> None:
-    texts = [*up_commands(Split(2, 2), ON_CPUS), *compose_settings(Split(2, 2), ON_CPUS)]
-    texts.append(kubernetes_overlay(Split(2, 2), ON_CPUS))
+    makers = (up_command, compose_settings, compose_groups, compose_command, kubernetes_overlay)
+    texts = [make(Split(2, 2), ON_CPUS) for make in makers]
     assert not [text for text in texts if "CUDA" in text or "gpu" in text]
 
 
@@ -87,12 +106,9 @@ def test_groups_on_cpus_name_no_gpus() -> None:
 def test_the_compose_stack_has_every_variable(split: Split, serving: Serving) -> None:
     example = (DEPLOY / ".env.example").read_text(encoding="utf-8")
     known = set(re.findall(r"(?m)^#([A-Z_]+)=", example))
-    texts = compose_settings(split, serving)
-    assert len(texts) == split.groups
-    for text in texts:
-        assert {line.split("=")[0] for line in text.splitlines()} <= known
-        assert f"STACK_TP={split.tp}\n" in text
-    assert len(set(texts)) == split.groups
+    text = compose_settings(split, serving)
+    assert {line.split("=")[0] for line in text.splitlines()} <= known
+    assert f"STACK_TP={split.tp}\n" in text
 
 
 def test_the_gpu_group_of_the_compose_stack_gets_the_visible_devices() -> None:
@@ -104,7 +120,6 @@ def test_the_overlay_names_settings_that_there_are() -> None:
     overlay = yaml.safe_load(kubernetes_overlay(Split(4, 1), SYNCHRONOUS))
     literals = dict(line.split("=", 1) for line in overlay["configMapGenerator"][0]["literals"])
     assert set(literals) <= set(ALL)
-    assert "namespace" not in overlay
 
 
 def test_on_cpus_the_overlay_says_which_model_it_serves() -> None:
@@ -115,9 +130,9 @@ def test_on_cpus_the_overlay_says_which_model_it_serves() -> None:
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="rendering needs kubectl")
 @pytest.mark.parametrize("serving", [SERVING, ON_CPUS])
-@pytest.mark.parametrize(("split", "namespace"), [(Split(4, 1), "albireo"), (Split(2, 4), "albireo-g0")])
-def test_the_overlay_renders_to_a_group_of_the_split(
-    tmp_path: Path, split: Split, namespace: str, serving: Serving
+@pytest.mark.parametrize("split", [Split(4, 1), Split(2, 4)])
+def test_the_overlay_renders_to_the_groups_of_the_split(
+    tmp_path: Path, split: Split, serving: Serving
 ) -> None:
     kubernetes = tmp_path / "kubernetes"
     shutil.copytree(DEPLOY / "kubernetes", kubernetes)
@@ -134,7 +149,7 @@ def test_the_overlay_renders_to_a_group_of_the_split(
     for kind in ("requests", "limits"):
         gpus = container["resources"][kind].get("nvidia.com/gpu")
         assert gpus == (str(split.tp) if serving.device == "cuda" else None)
-    assert worker["metadata"]["namespace"] == manifests["Namespace"]["metadata"]["name"] == namespace
+    assert worker["spec"]["replicas"] == split.groups
     settings = manifests["ConfigMap"]
     assert settings["data"]["ALBIREO_WORKER_MAX_SEQS"] == "128"
     assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]

@@ -17,7 +17,7 @@ import pytest
 from albireo.contract.codec import rows_of
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
 from albireo.planning.simulation.clients import Clients
-from albireo.planning.simulation.cluster import KEYS, Cluster
+from albireo.planning.simulation.cluster import GROUP, KEYS, Cluster
 from albireo.planning.simulation.drawn_speed import DrawnSpeed
 from albireo.planning.workload import SAMPLING_OPTIONS, Workload, WorkloadRequest
 from albireo.v1 import log_pb2 as log
@@ -42,6 +42,11 @@ class Linear:
     sampling: float = 0.0
     name: str = "linear"
     variation: Variation = STEADY
+
+    def forget(self) -> None:
+        """What it was asked so far was no step: a group announces how fast it is."""
+        self.works.clear()
+        self.forward = self.sampling = 0.0
 
     def forward_seconds(self, work: StepWork) -> float:
         self.works.append(work)
@@ -71,9 +76,9 @@ class KeptLogs(Keyspace):
 
     def append(self, key: str, entry_id: Id, data: bytes) -> None:
         super().append(key, entry_id, data)
-        if key == KEYS.plans and entry_id[1]:
+        if key == KEYS.plans(GROUP.hex) and entry_id[1]:
             self.plans.append(log.PlanEntry.FromString(data).plan)
-        if key == KEYS.results and entry_id[1]:
+        if key == KEYS.results(GROUP.hex) and entry_id[1]:
             self.results.append(log.ResultEntry.FromString(data).result)
 
 
@@ -137,6 +142,7 @@ def check(seed: int) -> None:
         space = KeptLogs(clock)
         cluster = Cluster(space, case.cost, case.shape, DrawnSpeed(STEADY, 0), **case.options)
         with cluster.running():
+            case.cost.forget()
             clients = Clients(
                 clock, space, KEYS, case.workload, max_queue=1000, gateway_seconds=case.gateway_seconds
             )

@@ -18,6 +18,7 @@ from albireo.tools.doctor.redis_server import (
     check_own_redis,
     check_redis,
     latency,
+    user,
     version,
 )
 from tests.albireo.tools.doctor.slow_redis import odd_redis
@@ -53,6 +54,7 @@ def test_a_server_as_albireo_starts_it_is_well(server: LocalRedis) -> None:
         "redis version",
         "redis role",
         "redis access",
+        "redis user",
         "redis eviction",
         "redis memory",
         "redis persistence",
@@ -140,6 +142,19 @@ def test_versions_are_compared_as_numbers(number: str, level: str) -> None:
 )
 def test_who_else_gets_in(url: str, password: bool, level: str) -> None:
     assert access(url, password=password).level == level
+
+
+def test_a_user_that_may_do_everything_is_noted_where_others_may_reach_it(server: LocalRedis) -> None:
+    with connect(server.url) as client:
+        assert user(server.url, client).level == "ok"
+        found = user("redis://:pw@store:6379/0", client)
+        assert (found.level, "users.acl" in found.advice) == ("note", True)
+        client.acl_setuser("tier", enabled=True, passwords=["+pw"], commands=["+ping", "+acl|whoami"])
+    own = server.url.replace("unix://", "unix://tier:pw@")
+    with connect(own) as client:
+        assert user("redis://tier:pw@store:6379/0", client).found == "tier"
+    [limited] = check_redis(own)
+    assert (limited.level, "INFO" in limited.found) == ("warning", True)
 
 
 def test_an_address_holds_no_secret() -> None:

@@ -88,3 +88,14 @@ def test_steps_without_decoding_rows_have_no_batch() -> None:
     )
     recent.push(only, 0.0)
     assert recent.figures(1.0).rows == 0
+
+
+def test_tokens_are_counted_by_group_and_steps_of_two_groups_are_not_compared() -> None:
+    recent = RecentSteps(0.0)
+    for fast, slow in zip(overlapped(range(1, 11)), overlapped(range(1, 11)), strict=True):
+        fast.group, slow.group, slow.tokens = "fast", "slow", 2
+        recent.push(fast, 0.0)
+        recent.push(slow, 0.0)
+    figures = recent.figures(2.0)
+    assert figures.group_tokens == {"fast": 40, "slow": 10}
+    assert figures.times["period"]["median"] == pytest.approx(10e-3)

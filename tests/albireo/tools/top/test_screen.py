@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from albireo.tools.top.collector import View
+from albireo.tools.top.groups import MOST_GROUPS
 from albireo.tools.top.picture import svg
 from albireo.tools.top.recent import RecentSteps
 from albireo.tools.top.screen import Screen, sparkline
@@ -17,17 +18,34 @@ from albireo.v1 import control_pb2 as control
 from tests.step_records import overlapped
 
 
+def group(name: str, device: str, *, tp: int = 1, running: int = 4, beat: float = 0.1) -> control.GroupLoad:
+    """Its first rank computes, the others wait. ``beat``: the age of the first rank's heartbeat."""
+    ranks = [control.Rank(stage="computing", seconds=beat - 1, beat_seconds=beat)]
+    ranks += [control.Rank(rank=rank, stage="waiting", seconds=60, beat_seconds=0.2) for rank in range(1, tp)]
+    return control.GroupLoad(
+        name=name,
+        device=device,
+        tp=tp,
+        running=running,
+        slots_total=32,
+        slots_free=32 - running,
+        blocks_total=500,
+        blocks_free=375,
+        step_seconds=0.02,
+        ranks=ranks,
+    )
+
+
 def view(*, device: str = "cpu", problem: str = "") -> View:
     recent = RecentSteps(0.0)
     for index, step in enumerate(overlapped(range(1, 201))):
+        step.group = "fast"
         step.wasted_rows = 1 if step.step % 100 == 0 else 0
         recent.push(step, index / 100)
         if index % 20 == 19:
             recent.sample(index / 100 + 0.01)
     load = control.Load(
         epoch=7,
-        step=4321,
-        group_alive=True,
         waiting=5,
         steps_in_flight=2,
         slots_total=64,
@@ -39,6 +57,8 @@ def view(*, device: str = "cpu", problem: str = "") -> View:
         prefix_hit_tokens=30,
         prompt_tokens=120,
         wasted_rows=11,
+        groups=[group("fast", "cuda", tp=2), group("cpu", "cpu", running=12, beat=2.5)],
+        wait_seconds=0.3,
     )
     model = control.ModelInfo(
         model="tiny", architecture="LlamaForCausalLM", tp=2, device=device, dtype="float32"
@@ -66,7 +86,7 @@ def test_a_frame_shows_everything(width: int) -> None:
     for part in (
         "albireo 1.2.3 at gw:50051",
         "tiny LlamaForCausalLM, tp 2, cpu, float32",
-        "epoch 7, step 4321, group alive",
+        "epoch 7, 2 groups, expected wait for a slot 0.3 s",
         "5 / 1024",
         "16 / 64",
         "250 / 1000",
@@ -85,6 +105,8 @@ def test_a_frame_shows_everything(width: int) -> None:
         "period 10.00 / 10.00",
         "plan age 0.20 / 0.20",
         "output 800 ██████████",
+        "fast cuda, tp 2 4 / 32 800 20.0 1 computing, 1 waiting 0.2 s",
+        "cpu cpu, tp 1 12 / 32 0 20.0 1 computing for 1.5 s 2.5 s",
     ):
         assert all(word in text for word in part.split(" ")), part
         if width == 80:  # panels next to each other share lines
@@ -121,10 +143,11 @@ def test_nothing_known_yet_is_a_frame_too() -> None:
 def test_a_lost_group_and_a_broken_ledger_are_seen() -> None:
     found = view()
     assert found.load is not None
-    found.load.group_alive = False
+    del found.load.groups[:]
+    found.load.wait_seconds = -1
     found.load.integrity_violations.append("slot 3 is owned twice")
     text = words(printed(found, 120))
-    assert "no group" in text
+    assert "no group, expected wait for a slot not known" in text
     assert "1 integrity violations: slot 3 is owned twice" in text
 
 
@@ -166,3 +189,22 @@ def test_those_who_wait_most_are_named_where_there_are_several() -> None:
     assert "waiting most" not in words(printed(found, 120))
     found.load.waiting_by_tenant.update({"a": 1, "b": 9, "c": 2, "d": 3})
     assert "waiting most: b 9, default 5, d 3, c 2 " in words(printed(found, 120))
+
+
+def test_each_group_has_a_line_those_with_a_silent_rank_first() -> None:
+    found = view()
+    assert found.load is not None
+    del found.load.groups[:]
+    found.load.groups.extend(group(f"g{number}", "cpu") for number in range(MOST_GROUPS + 5))
+    found.load.groups[-1].CopyFrom(group("stopped", "cpu", beat=4.0))
+    lines = printed(found, 120)
+    names = [line.split()[1] for line in lines if "cpu, tp 1 " in line and "float32" not in line]
+    assert names == ["stopped", *(f"g{number}" for number in range(MOST_GROUPS - 1))]
+    assert "and 5 more groups" in words(lines)
+
+
+def test_a_name_of_a_group_is_no_markup() -> None:
+    found = view()
+    assert found.load is not None
+    found.load.groups[0].name = "[red]"
+    assert "[red]" in words(printed(found, 120))

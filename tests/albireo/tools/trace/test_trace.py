@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from albireo.tools.trace.picture import draw
-from albireo.tools.trace.trace import LANES, chrome_trace
+from albireo.tools.trace.trace import LANES, PROCESSES, chrome_trace
 from tests.step_records import overlapped
 
 
@@ -19,6 +20,22 @@ def test_every_stage_of_a_step_is_in_its_lane() -> None:
     assert of_two["sampling"]["ts"] == of_two["forward"]["ts"] + 8000
     lanes = {(e["pid"], e["tid"]) for e in spans}
     assert lanes == {(process, thread) for process, _, thread, _ in LANES}
+
+
+def test_each_group_has_lanes_of_its_own() -> None:
+    records = overlapped(range(1, 5))
+    for other in overlapped(range(2, 4)):
+        other.group = "another"
+        records.append(other)
+    for record in records[:4]:
+        record.group = "one"
+    events = chrome_trace(records)["traceEvents"]
+    processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    spans = [e for e in events if e["ph"] == "X"]
+    assert len(processes) == 2 * PROCESSES
+    assert all(processes[e["pid"]].endswith(f", {e['args']['group']}") for e in spans)
+    forwards = Counter(processes[e["pid"]] for e in spans if e["cat"] == "forward")
+    assert forwards == {"worker, rank 0, one": 4, "worker, rank 0, another": 2}
 
 
 def test_simulated_steps_say_so() -> None:

@@ -1,0 +1,1 @@
+"""Whether streams survive the deaths of worker groups: behind ``albireo bench groups``."""

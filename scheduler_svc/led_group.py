@@ -1,0 +1,134 @@
+"""One group that the scheduler leads: the part of the core that plans for it, between its two logs.
+
+The fleet makes it; the service's thread calls ``settle`` with what has been read, then ``publish``.
+"""
+
+from __future__ import annotations
+
+from albireo.contract import codec
+from albireo.contract.keys import Keys
+from albireo.runtime.clock import Clock
+from albireo.store.interface import EntryId, Fenced, GroupOpening, Log, LogEntry
+from albireo.v1 import control_pb2 as control
+from albireo.v1 import log_pb2 as log
+from scheduler_svc.core import GroupCore, ProtocolError, Window
+from scheduler_svc.group_watch import Closing, GroupWatch
+from scheduler_svc.telemetry.group_report import GroupReport
+from scheduler_svc.telemetry.turn import TurnTelemetry
+
+
+class LedGroup:
+    """Plans of one group, from its opening until its closing has been read from its results."""
+
+    def __init__(
+        self,
+        opening: GroupOpening,
+        info: log.GroupInfo,
+        core: GroupCore,
+        window: Window,
+        watch: GroupWatch,
+        *,
+        keys: Keys,
+        plans: Log,
+        clock: Clock,
+        telemetry: TurnTelemetry,
+    ) -> None:
+        self.opening = opening
+        self.info = info
+        self.core = core
+        self.watch = watch
+        self.results = keys.results(opening.group)
+        self.ranks = [keys.rank(opening.group, rank) for rank in range(info.tp)]
+        self.after = str(EntryId(opening.epoch, 0))
+        """Id of the last entry of the results that was read."""
+        self.closing: Closing | None = None
+        """Set once its logs are closed: it gets no more plans, and its results are read to their end."""
+        self.closed = False
+        """Whether all of its results have been read."""
+        self._broken = False  # it has broken the protocol: what it reported afterwards does not count
+        self._window = window
+        self._plans = plans
+        self._clock = clock
+        self._telemetry = telemetry
+        self._published_ns = 0  # when the store had acknowledged the last plan
+        self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
+        core.set_window(window.size)
+
+    @property
+    def name(self) -> str:
+        """What people and metrics call it."""
+        return self.opening.name
+
+    def settle(self, entries: list[LogEntry]) -> None:
+        """Takes in entries of its results.
+
+        Raises ProtocolError for what no correct worker reports; then no further result of the group counts.
+        Raises Fenced where the scheduler of a later epoch leads the group.
+        """
+        try:
+            for raw_id, data in entries:
+                self.after = raw_id.decode()
+                self._take(EntryId.parse(raw_id), data)
+        except ProtocolError:
+            self._broken = True
+            raise
+
+    def publish(self, now: float, began_ns: int) -> None:
+        """Appends every plan that is due at ``now``, in the store's time. ``began_ns``: when the entries
+        that led to them had been read, in nanoseconds of the Unix epoch. Raises Fenced."""
+        core = self.core
+        while (plan := core.plan(now)) is not None:
+            timing = control.StepTiming(
+                plan_begin=began_ns,
+                plan_end=self._clock.time_ns(),
+                previous_published=self._published_ns,
+                settled_step=core.settled_step,
+                look_ahead=self._window.size - 1,
+            )
+            self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan, timing))
+            began_ns = self._published_ns = self._clock.time_ns()
+            self._telemetry.published(self.name, plan, self._published_ns)
+
+    def report(self) -> GroupReport:
+        """Its present state, for load and metrics."""
+        return GroupReport(
+            name=self.name,
+            incarnation=self.opening.group,
+            device=self.info.device,
+            tp=self.info.tp,
+            stats=self.core.stats(),
+            look_ahead=self._window.size - 1,
+            beat_age=self.watch.beat_age,
+            ranks=self.watch.report(),
+        )
+
+    def _take(self, entry_id: EntryId, data: bytes) -> None:
+        if entry_id.epoch != self.opening.epoch:
+            raise Fenced(f"{self.results} {entry_id}: the group is led by another scheduler")
+        try:
+            entry = codec.result_from_bytes(data)
+        except ValueError as error:
+            raise ProtocolError(f"result {entry_id}: {error}") from error
+        kind = entry.WhichOneof("entry")
+        if kind == "close":
+            self.closed = True
+        elif kind == "result" and not self._broken:
+            self._settle_step(entry_id.step, entry.result)
+
+    def _settle_step(self, step: int, message: log.StepResult) -> None:
+        result = codec.result_from_proto(self.opening.epoch, step, message)
+        timing = message.timing
+        seconds = (timing.sampling_end - timing.forward_begin) / 1e9 if timing.forward_begin else None
+        self.core.settle(result, seconds)
+        self._telemetry.settled(self.name, result, message, self._observe_wait(message))
+
+    def _observe_wait(self, message: log.StepResult) -> float | None:
+        """Seconds that rank 0 waited for the plan of a step, by which the window is sized. None where no
+        row decoded: then the rank waited for requests."""
+        timing, waited = message.timing, None
+        if message.decodes and self._sampled_ns:
+            waited = (timing.fetched - self._sampled_ns) / 1e9
+            self._window.observe(waited)
+            self.core.set_window(self._window.size)
+        self._sampled_ns = timing.sampling_end
+        return waited
