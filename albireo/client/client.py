@@ -174,9 +174,12 @@ class Client:
         finally:
             call.cancel()
 
-    def cancel(self, request_id: str, *, timeout: float = 10) -> bool:
-        """Cancels all branches of a request. False where no such request is known, or it has ended."""
-        request = inference_pb2.CancelRequest(request_id=request_id)
+    def cancel(self, request_id: str, *, model: str = "", timeout: float = 10) -> bool:
+        """Cancels all branches of a request. False where no such request is known, or it has ended.
+
+        ``model``: that the request is for; empty: whichever it is.
+        """
+        request = inference_pb2.CancelRequest(request_id=request_id, model=model)
         return self._inference.Cancel(request, timeout=timeout, metadata=self._metadata).found
 
     def tokenize(self, text: str, *, timeout: float = 10) -> list[int]:

@@ -8,7 +8,7 @@ from typing import cast
 
 import redis
 
-from albireo.contract.keys import Keys
+from albireo.contract.keys import MODELS, Keys
 from albireo.contract.tenants import TenantPolicy
 from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
@@ -119,6 +119,7 @@ class RedisStore:
         retried(self._client, lambda: self._client.eval(PUT, 1, key, value))
 
     def open_epoch(self, *, lease_value: bytes) -> tuple[int, str]:
+        retried(self._client, lambda: self._client.sadd(MODELS, self._keys.model))
         return retried(self._client, lambda: self._open_next(lease_value))
 
     def register(self, incarnation: str) -> None:

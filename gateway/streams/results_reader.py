@@ -79,7 +79,7 @@ class ResultsReader:
         retry = StoreRetry(self._store, self._clock)
         while not self._stopping.is_set():
             try:
-                if self._lost is not None or (retry.failing and not len(self._router)):
+                if not self._starts or self._lost is not None or (retry.failing and not len(self._router)):
                     await self.start()
                 await self._names.complete(self._followed)
                 await self._read()

@@ -1,0 +1,134 @@
+"""A backend: the scheduler and the worker groups of one model in one cell, as this gateway follows them.
+
+A model has one for each cell. It creates and connects the parts that belong to one pair of logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from albireo.contract.keys import Keys
+from albireo.runtime.clock import Clock
+from albireo.store.interface import EntryId
+from albireo.telemetry import Telemetry
+from albireo.v1 import log_pb2 as log
+from gateway.liveness.backend_load import BackendLoad
+from gateway.liveness.served_model import ServedModel
+from gateway.liveness.watch import Watch
+from gateway.models.cell import Cell
+from gateway.models.checkpoint import Checkpoint
+from gateway.requests.inbox_writer import InboxWriter
+from gateway.requests.submission import Submitter
+from gateway.settings import GatewaySettings
+from gateway.store.heartbeat import Heartbeat
+from gateway.store.redis_store import RedisGatewayStore
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.results_reader import ResultsReader
+from gateway.streams.router import Router
+from gateway.telemetry.step_feed import StepFeed
+from gateway.telemetry.step_records import step_record
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all backends of a gateway have in common."""
+
+    settings: GatewaySettings
+    gateway_id: str
+    clock: Clock
+    telemetry: Telemetry
+    hits: Counter[str]  # refused and ended calls, by bound
+
+
+class Backend:
+    """``start``, ``run``, then ``stop``; on the event loop."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        cell: Cell,
+        model: str,
+        checkpoint: Checkpoint,
+        steps: StepFeed,
+        on_alive: Callable[[], None],
+    ) -> None:
+        """``steps`` gets the record of every step. ``on_alive`` is called when ``serving`` has changed."""
+        self.cell = cell
+        self.store = RedisGatewayStore(cell.address, Keys(model), shared.gateway_id)
+        self.served = ServedModel(checkpoint.fingerprint)
+        self.load = BackendLoad()
+        self._clock = clock = shared.clock
+        self._heartbeat = Heartbeat(self.store, clock)
+        self._steps = steps
+        self.router = Router()
+        self.reader = ResultsReader(self.store, clock, self.router, self._heartbeat, self._on_step)
+        self.watch = Watch(
+            self.store,
+            clock,
+            router=self.router,
+            reader=self.reader,
+            model=self.served,
+            load=self.load,
+            heartbeat=self._heartbeat,
+            on_alive=on_alive,
+            telemetry=shared.telemetry,
+        )
+        self.submitter = Submitter(
+            self.store,
+            clock,
+            max_queue=shared.settings.max_queue,
+            record_seconds=shared.settings.record_seconds,
+            policy_of=cell.policy_of,
+            hits=shared.hits,
+        )
+        writer = InboxWriter(self.submitter, shared.hits)
+        self.streams = OpenStreams(self.router, self.submitter, writer, checkpoint.vocabulary)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def readiness(self) -> int:
+        """2: it serves; 1: there is a scheduler, with which requests can wait for a group; 0: neither."""
+        if self.watch.serving:
+            return 2
+        known = self.served.info is not None and not self.served.mismatch
+        return 1 if self.watch.leased and known else 0
+
+    async def start(self) -> None:
+        """Reads from now on. Raises RedisError; then ``run`` begins as soon as the cell answers."""
+        await self.reader.start()
+        await self._heartbeat.start()
+
+    def run(self) -> list[asyncio.Task[None]]:
+        """Starts the tasks, which end at ``stop``, or by an error."""
+        self._tasks = [asyncio.create_task(self.reader.run()), asyncio.create_task(self.watch.run())]
+        return self._tasks
+
+    async def stop(self) -> None:
+        """After ``streams.fail``: its requests are cancelled, and it follows nothing any more."""
+        await self.streams.finish()
+        self.reader.stop()
+        self.watch.stop()
+        # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
+        for task in self._tasks[:1]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError):  # then the key expires
+            await self._heartbeat.stop()
+        await self.store.close()
+
+    def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
+        record = step_record(
+            group,
+            entry_id,
+            result,
+            received=received,
+            handed_out=self._clock.time_ns(),
+            simulated=self.served.simulated,
+        )
+        self._steps.put(record)

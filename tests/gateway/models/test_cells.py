@@ -1,0 +1,125 @@
+"""A gateway before two cells, each with a scheduler and groups of the same model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from albireo.contract.plan import Finish
+from albireo.local.ports import free_port
+from albireo.v1 import control_pb2
+from albireo.v1 import inference_pb2 as api
+from tests.gateway.conftest import Backend, Served, eventually, request, rest_of, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.fixture
+def second(backend: Backend) -> Iterator[Backend]:
+    """Scheduler and group of the second cell: another database of the same server."""
+    found = Backend(f"{backend.url}?db=1")
+    yield found
+    found.redis.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def served(backend: Backend, second: Backend) -> AsyncIterator[Served]:
+    async with serving(backend, cells=second.url) as found:
+        await both_serve(found)
+        yield found
+
+
+async def both_serve(served: Served) -> None:
+    backends = served.gateway.models.get("").backends
+    await eventually(lambda: all(backend.watch.serving for backend in backends))
+
+
+async def accepted(served: Served, request_id: str = "") -> grpc.aio.UnaryStreamCall[object, object]:
+    call = served.inference.Generate(request(request_id=request_id), timeout=30)
+    assert (await call.read()).HasField("accepted")
+    return call
+
+
+async def test_requests_go_to_the_cell_with_the_fewest_for_each_slot(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    backend.announce_load(slots_total=8, running=8, waiting=4)
+    second.announce_load(slots_total=4, running=4)
+    loads = [at.load for at in served.gateway.models.get("").backends]
+    await eventually(lambda: [load.per_slot for load in loads] == [1.5, 1.0])
+    for _ in range(5):  # what is sent counts until the next load is published
+        await accepted(served)
+    assert (len(backend.submissions()), len(second.submissions())) == (2, 3)
+
+
+async def test_an_id_that_a_client_has_chosen_is_accepted_once_in_all_cells(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    names = [f"r{number}" for number in range(16)]
+    for name in names:
+        await accepted(served, name)
+    backend.announce_load(slots_total=1000)  # whichever is the less busy now
+    for name in names:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.inference.Generate(request(request_id=name), timeout=10).read()
+        assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    counts = [len(at.submissions()) for at in (backend, second)]
+    assert sum(counts) == 16
+    assert min(counts) > 0
+
+
+async def test_a_cell_that_fails_ends_its_own_streams_only_and_gets_no_more(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    calls = {}
+    while len(calls) < 2:  # one stream in each cell
+        name = f"r{len(backend.inbox()) + len(second.inbox())}"
+        call = await accepted(served, name)
+        at = backend if name in [str(entry) for entry in names_of(backend)] else second
+        calls.setdefault(at.url, (at, name, call))
+    second.redis.delete(second.keys.lease)
+    events = await rest_of(calls[second.url][2])
+    assert events[-1].error.retryable
+    _, name, call = calls[backend.url]
+    backend.result([(1, 50, Finish.LENGTH)], admitted={name: 1})
+    assert list((await rest_of(call))[0].tokens.ids) == [50]
+    before = len(second.submissions())
+    for number in range(8):
+        await accepted(served, f"s{number}")
+    assert len(second.submissions()) == before
+
+
+async def test_a_cell_that_does_not_answer_at_the_start_joins_when_it_does(backend: Backend) -> None:
+    async with serving(backend, cells=f"redis://127.0.0.1:{free_port('127.0.0.1')}") as served:
+        first, absent = served.gateway.models.get("").backends
+        await eventually(lambda: first.watch.serving)
+        assert absent.readiness == 0
+        for number in range(4):
+            await accepted(served, f"r{number}")
+        assert len(backend.submissions()) == 4
+
+
+async def test_a_cancellation_finds_the_request_in_any_cell(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    for number in range(8):
+        await accepted(served, f"r{number}")
+    for number in range(8):
+        message = api.CancelRequest(request_id=f"r{number}")
+        assert (await served.inference.Cancel(message, timeout=10)).found
+    cancelled = [entry for at in (backend, second) for entry in at.inbox() if isinstance(entry, str)]
+    assert sorted(cancelled) == [f"r{number}" for number in range(8)]
+
+
+async def test_the_load_is_that_of_both_cells(served: Served, backend: Backend, second: Backend) -> None:
+    backend.announce_load(slots_total=8, running=8, waiting=4, wait_seconds=3)
+    second.announce_load(slots_total=4, running=2, wait_seconds=1)
+    load = await served.control.GetLoad(control_pb2.GetLoadRequest(), timeout=10)
+    assert (load.slots_total, load.running, load.waiting, load.wait_seconds) == (12, 10, 4, 1.0)
+
+
+def names_of(at: Backend) -> list[str]:
+    return [submission.request_id.rpartition("@")[0] for submission in at.submissions()]
