@@ -61,8 +61,8 @@ class Backend:
         self.redis.sadd(MODELS, model)
         self.redis.set(Keys(model).lease, b"scheduler")
 
-    def announce_load(self, **fields: int) -> None:
-        self.redis.set(self.keys.load, control_pb2.Load(**fields).SerializeToString())
+    def announce_load(self, load: control_pb2.Load) -> None:
+        self.redis.set(self.keys.load, load.SerializeToString())
 
     def announce_model(
         self,

@@ -35,8 +35,8 @@ def test_one_gateway_serves_two_cells_and_a_model_that_comes_later(tmp_path: Pat
         with running_stack(tmp_path / "a", environment) as both:
             wait_for(lambda: len(both.load().groups) == 2, 20, "the second cell is not followed")
             both_cells_share(both, second)
-            options = {"redis_url": both.stack.address, "model_name": "other"}
-            with running_stack(tmp_path / "c", **options) as other:
+            redis_url = both.stack.address
+            with running_stack(tmp_path / "c", redis_url=redis_url, model_name="other") as other:
                 another_model(both, other)
 
 

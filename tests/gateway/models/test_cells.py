@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from albireo.contract.plan import Finish
 from albireo.local.ports import free_port
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
+from albireo.v1.control_pb2 import Load
 from tests.gateway.conftest import Backend, Served, eventually, request, rest_of, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -37,7 +39,7 @@ async def both_serve(served: Served) -> None:
     await eventually(lambda: all(backend.watch.serving for backend in backends))
 
 
-async def accepted(served: Served, request_id: str = "") -> grpc.aio.UnaryStreamCall[object, object]:
+async def accepted(served: Served, request_id: str = "") -> Any:
     call = served.inference.Generate(request(request_id=request_id), timeout=30)
     assert (await call.read()).HasField("accepted")
     return call
@@ -46,8 +48,8 @@ async def accepted(served: Served, request_id: str = "") -> grpc.aio.UnaryStream
 async def test_requests_go_to_the_cell_with_the_fewest_for_each_slot(
     served: Served, backend: Backend, second: Backend
 ) -> None:
-    backend.announce_load(slots_total=8, running=8, waiting=4)
-    second.announce_load(slots_total=4, running=4)
+    backend.announce_load(Load(slots_total=8, running=8, waiting=4))
+    second.announce_load(Load(slots_total=4, running=4))
     loads = [at.load for at in served.gateway.models.get("").backends]
     await eventually(lambda: [load.per_slot for load in loads] == [1.5, 1.0])
     for _ in range(5):  # what is sent counts until the next load is published
@@ -61,7 +63,7 @@ async def test_an_id_that_a_client_has_chosen_is_accepted_once_in_all_cells(
     names = [f"r{number}" for number in range(16)]
     for name in names:
         await accepted(served, name)
-    backend.announce_load(slots_total=1000)  # whichever is the less busy now
+    backend.announce_load(Load(slots_total=1000))  # whichever is the less busy now
     for name in names:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.inference.Generate(request(request_id=name), timeout=10).read()
@@ -74,18 +76,12 @@ async def test_an_id_that_a_client_has_chosen_is_accepted_once_in_all_cells(
 async def test_a_cell_that_fails_ends_its_own_streams_only_and_gets_no_more(
     served: Served, backend: Backend, second: Backend
 ) -> None:
-    calls = {}
-    while len(calls) < 2:  # one stream in each cell
-        name = f"r{len(backend.inbox()) + len(second.inbox())}"
-        call = await accepted(served, name)
-        at = backend if name in [str(entry) for entry in names_of(backend)] else second
-        calls.setdefault(at.url, (at, name, call))
+    calls = {name: await accepted(served, name) for name in (f"r{number}" for number in range(8))}
+    first, other = names_of(backend)[0], names_of(second)[0]
     second.redis.delete(second.keys.lease)
-    events = await rest_of(calls[second.url][2])
-    assert events[-1].error.retryable
-    _, name, call = calls[backend.url]
-    backend.result([(1, 50, Finish.LENGTH)], admitted={name: 1})
-    assert list((await rest_of(call))[0].tokens.ids) == [50]
+    assert (await rest_of(calls[other]))[-1].error.retryable
+    backend.result([(1, 50, Finish.LENGTH)], admitted={first: 1})
+    assert list((await rest_of(calls[first]))[0].tokens.ids) == [50]
     before = len(second.submissions())
     for number in range(8):
         await accepted(served, f"s{number}")
@@ -115,8 +111,8 @@ async def test_a_cancellation_finds_the_request_in_any_cell(
 
 
 async def test_the_load_is_that_of_both_cells(served: Served, backend: Backend, second: Backend) -> None:
-    backend.announce_load(slots_total=8, running=8, waiting=4, wait_seconds=3)
-    second.announce_load(slots_total=4, running=2, wait_seconds=1)
+    backend.announce_load(Load(slots_total=8, running=8, waiting=4, wait_seconds=3))
+    second.announce_load(Load(slots_total=4, running=2, wait_seconds=1))
     load = await served.control.GetLoad(control_pb2.GetLoadRequest(), timeout=10)
     assert (load.slots_total, load.running, load.waiting, load.wait_seconds) == (12, 10, 4, 1.0)
 

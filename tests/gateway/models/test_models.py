@@ -71,7 +71,7 @@ async def test_a_model_that_gets_a_scheduler_is_served_beside_the_own_one(
         await found(served)
         assert await models_of(served) == [OTHER, "tiny"]
         assert await health_of(served, OTHER) == await health_of(served, "tiny") == SERVING
-        streams = []
+        streams: list[list[api.GenerateEvent]] = []
         for at, model in ((backend, ""), (other, OTHER)):  # one id, in the two models
             call = served.inference.Generate(asking(model), timeout=30)
             await call.read()
