@@ -102,7 +102,7 @@ class Fleet:
                 self._leave(group)
 
     def _leave_lost(self) -> None:
-        """Closed logs expire. Where this scheduler stood still until the results of a group that it had closed
+        """Closed logs expire. Where the scheduler stood still until the results of a group that it had closed
         were gone, no entry closes them any more: what has settled is all there is."""
         for group in [group for group in self.led.values() if group.closing is not None]:
             if self._store.log(group.results).last() == NO_ENTRY:
