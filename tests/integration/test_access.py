@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from albireo.client import Access, Client
 from albireo.models import TINY
+from albireo.v1 import inference_pb2
 from tests.stack import Running, running_stack, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
@@ -126,17 +126,17 @@ def test_commands_get_in_with_key_and_certificate(target: str, certs: Path, key:
 
 def refusal_of(client: Client) -> tuple[str, float] | None:
     """Has two streams at once: why one is refused, and in how many seconds to come back. None if both run."""
-    with ExitStack() as running:
-        try:
-            for _ in range(2):
-                stream = client.generate("Tell me a story.", max_tokens=400, ignore_eos=True)
-                next(running.enter_context(closing(stream)))
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise
-            headers = dict(error.trailing_metadata())
-            return str(error.details()), int(headers["grpc-retry-pushback-ms"]) / 1000
-    return None
+    streams: list[Iterator[inference_pb2.GenerateEvent]] = []
+    try:
+        for _ in range(2):
+            streams.append(client.generate("Tell me a story.", max_tokens=400, ignore_eos=True))
+            next(streams[-1])
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        headers = {item.key: item.value for item in error.trailing_metadata()}
+        return str(error.details()), int(headers["grpc-retry-pushback-ms"]) / 1000
+    return None  # leaving the streams cancels them
 
 
 def test_quotas_hold_for_their_tenant_and_no_other(
