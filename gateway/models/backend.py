@@ -100,7 +100,7 @@ class Backend:
         return 1 if self.watch.leased and known else 0
 
     async def start(self) -> None:
-        """Reads from now on. Raises RedisError; then ``run`` begins as soon as the cell answers."""
+        """Follows the logs from now on. Raises RedisError; then ``run`` does as soon as the cell answers."""
         await self.reader.start()
         await self._heartbeat.start()
 

@@ -6,11 +6,13 @@ The services ask it for the model of each call. On the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
+from redis.exceptions import RedisError
 
 from albireo.checkpoint.files import CONFIG, CheckpointError
 from gateway.calls.refusal import Refusal, cut, invalid, unavailable
@@ -164,6 +166,8 @@ class Models:
         logger.info("model %s: found", name)
         model = self._create(name, checkpoint)
         self._on_alive(name, False)
+        with contextlib.suppress(RedisError):  # it begins when a cell answers
+            await model.start()
         self._run(model)
 
     async def _remove(self, name: str) -> None:

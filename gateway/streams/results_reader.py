@@ -65,9 +65,10 @@ class ResultsReader:
 
     async def start(self) -> None:
         """Moves to the ends of the logs. What lies before them is not read, so all streams that are there
-        fail. Raises RedisError."""
+        fail. Raises RedisError; then ``run`` tries again."""
+        self._lost = self._lost or CLOSED
         position = await self._store.position()
-        self._router.fail_all(self._lost or CLOSED)
+        self._router.fail_all(self._lost)
         self._router.restart(position.notices.epoch)
         self._notices = position.notices
         self._followed = {group: FollowedGroup(group, last) for group, last in position.groups.items()}
@@ -79,7 +80,7 @@ class ResultsReader:
         retry = StoreRetry(self._store, self._clock)
         while not self._stopping.is_set():
             try:
-                if not self._starts or self._lost is not None or (retry.failing and not len(self._router)):
+                if self._lost is not None or (retry.failing and not len(self._router)):
                     await self.start()
                 await self._names.complete(self._followed)
                 await self._read()
