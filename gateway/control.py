@@ -17,10 +17,9 @@ from albireo.v1 import control_pb2_grpc
 from gateway.calls.callers import current_caller
 from gateway.calls.limits import AdmissionLimit
 from gateway.calls.refusal import Context, Refusal, exhausted, refuse, unavailable
-from gateway.models.load import load_of
 from gateway.models.models import Models
 from gateway.settings import GatewaySettings
-from gateway.streams.failures import STOPPING
+from gateway.streams.failures import GONE, STOPPING
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
@@ -75,7 +74,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetLoad(self, request: control.GetLoadRequest, context: Context) -> control.Load:
         try:
             model = self._models.get(request.model)
-            load = await load_of([backend.store for backend in model.backends])
+            load = await model.load()
             if load is None:
                 raise self._models.missing(model, "no scheduler is alive")
             current_caller().keep_own(load.waiting_by_tenant)
@@ -102,7 +101,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
             with self._limit.admit():
                 async for record in steps.watch():
                     yield record
-            raise STOPPING.refusal()
+            known = self._models.find(request.model) is not None
+            raise (STOPPING if known else GONE).refusal()
         except Refusal as refusal:
             await refuse(context, refusal)
         except OverflowError as error:

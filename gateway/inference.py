@@ -88,7 +88,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             if not IDENTIFIER.fullmatch(request.request_id):
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "request_id: not a request id")
             record_id = record_id_of(current_caller().scope, request.request_id)
-            return api.CancelResponse(found=await self._cancel(request.model, record_id))
+            return api.CancelResponse(found=await self._models.get(request.model).cancel(record_id))
         except Refusal as refusal:
             await refuse(context, refusal)
         except RedisError as error:
@@ -138,17 +138,6 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                     raise unsupported(f"sampling.{name}", "the simulated device has no probabilities")
         backend.load.sent(valid.n)
         return backend, valid, digest
-
-    async def _cancel(self, model: str, record_id: str) -> bool:
-        """Cancels a request wherever it is: of one model, or of all. Raises Refusal, RedisError."""
-        calls = [backend.submitter.cancel_known(record_id) for backend in self._models.backends(model)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        if True in answers:
-            return True
-        for answer in answers:  # it may be where the answer is missing
-            if isinstance(answer, BaseException):
-                raise answer
-        return False
 
 
 def _accepted(request: ValidRequest, *, simulated: bool) -> api.Accepted:

@@ -8,12 +8,10 @@ import secrets
 from collections import Counter
 
 import grpc
-from redis.exceptions import RedisError
 
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from albireo.runtime.health_service import Statuses
 from albireo.runtime.process import LIVE
-from albireo.store.redis_errors import describe
 from albireo.telemetry import OFF, Telemetry
 from albireo.telemetry.catalogue import BOUND_HITS, STREAMS
 from gateway.calls.interceptor import CallBounds, CallInterceptor
@@ -30,6 +28,7 @@ from gateway.server import CONTROL, INFERENCE, MAX_OTHER_CALLS, create_health_se
 from gateway.settings import GatewaySettings
 from gateway.store.api_keys import RedisApiKeys
 from gateway.store.cell_store import RedisCellStore
+from gateway.streams.failures import STOPPING
 from gateway.telemetry.call_record import CallRecorder
 
 logger = logging.getLogger(__name__)
@@ -73,11 +72,7 @@ class Gateway:
         """Raises OSError if an address is in use, RedisError if no cell answers, or not that of the API keys,
         ValueError if an API key is needed and there is none, or if a file for TLS cannot be used."""
         await self._key_watch.start()
-        for cell in self._cells:
-            try:
-                await cell.read()
-            except RedisError as error:
-                logger.warning("cell %s: %s", cell.name, describe(error))
+        await asyncio.gather(*(cell.start() for cell in self._cells))
         self._set_health()
         self._health.set(LIVE, serving=True)
         await self.models.start()
@@ -112,7 +107,7 @@ class Gateway:
             stopping = [server.stop(drain + STATUS_SECONDS) for server in self._servers]
             stopped = asyncio.ensure_future(asyncio.gather(*stopping))
             await asyncio.wait([stopped], timeout=drain)
-            self.models.fail_streams()
+            self.models.fail_streams(STOPPING)
             await stopped
         await self.models.stop()
         self._work.close()

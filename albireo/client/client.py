@@ -177,14 +177,13 @@ class Client:
     def cancel(self, request_id: str, *, model: str = "", timeout: float = 10) -> bool:
         """Cancels all branches of a request. False where no such request is known, or it has ended.
 
-        ``model``: that the request is for; empty: whichever it is.
+        ``model``, here and below: the name of the model; empty: that of the gateway's ``--model``, or the
+        only one.
         """
         request = inference_pb2.CancelRequest(request_id=request_id, model=model)
         return self._inference.Cancel(request, timeout=timeout, metadata=self._metadata).found
 
     def tokenize(self, text: str, *, model: str = "", timeout: float = 10) -> list[int]:
-        """``model``, here and below: the name of the served model; empty: that of the gateway's ``--model``,
-        or the only one."""
         request = inference_pb2.TokenizeRequest(text=text, model=model)
         return list(self._inference.Tokenize(request, timeout=timeout, metadata=self._metadata).ids)
 

@@ -72,6 +72,7 @@ def with_authority(url: str, ca_file: Path) -> str:
 def cell_name(url: str) -> str:
     """Where the Redis of a URL is, without credentials and options: for logs, and equal for all gateways."""
     parts = urlsplit(url)
-    name = parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
-    database = parse_qs(parts.query).get("db", [])
-    return f"{name}/{database[0]}" if database else name
+    [database] = parse_qs(parts.query).get("db", ["0"])[:1]
+    if parts.scheme == "unix":
+        return f"{parts.path}/{database}"
+    return f"{parts.hostname}:{parts.port or 6379}/{parts.path.strip('/') or database}"

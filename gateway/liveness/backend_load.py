@@ -23,12 +23,15 @@ class BackendLoad:
         self._sent = 0
 
     @property
+    def requests(self) -> int:
+        """How many wait or run."""
+        return self._published.waiting + self._published.running + self._sent
+
+    @property
     def per_slot(self) -> float:
-        """Requests that wait or run, for each slot; infinite where there is no slot."""
-        load = self._published
-        if not load.slots_total:
-            return float("inf")
-        return (load.waiting + load.running + self._sent) / load.slots_total
+        """``requests`` for each slot; infinite where there is no slot."""
+        slots = self._published.slots_total
+        return self.requests / slots if slots else float("inf")
 
     def update(self, data: bytes | None) -> None:
         """``data``: the ``Load`` as it is in the store; None where no scheduler publishes one."""

@@ -22,7 +22,8 @@ async def pause(stopping: asyncio.Event, seconds: float) -> None:
 
 
 class Periodic:
-    """Runs ``action`` again and again. What the store does not answer is logged, and asked again."""
+    """Runs ``action`` again and again, also where the store does not answer; of errors in a row the first is
+    logged."""
 
     def __init__(self, what: str, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """``what``: is asked for, for the log; ``seconds``: from one end of ``action`` to its next begin."""
@@ -42,9 +43,14 @@ class Periodic:
 
     async def run(self) -> None:
         """Until stopped."""
+        failing = False
         while not self._stopping.is_set():
             try:
                 await self._action()
             except RedisError as error:
-                logger.warning("%s: %s", self._what, describe(error))
+                if not failing:
+                    logger.warning("%s: %s", self._what, describe(error))
+                failing = True
+            else:
+                failing = False
             await pause(self._stopping, self._seconds)

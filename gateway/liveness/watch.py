@@ -41,6 +41,7 @@ class Watch:
         self,
         store: GatewayStore,
         clock: Clock,
+        what: str,
         *,
         router: Router,
         reader: ResultsReader,
@@ -50,9 +51,10 @@ class Watch:
         on_alive: Callable[[], None],
         telemetry: Telemetry = OFF,
     ) -> None:
-        """``on_alive`` is called at every change of ``serving``."""
+        """``what``: is watched, for the log. ``on_alive`` is called at every change of ``serving``."""
         self._store = store
         self._clock = clock
+        self._what = what
         self._router = router
         self._reader = reader
         self._model = model
@@ -77,7 +79,8 @@ class Watch:
             try:
                 self.leased, serving = await self._check()
             except RedisError as error:
-                logger.warning("%s", describe(error))
+                if not retry.failing:
+                    logger.warning("%s: %s", self._what, describe(error))
                 if await retry.gives_up(error):
                     self._router.fail_all(unavailable(describe(error)))
                 self.leased = serving = False
@@ -102,7 +105,7 @@ class Watch:
             raise
         self._round_trip.add(self._clock.now() - sent_at)
         if found.epoch < epoch:  # that of before the call: meanwhile the next one may have begun
-            logger.warning("the logs were deleted or replaced: epoch %d", found.epoch)
+            logger.warning("%s: the logs were deleted or replaced: epoch %d", self._what, found.epoch)
             await self._reader.start()
         if not self._heartbeat.confirm(found.heartbeat_kept, sent_at):
             self._router.fail_all(LAPSED)
@@ -114,12 +117,15 @@ class Watch:
         """Updates the served model; False if it is not known, or not of this gateway's checkpoint."""
         if data is None:
             return False
+        before = self._model.mismatch
         try:
             self._model.update(codec.model_from_bytes(data))
         except ValueError as error:
-            logger.warning("the description of the served model cannot be read: %s", error)
+            logger.warning("%s: the description of the model cannot be read: %s", self._what, error)
             return False
         if self._model.mismatch:
+            if self._model.mismatch != before:
+                logger.error("%s: %s", self._what, self._model.mismatch)
             # The groups may have accepted requests already; their tokens would become text without meaning.
             self._router.fail_all(
                 Failure(grpc.StatusCode.FAILED_PRECONDITION, self._model.mismatch, retryable=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,23 +17,33 @@ from redis.exceptions import RedisError
 from albireo.contract.keys import Keys
 from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId
+from albireo.store.redis_errors import describe
 from albireo.telemetry import Telemetry
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from gateway.liveness.backend_load import BackendLoad
+from gateway.liveness.periodic import pause
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.models.cell import Cell
 from gateway.models.checkpoint import Checkpoint
+from gateway.models.load import load_in
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.submission import Submitter
 from gateway.settings import GatewaySettings
 from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_store import RedisGatewayStore
+from gateway.streams.failures import BEHIND
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.results_reader import ResultsReader
 from gateway.streams.router import Router
 from gateway.telemetry.step_feed import StepFeed
 from gateway.telemetry.step_records import step_record
+
+logger = logging.getLogger(__name__)
+
+BEGIN_SECONDS = 0.5
+"""Before a backend that could not begin tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,12 @@ class Backend:
         steps: StepFeed,
         on_alive: Callable[[], None],
     ) -> None:
-        """``steps`` gets the record of every step. ``on_alive`` is called when ``serving`` has changed."""
+        """``steps`` gets the record of every step. ``on_alive`` is called when ``watch.serving`` has
+        changed."""
         self.cell = cell
+        several = len(shared.settings.cell_addresses) > 1
+        self._what = f"model {model}, cell {cell.name}" if several else f"model {model}"
+        self._prefix = f"{cell.name}/" if several else ""
         self.store = RedisGatewayStore(cell.address, Keys(model), shared.gateway_id)
         self.served = ServedModel(checkpoint.fingerprint)
         self.load = BackendLoad()
@@ -71,6 +86,7 @@ class Backend:
         self.watch = Watch(
             self.store,
             clock,
+            self._what,
             router=self.router,
             reader=self.reader,
             model=self.served,
@@ -89,7 +105,10 @@ class Backend:
         )
         writer = InboxWriter(self.submitter, shared.hits)
         self.streams = OpenStreams(self.router, self.submitter, writer, checkpoint.vocabulary)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._begun = False
+        self._reading: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     @property
     def readiness(self) -> int:
@@ -100,31 +119,62 @@ class Backend:
         return 1 if self.watch.leased and known else 0
 
     async def start(self) -> None:
-        """Follows the logs from now on. Raises RedisError; then ``run`` does as soon as the cell answers."""
+        """Follows the logs from now on. Raises RedisError; then the task tries again."""
         await self.reader.start()
         await self._heartbeat.start()
+        self._begun = True
 
-    def run(self) -> list[asyncio.Task[None]]:
-        """Starts the tasks, which end at ``stop``, or by an error."""
-        self._tasks = [asyncio.create_task(self.reader.run()), asyncio.create_task(self.watch.run())]
-        return self._tasks
+    def run(self) -> None:
+        """Starts the task, which ends at ``stop``."""
+        self._task = asyncio.create_task(self._run())
+
+    async def load_of(self) -> control.Load | None:
+        """What the scheduler publishes, with the GPUs of its groups, whose names are those among all cells.
+
+        Raises RedisError, and DecodeError for what cannot be read.
+        """
+        load = await load_in(self.store)
+        for group in load.groups if load is not None else ():
+            group.name = self._prefix + group.name
+        for gpu in load.gpus if load is not None else ():
+            gpu.group = self._prefix + gpu.group
+        return load
 
     async def stop(self) -> None:
         """After ``streams.fail``: its requests are cancelled, and it follows nothing any more."""
         await self.streams.finish()
+        self._stopping.set()
         self.reader.stop()
         self.watch.stop()
         # Only the blocking read is cancelled: redis-py sometimes ignores a cancellation within a command.
-        for task in self._tasks[:1]:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._task is not None:
+            await self._task
         with contextlib.suppress(RedisError):  # then the key expires
             await self._heartbeat.stop()
         await self.store.close()
 
+    async def _run(self) -> None:
+        """Follows the cell. An unexpected error harms this backend alone, which then begins anew."""
+        while not self._stopping.is_set():
+            try:
+                if not self._begun:
+                    await self.start()
+                async with asyncio.TaskGroup() as group:
+                    self._reading = group.create_task(self.reader.run())
+                    group.create_task(self.watch.run())
+            except RedisError as error:  # at the start: the cell does not answer
+                logger.debug("%s: %s", self._what, describe(error))
+            except Exception:
+                logger.exception("%s: begins anew", self._what)
+                self._begun = False
+                self.router.fail_all(BEHIND)
+            await pause(self._stopping, BEGIN_SECONDS)
+
     def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         record = step_record(
-            group,
+            self._prefix + group,
             entry_id,
             result,
             received=received,

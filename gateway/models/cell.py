@@ -5,6 +5,10 @@ The gateway creates one for each Redis of its settings. On the event loop.
 
 from __future__ import annotations
 
+import contextlib
+
+from redis.exceptions import RedisError
+
 from albireo.contract.tenants import DEFAULT, TenantPolicy
 from albireo.runtime.redis_address import cell_name
 from gateway.liveness.periodic import Periodic
@@ -24,14 +28,18 @@ class Cell:
         """Names of those that have a scheduler."""
         self._store = store
         self._policies: dict[str, TenantPolicy] = {}
-        self._periodic = Periodic(f"cell {self.name}", READ_SECONDS, self.read)
+        self._periodic = Periodic(f"cell {self.name}", READ_SECONDS, self._read)
 
     def policy_of(self, tenant: str) -> TenantPolicy:
         """The policy of a tenant in this cell, or the default."""
         return self._policies.get(tenant, DEFAULT)
 
-    async def read(self) -> None:
-        """Raises RedisError."""
+    async def start(self) -> None:
+        """Reads once, if the cell answers."""
+        with contextlib.suppress(RedisError):  # ``run`` reports it
+            await self._read()
+
+    async def _read(self) -> None:
         self._policies = await self._store.tenant_policies()
         self.models = await self._store.models()
 

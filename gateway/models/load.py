@@ -1,14 +1,11 @@
 """The load of a model: what its schedulers publish, one in each cell, and the GPUs of its groups.
 
-The ``Control`` service asks for it, on the event loop.
+Backends read it for the ``Control`` service, on the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-
-from redis.exceptions import RedisError
 
 from albireo.v1 import control_pb2 as control
 from gateway.store.interface import GatewayStore
@@ -19,20 +16,6 @@ ADDED = (
     *("prefix_hit_tokens", "prompt_tokens", "wasted_rows"),
 )
 """Fields of a ``Load`` that are sums over its groups."""
-
-
-async def load_of(stores: Sequence[GatewayStore]) -> control.Load | None:
-    """Of the backends with these stores; None where no scheduler publishes any.
-
-    Raises RedisError where none answers, DecodeError for one that cannot be read.
-    """
-    found = await asyncio.gather(*map(_load, stores), return_exceptions=True)
-    loads = [load for load in found if isinstance(load, control.Load)]
-    errors = [error for error in found if isinstance(error, BaseException)]
-    for error in errors:
-        if not loads or not isinstance(error, RedisError):
-            raise error
-    return joined(loads) if loads else None
 
 
 def joined(loads: Sequence[control.Load]) -> control.Load:
@@ -58,7 +41,11 @@ def joined(loads: Sequence[control.Load]) -> control.Load:
     return total
 
 
-async def _load(store: GatewayStore) -> control.Load | None:
+async def load_in(store: GatewayStore) -> control.Load | None:
+    """What a scheduler publishes, with the GPUs of its groups; None where there is none.
+
+    Raises RedisError, and DecodeError for what cannot be read.
+    """
     data = await store.load()
     if data is None:
         return None

@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
+from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
+from gateway.calls.refusal import Refusal
 from gateway.models.backend import Backend, Shared
 from gateway.models.cell import Cell
 from gateway.models.checkpoint import Checkpoint
+from gateway.models.load import joined
+from gateway.streams.failures import Failure
 from gateway.telemetry.step_feed import StepFeed
 
 
@@ -54,15 +58,49 @@ class Model:
     def backend_for(self, record_id: str = "") -> Backend:
         """Where the next request goes: of the backends that serve, to that with the fewest requests a slot.
 
-        With ``record_id``, the id of a request whose client has chosen it, always to the same of them: its
-        second submission has to find the first. By rendezvous hashing (Thaler and Ravishankar, "Using
-        name-based mappings to increase hit rates", 1998): if a cell fails, only the ids that it had go
-        elsewhere.
+        ``record_id``: of a request whose client has chosen its id: while the same cells have a scheduler it
+        always goes to the same one, since a second submission has to find the first. By rendezvous hashing
+        (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): where a cell comes
+        or goes, only the ids that it has go elsewhere.
         """
-        best = self._best()
-        if record_id:
-            return max(best, key=lambda backend: _weight(backend.cell.name, record_id))
-        return min(best, key=lambda backend: backend.load.per_slot)
+        if not record_id:
+            return min(self._best(), key=lambda backend: (backend.load.per_slot, backend.load.requests))
+        for backend in self.backends:
+            if record_id in backend.router:
+                return backend
+        able = [backend for backend in self.backends if backend.readiness] or self.backends
+        return max(able, key=lambda backend: _weight(backend.cell.name, record_id))
+
+    async def load(self) -> control.Load | None:
+        """Of the cells that have a scheduler; None where none publishes any.
+
+        Raises RedisError where none answers, DecodeError for one that cannot be read.
+        """
+        able = [backend for backend in self.backends if backend.readiness] or self.backends
+        found = await asyncio.gather(*(backend.load_of() for backend in able), return_exceptions=True)
+        loads = [load for load in found if isinstance(load, control.Load)]
+        for error in found:
+            if isinstance(error, BaseException) and (not loads or not isinstance(error, RedisError)):
+                raise error
+        return joined(loads) if loads else None
+
+    async def cancel(self, record_id: str) -> bool:
+        """Ends the request of a record in whichever cell it is; False if it is not known there.
+
+        Raises RedisError, and Refusal, where a cell cannot say so and no other knows it.
+        """
+        own = [backend for backend in self.backends if record_id in backend.router]
+        able = own or [backend for backend in self.backends if backend.readiness] or self.backends
+        problem: Exception | None = None
+        for call in asyncio.as_completed([backend.submitter.cancel_known(record_id) for backend in able]):
+            try:
+                if await call:
+                    return True
+            except (RedisError, Refusal) as error:
+                problem = error
+        if problem is not None:
+            raise problem
+        return False
 
     async def start(self) -> None:
         """Raises RedisError where no cell answers."""
@@ -72,14 +110,15 @@ class Model:
         if len(errors) == len(starts) or any(not isinstance(error, RedisError) for error in errors):
             raise errors[0]
 
-    def run(self) -> list[asyncio.Task[None]]:
+    def run(self) -> None:
         """Starts the tasks of all backends."""
-        return [task for backend in self.backends for task in backend.run()]
-
-    def fail_streams(self) -> None:
-        """Ends the open streams, and those that are accepted later, with a retryable error."""
         for backend in self.backends:
-            backend.streams.fail()
+            backend.run()
+
+    def fail_streams(self, failure: Failure) -> None:
+        """Ends the open streams; no more are accepted."""
+        for backend in self.backends:
+            backend.streams.fail(failure)
         self.steps.close()
 
     async def stop(self) -> None:

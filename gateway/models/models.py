@@ -6,27 +6,25 @@ The services ask it for the model of each call. On the event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
-from redis.exceptions import RedisError
 
-from albireo.checkpoint.files import CONFIG, CheckpointError
+from albireo.checkpoint.files import CheckpointError
 from gateway.calls.refusal import Refusal, cut, invalid, unavailable
 from gateway.liveness.periodic import Periodic
-from gateway.models.backend import Backend, Shared
+from gateway.models.backend import Shared
 from gateway.models.cell import Cell
 from gateway.models.checkpoint import Checkpoint
+from gateway.models.checkpoint_directory import ABSENT, CheckpointDirectory
 from gateway.models.model import Model
+from gateway.streams.failures import GONE, Failure
 
 logger = logging.getLogger(__name__)
 
 FIND_SECONDS = 1.0
-RETRY_SECONDS = 60.0
-"""Before a checkpoint that could not be loaded is tried again."""
 MAX_MODELS = 64
 """Most models that are found: each holds a tokenizer and reads logs."""
 MAX_NAMES = 16
@@ -47,12 +45,11 @@ class Models:
         self._cells = cells
         self._on_alive = on_alive
         self._models: dict[str, Model] = {}
-        self._unusable: dict[str, float] = {}  # names of checkpoints, and when to try again, by the clock
+        self._unusable: dict[str, str] = {}  # states of checkpoints that are not served, by name
         self._periodic = Periodic("models", FIND_SECONDS, self._find)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed = asyncio.Event()
         self._warned = ""
         settings = shared.settings
+        self._directory = CheckpointDirectory(settings.models) if settings.models is not None else None
         self.own = settings.model_name if settings.model is not None else ""
         """The name of the model of ``--model``; empty without one."""
         if settings.model is not None:
@@ -100,40 +97,26 @@ class Models:
         others = f"; in the cells there is also {_quoted(self.others)}" if self.others else ""
         raise Refusal(grpc.StatusCode.NOT_FOUND, f"model: {cut(name)!r} is not served here, {served}{others}")
 
-    def backends(self, name: str) -> list[Backend]:
-        """Of one model; with an empty name of all. Raises Refusal."""
-        models = [self.get(name)] if name else list(self._models.values())
-        return [backend for model in models for backend in model.backends]
-
     def missing(self, model: Model, problem: str) -> Refusal:
         """UNAVAILABLE because a scheduler or groups are missing; with other names where this may be wrong."""
         hint = "" if model.name in self._found() else self._hint()
         return unavailable(f"{problem}{hint}")
 
     async def start(self) -> None:
-        """Raises RedisError where no cell answers."""
+        """Begins with the own model. Raises RedisError where no cell answers."""
         for model in self._models.values():
             await model.start()
-            self._run(model)
-        await self._find()
+            model.run()
 
     async def run(self) -> None:
-        """Finds models until stopped. Raises the error by which a task of a model has ended."""
-        finding = asyncio.create_task(self._periodic.run())
-        failed = asyncio.create_task(self._failed.wait())
-        try:
-            await asyncio.wait((finding, failed), return_when=asyncio.FIRST_COMPLETED)
-            for task in (finding, *self._tasks):
-                if task.done():
-                    task.result()
-        finally:
-            failed.cancel()
+        """Finds models until stopped."""
+        await self._periodic.run()
 
-    def fail_streams(self) -> None:
-        """Ends the open streams, and those that are accepted later, with a retryable error."""
+    def fail_streams(self, failure: Failure) -> None:
+        """Ends the open streams; no more are accepted."""
         self._periodic.stop()
         for model in self._models.values():
-            model.fail_streams()
+            model.fail_streams(failure)
 
     async def stop(self) -> None:
         """After ``fail_streams``."""
@@ -142,39 +125,47 @@ class Models:
 
     async def _find(self) -> None:
         """Adds models that have come, and removes those that are gone: without checkpoint and scheduler."""
-        found, directory = self._found(), self._shared.settings.models
+        found = self._found()
         self._warn(found)
-        if directory is None:
+        if self._directory is None:
             return
-        for name in sorted(found - self._models.keys()):
-            path = checkpoint_of(directory, name)
-            if path is not None and len(self._models) < MAX_MODELS and self._may_try(name):
-                await self._add(name, path)
-        for name in [*self._models]:
-            if name not in found and name != self.own and checkpoint_of(directory, name) is None:
+        checkpoints = await asyncio.to_thread(self._directory.look, found | self._models.keys())
+        for name, state in checkpoints.items():
+            if self._periodic.stopping:
+                return
+            known = name in self._models
+            if name in found and not known and state not in (ABSENT, self._unusable.get(name)):
+                await self._add(name, state)
+            elif known and name not in found and name != self.own and state == ABSENT:
                 await self._remove(name)
 
-    async def _add(self, name: str, path: Path) -> None:
+    async def _add(self, name: str, state: str) -> None:
+        assert self._directory is not None
+        if len(self._models) >= MAX_MODELS:
+            self._refuse(name, state, f"{MAX_MODELS} models are served already")
+            return
         try:
-            checkpoint = await asyncio.to_thread(self._load, path)
+            checkpoint = await asyncio.to_thread(self._load, self._directory.path_of(name))
         except (CheckpointError, OSError) as error:
-            logger.error("model %s is not served: %s", name, error)
-            self._unusable[name] = self._shared.clock.now() + RETRY_SECONDS
+            self._refuse(name, state, str(error))
             return
         if self._periodic.stopping:
             return
         logger.info("model %s: found", name)
         model = self._create(name, checkpoint)
         self._on_alive(name, False)
-        with contextlib.suppress(RedisError):  # it begins when a cell answers
-            await model.start()
-        self._run(model)
+        model.run()
+
+    def _refuse(self, name: str, state: str, problem: str) -> None:
+        """Not to be tried again before its files have changed."""
+        logger.error("model %s is not served: %s", name, problem)
+        self._unusable[name] = state
 
     async def _remove(self, name: str) -> None:
         model = self._models.pop(name)
         logger.info("model %s: gone", name)
         self._on_alive(name, None)
-        model.fail_streams()
+        model.fail_streams(GONE)
         await model.stop()
 
     def _create(self, name: str, checkpoint: Checkpoint) -> Model:
@@ -182,22 +173,8 @@ class Models:
         self._models[name] = model
         return model
 
-    def _run(self, model: Model) -> None:
-        for task in model.run():
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or task.exception() is None:  # of a model that was stopped
-            self._tasks.discard(task)
-        else:
-            self._failed.set()
-
     def _load(self, path: Path) -> Checkpoint:
         return Checkpoint.load(path, defaults=self._shared.settings.generation_config == "auto")
-
-    def _may_try(self, name: str) -> bool:
-        return self._shared.clock.now() >= self._unusable.get(name, 0.0)
 
     def _found(self) -> set[str]:
         """Names that have a scheduler in any cell."""
@@ -217,14 +194,6 @@ class Models:
             if others
             else ""
         )
-
-
-def checkpoint_of(directory: Path, name: str) -> Path | None:
-    """The checkpoint of a model, ``<directory>/<name>``; None where there is none."""
-    if any(part in ("", ".", "..") for part in name.split("/")):  # not below the directory
-        return None
-    path = directory / name
-    return path if (path / CONFIG).is_file() else None
 
 
 def _quoted(names: Sequence[str]) -> str:

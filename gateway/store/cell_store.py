@@ -36,7 +36,7 @@ class RedisCellStore:
 
     async def models(self) -> set[str]:
         members = cast("set[bytes]", await self._client.smembers(MODELS))
-        names = [name.decode() for name in members]
+        names = [name.decode(errors="replace") for name in members]
         async with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.exists(Keys(name).lease)

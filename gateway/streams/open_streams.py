@@ -13,7 +13,7 @@ from gateway.calls.refusal import Refusal
 from gateway.requests.inbox_writer import InboxWriter
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import ValidRequest
-from gateway.streams.failures import STOPPING
+from gateway.streams.failures import Failure
 from gateway.streams.router import Router
 from gateway.streams.stream import TokenStream
 from gateway.text.detokenizer import Vocabulary
@@ -29,7 +29,7 @@ class OpenStreams:
         self._submitter = submitter
         self._writer = writer
         self._vocabulary = vocabulary
-        self._stopping = False
+        self._failure: Failure | None = None  # of all streams, from ``fail`` on
         self._failed_at_stop: list[TokenStream] = []
         self._closed: weakref.WeakSet[TokenStream] = weakref.WeakSet()
 
@@ -37,6 +37,8 @@ class OpenStreams:
         self, request: ValidRequest, digest: str, seconds: float, traceparent: str
     ) -> TokenStream:
         """Submits a request that may run for ``seconds``; ``close`` must follow. Raises Refusal."""
+        if self._failure is not None:
+            raise self._failure.refusal()
         name = self._submitter.new_name(request.request_id)
         stream = TokenStream(request, self._vocabulary, self._writer.cancel, name)
         try:
@@ -51,8 +53,8 @@ class OpenStreams:
             self._router.remove(stream)
             raise
         self._router.bind(stream, epoch)
-        if self._stopping:
-            self._fail_at_stop(stream)
+        if self._failure is not None:
+            self._fail(stream, self._failure)
         return stream
 
     def close(self, stream: TokenStream) -> None:
@@ -66,11 +68,11 @@ class OpenStreams:
         if stream.epoch is not None:
             self._writer.note_end(stream.request.record_id, stream.name)
 
-    def fail(self) -> None:
-        """Ends the open streams, and those that are accepted later, with a retryable error."""
-        self._stopping = True
+    def fail(self, failure: Failure) -> None:
+        """Ends the open streams; no more are accepted."""
+        self._failure = failure
         for stream in self._router.unfinished():
-            self._fail_at_stop(stream)
+            self._fail(stream, failure)
 
     async def finish(self) -> None:
         """After ``fail``: cancels the requests of those streams, and waits for all writes."""
@@ -78,6 +80,6 @@ class OpenStreams:
             self.close(stream)  # its call was ended by the server, and may do this too late
         await self._writer.close()
 
-    def _fail_at_stop(self, stream: TokenStream) -> None:
-        stream.fail(STOPPING)
+    def _fail(self, stream: TokenStream, failure: Failure) -> None:
+        stream.fail(failure)
         self._failed_at_stop.append(stream)

@@ -65,10 +65,9 @@ class ResultsReader:
 
     async def start(self) -> None:
         """Moves to the ends of the logs. What lies before them is not read, so all streams that are there
-        fail. Raises RedisError; then ``run`` tries again."""
-        self._lost = self._lost or CLOSED
+        fail. Raises RedisError."""
         position = await self._store.position()
-        self._router.fail_all(self._lost)
+        self._router.fail_all(self._lost or CLOSED)
         self._router.restart(position.notices.epoch)
         self._notices = position.notices
         self._followed = {group: FollowedGroup(group, last) for group, last in position.groups.items()}

@@ -37,6 +37,10 @@ class Router:
         """How many streams are registered."""
         return len(self._streams)
 
+    def __contains__(self, record_id: str) -> bool:
+        """Whether a stream of the request with this record is registered."""
+        return record_id in self._streams
+
     def register(self, stream: TokenStream) -> None:
         """Raises KeyError if this gateway already runs a stream of that request id."""
         record_id = stream.request.record_id

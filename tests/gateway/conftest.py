@@ -24,6 +24,7 @@ from albireo.telemetry import OFF, Telemetry
 from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
+from gateway.models.backend import Backend as ServedBackend
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from gateway.store.interface import Position
@@ -200,9 +201,13 @@ class Served:
         self.gateway = gateway
         self.backend = backend
         self.channel = channel
-        self.at = gateway.models.get("").backends[0]
         self.inference = inference_pb2_grpc.InferenceStub(channel)
         self.control = control_pb2_grpc.ControlStub(channel)
+
+    @property
+    def at(self) -> ServedBackend:
+        """The gateway's side of the first backend of its own model."""
+        return self.gateway.models.get("").backends[0]
 
     async def reads_all(self) -> None:
         """Waits until the gateway has read all that is in the logs."""

@@ -69,6 +69,7 @@ class VirtualGateway:
         self._watch = Watch(
             store,
             clock,
+            name,
             router=self.router,
             reader=self._reader,
             model=ServedModel(fingerprint),

@@ -226,7 +226,9 @@ def test_an_authority_needs_a_url_with_tls_and_a_file(tmp_path: Path, file: Path
         ("redis://redis:6379/0", "redis:6379/0"),
         ("rediss://user:secret@redis:6379/1?ssl_ca_certs=/ca", "redis:6379/1"),
         ("unix:///run/redis.sock?db=1&password=secret", "/run/redis.sock/1"),
-        ("redis://redis", "redis"),
+        ("unix:///run/redis.sock", "/run/redis.sock/0"),
+        ("redis://Redis", "redis:6379/0"),
+        ("redis://redis?db=1", "redis:6379/1"),
     ],
 )
 def test_a_cell_is_named_by_where_its_redis_is(url: str, name: str) -> None:

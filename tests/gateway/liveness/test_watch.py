@@ -64,6 +64,7 @@ async def watched(store: FoundStore, router: Router) -> list[bool]:
     watch = Watch(
         shared,
         SYSTEM_CLOCK,
+        "model m",
         router=router,
         reader=ResultsReader(shared, SYSTEM_CLOCK, router, heartbeat, lambda *_: None),
         model=ServedModel(OURS),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -9,12 +11,13 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from albireo.contract.keys import MODELS
 from albireo.contract.plan import Finish
 from albireo.local.ports import free_port
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
-from albireo.v1.control_pb2 import Load
-from tests.gateway.conftest import Backend, Served, eventually, request, rest_of, serving
+from albireo.v1.control_pb2 import GroupLoad, Load
+from tests.gateway.conftest import GROUP, Backend, Served, eventually, request, rest_of, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -115,6 +118,70 @@ async def test_the_load_is_that_of_both_cells(served: Served, backend: Backend, 
     second.announce_load(Load(slots_total=4, running=2, wait_seconds=1))
     load = await served.control.GetLoad(control_pb2.GetLoadRequest(), timeout=10)
     assert (load.slots_total, load.running, load.waiting, load.wait_seconds) == (12, 10, 4, 1.0)
+
+
+async def test_an_id_stays_with_its_cell_while_that_has_no_group(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    names = [f"r{number}" for number in range(8)]
+    for name in names:
+        await accepted(served, name)
+    second.close_group()
+    await eventually(lambda: served.gateway.models.get("").backends[1].readiness == 1)
+    for name in names:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.inference.Generate(request(request_id=name), timeout=10).read()
+        assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    before = len(second.submissions())
+    for _ in range(4):  # the gateway chooses these
+        await accepted(served)
+    assert len(second.submissions()) == before
+
+
+async def test_without_groups_requests_wait_in_all_cells(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    for at in (backend, second):
+        at.close_group()
+        at.announce_load(Load())
+    backends = served.gateway.models.get("").backends
+    await eventually(lambda: [at.readiness for at in backends] == [1, 1])
+    for _ in range(4):
+        await accepted(served)
+    assert [len(at.submissions()) for at in (backend, second)] == [2, 2]
+
+
+@pytest.mark.parametrize("bad", [b"names", b"epoch"])
+async def test_what_cannot_be_read_in_one_cell_harms_no_other(
+    served: Served, backend: Backend, second: Backend, bad: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    if bad == b"names":
+        second.redis.sadd(MODELS, b"\xff")
+    else:
+        second.redis.set(second.keys.epoch, b"five")
+        await eventually(lambda: "begins anew" in caplog.text)
+    await asyncio.sleep(1.5)
+    for number in range(8):
+        message = request(request_id=f"r{number}")
+        call = served.inference.Generate(message, timeout=10)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await call.read()
+    assert backend.submissions()
+    backend.result([(1, 50, Finish.LENGTH)], admitted={names_of(backend)[0]: 1})
+    await eventually(lambda: len(served.gateway.models.get("").backends[0].router.unfinished()) < 8)
+    second.open_epoch()
+    await both_serve(served)
+
+
+async def test_groups_of_one_name_are_told_apart_by_their_cells(
+    served: Served, backend: Backend, second: Backend
+) -> None:
+    for at in (backend, second):
+        at.announce_load(Load(groups=[GroupLoad(name="g1", incarnation=GROUP)]))
+    load = await served.control.GetLoad(control_pb2.GetLoadRequest(), timeout=10)
+    names = [group.name for group in load.groups]
+    assert len({*names}) == 2
+    assert all(name.endswith("/g1") for name in names)
 
 
 def names_of(at: Backend) -> list[str]:
