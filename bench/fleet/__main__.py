@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from albireo.runtime.process import collect_rarely, freeze_heap
 from bench.fleet import cases
 from bench.fleet.store_cost import store_cost
 from bench.machine import machine
@@ -91,6 +92,8 @@ def main() -> None:
     parser.add_argument("--groups", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    freeze_heap()
+    collect_rarely()  # as in the scheduler's process
     found: dict[str, Any] = {"machine": machine()}
     for name in options.case or CASES:
         found |= CASES[name](options.groups, options.seconds)
