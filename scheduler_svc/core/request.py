@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Finish, Submission
@@ -79,8 +79,9 @@ class Request:
         return keys[index]
 
 
-class Phase(Enum):
-    """What an occupancy does. In all phases but RELEASED it holds its slot."""
+class Phase(IntEnum):
+    """What an occupancy does. In all phases but RELEASED it holds its slot. (A key of a dict: an IntEnum's
+    hash takes no call of Python code.)"""
 
     PREFILLING = auto()
     DECODING = auto()  # runs one row in each step
