@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape
 from albireo.runtime.clock import Clock
-from albireo.store.interface import GroupOpening, LogEntry, Store
+from albireo.store.interface import EntryId, GroupOpening, LogEntry, Store
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model
 from scheduler_svc.core import GroupCore, ProtocolError, SchedulerCore, Speed
@@ -25,6 +25,9 @@ from scheduler_svc.telemetry.turn import TurnTelemetry
 from scheduler_svc.watched_time import WatchedTime
 
 logger = logging.getLogger(__name__)
+
+NO_ENTRY = str(EntryId(0, 0))
+"""What a log says of its last entry where it has none."""
 
 
 class Fleet:
@@ -80,6 +83,7 @@ class Fleet:
     def look(self) -> None:
         """Looks at registrations and signs of life. Raises Fenced and RedisError."""
         self._watched.look()
+        self._leave_lost()
         registered = self._store.groups()
         self._check(registered)
         others = {name: data for name, data in registered.items() if name not in self._opened}
@@ -101,6 +105,14 @@ class Fleet:
             except ProtocolError as error:
                 self._close(group, Closing("protocol", f"it broke the protocol: {error}"))
             if group.closed:
+                self._leave(group)
+
+    def _leave_lost(self) -> None:
+        """Closed logs expire. Where the scheduler stood still until the results of a group that it had closed
+        were gone, no entry closes them any more: what has settled is all there is."""
+        for group in [group for group in self.led.values() if group.closing is not None]:
+            if self._store.log(group.results).last() == NO_ENTRY:
+                logger.warning("epoch %d: the last results of group %s are gone", self._epoch, group.name)
                 self._leave(group)
 
     def _check(self, registered: Mapping[str, bytes | None]) -> None:
@@ -186,7 +198,7 @@ class Fleet:
         self._store.close_group(opening, reason, notice=self._notices.next(), lease_value=self._lease_value)
 
     def _leave(self, group: LedGroup) -> None:
-        """All results of a group have settled: its requests go back to the queue."""
+        """All results of a group that are there have settled: its requests go back to the queue."""
         assert group.closing is not None
         stats = group.core.stats()
         self._core.leave(group.core, died=group.closing.died)

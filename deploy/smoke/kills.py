@@ -71,7 +71,7 @@ def effects(victim: str, probe: Probe, stories: Stories, *, killed: float, healt
     """``killed``, ``healthy``: monotonic seconds."""
     bad = [outcome for outcome in probe.outcomes if outcome.error]
     last_bad = max((outcome.ended for outcome in bad), default=killed)
-    served = min(o.ended for o in probe.outcomes if not o.error and o.ended > max(last_bad, killed))
+    served = min(o.ended for o in probe.outcomes if not o.error and o.sent > max(last_bad, killed))
     streams = stories.join()
     problems = [outcome.error for outcome in [*bad, *streams] if not outcome.clear]
     return Kill(

@@ -17,7 +17,7 @@ PROMPT = "What is 37 + 45?"
 STORY = "Tell me a story about a fox."
 STORY_TOKENS = 900
 STORY_SECONDS = 120.0
-CALL_SECONDS = 60.0
+CALL_SECONDS = 120.0
 """Of a short request: it may wait for a group to start."""
 
 

@@ -22,7 +22,8 @@ class Capacity:
 
     group: GroupCore
     slots: int  # free ones
-    budget: int  # tokens of prompts that the next plan can still take
+    budget: int  # tokens of prompts that the next plan can take
+    prefill: int  # tokens of prompts that it takes so far
     blocks: int  # free ones, without those that running requests and prompts in prefill need next
     reserve: int  # of these, what is kept once a request runs; 0 if one does
     load: float  # seconds: requests that run or are placed, times the seconds of a step
@@ -33,17 +34,16 @@ class Capacity:
     longest: int  # tokens of a request
     cached: Mapping[bytes, int]  # the prefix cache
     chunk: int  # tokens
-    kept: int  # slots for tenants within their share
 
     @property
     def open(self) -> bool:
-        """Whether there is a slot for any tenant."""
-        return self.slots > self.kept
+        """Whether tenants beyond their share may get a slot, too."""
+        return self.group.limits.open_to_all(self.slots, self.prefill)
 
     @property
     def full(self) -> bool:
         """Whether no request can be placed."""
-        return self.slots <= 0 or self.budget <= 0 or self.blocks <= 0
+        return self.slots <= 0 or self.prefill >= self.budget or self.blocks <= 0
 
     def take(self, claim: Claim) -> None:
         """One more request is placed."""
@@ -56,7 +56,7 @@ class Capacity:
 
     def wait_for(self, tokens: int, blocks: int) -> None:
         """Tokens that another request computes, and blocks that it needs for them, come first."""
-        self.budget -= min(self.chunk, tokens)
+        self.prefill += min(self.chunk, tokens)
         self.blocks -= blocks
         self.delay += tokens * self.token
 
@@ -83,6 +83,7 @@ def capacity_of(group: GroupCore) -> Capacity | None:
         group=group,
         slots=slots,
         budget=limits.max_num_batched_tokens - len(phases[Phase.DECODING]),
+        prefill=0,
         blocks=ledger.pool.num_free - len(ledger.due) - (reserve if running else 0),
         reserve=0 if running else reserve,
         load=running * step,
@@ -93,7 +94,6 @@ def capacity_of(group: GroupCore) -> Capacity | None:
         longest=ledger.shape.max_model_len,
         cached=ledger.pool.cached,
         chunk=limits.prefill_chunk,
-        kept=limits.kept_slots,
     )
     for occupancy in freed:
         capacity.blocks += sum(ledger.pool.owners(block) == 1 for block in occupancy.blocks)

@@ -35,16 +35,17 @@ class _Tenant:
 class FairQueue:
     """A weighted fair queue: first the requests of the tenant that has had the least service for its weight.
 
-    **Scheme.** The Virtual Token Counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI
-    2024), Algorithm 2, weighted as in its section 4.3. Each tenant has a counter of the service that it has
-    been charged for (:meth:`charge`), divided by its weight. The next request is the first of the tenant with
-    the lowest counter. A tenant that joins the queue is lifted: its counter is raised to the lowest of those
-    that wait, or where none waits to that of the tenant which left the queue last. So a tenant without
-    requests banks no credit. No capacity is kept back for anyone: a tenant alone gets everything.
+    **Scheme.** The Virtual Token Counter (VTC), with weights, of Sheng et al., "Fairness in Serving Large
+    Language Models" (OSDI 2024). Each tenant has a counter of the service that it has been charged for
+    (:meth:`charge`), divided by its weight. The next request is the first of the tenant with the lowest
+    counter. A tenant that joins the queue is lifted: its counter is raised to the lowest of those that wait,
+    or where none waits to that of the tenant which left the queue last. So a tenant without requests banks no
+    credit. No capacity is kept back for anyone: a tenant alone gets everything.
 
     **Bound.** While two tenants of equal weight both have requests waiting, the service that they get differs
     by at most ``2 * max(prefill weight * longest prompt, decode weight * tokens that all running requests can
-    hold)`` (Theorem 4.4 there). With weights it holds for service divided by weight.
+    hold)``, and with weights the same holds for service divided by weight: the bound of that paper, which the
+    tests check on a simulated server.
 
     **Within a tenant** the order is that of ``Request.order``: a priority is a head start there, and every
     request comes first at some time, since the others of its tenant come later or were there before.

@@ -18,6 +18,8 @@ def spare_blocks(shape: GroupShape) -> int:
 
 KEPT_SHARE = 32
 """While tenants compete, one slot of so many in each group is kept from those beyond their share."""
+SLOTS_OF_A_CHUNK = 2
+"""So many free slots, apart from these, let them prefill one chunk more in the same step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,18 @@ class Limits:
     prefill_weight: float = 1.0  # service that a computed token of a prompt counts as in fair shares
     decode_weight: float = 2.0  # and an output token; the paper of the fair queue has these values
 
-    @property
-    def kept_slots(self) -> int:
-        """Of one group, from tenants beyond their share, while tenants compete."""
-        return self.max_num_seqs // KEPT_SHARE
+    def open_to_all(self, free_slots: int, prefill: int) -> bool:
+        """Whether a group has a slot for tenants beyond their share, too, while tenants compete.
+
+        ``prefill``: tokens of prompts that its next step computes already. The last ``free_slots`` are kept
+        for the others. Of the rest, those beyond their share get one where nothing is prefilled, and more at
+        once the more are free: prompts that come in bursts make steps long, for which all others wait. Where
+        slots come free faster than this fills them, more are free, so that more is prefilled: a proportional
+        control, which needs no knowledge of the load. That a bound of a step's prefill keeps latencies low is
+        from Sarathi-Serve (Agrawal et al., OSDI 2024).
+        """
+        others = free_slots - self.max_num_seqs // KEPT_SHARE - 1
+        return SLOTS_OF_A_CHUNK * prefill <= others * self.prefill_chunk
 
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they

@@ -36,7 +36,7 @@ class Placement:
     Where no group has capacity for a request, all that could ever hold it are kept for it in this round;
     later requests may go to the others. So no request waits for ever behind smaller ones. One that is longer
     than any group that is there takes is set aside until another joins, so that none waits behind it.
-    Requests of tenants beyond their share leave the last slots of each group to those of others.
+    Tenants beyond their share get the slots that a group has for all (``Limits.open_to_all``).
 
     It is found anew when its state has changed. A request costs a loop over the groups with
     capacity, and one walk along its prefix.
@@ -152,7 +152,7 @@ class Placement:
             pending.alone = request
 
     def _choose(self, request: Request, capacities: Capacities, *, beyond: bool) -> Capacity | None:
-        """The best group with capacity for a request. ``beyond``: its tenant leaves slots to the others."""
+        """The best group with capacity for a request. ``beyond``: its tenant is beyond its share."""
         tokens, end = len(request.tokens), request.end
         total = blocks_for(tokens)
         fitting = [

@@ -57,6 +57,7 @@ class PlanBuilder:
         self._rows = 0  # that decode in this step
         self._running = 0  # requests that hold a slot and go on
         self._budget = 0  # tokens left for chunks
+        self._prefill = 0  # tokens of these
         self._free = 0  # blocks that are free and promised to no request, without those in the forecast
         self._scarce = False  # a request waits for a block, or was preempted
         self._forecast: BlockForecast | None = None  # made at the first shortage
@@ -167,6 +168,7 @@ class PlanBuilder:
         chunk = Chunk(occupancy.slot, occupancy.scheduled, count)
         self._chunks.append(chunk)
         self._budget -= count
+        self._prefill += count
         return chunk
 
     def _obtain(self, occupancy: Occupancy, count: int) -> bool:
@@ -233,8 +235,11 @@ class PlanBuilder:
         if self._budget <= 0 or self._scarce or not ledger.free_slots:
             return
         missing = self._missing()
-        kept = self._limits.kept_slots
-        for request in ledger.requests.candidates(ledger.pending, lambda: len(ledger.free_slots) > kept):
+
+        def is_open() -> bool:
+            return self._limits.open_to_all(len(ledger.free_slots), self._prefill)
+
+        for request in ledger.requests.candidates(ledger.pending, is_open):
             if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
                 return
             reserve = spare_blocks(ledger.shape) if self._running else 0

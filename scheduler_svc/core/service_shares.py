@@ -21,9 +21,10 @@ MOST_HALVINGS = 64.0
 class ServiceShares:
     """Of the tenants that have a request which waits or runs: each has a share of the service, by its weight.
 
-    One beyond its share leaves the last free slots of each group to the others: a fair queue decides who is
-    next, but cannot keep the next request of another tenant from waiting until one ends. A tenant that is
-    alone is not beyond its share, whatever it has had.
+    One beyond its share leaves the last free slots of each group to the others, and prefills in portions
+    (``Limits.open_to_all``): a fair queue decides who is next, but cannot keep the next request of another
+    tenant from waiting until one ends, or for a long step. A tenant that is alone is not beyond its share,
+    whatever it has had.
 
     Service is a sum that decays as service is given (an exponentially weighted one): what a tenant has had
     long ago, by the service of all since then, does not count. All is kept times a scale that grows, so that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,22 +38,31 @@ class Server:
 def server_with_users(directory: Path) -> Iterator[Server]:
     """Passwords are new, in files of the directory."""
     subprocess.run(["sh", REDIS / "make_users.sh", directory], check=True, timeout=30)
-    port = free_port("127.0.0.1")
-    options = {"port": port, "bind": "127.0.0.1", "save": "", "aclfile": directory / "users.acl"}
-    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [find_server(), *arguments, "--dir", str(directory)], stdout=subprocess.DEVNULL
-    )
-    found, deadline = Server(port, directory), time.monotonic() + 15
-    while True:
-        try:
-            found.run("admin", "PING")
-            break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    try:
+    found = Server(free_port("127.0.0.1"), directory)
+    with redis_server(
+        found.port, directory, lambda: found.run("admin", "PING"), aclfile=directory / "users.acl"
+    ):
         yield found
+
+
+@contextmanager
+def redis_server(port: int, directory: Path, ping: Callable[[], Any], **settings: object) -> Iterator[None]:
+    """A Redis of its own on loopback, which keeps its files in the directory."""
+    options = {"port": port, "bind": "127.0.0.1", "save": "", "dir": directory, **settings}
+    arguments = [
+        str(part) for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    process = subprocess.Popen([find_server(), *arguments], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 15
+    try:
+        while True:
+            try:
+                ping()
+                break
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        yield
     finally:
         process.terminate()
         process.wait(timeout=10)

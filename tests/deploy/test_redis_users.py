@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from albireo.contract.api_keys import ApiKey
-from albireo.contract.keys import API_KEYS, Keys
-from albireo.contract.tenants import TenantPolicy
-from albireo.store.api_keys import ApiKeyStore
+from albireo.contract.keys import API_KEYS
 from albireo.store.connection import connect
-from albireo.store.interface import EntryId, GroupOpening
-from albireo.store.redis_store import RedisStore
-from albireo.store.tenant_policies import TenantPolicies
-from gateway.store.api_keys import RedisApiKeys
-from gateway.store.interface import NewRequest, Position
-from gateway.store.redis_store import RedisGatewayStore
+from tests.albireo.store.every_operation import run_every_operation
 from tests.deploy.redis_users import Server, server_with_users
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="passwords are made with openssl")
-KEYS = Keys("m")
 TIERS = ("gateway", "scheduler", "worker", "admin")
-KEY = ApiKey(digest=bytes(32), tenant="a", least_priority=0, greatest_priority=0, created_at=0)
 DANGEROUS = (
     "FLUSHALL",
     "FLUSHDB",
@@ -97,95 +86,5 @@ def test_a_worker_reaches_only_what_groups_write_and_read(server: Server, key: s
 
 
 def test_all_tiers_do_their_work_with_their_users(server: Server) -> None:
-    """Every operation of their stores."""
-    scheduler = RedisStore.open(server.url("scheduler"), KEYS)
-    worker = RedisStore.open(server.url("worker"), KEYS)
-    try:
-        asyncio.run(_work(server, scheduler, worker))
-    finally:
-        scheduler.close()
-        worker.close()
-
-
-async def _work(server: Server, scheduler: RedisStore, worker: RedisStore) -> None:
-    lease = scheduler.lease(KEYS.lease, b"s", ttl=60)
-    assert lease.acquire()
-    lease.renew()
-    epoch, _ = scheduler.open_epoch(lease_value=b"s")
-    opening = GroupOpening(epoch, "w", "g0")
-    group = worker.lease(KEYS.group("w"), b"info", ttl=60)
-    assert group.acquire()
-    group.renew()
-    worker.register("w")
-    worker.announce(KEYS.rank("w", 0), b"beat", ttl=60)
-    worker.announce(KEYS.gpu("w", 0), b"gpu", ttl=60)
-    worker.ping()
-    assert worker.time() > 0
-    assert scheduler.groups() == {"w": b"info"}
-    scheduler.open_group(opening, notice=1, lease_value=b"s")
-    scheduler.put(KEYS.served_model, b"model")
-    scheduler.announce(KEYS.load, b"load", ttl=60)
-    assert scheduler.get([KEYS.rank("w", 0), KEYS.gateway("g")]) == [b"beat", None]
-    plans = scheduler.log(KEYS.plans("w"), keep=100)
-    plans.append(EntryId(epoch, 1), b"plan")
-    with pytest.raises(Exception, match="another writer"):
-        plans.append(EntryId(epoch, 1), b"another")
-    assert len(worker.log(KEYS.plans("w")).read(f"{epoch}-0", 0)) == 1
-    results = worker.log(KEYS.results("w"), keep=100)
-    assert results.last() == f"{epoch}-0"
-    results.append(EntryId(epoch, 1), b"result")
-    assert scheduler.read({KEYS.results("w"): f"{epoch}-0", KEYS.inbox: "0"}, 0.01)
-    await _gateway_work(server)
-    inbox = scheduler.log(KEYS.inbox)
-    assert inbox.trim(inbox.last()) == 1
-    scheduler.count_departures(epoch=epoch, total=1)
-    assert set(scheduler.tenant_policies()) == {"a"}
-    scheduler.report_tenants({}, epoch=epoch, number=1)
-    scheduler.close_group(opening, "over", notice=2, lease_value=b"s")
-    worker.leave("w")
-    group.release()
-    lease.release()
-
-
-async def _gateway_work(server: Server) -> None:
-    with connect(server.url("admin")) as admin:
-        ApiKeyStore(admin).put("0" * 16, KEY)
-        assert ApiKeyStore(admin).all() == ({"0" * 16: KEY}, [])
-        TenantPolicies(admin).put("a", TenantPolicy())
-        assert admin.info()
-        assert admin.config_get("maxmemory")
-        assert admin.acl_whoami() == "admin"
-    keys = RedisApiKeys(server.url("gateway"))
-    assert (await keys.read()).version == await keys.version()
-    await keys.close()
-    gateway = RedisGatewayStore(server.url("gateway"), KEYS, "g")
-    await gateway.start_heartbeat(60)
-    liveness = await gateway.check(60)
-    assert (liveness.leased, liveness.groups, liveness.model) == (True, 1, b"model")
-    position = await gateway.position()
-    assert set(position.groups) == {"w"}
-    assert (await gateway.read(Position(position.notices, {"w": EntryId(0, 0)}), 0.01)).results["w"]
-    for request_id in ("r", "s"):
-        new = NewRequest(
-            request_id=request_id,
-            tenant="a",
-            digest="d",
-            entry=b"entry",
-            cancellation=b"cancellation",
-            branches=1,
-            max_queue=10,
-            record_seconds=60,
-        )
-        assert (await gateway.submit(new))[0] == "accepted"
-    assert await gateway.cancel_known("r") == "cancelled"
-    await gateway.note_end("r", b"cancellation")
-    await gateway.cancel(b"cancellation")
-    await gateway.withdraw("s", b"cancellation")
-    assert await gateway.load() == b"load"
-    assert await gateway.gpus([("w", 0)]) == [b"gpu"]
-    assert await gateway.models() == {"m"}
-    assert set(await gateway.tenant_policies()) == {"a"}
-    await gateway.stop_heartbeat()
-    await gateway.close()
-    with connect(server.url("admin")) as admin:
-        assert ApiKeyStore(admin).remove("0" * 16)
+    assert server.run("admin", "ACL", "WHOAMI") == b"admin"
+    run_every_operation(server.url)

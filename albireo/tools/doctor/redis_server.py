@@ -133,7 +133,7 @@ def role(info: Info) -> Finding:
         return warning(
             "redis role",
             "a node of a cluster",
-            "name the node that has the model's slot; when the slot moves, the tiers do not follow",
+            "the tiers follow no redirection: this node must have all slots",
         )
     return ok("redis role", "primary")
 

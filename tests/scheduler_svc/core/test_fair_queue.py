@@ -33,7 +33,7 @@ def request(
 
 
 class PaperQueue:
-    """Algorithm 2 of the paper, with weights, by linear searches; before it those that came back."""
+    """The paper's algorithm, with weights, by linear searches; before it those that came back."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         self.weights = weights

@@ -105,11 +105,11 @@ def test_what_is_kept_of_tenants_that_are_gone_is_bounded() -> None:
     assert shares._scale <= module.LARGEST_SCALE
 
 
-def submit(core: SchedulerCore, tenant: str, count: int) -> None:
+def submit(core: SchedulerCore, tenant: str, count: int, prompt: tuple[int, ...] = (1, 2, 3)) -> None:
     for _ in range(count):
         number = len(core._requests.live)
         sampling = SamplingParams(max_tokens=16, seed=0)
-        core.submit(Submission(f"{tenant}{number}", (1, 2, 3), sampling, tenant=tenant), 0.0)
+        core.submit(Submission(f"{tenant}{number}", prompt, sampling, tenant=tenant), 0.0)
 
 
 def running(core: SchedulerCore, tenant: str) -> int:
@@ -133,6 +133,7 @@ def test_a_flood_leaves_the_last_slots_of_each_group_to_a_tenant_that_comes_late
     submit(core, "quiet", 1)
     submit(core, "flood", 3 * SLOTS)
     step(core)
+    step(core)  # the last slot for it only where the step prefills nothing yet
     kept = SLOTS // 32 * groups
     assert running(core, "quiet") == 1
     assert running(core, "flood") == groups * SLOTS - kept - 1
@@ -140,6 +141,29 @@ def test_a_flood_leaves_the_last_slots_of_each_group_to_a_tenant_that_comes_late
     step(core)
     assert running(core, "flood") == groups * SLOTS - kept - 1
     assert running(core, "late") == kept
+    assert not core.check_integrity()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("free", "admitted"), [(3, 0), (4, 1), (8, 3), (16, 7)])
+def test_a_flood_prefills_less_at_once_the_fewer_slots_are_free(
+    groups: int, free: int, admitted: int
+) -> None:
+    """Each free slot but the kept ones and its own lets it prefill half a chunk more in the same step: about
+    half of the slots if its prompts have half a chunk."""
+    limits = Limits(max_num_seqs=SLOTS, max_num_batched_tokens=8192, prefill_chunk=512)
+    core = SchedulerCore(limits, epoch=1, salt=b"")
+    for number in range(groups):
+        core.join(f"g{number}", GroupShape(32 * SLOTS, SLOTS, 512))
+    before = groups * (SLOTS - free - 1)
+    submit(core, "flood", before)
+    step(core)
+    submit(core, "quiet", groups)
+    core.place()
+    submit(core, "flood", groups * SLOTS, prompt=tuple(range(1, 257)))
+    step(core)
+    assert running(core, "quiet") == groups
+    assert running(core, "flood") == before + groups * admitted
     assert not core.check_integrity()
 
 
