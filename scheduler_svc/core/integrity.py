@@ -23,7 +23,7 @@ class IntegrityCheck:
     def __init__(self, requests: RequestTable, groups: Mapping[str, GroupCore]) -> None:
         self._requests = requests
         self._groups = groups
-        self._left = list(reversed(groups.items()))  # not checked yet, the next one last
+        self._left = list(groups.items())[::-1]  # not checked yet, the next one last
         self._began = False
         self.violations: list[str] = []
         """What is wrong, as far as it has been checked."""
