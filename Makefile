@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Dozens of processes load the same modules: Python keeps them compiled, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from albireo.runtime.imports import without_collection
+
 
 def group(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
     """Class for ``typer.Typer(cls=...)``.
@@ -36,7 +38,8 @@ def group(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
 def load_command(target: str) -> Any:
     """The command of ``module:attribute``, with its options. Imports the module."""
     module, _, attribute = target.partition(":")
-    found = getattr(import_module(module), attribute)
+    with without_collection():
+        found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):
         return get_command(found)
     own = typer.Typer(add_completion=False)

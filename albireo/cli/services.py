@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from albireo.runtime.imports import without_collection
 from albireo.runtime.settings import command
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
@@ -10,21 +11,24 @@ from worker_svc.settings import WorkerSettings
 
 def _gateway(settings: GatewaySettings) -> None:
     """Runs a gateway: the gRPC API in front of the logs."""
-    from gateway.main import run
+    with without_collection():
+        from gateway.main import run
 
     run(settings)
 
 
 def _scheduler(settings: SchedulerSettings) -> None:
     """Runs the scheduler: plans batches and publishes them into Redis."""
-    from scheduler_svc.main import run
+    with without_collection():
+        from scheduler_svc.main import run
 
     run(settings)
 
 
 def _worker(settings: WorkerSettings) -> None:
     """Runs one rank of a worker group; start t of them with torchrun, or use `albireo up`."""
-    from worker_svc.main import run
+    with without_collection():
+        from worker_svc.main import run
 
     run(settings)
 
