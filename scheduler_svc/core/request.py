@@ -141,8 +141,9 @@ class Occupancy:
     def last_step(self) -> int:
         """The last step that reads or writes the slot or its blocks."""
         decoding = self.decoding
-        ran = decoding is not None and decoding.published > self.decodes_after
-        return decoding.published if ran else self.last_step_before
+        if decoding is None or decoding.published == self.decodes_after:
+            return self.last_step_before
+        return decoding.published
 
     @property
     def settled(self) -> int:
