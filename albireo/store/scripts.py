@@ -224,6 +224,15 @@ return redis.call('SET', KEYS[1], ARGV[1])
 )
 """Writes a key that does not expire, whatever it held."""
 
+ADD: Final = (
+    _WITHIN_ANY_LIMIT
+    + """
+-- KEYS set   ARGV member
+return redis.call('SADD', KEYS[1], ARGV[1])
+"""
+)
+"""Adds to a set that does not expire."""
+
 RELEASE: Final = """
 -- KEYS key   ARGV value
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
