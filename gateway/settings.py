@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
 from albireo.runtime.loopback import is_loopback
+from albireo.runtime.redis_address import cell_name, redis_address
 from albireo.runtime.settings import ServiceSettings, metrics_port_field
+
+MAX_CELLS = 16
 
 
 class GatewaySettings(ServiceSettings):
@@ -42,7 +45,17 @@ class GatewaySettings(ServiceSettings):
         le=65535,
         description="Port for health alone, without TLS, for probes; 0 takes a free one; not set: none.",
     )
-    model: Path = Field(description="Directory of the checkpoint: its tokenizer and chat template.")
+    model: Path | None = Field(
+        None, description="Directory of the checkpoint of --model-name: its tokenizer and chat template."
+    )
+    models: Path | None = Field(
+        None,
+        description="Directory of checkpoints by name; each is served as soon as it has a scheduler.",
+    )
+    cells: str = Field(
+        "",
+        description="Redis of further cells, URLs separated by spaces; requests go to the least busy.",
+    )
     generation_config: Literal["auto", "none"] = Field(
         "auto",
         description="auto: sampling that a client leaves open is that of generation_config.json; none: not.",
@@ -79,6 +92,30 @@ class GatewaySettings(ServiceSettings):
     )
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    _cell_addresses: list[str] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        if self.model is None and self.models is None:
+            raise ValueError("model: give the directory of a checkpoint, or of several with --models")
+        return self
+
+    @model_validator(mode="after")
+    def _read_the_files_of_cells(self) -> Self:
+        urls = [self.redis_url, *self.cells.split()]
+        if len({*map(cell_name, urls)}) < len(urls):
+            raise ValueError("cells: each Redis once, that of --redis-url is the first")
+        if len(urls) > MAX_CELLS:
+            raise ValueError(f"cells: {len(urls)}; at most {MAX_CELLS}, with that of --redis-url")
+        files = (self.redis_password_file, self.redis_ca_file)
+        self._cell_addresses = [redis_address(url, *files) for url in urls]
+        return self
+
+    @property
+    def cell_addresses(self) -> list[str]:
+        """URLs of all cells, that of --redis-url first, with the password: not for logs."""
+        return self._cell_addresses
 
     @model_validator(mode="after")
     def _certificates_have_keys(self) -> Self:

@@ -11,7 +11,10 @@ from albireo import DEFAULT_TARGET
 Target = Annotated[str, typer.Option(envvar="ALBIREO_TARGET", help="Address of a gateway, host:port.")]
 TARGET = DEFAULT_TARGET
 Model = Annotated[
-    str, typer.Option("--model-name", help="Name of the served model; empty: the one that is served.")
+    str,
+    typer.Option(
+        "--model-name", help="Name of the model; empty: that of the gateway's --model, or the only one."
+    ),
 ]
 
 

@@ -174,17 +174,21 @@ class Client:
         finally:
             call.cancel()
 
-    def cancel(self, request_id: str, *, timeout: float = 10) -> bool:
-        """Cancels all branches of a request. False where no such request is known, or it has ended."""
-        request = inference_pb2.CancelRequest(request_id=request_id)
+    def cancel(self, request_id: str, *, model: str = "", timeout: float = 10) -> bool:
+        """Cancels all branches of a request. False where no such request is known, or it has ended.
+
+        ``model``, here and below: the name of the model; empty: that of the gateway's ``--model``, or the
+        only one.
+        """
+        request = inference_pb2.CancelRequest(request_id=request_id, model=model)
         return self._inference.Cancel(request, timeout=timeout, metadata=self._metadata).found
 
-    def tokenize(self, text: str, *, timeout: float = 10) -> list[int]:
-        request = inference_pb2.TokenizeRequest(text=text)
+    def tokenize(self, text: str, *, model: str = "", timeout: float = 10) -> list[int]:
+        request = inference_pb2.TokenizeRequest(text=text, model=model)
         return list(self._inference.Tokenize(request, timeout=timeout, metadata=self._metadata).ids)
 
-    def detokenize(self, ids: Sequence[int], *, timeout: float = 10) -> str:
-        request = inference_pb2.DetokenizeRequest(ids=ids)
+    def detokenize(self, ids: Sequence[int], *, model: str = "", timeout: float = 10) -> str:
+        request = inference_pb2.DetokenizeRequest(ids=ids, model=model)
         return self._inference.Detokenize(request, timeout=timeout, metadata=self._metadata).text
 
     def server_info(self, *, timeout: float = 10) -> control_pb2.ServerInfo:
@@ -192,7 +196,6 @@ class Client:
         return self._control.GetServerInfo(request, timeout=timeout, metadata=self._metadata)
 
     def model_info(self, model: str = "", *, timeout: float = 10) -> control_pb2.ModelInfo:
-        """``model``, here and below: the name of the served model; empty: the one that is served."""
         request = control_pb2.GetModelInfoRequest(model=model)
         return self._control.GetModelInfo(request, timeout=timeout, metadata=self._metadata)
 

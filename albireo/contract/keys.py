@@ -38,15 +38,10 @@ from functools import cached_property
 API_KEYS = "albireo-auth:{api-keys}"
 API_KEYS_VERSION = "version"
 """The field of that hash by which readers see whether anything has changed."""
-EVERY_LEASE = "albireo:{*}:lease"
-"""Pattern of the leases of all models."""
+MODELS = "albireo:{models}:names"
+"""Set of the names of all models that have had a scheduler."""
 TENANT_POLICIES = "albireo:{tenants}:policies"
 """Hash of the policies of all tenants, by name, for all models: ``albireo/contract/tenants.py``."""
-
-
-def model_of(key: str) -> str:
-    """The model that a key is of."""
-    return key.partition("{")[2].partition("}")[0]
 
 
 @dataclass(frozen=True)

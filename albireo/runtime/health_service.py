@@ -35,6 +35,10 @@ class Statuses:
         if not self._stopped.is_set():
             self._statuses[service] = _Response.SERVING if serving else _Response.NOT_SERVING
 
+    def remove(self, service: str) -> None:
+        """There is no such service any more."""
+        self._statuses.pop(service, None)
+
     def stop(self) -> None:
         """All services are NOT_SERVING from now on, which is the last message to watchers."""
         self._stopped.set()

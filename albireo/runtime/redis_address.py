@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 MAX_BYTES = 1024
 
@@ -67,3 +67,12 @@ def with_authority(url: str, ca_file: Path) -> str:
         raise ValueError(f"{ca_file}: {error.strerror}") from None
     query = f"ssl_ca_certs={quote(str(ca_file))}"
     return parts._replace(query=f"{parts.query}&{query}" if parts.query else query).geturl()
+
+
+def cell_name(url: str) -> str:
+    """Where the Redis of a URL is, without credentials and options: for logs, and equal for all gateways."""
+    parts = urlsplit(url)
+    [database] = parse_qs(parts.query).get("db", ["0"])[:1]
+    if parts.scheme == "unix":
+        return f"{parts.path}/{database}"
+    return f"{parts.hostname}:{parts.port or 6379}/{parts.path.strip('/') or database}"

@@ -50,6 +50,7 @@ _ADVICE: Final = {
     "OOM": "raise maxmemory",
     "MISCONF": "Redis cannot write to its disk: see its log",
     "READONLY": "name the primary in ALBIREO_REDIS_URL",
+    "MOVED": "no cluster of several nodes: name a Redis that has all keys in ALBIREO_REDIS_URL",
 }
 
 

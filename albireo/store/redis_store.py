@@ -8,7 +8,7 @@ from typing import cast
 
 import redis
 
-from albireo.contract.keys import Keys
+from albireo.contract.keys import MODELS, Keys
 from albireo.contract.tenants import TenantPolicy
 from albireo.store import epoch_entries
 from albireo.store.connection import connect, retried
@@ -24,7 +24,7 @@ from albireo.store.interface import (
     TenantReport,
 )
 from albireo.store.redis_log import RedisLog, append_all, read_streams
-from albireo.store.scripts import ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
+from albireo.store.scripts import ADD, ANNOUNCE, APPEND, DEPART, PUT, RELEASE, RENEW, REPORT, TAKE
 from albireo.store.tenant_policies import TenantPolicies
 
 SLOW_SECONDS = 0.1
@@ -119,7 +119,9 @@ class RedisStore:
         retried(self._client, lambda: self._client.eval(PUT, 1, key, value))
 
     def open_epoch(self, *, lease_value: bytes) -> tuple[int, str]:
-        return retried(self._client, lambda: self._open_next(lease_value))
+        opened = retried(self._client, lambda: self._open_next(lease_value))
+        retried(self._client, lambda: self._client.eval(ADD, 1, MODELS, self._keys.model))
+        return opened
 
     def register(self, incarnation: str) -> None:
         names = (self._keys.groups, self._keys.results(incarnation))

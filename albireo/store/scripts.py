@@ -14,6 +14,13 @@ from typing import Final
 _WITHIN_ANY_LIMIT: Final = "redis.call('PERSIST', KEYS[1])\n"
 """KEYS[1] must be a key that does not expire, or whose time the script sets anew."""
 
+QUEUE_RATIO: Final = 8
+"""A tenant has at most so many times as many places of the queue as are free, where all together have one in
+so many more than its bound: what one tenant alone has is then the bound, and it cannot keep others out. The
+more the others have, the fewer it gets. These are the dynamic thresholds of switches with a shared buffer
+(Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", IEEE/ACM
+Transactions on Networking 1998)."""
+
 _CANCEL_NAMED: Final = """
 -- KEYS inbox lease ...   ARGV cancellation
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
@@ -36,7 +43,8 @@ end
 """
 
 SUBMIT: Final = (
-    _TOKENS
+    f"local queue_ratio = {QUEUE_RATIO}\n"
+    + _TOKENS
     + """
 -- KEYS request inbox waiting epoch lease gateway tenants tokens
 -- ARGV digest entry queue_bound record_ttl_ms branches gateway cancellation gateway_prefix
@@ -69,8 +77,11 @@ if rate > 0 then
   local wait = before + math.min(cost, 60000) - (now + 60000)
   if wait > 0 then return {'tokens_per_minute', epoch, math.ceil(wait)} end
 end
-local waiting = tonumber(redis.call('GET', KEYS[3]) or '0')
-if waiting + tonumber(ARGV[5]) > tonumber(ARGV[3]) then return {'full', epoch} end
+local waiting = tonumber(redis.call('GET', KEYS[3]) or '0') + tonumber(ARGV[5])
+-- What left the queue is taken off the count of all first, off that of its tenant a little later.
+local own = math.min(waiting, tonumber(has[2] or '0') + tonumber(ARGV[5]))
+local free = tonumber(ARGV[3]) + math.ceil(tonumber(ARGV[3]) / queue_ratio) - waiting
+if own > queue_ratio * free then return {'full', epoch} end
 redis.call('INCRBY', KEYS[3], ARGV[5])  -- the first write: at the memory limit all ends here
 redis.call('HINCRBY', KEYS[7], live, ARGV[5])
 redis.call('HINCRBY', KEYS[7], queued, ARGV[5])
@@ -212,6 +223,15 @@ return redis.call('SET', KEYS[1], ARGV[1])
 """
 )
 """Writes a key that does not expire, whatever it held."""
+
+ADD: Final = (
+    _WITHIN_ANY_LIMIT
+    + """
+-- KEYS set   ARGV member
+return redis.call('SADD', KEYS[1], ARGV[1])
+"""
+)
+"""Adds to a set that does not expire."""
 
 RELEASE: Final = """
 -- KEYS key   ARGV value

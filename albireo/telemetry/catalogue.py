@@ -90,7 +90,10 @@ TIME_PER_OUTPUT_TOKEN = _add(
 REQUESTS = _add(
     "albireo.gateway.requests", _COUNTER, "{request}", _TIER, "Generate calls that have ended.", "status"
 )
-STREAMS = _add("albireo.gateway.streams", _UP_DOWN, "{stream}", _TIER, "Generate calls that are open.")
+STREAMS = _add(
+    "albireo.gateway.streams", _UP_DOWN, "{stream}", _TIER,
+    "Generate calls that are open.", "gen_ai.request.model",
+)  # fmt: skip
 BOUND_HITS = _add(
     "albireo.gateway.bound_hits", _COUNTER, "{call}", _TIER,
     "Calls that a limit of the gateway refused or ended.", "bound",

@@ -29,9 +29,13 @@ class Folded:
         self._histograms: dict[Metric, list[tuple[Mapping[str, str], Histogram]]] = {}
 
     def histogram(self, metric: Metric, attributes: Mapping[str, str]) -> Histogram:
-        """A new histogram, exported from now on."""
+        """The metric's histogram for these attributes, exported from now on."""
+        found = self._histograms.setdefault(metric, [])
+        for known, histogram in found:
+            if known == attributes:
+                return histogram
         histogram = Histogram(metric.buckets)
-        self._histograms.setdefault(metric, []).append((attributes, histogram))
+        found.append((attributes, histogram))
         return histogram
 
     def appended(self, data: export.MetricsData) -> export.MetricsData:

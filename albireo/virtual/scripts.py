@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from albireo.contract.keys import Keys
 from albireo.store.interface import TenantReport
+from albireo.store.scripts import QUEUE_RATIO
 from albireo.virtual.keyspace import Keyspace, RequestRecord
 
 Verdict = Literal["accepted", "conflict", "duplicate", "full", "no_gateway", "no_scheduler"]
@@ -61,7 +62,8 @@ def submit(
     if exceeded is not None:
         return exceeded[0], epoch, exceeded[1]
     waiting = space.number(keys.waiting) + branches
-    if waiting > queue_bound:
+    own = min(waiting, _count(space, keys, f"waiting:{claim.tenant}") + branches)
+    if own > QUEUE_RATIO * (queue_bound + math.ceil(queue_bound / QUEUE_RATIO) - waiting):
         return "full", epoch
     space.set(keys.waiting, b"%d" % waiting)
     for field in ("live", "waiting"):
@@ -77,13 +79,12 @@ def submit(
 
 def _exceeded(space: Keyspace, keys: Keys, claim: Claim, branches: int) -> tuple[Quota, int] | None:
     """The quota that does not allow a submission, and in how many milliseconds it does; 0: not known."""
-    counts = space.hash(keys.tenants)
     most: tuple[tuple[Quota, str, int], ...] = (
         ("max_requests", "live", claim.max_requests),
         ("queue_share", "waiting", claim.queue_places),
     )
     for quota, field, limit in most:
-        if limit and int(counts.get(f"{field}:{claim.tenant}".encode(), 0)) + branches > limit:
+        if limit and _count(space, keys, f"{field}:{claim.tenant}") + branches > limit:
             return quota, 0
     if claim.tokens_per_minute:
         cost = claim.tokens * MINUTE_MS / claim.tokens_per_minute
@@ -106,6 +107,11 @@ def report(
         _add(space, keys, f"live:{tenant}", -ended)
         if cost_ms:
             _book(space, keys, tenant, cost_ms)
+
+
+def _count(space: Keyspace, keys: Keys, field: str) -> int:
+    """A count of a tenant."""
+    return int(space.hash(keys.tenants).get(field.encode(), 0))
 
 
 def _add(space: Keyspace, keys: Keys, field: str, count: int) -> None:

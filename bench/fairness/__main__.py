@@ -1,6 +1,6 @@
 """Prints the tables of ``bench.fairness``; see there.
 
-python -m bench.fairness [--groups N ...] [--seconds S] [--json]
+python -m bench.fairness [--groups N ...] [--seconds S] [--seed N] [--json]
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fairness")
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="even numbers, for the flood")
     parser.add_argument("--seconds", type=float, default=30.0, help="virtual seconds that are measured")
+    parser.add_argument("--seed", type=int, default=1, help="of arrivals, lengths and tokens")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    floods = [flood(groups, load, options.seconds) for groups in options.groups for load in LOADS]
-    shares = weights(4, options.seconds)
-    waits = priorities(2, options.seconds)
+    seconds, seed = options.seconds, options.seed
+    floods = [flood(groups, load, seconds, seed=seed) for groups in options.groups for load in LOADS]
+    shares = weights(4, seconds, seed=seed)
+    waits = priorities(2, seconds, seed=seed)
     _print(floods, shares, waits)
     if options.json:
         found = {

@@ -40,12 +40,12 @@ def capacity(groups: int) -> float:
     return groups * SLOTS / (tokens * (STEP_SECONDS + TOKEN_SECONDS * prefill))
 
 
-def flood(groups: int, load: float, seconds: float) -> Flood:
+def flood(groups: int, load: float, seconds: float, *, seed: int = 1) -> Flood:
     """Poisson arrivals of ``load``, a share of what half of the groups carry; the same requests of the tenant
     alone and together, as drawn from one seed."""
     rate = load * capacity(groups) / 2
-    alone = _times(Fleet(groups // 2), rate, 0.0, seconds)
-    together = _times(Fleet(groups), rate, FLOOD * capacity(groups) / 2, seconds)
+    alone = _times(Fleet(groups // 2, seed=seed), rate, 0.0, seconds)
+    together = _times(Fleet(groups, seed=seed), rate, FLOOD * capacity(groups) / 2, seconds)
     quantiles = [_quantile(times, share) for times in (alone, together) for share in (50, 99)]
     return Flood(groups, load, len(together), *quantiles)
 
@@ -80,10 +80,12 @@ class Weights:
     deviation: float  # of the share from that of the weight, relative
 
 
-def weights(groups: int, seconds: float, given: Sequence[float] = (1.0, 2.0, 4.0)) -> list[Weights]:
+def weights(
+    groups: int, seconds: float, given: Sequence[float] = (1.0, 2.0, 4.0), *, seed: int = 1
+) -> list[Weights]:
     """Each tenant always has 50 requests waiting."""
     by_tenant = {f"weight-{weight:g}": weight for weight in given}
-    fleet = Fleet(groups, by_tenant)
+    fleet = Fleet(groups, by_tenant, seed=seed)
 
     def refill() -> None:
         for tenant in by_tenant:
@@ -110,9 +112,9 @@ class Priorities:
     requests: int  # of the latest priority
 
 
-def priorities(groups: int, seconds: float) -> Priorities:
+def priorities(groups: int, seconds: float, *, seed: int = 1) -> Priorities:
     """Of 100 requests that always wait 99 have the earliest priority; every hundredth has the latest."""
-    fleet = Fleet(groups)
+    fleet = Fleet(groups, seed=seed)
 
     def refill() -> None:
         for _ in range(100 - fleet.waiting["one"]):

@@ -79,7 +79,7 @@ def _of_scheduler(known: Known) -> dict[Metric, tuple[float, float]]:
         metrics.KV_TOTAL: (known.blocks, known.blocks),
         metrics.STEPS_IN_FLIGHT: (1, 9),
         metrics.LOOK_AHEAD: (1, 1),
-        metrics.INBOX_BACKLOG: (0, known.max_queue),
+        metrics.INBOX_BACKLOG: (0, known.max_queue + known.slots),
         metrics.EPOCH: (1, 1),
         metrics.PREDICTED_WAIT: (0, 60),
         metrics.GROUPS: (1, 1),

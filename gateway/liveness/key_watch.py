@@ -5,18 +5,14 @@ One task of the event loop runs it (``KeyWatch.run``, started by the gateway).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
-
 from albireo.runtime.clock import Clock
 from albireo.runtime.loopback import is_loopback
-from albireo.store.redis_errors import describe
 from gateway.calls.callers import Keyring
+from gateway.liveness.periodic import Periodic
 from gateway.store.api_keys import ApiKeySource
 
 logger = logging.getLogger(__name__)
@@ -46,7 +42,7 @@ class KeyWatch:
         self._source = source
         self._host = host
         self._version: bytes | None = None
-        self._stopping = asyncio.Event()
+        self._periodic = Periodic("API keys", WATCH_SECONDS, self._follow)
 
     async def start(self) -> None:
         """Reads the keys. Raises RedisError, and NoKeys where calls need one and there is none."""
@@ -62,7 +58,7 @@ class KeyWatch:
 
     def stop(self) -> None:
         """Ends ``run``."""
-        self._stopping.set()
+        self._periodic.stop()
 
     async def close(self) -> None:
         """Gives the connection back, after ``run`` has ended."""
@@ -70,17 +66,13 @@ class KeyWatch:
 
     async def run(self) -> None:
         """Follows the keys until stopped. Without an answer the last ones count for ``KEEP_SECONDS``."""
-        while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await self._stopping.wait()
-            try:
-                if await self._source.version() == self._version:
-                    self.keyring.confirm()
-                else:
-                    await self._read()
-            except RedisError as error:
-                logger.warning("API keys: %s", describe(error))
+        await self._periodic.run()
+
+    async def _follow(self) -> None:
+        if await self._source.version() == self._version:
+            self.keyring.confirm()
+        else:
+            await self._read()
 
     async def _read(self) -> int:
         """Returns how many there are, those that cannot be read included."""

@@ -5,11 +5,7 @@ The watch updates it twice a second; the services read it. All on the event loop
 
 from __future__ import annotations
 
-import logging
-
 from albireo.v1 import log_pb2 as log
-
-logger = logging.getLogger(__name__)
 
 
 class ServedModel:
@@ -30,11 +26,9 @@ class ServedModel:
 
     def update(self, info: log.ServedModel) -> None:
         """Records what was read, and compares its fingerprint."""
-        self.info, before, self.mismatch = info, self.mismatch, ""
+        self.info, self.mismatch = info, ""
         if info.fingerprint != self._fingerprint:
             self.mismatch = (
                 f"the worker groups' checkpoint (fingerprint {info.fingerprint or 'not announced'}) is not "
                 f"this gateway's ({self._fingerprint}): the two need the same config and tokenizer"
             )
-            if self.mismatch != before:
-                logger.error(self.mismatch)

@@ -73,6 +73,7 @@ class Liveness(NamedTuple):
     groups: int  # that the scheduler of the current epoch leads
     model: bytes | None  # the ``ServedModel``; None where no group has ever joined
     epoch: int  # the last that was opened; 0 where there has been none
+    load: bytes | None  # the scheduler's ``Load``; None where none publishes one
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +160,6 @@ class GatewayStore(Protocol):
 
     async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
         """The ``Gpu`` of each of these ranks, by incarnation and number; None of one that announces none."""
-        ...
-
-    async def tenant_policies(self) -> dict[str, TenantPolicy]:
-        """By tenant; others have the default."""
-        ...
-
-    async def models(self) -> set[str]:
-        """Models that have a scheduler, in the whole store; not all of them where it holds very many keys."""
         ...
 
     async def recover(self, error: RedisError) -> None:

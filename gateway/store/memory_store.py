@@ -10,10 +10,8 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
-from albireo.contract.tenants import TenantPolicy
+from albireo.contract.keys import Keys
 from albireo.store.interface import EntryId
-from albireo.store.tenant_policies import policies_of
 from albireo.virtual import scripts
 from albireo.virtual.keyspace import Keyspace
 from gateway.store.interface import (
@@ -102,6 +100,7 @@ class MemoryGatewayStore:
             groups=len(space.members(keys.serving)),
             model=space.get(keys.served_model),
             epoch=space.number(keys.epoch),
+            load=space.get(keys.load),
         )
 
     async def stop_heartbeat(self) -> None:
@@ -112,12 +111,6 @@ class MemoryGatewayStore:
 
     async def gpus(self, ranks: Sequence[tuple[str, int]]) -> list[bytes | None]:
         return [self._space.get(self._keys.gpu(group, rank)) for group, rank in ranks]
-
-    async def tenant_policies(self) -> dict[str, TenantPolicy]:
-        return policies_of(self._space.hash(TENANT_POLICIES))
-
-    async def models(self) -> set[str]:
-        return set(map(model_of, self._space.keys(EVERY_LEASE)))
 
     async def recover(self, error: RedisError) -> None:
         """Nothing to recover from."""

@@ -7,13 +7,11 @@ from typing import cast
 
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import EVERY_LEASE, TENANT_POLICIES, Keys, model_of
-from albireo.contract.tenants import TenantPolicy
+from albireo.contract.keys import Keys
 from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_errors import moved
 from albireo.store.redis_log import FIELD
 from albireo.store.scripts import CANCEL, DROP, END, RELEASE, SUBMIT, TAKE, WITHDRAW
-from albireo.store.tenant_policies import policies_of
 from gateway.store.connection import open_client
 from gateway.store.interface import (
     CANCEL_VERDICTS,
@@ -28,9 +26,6 @@ from gateway.store.interface import (
 
 CALL_CONNECTIONS = 64
 FOLLOW_CONNECTIONS = 2
-SCAN_COUNT = 1000
-MAX_SCANS = 100
-"""``models`` visits ``SCAN_COUNT`` keys so many times at most; models behind those are not found."""
 
 RedisEntry = tuple[bytes, dict[bytes, bytes]]
 """An entry as Redis returns it: its id and its fields."""
@@ -145,14 +140,15 @@ class RedisGatewayStore:
             pipe.scard(self._keys.serving)
             pipe.get(self._keys.served_model)
             pipe.get(self._keys.epoch)
+            pipe.get(self._keys.load)
             answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
-        taken, leased, groups, model, epoch = cast(
-            "tuple[int, int, int, bytes | None, bytes | None]", answers
+        taken, leased, groups, model, epoch, load = cast(
+            "tuple[int, int, int, bytes | None, bytes | None, bytes | None]", answers
         )
-        return Liveness(taken == 2, bool(leased), groups, model, int(epoch or 0))
+        return Liveness(taken == 2, bool(leased), groups, model, int(epoch or 0), load)
 
     async def stop_heartbeat(self) -> None:
         await self._follow.eval(RELEASE, 1, self._heartbeat, self.gateway_id)
@@ -165,22 +161,6 @@ class RedisGatewayStore:
             return []
         names = [self._keys.gpu(group, rank) for group, rank in ranks]
         return cast("list[bytes | None]", await self._calls.mget(names))
-
-    async def tenant_policies(self) -> dict[str, TenantPolicy]:
-        return policies_of(cast("dict[bytes, bytes]", await self._follow.hgetall(TENANT_POLICIES)))
-
-    async def models(self) -> set[str]:
-        found: set[str] = set()
-        cursor = 0
-        for _ in range(MAX_SCANS):
-            cursor, keys = cast(
-                "tuple[int, list[bytes]]",
-                await self._calls.scan(cursor, match=EVERY_LEASE, count=SCAN_COUNT),
-            )
-            found |= {model_of(key.decode()) for key in keys}
-            if not cursor:
-                break
-        return found
 
     async def recover(self, error: RedisError) -> None:
         if moved(error):

@@ -43,6 +43,7 @@ BEHIND = unavailable("this gateway fell behind the logs")
 UNREADABLE = unavailable("the scheduler's notices cannot be read")
 NO_SCHEDULER = unavailable("the scheduler is gone")
 STOPPING = unavailable("the gateway stops")
+GONE = unavailable("the model is not served any more")
 REFUSED = Failure(
     grpc.StatusCode.FAILED_PRECONDITION, "no worker group can hold this request", retryable=False
 )

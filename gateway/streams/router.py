@@ -1,4 +1,4 @@
-"""The open streams of this gateway: gives each what the logs hold for it, and ends those whose epoch is over.
+"""The open streams of one backend: gives each what the logs hold for it, and ends those whose epoch is over.
 
 The results reader calls it for every entry, the ``Inference`` service for every request, and the watch when
 streams must fail; all on the event loop.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from albireo.telemetry import OFF, Telemetry
-from albireo.telemetry.catalogue import STREAMS
 from albireo.v1 import log_pb2 as log
 from gateway.streams.failures import CLOSED, Failure
 from gateway.streams.route_table import RouteTable
@@ -28,17 +26,20 @@ class Router:
     request of the same id.
     """
 
-    def __init__(self, telemetry: Telemetry = OFF) -> None:
+    def __init__(self) -> None:
         self.epoch = 0
         """The last epoch that was seen in a log."""
         self._streams: dict[str, TokenStream] = {}  # by the ids of their records
         self._unbound: dict[TokenStream, list[tuple[int, Entry]]] = {}  # entries since, with their epochs
         self._table = RouteTable()  # of the bound streams
-        telemetry.observe(STREAMS, self.__len__)
 
     def __len__(self) -> int:
         """How many streams are registered."""
         return len(self._streams)
+
+    def __contains__(self, record_id: str) -> bool:
+        """Whether a stream of the request with this record is registered."""
+        return record_id in self._streams
 
     def register(self, stream: TokenStream) -> None:
         """Raises KeyError if this gateway already runs a stream of that request id."""

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 METHOD = "albireo.v1.Inference/Generate"
 PROVIDER = "albireo"
+OTHER_MODEL = "_OTHER"
+"""Attribute of calls for a model that is not served: a client's own text is no attribute of a metric."""
 SERVER_FAULTS = frozenset("UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS".split())
 """Statuses that mark a server's span as an error; the others are caused by the client."""
 STATUS_OF = {Finish.CANCELLED: grpc.StatusCode.CANCELLED, Finish.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -40,9 +42,8 @@ STATUS_OF = {Finish.CANCELLED: grpc.StatusCode.CANCELLED, Finish.DEADLINE: grpc.
 class CallRecorder:
     """Records all calls of one gateway. About twenty microseconds for a request that is not traced."""
 
-    def __init__(self, telemetry: Telemetry, model: str, *, log_level: int) -> None:
+    def __init__(self, telemetry: Telemetry, *, log_level: int) -> None:
         """``log_level``: of the line that is logged at a request's end."""
-        self.model = model
         self.tracer = telemetry.tracer
         self.log_level = log_level
         self.ended = {"OK": 0}  # calls by status
@@ -61,9 +62,14 @@ class CallRecorder:
             found = self._histograms[key] = self._telemetry.folded(metric, attributes)
         return found
 
-    def call(self, request: api.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> CallRecord:
-        """The record of a call that has just begun, to be entered as a context manager."""
-        return CallRecord(self, request, context)
+    def call(
+        self, request: api.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any], model: str
+    ) -> CallRecord:
+        """The record of a call that has just begun, to be entered as a context manager.
+
+        ``model``: the name of the one that it is for; empty where none is served under the client's name.
+        """
+        return CallRecord(self, request, context, model or OTHER_MODEL)
 
 
 class CallRecord:
@@ -74,6 +80,7 @@ class CallRecord:
         recorder: CallRecorder,
         request: api.GenerateRequest,
         context: grpc.aio.ServicerContext[Any, Any],
+        model: str,
     ) -> None:
         self._recorder = recorder
         self._context = context
@@ -86,11 +93,11 @@ class CallRecord:
         self._attributes = {
             gen_ai.GEN_AI_OPERATION_NAME: operation,
             gen_ai.GEN_AI_PROVIDER_NAME: PROVIDER,
-            gen_ai.GEN_AI_REQUEST_MODEL: recorder.model,
-            gen_ai.GEN_AI_RESPONSE_MODEL: recorder.model,
+            gen_ai.GEN_AI_REQUEST_MODEL: model,
+            gen_ai.GEN_AI_RESPONSE_MODEL: model,
         }
         self._span = recorder.tracer.start_span(
-            f"{operation} {recorder.model}",
+            f"{operation} {model}",
             from_metadata(context.invocation_metadata()),
             SpanKind.SERVER,
             self._attributes,

@@ -17,7 +17,8 @@ def spare_blocks(shape: GroupShape) -> int:
 
 
 KEPT_SHARE = 32
-"""While tenants compete, one slot of so many in each group is kept from those beyond their share."""
+"""While tenants compete, one slot of so many in each group, rounded, is kept from those beyond their share:
+none in groups so small that it would be more than a sixteenth."""
 SLOTS_OF_A_CHUNK = 2
 """So many free slots, apart from these, let them prefill one chunk more in the same step."""
 
@@ -47,7 +48,8 @@ class Limits:
         control, which needs no knowledge of the load. That a bound of a step's prefill keeps latencies low is
         from Sarathi-Serve (Agrawal et al., OSDI 2024).
         """
-        others = free_slots - self.max_num_seqs // KEPT_SHARE - 1
+        kept = (self.max_num_seqs + KEPT_SHARE // 2) // KEPT_SHARE
+        others = free_slots - kept - 1
         return SLOTS_OF_A_CHUNK * prefill <= others * self.prefill_chunk
 
     def of_group(self, shape: GroupShape) -> Limits:

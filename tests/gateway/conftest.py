@@ -15,15 +15,16 @@ import redis
 
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract import codec
-from albireo.contract.keys import Keys
+from albireo.contract.keys import MODELS, Keys
 from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
 from albireo.store.interface import LAST_STEP, EntryId
 from albireo.store.redis_log import FIELD
 from albireo.telemetry import OFF, Telemetry
-from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
+from albireo.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
+from gateway.models.backend import Backend as ServedBackend
 from gateway.service import Gateway
 from gateway.settings import GatewaySettings
 from gateway.store.interface import Position
@@ -36,10 +37,10 @@ GROUP = "w"
 class Backend:
     """Plays scheduler and workers: writes to Redis what they write."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, model: str = "tiny") -> None:
         self.url = url
         self.redis = redis.Redis.from_url(url)
-        self.keys = Keys("tiny")
+        self.keys = Keys(model)
         self.begin()
 
     def begin(self) -> None:
@@ -55,8 +56,14 @@ class Backend:
         """The ends of the logs, as of a gateway that has read all."""
         return Position(self._notices, dict(self._results))
 
-    def announce_scheduler(self) -> None:
-        self.redis.set(self.keys.lease, b"scheduler")
+    def announce_scheduler(self, model: str = "") -> None:
+        """Of another model where one is named."""
+        model = model or self.keys.model
+        self.redis.sadd(MODELS, model)
+        self.redis.set(Keys(model).lease, b"scheduler")
+
+    def announce_load(self, load: control_pb2.Load) -> None:
+        self.redis.set(self.keys.load, load.SerializeToString())
 
     def announce_model(
         self,
@@ -197,9 +204,14 @@ class Served:
         self.inference = inference_pb2_grpc.InferenceStub(channel)
         self.control = control_pb2_grpc.ControlStub(channel)
 
+    @property
+    def at(self) -> ServedBackend:
+        """The gateway's side of the first backend of its own model."""
+        return self.gateway.models.get("").backends[0]
+
     async def reads_all(self) -> None:
         """Waits until the gateway has read all that is in the logs."""
-        await eventually(lambda: self.gateway.reader.position == self.backend.position)
+        await eventually(lambda: self.at.reader.position == self.backend.position)
 
 
 @asynccontextmanager
@@ -221,7 +233,7 @@ async def serving(
     async with grpc.aio.insecure_channel(target, options=list(channel_options)) as channel:
         try:
             if has_model:
-                await eventually(lambda: gateway.model.info is not None)
+                await eventually(lambda: gateway.models.get("").info is not None)
             yield Served(gateway, backend, channel)
         finally:
             await gateway.stop()

@@ -12,6 +12,7 @@ LAYERS: list[set[str]] = [
     {"requests"},
     {"streams"},
     {"telemetry", "liveness"},
+    {"models"},
     {"inference", "control"},
     {"server"},
     {"service"},

@@ -26,7 +26,7 @@ NOT_UTF8 = b"\x1a\x02\xff\xfe"  # field 3 (text) of GenerateRequest
 async def clean(served: Served) -> AsyncIterator[Served]:
     """A gateway whose refusals must leave no stream, no inbox entry and no count behind."""
     yield served
-    assert len(served.gateway.router) == 0
+    assert len(served.at.router) == 0
     assert served.backend.inbox() == []
     assert served.backend.redis.get(served.backend.keys.waiting) is None
     assert list(served.backend.redis.scan_iter(match="*request*")) == []
@@ -45,7 +45,7 @@ async def test_more_branches_than_the_queue_ever_takes_are_refused_without_a_ret
         call = served.inference.Generate(request(n=4), timeout=10)
         assert await code_of(call) is CODE.INVALID_ARGUMENT
         assert "sampling.n: " in (await call.details() or "")
-        assert len(served.gateway.router) == 0
+        assert len(served.at.router) == 0
 
 
 async def test_every_branch_takes_a_place_in_the_queue(backend: Backend) -> None:
@@ -111,7 +111,7 @@ async def test_a_full_queue_is_refused_with_pushback(backend: Backend) -> None:
         trailing = dict((await call.trailing_metadata()) or ())
         assert int(trailing["grpc-retry-pushback-ms"]) > 0
         assert len(backend.inbox()) == 2
-        assert len(served.gateway.router) == 2
+        assert len(served.at.router) == 2
         backend.redis.decr(backend.keys.waiting)  # one took a slot
         again = served.inference.Generate(request(request_id="r2"), timeout=30)
         assert (await again.read()).HasField("accepted")

@@ -43,7 +43,7 @@ async def test_events_come_in_order_and_the_submission_is_complete(served: Serve
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is OK
     assert len(served.backend.inbox()) == 1  # nothing to cancel
-    assert len(served.gateway.router) == 0
+    assert len(served.at.router) == 0
 
 
 async def test_a_request_whose_client_disconnects_is_cancelled_and_its_stream_removed(served: Served) -> None:
@@ -51,7 +51,7 @@ async def test_a_request_whose_client_disconnects_is_cancelled_and_its_stream_re
     await call.read()
     call.cancel()
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.router) == 0
+    assert len(served.at.router) == 0
 
 
 async def test_a_stop_string_cancels_what_the_scheduler_still_runs(served: Served) -> None:
@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_cancels_all_branches_at_once(served: Served)
     await call.read()
     call.cancel()
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.router) == 0
+    assert len(served.at.router) == 0
 
 
 async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: Served) -> None:
@@ -114,7 +114,7 @@ async def test_a_request_that_has_ended_is_not_found_by_a_cancellation(served: S
     assert (await again.read()).HasField("accepted")
     assert await found()  # the note was the earlier one's
     [earlier, *_] = served.backend.submissions()
-    await served.gateway.submitter.note_end("r", earlier.request_id)  # and this one comes late
+    await served.at.submitter.note_end("r", earlier.request_id)  # and this one comes late
     assert await found()
     served.backend.open_epoch()
     assert not await found()
@@ -167,7 +167,7 @@ async def test_the_servers_cap_ends_a_request_whether_or_not_its_client_reads(
             for n in range(200):
                 rows = [(1, 7, Finish.NONE)]
                 backend.result(rows, admitted={"r": 1} if n == 0 else None, logprobs=20)
-            await eventually(lambda: not served.gateway.router.unfinished())
+            await eventually(lambda: not served.at.router.unfinished())
         began = time.monotonic()
         events = await rest_of(call)
         assert time.monotonic() - began < 5
@@ -179,7 +179,7 @@ async def test_a_clients_deadline_ends_the_call_and_the_request(served: Served) 
     call = served.inference.Generate(request(), timeout=0.4)
     assert await code_of(call) is grpc.StatusCode.DEADLINE_EXCEEDED
     await eventually(lambda: served.backend.inbox()[1:] == ["r"])
-    assert len(served.gateway.router) == 0
+    assert len(served.at.router) == 0
 
 
 async def test_a_watcher_of_health_sees_every_change(backend: Backend) -> None:

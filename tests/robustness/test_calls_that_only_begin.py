@@ -104,7 +104,7 @@ async def test_a_request_that_is_not_whole_in_time_ends(backend: Backend) -> Non
 async def test_reflection_streams_without_requests_block_no_other_call(backend: Backend) -> None:
     """As many as all calls that a gateway answers at once: reflection alone is busy then."""
     async with serving(backend, max_streams=1) as served:
-        await eventually(lambda: served.gateway.model.info is not None)
+        await eventually(lambda: served.at.served.info is not None)
         connection = await Connection.open("127.0.0.1", served.gateway.port)
         begun = [connection.begin(REFLECTION) for _ in range(1 + MAX_OTHER_CALLS)]
         await eventually(lambda: len(ended(connection, begun)) == len(begun) - MAX_REFLECTION_CALLS, 60)

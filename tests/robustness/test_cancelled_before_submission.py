@@ -27,10 +27,10 @@ async def test_many_cancelled_calls_while_redis_is_slow_leave_few_inbox_entries(
             stream = connection.begin("/albireo.v1.Inference/Generate")
             connection.send(stream, message(request(request_id=f"r{n}").SerializeToString()))
             streams.append(stream)
-        await eventually(lambda: len(served.gateway.router) == CALLS)  # all wait for Redis or their turn
+        await eventually(lambda: len(served.at.router) == CALLS)  # all wait for Redis or their turn
         for stream in streams:
             connection.reset(stream)
-        await eventually(lambda: len(served.gateway.router) == 0)
+        await eventually(lambda: len(served.at.router) == 0)
         backend.redis.client_unpause()
         call = served.inference.Generate(request(request_id="after"), timeout=10)
         assert (await call.read()).HasField("accepted")
@@ -42,7 +42,7 @@ async def test_many_cancelled_calls_while_redis_is_slow_leave_few_inbox_entries(
         cancelled = [entry for entry in backend.inbox() if isinstance(entry, str)]
         assert len(submitted) <= MOST
         assert len(cancelled) <= MOST
-        assert len(served.gateway.router) == 1
+        assert len(served.at.router) == 1
         await connection.close()
 
 

@@ -73,7 +73,7 @@ async def test_four_megabytes_are_refused_at_once(served: Served, name: str) -> 
 
 async def test_text_is_bounded_by_what_the_context_can_hold(served: Served) -> None:
     """Never below what fits: a text of the context's number of longest tokens is still tokenized."""
-    longest = served.gateway._inference._validator._text_codec.longest_token_bytes
+    longest = served.gateway.models.get("").checkpoint.validator._text_codec.longest_token_bytes
     assert longest is not None
     fits, beyond = "a" * (1024 * longest), "a" * (1024 * longest + 1)
     assert (await served.inference.Tokenize(api.TokenizeRequest(text=fits), timeout=20)).ids
@@ -112,7 +112,7 @@ async def test_the_queue_for_threads_is_bounded_and_drops_cancelled_calls(backen
             go_on.wait(60)
             return [5]
 
-        served.gateway._inference._validator._text_codec.encode = blocked  # type: ignore[method-assign]
+        served.gateway.models.get("").checkpoint.validator._text_codec.encode = blocked  # type: ignore[method-assign]
         calls = {
             f"{n:x}": served.inference.Tokenize(api.TokenizeRequest(text=f"{n:x}" * ALMOST_4_MIB), timeout=60)
             for n in range(12)

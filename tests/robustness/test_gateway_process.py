@@ -41,7 +41,7 @@ def gateway(url: str, model: Path, **variables: str) -> Iterator[tuple[int, str,
             lines.append(line)
             if "listening on " in line:
                 address = line.split()[-1]
-            if address and any(line.endswith("gateway: serving\n") for line in lines):
+            if address and any(line.endswith("model tiny: serving\n") for line in lines):
                 break
         else:
             pytest.fail("".join(lines))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_submission_whose_answer_was_lost_leaves_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = served.gateway.store
+    store = served.at.store
     submit = store.submit
 
     async def lost(request: NewRequest) -> tuple[Verdict, int]:

@@ -127,7 +127,7 @@ async def test_a_long_reason_still_reaches_the_client(served: Served) -> None:
     def refuse(*arguments: object) -> NoReturn:
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "field: " + "\N{FOX FACE}" * 100_000)
 
-    served.gateway._inference._validator.generate = refuse  # type: ignore[method-assign, assignment]
+    served.gateway.models.get("").checkpoint.validator.generate = refuse  # type: ignore[method-assign, assignment]
     call = served.inference.Generate(request(), timeout=10)
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (await call.details() or "").startswith("field: \N{FOX FACE}")

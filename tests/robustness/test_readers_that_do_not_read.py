@@ -55,7 +55,7 @@ async def test_their_calls_are_reset_and_their_requests_end(backend: Backend, se
         found = connection.streams[stream]
         assert found.reset is not None or found.status == grpc.StatusCode.CANCELLED.value[0]
         assert len(found.data) <= 2000
-    await eventually(lambda: len(served.gateway.router) == 0)
+    await eventually(lambda: len(served.at.router) == 0)
     cancelled = {entry for entry in backend.inbox() if isinstance(entry, str)}
     assert set(names) <= cancelled
     await connection.close()

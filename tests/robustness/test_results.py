@@ -53,9 +53,9 @@ async def test_a_model_that_cannot_be_read_stops_service_until_it_can(served: Se
     keys, redis = served.backend.keys, served.backend.redis
     good = cast("bytes", redis.get(keys.served_model))
     redis.set(keys.served_model, b"\xff\xff")
-    await eventually(lambda: not served.gateway._watch._alive)
+    await eventually(lambda: not served.at.watch.serving)
     redis.set(keys.served_model, good)
-    await eventually(lambda: served.gateway._watch._alive)
+    await eventually(lambda: served.at.watch.serving)
 
 
 async def test_a_load_that_cannot_be_read_is_unavailable(served: Served) -> None:

@@ -88,10 +88,10 @@ async def test_a_group_of_another_checkpoint_is_not_served(
                 assert part in str(refused.value.details())
             # gRPC's poller may log errors of loops that earlier tests have closed.
             ours = [record for record in caplog.records if record.name.startswith("gateway")]
-            assert [record.getMessage() for record in ours] == [refused.value.details()]
+            assert [record.getMessage() for record in ours] == [f"model tiny: {refused.value.details()}"]
             # The right one comes.
             backend.announce_model()
-            await eventually(lambda: not served.gateway.model.mismatch)
+            await eventually(lambda: not served.at.served.mismatch)
             assert await status_of(served) == health_pb2.HealthCheckResponse.SERVING
             call = served.inference.Generate(request(request_id="again"))
             assert (await call.read()).HasField("accepted")
@@ -105,7 +105,7 @@ async def test_streams_that_such_a_group_took_before_it_was_seen_end(backend: Ba
         assert (await call.read()).HasField("accepted")
         backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
         backend.announce_model(fingerprint=OTHER)
-        await eventually(lambda: bool(served.gateway.model.mismatch))
+        await eventually(lambda: bool(served.at.served.mismatch))
         while not (last := await call.read()).HasField("error"):
             pass
         assert last.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from albireo.contract.keys import Keys
 from albireo.v1 import control_pb2
 from tests.gateway.conftest import Backend, request, serving
 
@@ -16,9 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_its_clients(
     backend: Backend, own: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(3000):  # other keys of a Redis in use
-        backend.redis.set(f"albireo:{{tiny}}:request:{number}", b"")
-    backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
+    backend.announce_scheduler("org/other-2.5")
     async with serving(backend, has_model=False, model_name=own) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
@@ -37,7 +34,7 @@ async def test_a_gateway_without_a_scheduler_names_other_models_to_its_log_and_i
 
 
 async def test_a_client_with_a_wrong_name_is_given_those_that_are_there(backend: Backend) -> None:
-    backend.redis.set(Keys("org/other-2.5").lease, b"scheduler")
+    backend.announce_scheduler("org/other-2.5")
     async with serving(backend) as served:
         wrong = request()
         wrong.model = "tinny"
@@ -48,15 +45,15 @@ async def test_a_client_with_a_wrong_name_is_given_those_that_are_there(backend:
         assert name in (refused.value.details() or "")
 
 
-async def test_a_gateway_with_a_scheduler_names_no_other_models(
+async def test_a_gateway_with_a_scheduler_does_not_doubt_its_name(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend.redis.set(Keys("other").lease, b"scheduler")
+    backend.announce_scheduler("other")
     backend.redis.delete(backend.keys.served_model)
     async with serving(backend, has_model=False) as served:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.inference.Generate(request(), timeout=10).read()
         info = await served.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=10)
     assert refused.value.details() == "no worker group has joined"
-    assert not info.other_models
+    assert list(info.other_models) == ["other"]
     assert "other" not in caplog.text

@@ -15,6 +15,7 @@ from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from gateway.calls.refusal import Refusal
+from gateway.liveness.backend_load import BackendLoad
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.requests.submission import Submitter
@@ -65,15 +66,16 @@ class VirtualGateway:
         self._heartbeat = Heartbeat(store, clock)
         self.router = Router()
         self._reader = ResultsReader(store, clock, self.router, self._heartbeat, self._on_step)
-        self.alive = False
         self._watch = Watch(
             store,
             clock,
+            name,
             router=self.router,
             reader=self._reader,
             model=ServedModel(fingerprint),
+            load=BackendLoad(),
             heartbeat=self._heartbeat,
-            on_alive=self._on_alive,
+            on_alive=lambda: None,
         )
         self.steps = 0
 
@@ -125,8 +127,9 @@ class VirtualGateway:
     def _on_step(self, group: str, entry_id: EntryId, result: log.StepResult, received: int) -> None:
         self.steps += 1
 
-    def _on_alive(self, alive: bool) -> None:
-        self.alive = alive
+    @property
+    def alive(self) -> bool:
+        return self._watch.serving
 
 
 def submission_of(request: ValidRequest) -> list[Submission]:

@@ -43,6 +43,8 @@ def examine(options: Mapping[str, Any], *, tp: int) -> Iterator[Finding]:
         wanted for name, settings in known.items() for wanted in ports.ports_of(name, settings)
     )
     if gateway is not None:
+        for address in gateway.cell_addresses[1:]:
+            yield from _redis(address, chosen=True)
         yield gateway_access.check_keys(gateway)
         yield gateway_access.check_tls(gateway)
         yield limits.check_files(gateway.max_streams)

@@ -50,7 +50,7 @@ class Collector:
     """A context manager. ``view`` is called from the command's thread; another thread receives the steps."""
 
     def __init__(self, target: str, model: str = "", access: Access = ANYONE) -> None:
-        """``model``: the name of the served model; empty: the one that is served."""
+        """``model``: the name of the model; empty: that of the gateway's ``--model``, or the only one."""
         self._target = target
         self._name = model
         self._client = Client(target, access)

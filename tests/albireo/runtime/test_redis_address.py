@@ -20,7 +20,7 @@ from albireo.local.ports import free_port
 from albireo.local.redis_server import find_server
 from albireo.local.settings import StackSettings
 from albireo.models import TINY
-from albireo.runtime.redis_address import MAX_BYTES, read_password, redis_address, with_password
+from albireo.runtime.redis_address import MAX_BYTES, cell_name, read_password, redis_address, with_password
 from albireo.store.connection import connect
 from albireo.tools.doctor.examine import examine
 from gateway.service import Gateway
@@ -218,3 +218,18 @@ def test_an_authority_needs_a_url_with_tls_and_a_file(tmp_path: Path, file: Path
     with pytest.raises(ValidationError, match=r"redis_ca_file: .*gone: No such file"):
         SchedulerSettings.model_validate({"redis_url": "rediss://h/0", "redis_ca_file": tmp_path / "gone"})
     assert redis_address("rediss://u@h/0?db=1", file, file).endswith(f"?db=1&ssl_ca_certs={quote(str(file))}")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("redis://redis:6379/0", "redis:6379/0"),
+        ("rediss://user:secret@redis:6379/1?ssl_ca_certs=/ca", "redis:6379/1"),
+        ("unix:///run/redis.sock?db=1&password=secret", "/run/redis.sock/1"),
+        ("unix:///run/redis.sock", "/run/redis.sock/0"),
+        ("redis://Redis", "redis:6379/0"),
+        ("redis://redis?db=1", "redis:6379/1"),
+    ],
+)
+def test_a_cell_is_named_by_where_its_redis_is(url: str, name: str) -> None:
+    assert cell_name(url) == name

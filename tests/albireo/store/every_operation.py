@@ -16,6 +16,7 @@ from albireo.store.interface import EntryId, GroupOpening
 from albireo.store.redis_store import RedisStore
 from albireo.store.tenant_policies import TenantPolicies
 from gateway.store.api_keys import RedisApiKeys
+from gateway.store.cell_store import RedisCellStore
 from gateway.store.interface import NewRequest, Position
 from gateway.store.redis_store import RedisGatewayStore
 
@@ -109,8 +110,10 @@ async def _gateway(url_of: Callable[[str], str]) -> None:
     await gateway.withdraw("s", b"cancellation")
     assert await gateway.load() == b"load"
     assert await gateway.gpus([("w", 0)]) == [b"gpu"]
-    assert await gateway.models() == {"m"}
-    assert set(await gateway.tenant_policies()) == {"a"}
+    cell = RedisCellStore(url_of("gateway"))
+    assert await cell.models() == {"m"}
+    assert set(await cell.tenant_policies()) == {"a"}
+    await cell.close()
     await gateway.stop_heartbeat()
     await gateway.close()
     with connect(url_of("admin")) as admin:

@@ -29,6 +29,7 @@ OOM = "OOM command not allowed when used memory > 'maxmemory'."
         (f"{OOM} script: ab, on @user_script:2.", Trouble.FULL),
         ("ERR unknown command 'FOO'", Trouble.LASTING),
         ("NOPERM this user has no permissions to run the 'xadd' command", Trouble.LASTING),
+        ("MOVED 15627 127.0.0.1:6379", Trouble.LASTING),
         ("WRONGPASS invalid username-password pair or user is disabled.", Trouble.LASTING),
         (
             "ERR The ID specified in XADD is equal or smaller than the target stream top item",

@@ -14,6 +14,7 @@ import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from albireo.contract.keys import MODELS
 from albireo.local.redis_server import LocalRedis
 from albireo.store.interface import LAST_STEP, EntryId, Fenced, GroupOpening, NewEntry
 from albireo.store.redis_errors import Trouble, trouble
@@ -170,4 +171,4 @@ def test_no_key_of_a_group_that_was_closed_stays(client: redis.Redis, store: Red
     store.close_group(opening, "dead", notice=2, lease_value=ME)
     keys = cast("list[bytes]", client.keys("*"))
     left = {key.decode() for key in keys if client.ttl(key) == -1}
-    assert left == {KEYS.epoch, KEYS.waiting, KEYS.departed, KEYS.notices}
+    assert left == {KEYS.epoch, KEYS.waiting, KEYS.departed, KEYS.notices, MODELS}

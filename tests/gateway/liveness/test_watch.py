@@ -10,6 +10,7 @@ import pytest
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
+from gateway.liveness.backend_load import BackendLoad
 from gateway.liveness.served_model import ServedModel
 from gateway.liveness.watch import Watch
 from gateway.store.heartbeat import Heartbeat
@@ -50,7 +51,7 @@ class FoundStore:
 
 
 def alive(**changes: object) -> Liveness:
-    found = Liveness(heartbeat_kept=True, leased=True, groups=2, model=MODEL, epoch=EPOCH)
+    found = Liveness(heartbeat_kept=True, leased=True, groups=2, model=MODEL, epoch=EPOCH, load=None)
     return found._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -63,11 +64,13 @@ async def watched(store: FoundStore, router: Router) -> list[bool]:
     watch = Watch(
         shared,
         SYSTEM_CLOCK,
+        "model m",
         router=router,
         reader=ResultsReader(shared, SYSTEM_CLOCK, router, heartbeat, lambda *_: None),
         model=ServedModel(OURS),
+        load=BackendLoad(),
         heartbeat=heartbeat,
-        on_alive=changes.append,
+        on_alive=lambda: changes.append(watch.serving),
     )
     store.on_end = watch.stop
     await watch.run()

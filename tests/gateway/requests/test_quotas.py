@@ -14,17 +14,34 @@ from albireo.contract import tenants
 from albireo.contract.keys import TENANT_POLICIES, Keys
 from albireo.contract.plan import SamplingParams
 from albireo.contract.tenants import TenantPolicy
+from albireo.store.tenant_policies import policies_of
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from albireo.virtual.store import MemoryStore
 from gateway.calls.refusal import RETRY_MS, Refusal
-from gateway.liveness.policy_watch import PolicyWatch
+from gateway.models.cell import Cell
 from gateway.requests.submission import Submitter
 from gateway.requests.validation import ValidRequest
 from gateway.store.memory_store import MemoryGatewayStore
 
 KEYS = Keys("m")
 MAX_QUEUE = 10
+
+
+class MemoryCellStore:
+    """The policies in the memory that the tiers share."""
+
+    def __init__(self, space: Keyspace) -> None:
+        self._space = space
+
+    async def tenant_policies(self) -> dict[str, TenantPolicy]:
+        return policies_of(self._space.hash(TENANT_POLICIES))
+
+    async def models(self) -> set[str]:
+        return {KEYS.model}
+
+    async def close(self) -> None:
+        """There is no connection."""
 
 
 class Scene:
@@ -36,14 +53,14 @@ class Scene:
         store.lease(KEYS.lease, b"scheduler", ttl=3600).acquire()
         store.open_epoch(lease_value=b"scheduler")
         self.gateway = MemoryGatewayStore(self.space, KEYS, "g")
-        self.watch = PolicyWatch(self.gateway)
+        self.cell = Cell("redis://localhost", MemoryCellStore(self.space))
         self.hits = Counter[str]()
         self.submitter = Submitter(
             self.gateway,
             clock,
             max_queue=MAX_QUEUE,
             record_seconds=60,
-            policy_of=self.watch.of,
+            policy_of=self.cell.policy_of,
             hits=self.hits,
         )
 
@@ -69,10 +86,10 @@ def run(test: Any) -> None:
 
     async def body(scene: Scene) -> None:
         await scene.gateway.start_heartbeat(3600)
-        task = asyncio.create_task(scene.watch.run())
+        task = asyncio.create_task(scene.cell.run())
         test_body: Coroutine[Any, Any, None] = test(scene)
         await test_body
-        scene.watch.stop()
+        scene.cell.stop()
         await task
 
     with VirtualClock() as clock:

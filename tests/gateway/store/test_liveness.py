@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from albireo.contract.keys import Keys
 from gateway.store.interface import Liveness
 from tests.gateway.store.scene import EXPIRED, KEYS, SHORT, TTL, Scene, in_store_time, request
 
@@ -12,7 +11,7 @@ from tests.gateway.store.scene import EXPIRED, KEYS, SHORT, TTL, Scene, in_store
 @in_store_time
 async def test_in_an_empty_store_only_the_gateway_itself_is_alive(scene: Scene) -> None:
     gateway = await scene.gateway()
-    assert await gateway.check(TTL) == Liveness(True, leased=False, groups=0, model=None, epoch=0)
+    assert await gateway.check(TTL) == Liveness(True, leased=False, groups=0, model=None, epoch=0, load=None)
 
 
 @in_store_time
@@ -20,12 +19,14 @@ async def test_a_check_sees_which_tiers_came_and_went(scene: Scene) -> None:
     gateway = await scene.serving()
     scene.open_group("x")
     scene.store.put(KEYS.served_model, b"model")
-    assert await gateway.check(TTL) == Liveness(True, leased=True, groups=2, model=b"model", epoch=1)
+    scene.store.announce(KEYS.load, b"load", ttl=TTL)
+    found = Liveness(True, leased=True, groups=2, model=b"model", epoch=1, load=b"load")
+    assert await gateway.check(TTL) == found
     scene.close_group("w")
     assert (await gateway.check(TTL)).groups == 1
     scene.close_group("x")
     scene.end_scheduler()
-    assert await gateway.check(TTL) == Liveness(True, leased=False, groups=0, model=b"model", epoch=1)
+    assert await gateway.check(TTL) == found._replace(leased=False, groups=0)
 
 
 @in_store_time
@@ -74,14 +75,3 @@ async def test_load_and_gpus_are_what_was_announced(scene: Scene) -> None:
     assert await gateway.load() == b"load"
     assert await gateway.gpus([]) == []
     assert await gateway.gpus([("w", 0), ("w", 1), ("w", 2), ("x", 0)]) == [b"w 0", None, b"w 2", b"x 0"]
-
-
-@in_store_time
-async def test_models_are_those_with_a_scheduler(scene: Scene) -> None:
-    gateway = await scene.serving()
-    await gateway.submit(request())
-    assert await gateway.models() == {"m"}
-    scene.store.announce(Keys("org/other-2.5").lease, b"another", ttl=TTL)
-    assert await gateway.models() == {"m", "org/other-2.5"}
-    scene.end_scheduler()
-    assert await gateway.models() == {"org/other-2.5"}

@@ -133,10 +133,3 @@ async def test_a_report_counts_once_and_only_in_its_epoch(scene: Scene) -> None:
     assert await exceeded(gateway, "u", **one) == ("max_requests", 0)
     scene.store.report_tenants(ended, epoch=2, number=1)
     await gateway.submit(request("u", **one))
-
-
-@in_store_time
-async def test_policies_are_read_by_all_tiers(scene: Scene) -> None:
-    gateway = await scene.serving()
-    assert await gateway.tenant_policies() == {}
-    assert scene.store.tenant_policies() == {}

@@ -10,7 +10,6 @@ import pytest_asyncio
 import redis
 from redis.exceptions import RedisError
 
-from albireo.contract.keys import Keys
 from albireo.local.redis_server import LocalRedis
 from albireo.store.interface import EntryId
 from albireo.store.redis_errors import Trouble, code_of, trouble
@@ -107,12 +106,3 @@ async def test_many_calls_do_not_delay_reads_of_the_results(
     finally:
         admin.client_unpause()
     await asyncio.gather(*calls)
-
-
-async def test_models_are_found_among_very_many_keys(admin: redis.Redis, store: RedisGatewayStore) -> None:
-    pipe = admin.pipeline()
-    for number in range(5000):
-        pipe.set(KEYS.request(str(number)), b"")
-    pipe.set(Keys("other").lease, b"x")
-    pipe.execute()
-    assert await store.models() == {KEYS.model, "other"}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from typing import Any
 
 from albireo.contract.keys import Keys
+from albireo.store.interface import TenantReport
 from tests.gateway.store.scene import EXPIRED, KEYS, SHORT, Scene, in_store_time, request
 
 
@@ -56,6 +59,47 @@ async def test_the_queue_holds_so_many_branches(scene: Scene) -> None:
     scene.store.count_departures(epoch=1, total=2)
     assert await gateway.submit(request("s", branches=2, max_queue=4)) == ("accepted", 1)
     assert scene.inbox() == [b"r", b"t", b"s"]
+
+
+@in_store_time
+async def test_a_tenant_alone_has_all_places_of_the_queue(scene: Scene) -> None:
+    gateway = await scene.serving()
+    for bound in (*range(1, 20), 128):
+        scene.open_epoch()  # with an empty queue
+        whole: dict[str, Any] = {"tenant": "a", "max_queue": bound}
+        assert (await gateway.submit(request(f"{bound}", branches=bound, **whole)))[0] == "accepted"
+        assert (await gateway.submit(request(f"{bound}+", **whole)))[0] == "full"
+
+
+@in_store_time
+async def test_a_tenant_that_fills_the_queue_keeps_no_other_out(scene: Scene) -> None:
+    """Others have an eighth more. What it leaves goes to them first."""
+    gateway = await scene.serving()
+    names = map(str, itertools.count())
+
+    async def fill(tenant: str) -> int:
+        """As many of its requests as are accepted."""
+        for accepted in itertools.count():
+            verdict, _ = await gateway.submit(request(next(names), tenant=tenant, max_queue=64))
+            if verdict == "full":
+                return accepted
+        raise AssertionError
+
+    assert await fill("flood") == 64
+    assert await fill("a") == 7
+    assert await fill("b") == 0
+    scene.store.count_departures(epoch=1, total=8)
+    scene.store.report_tenants({"flood": TenantReport(8, 8, 0)}, epoch=1, number=1)
+    assert await fill("flood") == 1
+    assert await fill("b") == 7
+
+
+@in_store_time
+async def test_places_are_free_before_the_report_of_their_tenant(scene: Scene) -> None:
+    gateway = await scene.serving()
+    assert (await gateway.submit(request("r", branches=8, max_queue=8)))[0] == "accepted"
+    scene.store.count_departures(epoch=1, total=8)
+    assert (await gateway.submit(request("s", branches=8, max_queue=8)))[0] == "accepted"
 
 
 @in_store_time

@@ -40,7 +40,7 @@ async def test_a_request_moves_to_a_group_that_joined_later(served: Served) -> N
     assert ids_of(events) == [50, 51, 52]
     assert events[-1].finished.usage.completion_tokens == 3
     await served.reads_all()
-    assert set(served.gateway.reader.position.groups) == {"late"}
+    assert set(served.at.reader.position.groups) == {"late"}
 
 
 async def test_a_group_that_opens_and_closes_between_two_reads_is_read_to_its_end(served: Served) -> None:
@@ -79,7 +79,7 @@ async def test_steps_have_the_names_of_their_groups(backend: Backend) -> None:
     backend.redis.set(backend.keys.load, load.SerializeToString())
     async with serving(backend) as served:
         watch = served.control.WatchSteps(control.WatchStepsRequest(), timeout=30)
-        await eventually(lambda: len(served.gateway._steps._watchers) == 1)
+        await eventually(lambda: len(served.gateway.models.get("").steps._watchers) == 1)
         backend.result()
         backend.open_group("late")
         backend.result(group="late")
@@ -93,7 +93,7 @@ async def test_a_gateway_follows_no_group_that_the_next_epoch_does_not_lead(serv
     await served.reads_all()
     served.backend.open_epoch()
     await served.reads_all()
-    assert set(served.gateway.reader.position.groups) == {GROUP}
+    assert set(served.at.reader.position.groups) == {GROUP}
 
 
 async def served_again(served: Served) -> None:

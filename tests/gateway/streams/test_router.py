@@ -26,7 +26,7 @@ def stream_of(request_id: str) -> TokenStream:
 
 async def test_results_of_an_earlier_epoch_for_the_same_id_are_dropped(served: Served) -> None:
     """The gateway reads with a delay: entries of the last epoch come after the new submission."""
-    router = served.gateway.router
+    router = served.at.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
@@ -46,7 +46,7 @@ async def test_results_of_an_earlier_epoch_for_the_same_id_are_dropped(served: S
 async def test_an_epoch_that_ended_before_it_was_known_brings_its_tokens_and_an_error(
     served: Served,
 ) -> None:
-    router = served.gateway.router
+    router = served.at.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
@@ -63,7 +63,7 @@ async def test_an_epoch_that_ended_before_it_was_known_brings_its_tokens_and_an_
 
 
 async def test_results_that_arrived_before_the_epoch_was_known_are_kept(served: Served) -> None:
-    router = served.gateway.router
+    router = served.at.router
     stream = stream_of("r")
     router.register(stream)
     served.backend.result([(1, 50, Finish.NONE)], admitted={"r": 1})
@@ -78,7 +78,7 @@ async def test_results_that_arrived_before_the_epoch_was_known_are_kept(served: 
 
 async def test_a_log_that_was_deleted_and_begun_again_is_read_from_its_end(served: Served) -> None:
     """Redis lost everything, the count of epochs with it."""
-    router = served.gateway.router
+    router = served.at.router
     for _ in range(5):
         served.backend.open_epoch()
     await eventually(lambda: router.epoch == 6)

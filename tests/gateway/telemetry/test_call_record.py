@@ -94,7 +94,7 @@ async def test_a_finished_call(observed: Observed, caplog: pytest.LogCaptureFixt
     assert recorded.counted(catalogue.TIME_PER_OUTPUT_TOKEN, *GENAI) == 1
     assert recorded.values(catalogue.TOKENS) == {("input",): 2, ("output",): 2}
     assert recorded.counted(catalogue.RESULTS_LAG) == 2
-    assert recorded.values(catalogue.STREAMS) == {(): 0}
+    assert recorded.values(catalogue.STREAMS) == {("tiny",): 0}
     [record] = [record for record in caplog.records if record.name == "gateway.telemetry.call_record"]
     line = json.loads(JsonFormatter("gateway").format(record))
     assert (line["request_id"], line["trace_id"], line["status"]) == ("r", TRACE_ID, "OK")

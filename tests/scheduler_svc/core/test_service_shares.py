@@ -144,6 +144,12 @@ def test_a_flood_leaves_the_last_slots_of_each_group_to_a_tenant_that_comes_late
     assert not core.check_integrity()
 
 
+@pytest.mark.parametrize(("slots", "kept"), [(1, 0), (15, 0), (16, 1), (47, 1), (48, 2), (64, 2), (256, 8)])
+def test_so_many_slots_are_kept_from_tenants_beyond_their_share(slots: int, kept: int) -> None:
+    limits = Limits(max_num_seqs=slots)
+    assert [limits.open_to_all(free, 0) for free in (kept, kept + 1)] == [False, True]
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("free", "admitted"), [(3, 0), (4, 1), (8, 3), (16, 7)])
 def test_a_flood_prefills_less_at_once_the_fewer_slots_are_free(
