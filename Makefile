@@ -94,15 +94,15 @@ dev-certs:
 	@echo "albireo up --tls-cert $(CERTS)/server.pem --tls-key $(CERTS)/server.key"
 	@echo "albireo generate --tls-ca $(CERTS)/ca.pem --target localhost:50051 'What is 37 + 45?'"
 
-$(VENV)/.run: pyproject.toml
+# What tests need includes what running needs.
+$(VENV)/.run: EXTRAS := worker,redis-server,simulation
+$(VENV)/.dev: EXTRAS := worker,redis-server,dev
+
+$(VENV)/.run $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e '.[worker,redis-server,simulation]'
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.run
-	$(BIN)/pip install -q -e '.[worker,redis-server,dev]'
-	touch $@
+	$(BIN)/pip install -q -e '.[$(EXTRAS)]'
+	touch $(VENV)/.run $@
 
 clean:
 	rm -rf $(VENV) .albireo

@@ -18,6 +18,7 @@ from scheduler_svc.core import Limits, SchedulerCore
 from scheduler_svc.fleet import Fleet
 from scheduler_svc.inbox_check import BadEntry, inbox_entry
 from scheduler_svc.notices import Notices
+from scheduler_svc.publishing import Publisher
 from scheduler_svc.settings import SchedulerSettings
 from scheduler_svc.telemetry.load import LoadReport
 from scheduler_svc.telemetry.turn import TurnTelemetry
@@ -47,6 +48,7 @@ class Epoch:
         self._store = store
         self._telemetry = telemetry
         self._notices = Notices(number, store, keys)
+        self._publisher = Publisher(store, clock, keep=settings.log_entries)
         self._clock = clock
         self._load = LoadReport()
         self._forecast = WaitForecast(clock.now())
@@ -94,9 +96,7 @@ class Epoch:
         core = self.core
         core.expire(now)
         core.place()
-        for group in self.fleet.led.values():
-            if group.core.touched and group.closing is None:
-                group.publish(now, began_ns)
+        self._publisher.publish(self.fleet.to_plan(), now, began_ns)
         if ends := core.take_ended():
             self._notices.ended(ends)
             self._telemetry.ended(ends)

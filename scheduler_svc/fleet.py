@@ -61,6 +61,7 @@ class Fleet:
         self._silent: dict[str, int] = {}  # looks in a row that found a group registered and not announced
         self.led: dict[str, LedGroup] = {}
         """By the key of their results; those that are being closed included."""
+        self._by_core: dict[GroupCore, LedGroup] = {}
         self.model = _stored_model(store, keys)
         """What the groups have in common; None where none has ever joined."""
 
@@ -68,6 +69,11 @@ class Fleet:
     def serving(self) -> list[LedGroup]:
         """The groups that get plans."""
         return [group for group in self.led.values() if group.closing is None]
+
+    def to_plan(self) -> list[LedGroup]:
+        """The serving groups whose next plan may have something to do."""
+        touched = [self._by_core[core] for core in self._core.touched]
+        return [group for group in touched if group.closing is None]
 
     @property
     def after(self) -> dict[str, str]:
@@ -155,7 +161,7 @@ class Fleet:
         self._put_model([*others, info])
         self._store.open_group(opening, notice=self._notices.next(), lease_value=self._lease_value)
         group = self._led(opening, info, core)
-        self.led[group.results] = group
+        self.led[group.results] = self._by_core[core] = group
         logger.info("epoch %d: group %s, %s, joins", self._epoch, name, incarnation)
 
     def _bury(self, silent: Iterable[str]) -> None:
@@ -173,7 +179,6 @@ class Fleet:
             self._settings.window(),
             GroupWatch(info.tp, self._watched, self._settings.heartbeat_seconds),
             keys=self._keys,
-            plans=self._store.log(self._keys.plans(opening.group), keep=self._settings.log_entries),
             clock=self._clock,
             telemetry=self._telemetry,
         )
@@ -197,7 +202,7 @@ class Fleet:
         assert group.closing is not None
         stats = group.core.stats()
         self._core.leave(group.core, died=group.closing.died)
-        del self.led[group.results]
+        del self.led[group.results], self._by_core[group.core]
         self._telemetry.group_closed(group.name, group.closing.cause, stats)
 
     def _put_model(self, infos: list[log.GroupInfo]) -> None:

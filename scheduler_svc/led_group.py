@@ -1,14 +1,16 @@
 """One group that the scheduler leads: the part of the core that plans for it, between its two logs.
 
-The fleet makes it; the service's thread calls ``settle`` with what has been read, then ``publish``.
+The fleet makes it; the service's thread calls ``settle`` with what has been read, and has its plans
+published.
 """
 
 from __future__ import annotations
 
 from albireo.contract import codec
 from albireo.contract.keys import Keys
+from albireo.contract.plan import Plan
 from albireo.runtime.clock import Clock
-from albireo.store.interface import EntryId, Fenced, GroupOpening, Log, LogEntry
+from albireo.store.interface import EntryId, Fenced, GroupOpening, LogEntry, NewEntry
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 from scheduler_svc.core import GroupCore, ProtocolError, Window
@@ -29,7 +31,6 @@ class LedGroup:
         watch: GroupWatch,
         *,
         keys: Keys,
-        plans: Log,
         clock: Clock,
         telemetry: TurnTelemetry,
     ) -> None:
@@ -37,6 +38,7 @@ class LedGroup:
         self.info = info
         self.core = core
         self.watch = watch
+        self.plans = keys.plans(opening.group)
         self.results = keys.results(opening.group)
         self.ranks = [keys.rank(opening.group, rank) for rank in range(info.tp)]
         self.after = str(EntryId(opening.epoch, 0))
@@ -47,9 +49,9 @@ class LedGroup:
         """Whether all of its results have been read."""
         self._broken = False  # it has broken the protocol: what it reported afterwards does not count
         self._window = window
-        self._plans = plans
         self._clock = clock
         self._telemetry = telemetry
+        self._planned: Plan | None = None  # made, and not published yet
         self._published_ns = 0  # when the store had acknowledged the last plan
         self._sampled_ns = 0  # when the sampling of the last settled step ended, on rank 0
         core.set_window(window.size)
@@ -73,21 +75,27 @@ class LedGroup:
             self._broken = True
             raise
 
-    def publish(self, now: float, began_ns: int) -> None:
-        """Appends every plan that is due at ``now``, in the store's time. ``began_ns``: when the entries
-        that led to them had been read, in nanoseconds of the Unix epoch. Raises Fenced."""
-        core = self.core
-        while (plan := core.plan(now)) is not None:
-            timing = control.StepTiming(
-                plan_begin=began_ns,
-                plan_end=self._clock.time_ns(),
-                previous_published=self._published_ns,
-                settled_step=core.settled_step,
-                look_ahead=self._window.size - 1,
-            )
-            self._plans.append(EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan, timing))
-            began_ns = self._published_ns = self._clock.time_ns()
-            self._telemetry.published(self.name, plan, self._published_ns)
+    def plan(self, now: float, began_ns: int) -> NewEntry | None:
+        """The next plan at ``now``, in the store's time, for its log; None if nothing is due. ``began_ns``:
+        when the entries that led to it had been read, or what came before it in the same turn had been
+        published, in nanoseconds of the Unix epoch."""
+        self._planned = plan = self.core.plan(now)
+        if plan is None:
+            return None
+        timing = control.StepTiming(
+            plan_begin=began_ns,
+            plan_end=self._clock.time_ns(),
+            previous_published=self._published_ns,
+            settled_step=self.core.settled_step,
+            look_ahead=self._window.size - 1,
+        )
+        return NewEntry(self.plans, EntryId(plan.epoch, plan.step), codec.plan_to_bytes(plan, timing))
+
+    def published(self, at_ns: int) -> None:
+        """The last plan has been in the log since ``at_ns`` of the Unix epoch."""
+        assert self._planned is not None
+        self._published_ns = at_ns
+        self._telemetry.published(self.name, self._planned, at_ns)
 
     def report(self) -> GroupReport:
         """Its present state, for load and metrics."""

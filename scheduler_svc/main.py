@@ -7,7 +7,7 @@ import sys
 
 from redis.exceptions import RedisError
 
-from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals
+from albireo.runtime.process import HealthServer, collect_rarely, freeze_heap, stop_on_signals
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
 from albireo.telemetry import start as start_telemetry
@@ -33,6 +33,7 @@ def run(settings: SchedulerSettings) -> None:
     try:
         service = SchedulerService(settings, health, stop, telemetry)
         freeze_heap()
+        collect_rarely()  # the core breaks its cycles itself
         service.run()
     except Fenced as error:
         sys.exit(f"scheduler: it no longer owns the logs: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from albireo.contract.plan import BLOCK_SIZE, DEFAULT_TENANT, GroupShape, blocks
 from bench.fleet.group import Pace
 from bench.fleet.load import Draw
 from bench.fleet.run import Fleet, Member, running_fleet
+from bench.fleet.store_cost import store_cost
 
 VOCAB = 32_000
 STEP_SECONDS = 0.020
@@ -34,30 +36,42 @@ def member(step: float = STEP_SECONDS, *, slots: int = BATCH) -> Member:
 
 @dataclass(frozen=True, slots=True)
 class LeaderCost:
-    """Of one number of groups, all slots in use."""
+    """Of one number of groups, all slots in use. Microseconds are CPU time of the scheduler for a step of one
+    group."""
 
     groups: int
     steps: int
     rows: float  # mean of a step
-    microseconds: float  # CPU time of the scheduler for a step of one group
+    microseconds: float  # without the store
+    redis: float  # what the calls to Redis take in addition
     groups_at_most: float  # with which one core is used up, at this time for a step
 
 
+SLICES = 5
+LEAST_SECONDS = 3.0
+
+
 def leader_cost(groups: int, seconds: float) -> LeaderCost:
-    """A closed loop keeps all slots in use, with as many requests waiting as one group has slots."""
+    """A closed loop keeps all slots in use, with as many requests waiting as one group has slots. ``seconds``
+    are those of all groups together, LEAST_SECONDS at least of each. The time is the median of SLICES."""
+    slices, least = [], LEAST_SECONDS / SLICES
     with running_fleet([member()] * groups, uniform) as fleet:
         fleet.load.run_closed(BATCH * (groups + 1))
         fleet.clock.sleep(WARM_UP_SECONDS)
-        before = fleet.leader.seconds, _steps(fleet), _rows(fleet)
-        fleet.clock.sleep(seconds)
-        used, steps, rows = (
-            fleet.leader.seconds - before[0],
-            _steps(fleet) - before[1],
-            _rows(fleet) - before[2],
-        )
-    each = used / steps
+        first, rows = _steps(fleet), _rows(fleet)
+        for _ in range(SLICES):
+            used, steps = fleet.leader.seconds, _steps(fleet)
+            fleet.clock.sleep(max(least, seconds / groups / SLICES))
+            slices.append((fleet.leader.seconds - used) / (_steps(fleet) - steps))
+        steps, rows = _steps(fleet) - first, _rows(fleet) - rows
+    core, (redis, _) = statistics.median(slices), store_cost(groups)
     return LeaderCost(
-        groups, steps, round(rows / steps, 1), round(each * 1e6, 1), round(STEP_SECONDS / each, 1)
+        groups,
+        steps,
+        round(rows / steps, 1),
+        round(core * 1e6, 1),
+        round(redis * 1e6, 1),
+        round(STEP_SECONDS / (core + redis), 1),
     )
 
 

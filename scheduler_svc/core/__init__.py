@@ -6,6 +6,7 @@ The service calls it, from one thread. It has no clock, no I/O and no threads.
 from scheduler_svc.core.core import SchedulerCore
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.group_core import GroupCore
+from scheduler_svc.core.integrity import IntegrityCheck
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.snapshot import CoreSnapshot
 from scheduler_svc.core.speed import Speed
@@ -21,6 +22,7 @@ __all__ = [
     "CoreStats",
     "GroupCore",
     "GroupStats",
+    "IntegrityCheck",
     "Limits",
     "ProtocolError",
     "SchedulerCore",

@@ -139,11 +139,13 @@ class BlockPool:
 
     def check(self, owners: Sequence[int]) -> list[str]:
         """What is wrong with the pool, given how many block tables really contain each block."""
-        wrong = [
-            f"block {block}: {self._owners[block]} owners recorded, {count} block tables contain it"
-            for block, count in enumerate(owners)
-            if self._owners[block] != count
-        ]
+        wrong = []
+        if self._owners != owners:
+            wrong += [
+                f"block {block}: {self._owners[block]} owners recorded, {count} block tables contain it"
+                for block, count in enumerate(owners)
+                if self._owners[block] != count
+            ]
         free = {block for block, count in enumerate(self._owners) if not count}
         if free != self._free.keys():
             wrong.append(f"the free list is wrong about blocks {sorted(free ^ self._free.keys())}")

@@ -27,6 +27,7 @@ class Capacity:
     blocks: int  # free ones, without those that running requests and prompts in prefill need next
     reserve: int  # of these, what is kept once a request runs; 0 if one does
     load: float  # seconds: requests that run or are placed, times the seconds of a step
+    next_load: float  # with one more
     delay: float  # seconds until a request without any token to compute would have its first output
     step: float  # seconds
     token: float  # seconds that a token of a prompt adds to a step
@@ -49,7 +50,8 @@ class Capacity:
         self.slots -= 1
         self.blocks -= self.reserve
         self.reserve = 0
-        self.load += self.step
+        self.load = self.next_load
+        self.next_load += self.step
         self.wait_for(*claim)
 
     def wait_for(self, tokens: int, blocks: int) -> None:
@@ -85,6 +87,7 @@ def capacity_of(group: GroupCore) -> Capacity | None:
         blocks=ledger.pool.num_free - len(ledger.due) - (reserve if running else 0),
         reserve=0 if running else reserve,
         load=running * step,
+        next_load=(running + 1) * step,
         delay=step,
         step=step,
         token=token,

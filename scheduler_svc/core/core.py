@@ -19,7 +19,7 @@ from albireo.contract.plan import (
 )
 from scheduler_svc.core.blocks import root_key
 from scheduler_svc.core.group_core import GroupCore
-from scheduler_svc.core.integrity import check_integrity
+from scheduler_svc.core.integrity import IntegrityCheck
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.pending import Changes, Pending
@@ -259,7 +259,14 @@ class SchedulerCore:
 
     def check_integrity(self) -> list[str]:
         """What is wrong in the state, checked from first principles; empty if it is sound. Slow."""
-        return check_integrity(self._requests, self._groups)
+        check = self.begin_check()
+        while not check.advance():
+            pass
+        return check.violations
+
+    def begin_check(self) -> IntegrityCheck:
+        """The same check in parts, none of which takes long."""
+        return IntegrityCheck(self._requests, self._groups)
 
     def snapshot(self) -> CoreSnapshot:
         """The state as plain data, equal on a core that makes plans and on one that follows it. Slow."""

@@ -16,18 +16,36 @@ from scheduler_svc.core.request import Occupancy, Phase, Request
 from scheduler_svc.core.request_table import RequestTable
 
 
-def check_integrity(requests: RequestTable, groups: Mapping[str, GroupCore]) -> list[str]:
-    """Everything that is wrong, recounted from the occupancies and the requests; changes nothing.
+class IntegrityCheck:
+    """A check of everything, one group after the other. The state must not change before it is over, except
+    that groups may join, which are left out, and leave."""
 
-    Takes time in proportion to all blocks and all tokens of running requests.
-    """
-    wrong = list(_check_requests(requests, groups))
-    for name, group in groups.items():
-        wrong += [f"group {name}: {text}" for text in _check_group(group.ledger, group.limits)]
-    return wrong
+    def __init__(self, requests: RequestTable, groups: Mapping[str, GroupCore]) -> None:
+        self._requests = requests
+        self._groups = groups
+        self._left = list(groups.items())[::-1]  # not checked yet, the next one last
+        self._began = False
+        self.violations: list[str] = []
+        """What is wrong, as far as it has been checked."""
+
+    def advance(self) -> bool:
+        """Checks one more group, and all requests with the first one; True where none is left.
+
+        Recounts from the occupancies and the requests and changes nothing. Takes time in proportion to all
+        blocks of the group and all tokens of its running requests.
+        """
+        if not self._began:
+            self._began = True
+            self.violations += _check_requests(self._requests, self._groups)
+        if self._left:
+            name, group = self._left.pop()
+            if self._groups.get(name) is group:
+                self.violations += [f"group {name}: {text}" for text in _check_group(group)]
+        return not self._left
 
 
-def _check_group(ledger: Ledger, limits: Limits) -> list[str]:
+def _check_group(group: GroupCore) -> list[str]:
+    ledger, limits = group.ledger, group.limits
     released = [occupancy for step in ledger.in_flight for occupancy in step.released]
     occupancies = [*ledger.occupied.values(), *released]
     owners = [0] * ledger.shape.num_blocks

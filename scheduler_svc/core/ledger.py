@@ -20,6 +20,7 @@ from albireo.contract.plan import (
     table_digest,
 )
 from scheduler_svc.core.blocks import BlockPool
+from scheduler_svc.core.decode_steps import DecodeSteps
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
 from scheduler_svc.core.pending import Pending
@@ -61,6 +62,7 @@ class Ledger:
             phase: {} for phase in Phase if phase is not Phase.RELEASED
         }  # the same ones by phase, then by slot
         self.due: list[Occupancy] = []  # rows of the last step that need a decision before another one
+        self._decode_steps = DecodeSteps()
         self.receiving: dict[int, Occupancy] = {}  # by incarnation: those whose results count
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
@@ -103,8 +105,7 @@ class Ledger:
         if occupancy.request.occupancy is occupancy and not occupancy.at_length_end:
             self.counters.preemptions += 1
         del self.occupied[slot]
-        del self.phases[occupancy.phase][slot]
-        occupancy.phase = Phase.RELEASED
+        self._move(occupancy, Phase.RELEASED)
         if occupancy.last_step > self.settled_step:
             self.in_flight[occupancy.last_step - self.settled_step - 1].released.append(occupancy)
         else:
@@ -155,6 +156,7 @@ class Ledger:
             else:
                 free += blocks
             occupancy.append_blocks(blocks)
+            self._decode_steps.expect(occupancy)
         self.pool.take(free)
 
     def schedule_chunk(self, chunk: Chunk) -> None:
@@ -164,8 +166,7 @@ class Ledger:
         scheduled = chunk.start + chunk.count
         if chunk.start != occupancy.scheduled or not chunk.start < scheduled <= min(known, capacity):
             raise ProtocolError(f"slot {chunk.slot} cannot prefill {chunk.count} tokens from {chunk.start}")
-        occupancy.scheduled = scheduled
-        occupancy.last_step = self._next.step
+        occupancy.scheduled_before, occupancy.last_step_before = scheduled, self._next.step
         self._next.chunks.append((occupancy, scheduled))
         self._next.prefill_tokens += chunk.count
         if scheduled == known:
@@ -174,12 +175,7 @@ class Ledger:
     def publish_step(self) -> None:
         """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
         step = self._next.step
-        self.due = due = []
-        for occupancy in self.phases[Phase.DECODING].values():
-            occupancy.scheduled = scheduled = occupancy.scheduled + 1
-            occupancy.last_step = step
-            if scheduled >= occupancy.row_limit:
-                due.append(occupancy)
+        self.due = due = self._decode_steps.publish(step, self.phases[Phase.DECODING])
         self._next.full = tuple(due)
         for occupancy in self._joining:
             self._move(occupancy, Phase.DECODING)
@@ -247,9 +243,9 @@ class Ledger:
         """The chunks of a step have KV, and so have the blocks that its rows have filled."""
         for occupancy, computed in step.chunks:
             occupancy.computed = computed
-        if self.prefix_cache:
-            for occupancy, computed in step.chunks:
+            if self.prefix_cache:
                 occupancy.register_blocks(self.pool, computed)
+        if self.prefix_cache:
             for occupancy in step.full:
                 if occupancy.request.occupancy is occupancy:  # else its row does not count
                     occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
@@ -295,5 +291,9 @@ class Ledger:
 
     def _move(self, occupancy: Occupancy, phase: Phase) -> None:
         del self.phases[occupancy.phase][occupancy.slot]
+        self._decode_steps.end(occupancy)
         occupancy.phase = phase
-        self.phases[phase][occupancy.slot] = occupancy
+        if phase is not Phase.RELEASED:
+            self.phases[phase][occupancy.slot] = occupancy
+        if phase is Phase.DECODING:
+            self._decode_steps.begin(occupancy)

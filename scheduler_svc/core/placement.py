@@ -80,6 +80,8 @@ class Placement:
             return
         if self._changes.to_place:
             self._look_at_changes()
+        if not (self._capacities or self._requests.isolates):
+            return
         if not self._place_in(queue.in_order()):
             self._place_in(queue.in_order(without=self._requests.shares.exceeds))
 
@@ -113,6 +115,8 @@ class Placement:
             elif self._hand_over(request, capacity):
                 capacities.pop(capacity.group)
                 self._capacities.pop(capacity.group, None)
+                if not (capacities or self._requests.isolates):
+                    break
         return True
 
     def _first_runs_alone(self) -> bool:
@@ -160,16 +164,18 @@ class Placement:
         ]
         if len(fitting) <= 1:
             return fitting[0] if fitting else None
-        bound = LOAD_SLACK * min([capacity.load + capacity.step for capacity in fitting])
+        bound = LOAD_SLACK * min([capacity.next_load for capacity in fitting])
         lengths, lenders = PrefixLengths(request), lending_groups(request)
         first, best, least = lengths.first, fitting[0], float("inf")
         for capacity in fitting:
-            if capacity.load > bound or capacity.delay >= least:
+            if capacity.load > bound:
                 continue
-            cached = lengths.of(capacity.cached) if first in capacity.cached else 0
-            if lenders and capacity.group.ledger.pending in lenders:
-                cached = max(cached, shareable(request))
-            seconds = capacity.delay + (tokens - BLOCK_SIZE * cached) * capacity.token
+            seconds = capacity.delay + tokens * capacity.token
+            if first in capacity.cached or lenders:
+                cached = lengths.of(capacity.cached) if first in capacity.cached else 0
+                if capacity.group.ledger.pending in lenders:
+                    cached = max(cached, shareable(request))
+                seconds = capacity.delay + (tokens - BLOCK_SIZE * cached) * capacity.token
             if seconds < least or (seconds == least and _is_before(capacity, best)):
                 best, least = capacity, seconds
         return best

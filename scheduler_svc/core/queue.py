@@ -61,9 +61,17 @@ class KeyedQueue(Generic[T]):
     def in_order(self) -> Iterator[T]:
         """The items by ascending key; lazy: the first k take O(k log k). Items may be removed on the way, and
         are then left out if they have not come yet; none may be pushed."""
-        self.peek()  # takes what was removed off the front
+        # While each is removed before the next is asked for, the next is simply the first.
+        while (first := self.peek()) is not None:
+            yield first[1]
+            if first[1] in self._live:
+                break
+        else:
+            return
         heap, live = self._heap, self._live
-        front = [(heap[0], 0)] if heap else []  # entries whose parents in the heap have been visited
+        front = [(heap[child], child) for child in (1, 2) if child < len(heap)]
+        # Entries whose parents in the heap have been visited.
+        heapq.heapify(front)
         while front:
             (_, push, item), index = heapq.heappop(front)
             for child in (2 * index + 1, 2 * index + 2):

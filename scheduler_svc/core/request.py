@@ -8,13 +8,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Finish, Submission
 from scheduler_svc.core.blocks import BlockPool, block_key
 
 if TYPE_CHECKING:
+    from scheduler_svc.core.decode_steps import DecodeSteps
     from scheduler_svc.core.pending import Pending
 
 Order = tuple[float, int]
@@ -79,8 +80,9 @@ class Request:
         return keys[index]
 
 
-class Phase(Enum):
-    """What an occupancy does. In all phases but RELEASED it holds its slot."""
+class Phase(IntEnum):
+    """What an occupancy does. In all phases but RELEASED it holds its slot. (A key of a dict: an IntEnum's
+    hash takes no call of Python code.)"""
 
     PREFILLING = auto()
     DECODING = auto()  # runs one row in each step
@@ -105,11 +107,13 @@ class Occupancy:
     blocks: list[int]  # the block table
     prefill: int  # tokens that chunks compute, cached ones included
     computed: int  # of these, those whose KV exists according to the results
-    scheduled: int
+    scheduled_before: int  # ``scheduled``, while it decodes that of when it began to
     registered: int  # blocks offered to the prefix cache
     row_limit: int = 0  # value of ``scheduled`` at which a row needs a decision: table full, or end by length
-    last_step: int = 0  # the last step that reads or writes the slot or its blocks
+    last_step_before: int = 0  # as ``scheduled_before``
     phase: Phase = Phase.PREFILLING
+    decoding: DecodeSteps | None = None  # of its group, while it decodes
+    decodes_after: int = 0  # the step after which it began to
 
     @classmethod
     def of(cls, request: Request, admission: Admission) -> Occupancy:
@@ -123,9 +127,23 @@ class Occupancy:
             blocks=[],
             prefill=len(admission.tokens),
             computed=cached,
-            scheduled=cached,
+            scheduled_before=cached,
             registered=cached // BLOCK_SIZE,
         )
+
+    @property
+    def scheduled(self) -> int:
+        """A row that decodes runs in every step, so nothing has to be written for each."""
+        decoding = self.decoding
+        return self.scheduled_before + (decoding.published - self.decodes_after if decoding else 0)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that reads or writes the slot or its blocks."""
+        decoding = self.decoding
+        if decoding is None or decoding.published == self.decodes_after:
+            return self.last_step_before
+        return decoding.published
 
     @property
     def settled(self) -> int:

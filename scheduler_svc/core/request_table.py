@@ -154,6 +154,7 @@ class RequestTable:
         first = self.held.remove(request)
         if first is not None:
             self.queue.push(first)
+        request.family = ()  # which contains it: no cycle stays for the garbage collector
 
     # -- places --------------------------------------------------------------------------------------
 

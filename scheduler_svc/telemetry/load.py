@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from albireo.v1 import control_pb2 as control
-from scheduler_svc.core import CoreStats, SchedulerCore
+from scheduler_svc.core import CoreStats, IntegrityCheck, SchedulerCore
 from scheduler_svc.telemetry.group_report import GroupReport
 
 
@@ -13,12 +13,14 @@ class LoadReport:
     """Makes the messages of one epoch.
 
     Each carries the result of the last full check of the core's state. That takes time in proportion to all
-    of it, so it is made once each time that all groups have become idle.
+    of it, so it is made once each time that all groups have become idle, one group with each message, and
+    begun anew where they have run in between.
     """
 
     def __init__(self) -> None:
         self._checked_step = 0
         self._violations: list[str] = []
+        self._checking: tuple[int, IntegrityCheck] | None = None  # at which step, in all
 
     def message(
         self,
@@ -31,9 +33,7 @@ class LoadReport:
     ) -> control.Load:
         """``stats``: those of ``core``. ``groups``: those that serve. ``wait_seconds``: see
         :class:`scheduler_svc.wait_forecast.WaitForecast`."""
-        idle = not (stats.waiting or stats.running or stats.steps_in_flight)
-        if idle and stats.step != self._checked_step:
-            self._checked_step, self._violations = stats.step, core.check_integrity()
+        self._check(core, stats)
         return control.Load(
             epoch=epoch,
             step=stats.step,
@@ -56,6 +56,18 @@ class LoadReport:
             groups=map(_group_load, groups),
             wait_seconds=wait_seconds,
         )
+
+    def _check(self, core: SchedulerCore, stats: CoreStats) -> None:
+        idle = not (stats.waiting or stats.running or stats.steps_in_flight)
+        if not idle or stats.step == self._checked_step:
+            self._checking = None
+            return
+        step, check = self._checking or (0, None)
+        if check is None or step != stats.step:
+            check = core.begin_check()
+            self._checking = stats.step, check
+        if check.advance():
+            self._checked_step, self._violations = stats.step, check.violations
 
 
 def _group_load(group: GroupReport) -> control.GroupLoad:

@@ -1,0 +1,67 @@
+"""The check of the scheduler's state that the published load carries: one group with each message."""
+
+from __future__ import annotations
+
+import pytest
+
+from albireo.contract.plan import GroupShape, SamplingParams, StepResult, Submission
+from albireo.v1 import control_pb2 as control
+from scheduler_svc.core import GroupCore, Limits, SchedulerCore
+from scheduler_svc.telemetry.load import LoadReport
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.core = SchedulerCore(Limits(max_num_seqs=1), epoch=1, salt=b"")
+        self.groups = [self.core.join(f"g{number}", GroupShape(16, 1, 64)) for number in range(3)]
+        self._report = LoadReport()
+
+    def begin(self, name: str) -> None:
+        """A request starts in the first group."""
+        self.core.submit(Submission(name, (1, 2), SamplingParams(max_tokens=1, seed=0)), 0.0)
+        self.core.place()
+        assert self.groups[0].plan(0.0)
+
+    def finish(self) -> None:
+        """It ends with the step in flight, and its slot is released."""
+        group = self.groups[0]
+        step, [occupancy] = group.ledger.step, group.ledger.receiving.values()
+        group.settle(StepResult(1, step, (occupancy.slot,), (occupancy.incarnation,), (7,), (2,)))
+        if group.plan(0.0):
+            group.settle(StepResult(1, step + 1))
+
+    def load(self) -> control.Load:
+        return self._report.message(1, self.core, self.core.stats(), [], wait_seconds=0.0)
+
+
+def damage(group: GroupCore) -> None:
+    group.ledger.pool.take(group.ledger.pool.next_free(1))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_it_is_made_when_all_groups_are_idle_one_group_at_a_time(scene: Scene) -> None:
+    scene.begin("a")
+    assert scene.load().integrity_checked_step == 0  # it runs
+    scene.finish()
+    damage(scene.groups[2])
+    steps = scene.core.stats().step
+    assert [scene.load().integrity_checked_step for _ in range(3)] == [0, 0, steps]
+    [wrong] = scene.load().integrity_violations
+    assert wrong.startswith("group g2: block 0")
+
+
+def test_it_begins_anew_where_a_group_has_run_in_between(scene: Scene) -> None:
+    scene.begin("a")
+    scene.finish()
+    damage(scene.groups[0])
+    scene.load()
+    scene.groups[0].ledger.pool.drop([0])
+    scene.begin("b")
+    scene.finish()
+    steps = scene.core.stats().step
+    assert [scene.load().integrity_checked_step for _ in range(3)] == [0, 0, steps]
+    assert list(scene.load().integrity_violations) == []
