@@ -30,7 +30,11 @@ def run(settings: GatewaySettings) -> None:
     telemetry = OFF
     try:
         telemetry = start_telemetry(
-            "gateway", settings, host=settings.host, metrics_port=settings.metrics_port
+            "gateway",
+            settings,
+            host=settings.host,
+            metrics_port=settings.metrics_port,
+            model=settings.model_name if settings.model is not None else "",
         )
         with without_torch():
             asyncio.run(_serve(settings, telemetry))

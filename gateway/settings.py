@@ -60,7 +60,11 @@ class GatewaySettings(ServiceSettings):
         "auto",
         description="auto: sampling that a client leaves open is that of generation_config.json; none: not.",
     )
-    max_queue: int = Field(1024, ge=1, description="Most requests that wait for a slot; more are refused.")
+    max_queue: int = Field(
+        1024,
+        ge=1,
+        description="Most requests that wait for a slot, of several tenants an eighth more.",
+    )
     max_streams: int = Field(4096, ge=1, description="Most calls of Generate and WatchSteps at once.")
     max_arriving: int = Field(
         1024,

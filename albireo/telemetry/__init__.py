@@ -16,8 +16,10 @@ def start(
     metrics_port: int | None,
     rank: int | None = None,
     group: str = "",
+    model: str | None = None,
 ) -> Telemetry:
     """The telemetry of this process, ``OFF`` where nothing is set. ``rank`` and ``group``: of a worker.
+    ``model``: whose process it is; None: that of the settings; empty: of several.
 
     Each service calls it once, from its main thread, before it serves. Raises OSError where the port of the
     metrics cannot be bound.
@@ -29,6 +31,8 @@ def start(
     attributes = {"service.name": f"albireo-{service}"}
     if rank is not None:
         attributes["albireo.rank"] = str(rank)
+    if model is not None:
+        attributes["albireo.model"] = model
     if group:
         attributes["albireo.group"] = group
     return Exported(settings, host=host, metrics_port=metrics_port, attributes=attributes)

@@ -34,7 +34,7 @@ ATTRIBUTES = {
 
 RESOURCE = {
     "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
-    "albireo.model": "the served model",
+    "albireo.model": "the served model; of a gateway that of its `--model`",
     "albireo.group": "the worker group, as its operator named it (worker only)",
     "albireo.rank": "rank in its group (worker only)",
 }
