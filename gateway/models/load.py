@@ -24,11 +24,12 @@ def joined(loads: Sequence[control.Load]) -> control.Load:
     if len(loads) == 1:
         return loads[0]
     waits = [load.wait_seconds for load in loads if load.wait_seconds >= 0]
+    step = max(load.step for load in loads)
     total = control.Load(
         epoch=max(load.epoch for load in loads),
-        step=max(load.step for load in loads),
+        step=step,
         group_alive=any(load.group_alive for load in loads),
-        integrity_checked_step=max(load.integrity_checked_step for load in loads),
+        integrity_checked_step=step if all(load.integrity_checked_step == load.step for load in loads) else 0,
         wait_seconds=min(waits, default=-1.0),
         **{field: sum(getattr(load, field) for load in loads) for field in ADDED},
     )

@@ -52,7 +52,8 @@ class Submitter:
         policy_of: Callable[[str], TenantPolicy] = lambda _: DEFAULT,
         hits: Counter[str] | None = None,
     ) -> None:
-        """``max_queue``: most branches that wait; ``record_seconds``: how long an accepted id stays in use.
+        """``max_queue``: most branches that wait, of several tenants an eighth more.
+        ``record_seconds``: how long an accepted id stays in use.
         ``new_suffix`` returns a different suffix of a name in the logs at each call.
         ``policy_of``: a tenant's quotas. ``hits`` counts, by quota, the requests that one has refused."""
         self._store = store

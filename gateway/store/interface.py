@@ -52,7 +52,7 @@ class NewRequest:
     entry: bytes  # the submission, for the inbox
     cancellation: bytes  # what is appended to the inbox to cancel it
     branches: int  # how many places of the queue it takes
-    max_queue: int  # most branches that wait, these included
+    max_queue: int  # most branches that wait, these included; of several tenants an eighth more
     record_seconds: float  # how long the id stays taken
     tenant: str = DEFAULT_TENANT
     policy: TenantPolicy = DEFAULT  # of the tenant

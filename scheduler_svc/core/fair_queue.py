@@ -40,7 +40,7 @@ class FairQueue:
     (:meth:`charge`), divided by its weight. The next request is the first of the tenant with the lowest
     counter. A tenant that joins the queue is lifted: its counter is raised to the lowest of those that wait,
     or where none waits to that of the tenant which left the queue last. So a tenant without requests banks no
-    credit. No capacity is kept back for anyone: a tenant alone gets everything.
+    credit. A tenant alone gets everything.
 
     **Bound.** While two tenants of equal weight both have requests waiting, the service that they get differs
     by at most ``2 * max(prefill weight * longest prompt, decode weight * tokens that all running requests can
@@ -115,6 +115,10 @@ class FairQueue:
         """Adds a request that came back: it held a slot, or was about to get one."""
         self._returned.push(request, request.order)
         self._len += 1
+
+    def has_returned(self, request: Request) -> bool:
+        """Whether it came back, and waits in front of all others."""
+        return request in self._returned
 
     def set_aside(self, request: Request) -> None:
         """A request of the queue has no turn for now: no group that is there can hold it."""

@@ -17,31 +17,36 @@ from scheduler_svc.core.request_table import RequestTable
 
 
 class IntegrityCheck:
-    """A check of everything, one group after the other. The state must not change before it is over, except
-    that groups may join, which are left out, and leave."""
+    """A check of everything, one group after the other, while the state may change in between: a group that
+    has made steps since is checked again."""
 
     def __init__(self, requests: RequestTable, groups: Mapping[str, GroupCore]) -> None:
         self._requests = requests
         self._groups = groups
-        self._left = list(groups.items())[::-1]  # not checked yet, the next one last
-        self._began = False
-        self.violations: list[str] = []
+        self._checked: dict[str, tuple[int, list[str]]] = {}  # at which step, what is wrong; the last last
+        self._of_requests: list[str] = []
+
+    @property
+    def violations(self) -> list[str]:
         """What is wrong, as far as it has been checked."""
+        return self._of_requests + [text for _, wrong in self._checked.values() for text in wrong]
 
     def advance(self) -> bool:
-        """Checks one more group, and all requests with the first one; True where none is left.
+        """Checks all requests, and one group that has to be checked; True where no other has to be.
 
         Recounts from the occupancies and the requests and changes nothing. Takes time in proportion to all
         blocks of the group and all tokens of its running requests.
         """
-        if not self._began:
-            self._began = True
-            self.violations += _check_requests(self._requests, self._groups)
-        if self._left:
-            name, group = self._left.pop()
-            if self._groups.get(name) is group:
-                self.violations += [f"group {name}: {text}" for text in _check_group(group)]
-        return not self._left
+        self._of_requests = list(_check_requests(self._requests, self._groups))
+        known = {name: found for name, found in self._checked.items() if name in self._groups}
+        due = [name for name in self._groups if name not in known]
+        due += [name for name, (step, _) in known.items() if step != self._groups[name].ledger.step]
+        for name in due[:1]:  # the one whose last check is the longest ago
+            group = self._groups[name]
+            known.pop(name, None)
+            known[name] = group.ledger.step, [f"group {name}: {text}" for text in _check_group(group)]
+        self._checked = known
+        return len(due) <= 1
 
 
 def _check_group(group: GroupCore) -> list[str]:

@@ -103,7 +103,7 @@ class Placement:
                 continue
             if not capacities or missed > LOOK_BEHIND:
                 break
-            beyond = self._requests.shares.exceeds(request.submission.tenant)
+            beyond = self._requests.leaves_slots(request)
             capacity = self._choose(request, capacities, beyond=beyond)
             if capacity is None and beyond:
                 return False

@@ -237,7 +237,8 @@ class PlanBuilder:
         missing = self._missing()
 
         def is_open() -> bool:
-            return self._limits.open_to_all(len(ledger.free_slots), self._prefill)
+            free = min(len(ledger.free_slots), self._limits.max_num_seqs - self._running)
+            return self._limits.open_to_all(free, self._prefill)
 
         for request in ledger.requests.candidates(ledger.pending, is_open):
             if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:

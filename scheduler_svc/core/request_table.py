@@ -166,6 +166,11 @@ class RequestTable:
         """Whether it can be admitted: it is in the queue, or placed on a group."""
         return request in self.queue or (request.group is not None and request.occupancy is None)
 
+    def leaves_slots(self, request: Request) -> bool:
+        """Whether a request that waits leaves the last slots of groups to others: its tenant is beyond its
+        share, and it has held no slot yet."""
+        return self.shares.exceeds(request.submission.tenant) and not self.queue.has_returned(request)
+
     def candidates(self, pending: Pending, is_open: Callable[[], bool]) -> Iterator[Request]:
         """What a plan of a group may admit, in this order: the requests that are placed there, and if it is
         ``sole``, those that wait. The one that came last may be admitted on the way. ``is_open`` says whether
@@ -176,7 +181,7 @@ class RequestTable:
         for request in self.queue.in_order():
             if request.runs_alone:
                 return
-            if not is_open() and self.shares.exceeds(request.submission.tenant):
+            if not is_open() and self.leaves_slots(request):
                 break
             if not request.ending:
                 yield request

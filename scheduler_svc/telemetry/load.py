@@ -12,15 +12,15 @@ from scheduler_svc.telemetry.group_report import GroupReport
 class LoadReport:
     """Makes the messages of one epoch.
 
-    Each carries the result of the last full check of the core's state. That takes time in proportion to all
-    of it, so it is made once each time that all groups have become idle, one group with each message, and
-    begun anew where they have run in between.
+    Each carries what a check of the core's state has found so far. That takes time in proportion to all
+    of it, so it is made while all groups are idle, one group with each message, and only groups that have
+    made steps since their last check.
     """
 
     def __init__(self) -> None:
         self._checked_step = 0
         self._violations: list[str] = []
-        self._checking: tuple[int, IntegrityCheck] | None = None  # at which step, in all
+        self._check: IntegrityCheck | None = None
 
     def message(
         self,
@@ -33,7 +33,7 @@ class LoadReport:
     ) -> control.Load:
         """``stats``: those of ``core``. ``groups``: those that serve. ``wait_seconds``: see
         :class:`scheduler_svc.wait_forecast.WaitForecast`."""
-        self._check(core, stats)
+        self._look(core, stats)
         return control.Load(
             epoch=epoch,
             step=stats.step,
@@ -57,17 +57,14 @@ class LoadReport:
             wait_seconds=wait_seconds,
         )
 
-    def _check(self, core: SchedulerCore, stats: CoreStats) -> None:
-        idle = not (stats.waiting or stats.running or stats.steps_in_flight)
-        if not idle or stats.step == self._checked_step:
-            self._checking = None
+    def _look(self, core: SchedulerCore, stats: CoreStats) -> None:
+        if stats.waiting or stats.running or stats.steps_in_flight or stats.step == self._checked_step:
             return
-        step, check = self._checking or (0, None)
-        if check is None or step != stats.step:
-            check = core.begin_check()
-            self._checking = stats.step, check
-        if check.advance():
-            self._checked_step, self._violations = stats.step, check.violations
+        if self._check is None:
+            self._check = core.begin_check()
+        if self._check.advance():
+            self._checked_step = stats.step
+        self._violations = self._check.violations
 
 
 def _group_load(group: GroupReport) -> control.GroupLoad:

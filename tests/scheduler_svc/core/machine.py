@@ -102,6 +102,7 @@ class CoreMachine(RuleBasedStateMachine):
         n=st.sampled_from([1, 1, 1, 2, 3, 4]),
         prompt_logprobs=st.sampled_from([-1, -1, -1, 0]),
         gateway=st.sampled_from(["", "g1", "g2"]),
+        tenant=st.sampled_from(["a", "a", "a", "b", "c"]),
     )
     def submit(
         self,
@@ -116,6 +117,7 @@ class CoreMachine(RuleBasedStateMachine):
         n: int,
         prompt_logprobs: int,
         gateway: str,
+        tenant: str,
     ) -> None:
         longest = self.world.context or LARGEST.max_model_len
         prompt = (*HEADS[head][:shared], *tail)[: longest - 1] or (1,)
@@ -130,6 +132,7 @@ class CoreMachine(RuleBasedStateMachine):
             n=n,
             prompt_logprobs=prompt_logprobs,
             gateway=gateway,
+            tenant=tenant,
         )
 
     @rule(back=st.integers(0, 6), branch=st.sampled_from(["", "", "#0", "#1", "#3"]))

@@ -123,11 +123,15 @@ def step(core: SchedulerCore) -> None:
         assert group.plan(0.0)
 
 
+@pytest.mark.parametrize("slots", [SLOTS, 4 * SLOTS])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_flood_leaves_the_last_slots_of_each_group_to_a_tenant_that_comes_later(groups: int) -> None:
+def test_a_flood_leaves_the_last_slots_of_each_group_to_a_tenant_that_comes_later(
+    groups: int, slots: int
+) -> None:
+    """Also where the groups have more ``slots`` than the scheduler uses."""
     core = SchedulerCore(Limits(max_num_seqs=SLOTS, max_in_flight=4), epoch=1, salt=b"")
     for number in range(groups):
-        core.join(f"g{number}", GroupShape(4 * SLOTS, SLOTS, 64))
+        core.join(f"g{number}", GroupShape(4 * slots, slots, 64))
     submit(core, "flood", groups * SLOTS // 2)
     step(core)
     submit(core, "quiet", 1)
@@ -170,6 +174,24 @@ def test_a_flood_prefills_less_at_once_the_fewer_slots_are_free(
     step(core)
     assert running(core, "quiet") == groups
     assert running(core, "flood") == before + groups * admitted
+    assert not core.check_integrity()
+
+
+def test_requests_that_came_back_take_the_kept_slots_too() -> None:
+    core = SchedulerCore(Limits(max_num_seqs=SLOTS, max_in_flight=4), epoch=1, salt=b"")
+    groups = [core.join(f"g{number}", GroupShape(4 * SLOTS, SLOTS, 64)) for number in range(3)]
+    submit(core, "flood", 3 * SLOTS // 2)
+    step(core)
+    submit(core, "quiet", 1)
+    submit(core, "flood", 6 * SLOTS)
+    step(core)
+    step(core)
+    assert [len(group.ledger.free_slots) for group in groups] == [2, 2, 2]
+    core.leave(groups.pop(), died=False)
+    core.place()
+    for group in groups:
+        group.plan(0.0)
+    assert [len(group.ledger.free_slots) for group in groups] == [0, 0]
     assert not core.check_integrity()
 
 
