@@ -78,8 +78,7 @@ async def first_code(
     call = multi(iter([body]) if requests else body, metadata=metadata, timeout=seconds)
     try:
         if answers:
-            await call.read()
-            if not call.done():
+            if await call.read() is not grpc.aio.EOF:
                 call.cancel()
                 return CODE.OK
         return await call.code()
