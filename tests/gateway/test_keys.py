@@ -77,11 +77,9 @@ async def first_code(
     multi: Any = getattr(served.channel, "_".join(kind))(path)
     call = multi(iter([body]) if requests else body, metadata=metadata, timeout=seconds)
     try:
-        if answers:
-            await call.read()
-            if not call.done():
-                call.cancel()
-                return CODE.OK
+        if answers and await call.read() is not grpc.aio.EOF:
+            call.cancel()
+            return CODE.OK
         return await call.code()
     except grpc.aio.AioRpcError as error:
         return error.code()

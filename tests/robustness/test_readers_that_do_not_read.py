@@ -56,8 +56,7 @@ async def test_their_calls_are_reset_and_their_requests_end(backend: Backend, se
         assert found.reset is not None or found.status == grpc.StatusCode.CANCELLED.value[0]
         assert len(found.data) <= 2000
     await eventually(lambda: len(served.at.router) == 0)
-    cancelled = {entry for entry in backend.inbox() if isinstance(entry, str)}
-    assert set(names) <= cancelled
+    await eventually(lambda: set(names) <= {entry for entry in backend.inbox() if isinstance(entry, str)})
     await connection.close()
 
 
