@@ -33,6 +33,7 @@ from gateway.requests.submission import Submitter
 from gateway.settings import GatewaySettings
 from gateway.store.heartbeat import Heartbeat
 from gateway.store.redis_store import RedisGatewayStore
+from gateway.store.retry import StoreRetry
 from gateway.streams.failures import BEHIND
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.results_reader import ResultsReader
@@ -133,12 +134,7 @@ class Backend:
 
         Raises RedisError, and DecodeError for what cannot be read.
         """
-        load = await load_in(self.store)
-        for group in load.groups if load is not None else ():
-            group.name = self._prefix + group.name
-        for gpu in load.gpus if load is not None else ():
-            gpu.group = self._prefix + gpu.group
-        return load
+        return await load_in(self.store, self._prefix)
 
     async def stop(self) -> None:
         """After ``streams.fail``: its requests are cancelled, and it follows nothing any more."""
@@ -157,15 +153,19 @@ class Backend:
 
     async def _run(self) -> None:
         """Follows the cell. An unexpected error harms this backend alone, which then begins anew."""
+        retry = StoreRetry(self.store, self._clock)
         while not self._stopping.is_set():
             try:
                 if not self._begun:
                     await self.start()
+                    retry.succeeded()
                 async with asyncio.TaskGroup() as group:
                     self._reading = group.create_task(self.reader.run())
                     group.create_task(self.watch.run())
             except RedisError as error:  # at the start: the cell does not answer
-                logger.debug("%s: %s", self._what, describe(error))
+                if not retry.failing:
+                    logger.warning("%s: %s", self._what, describe(error))
+                await retry.gives_up(error)
             except Exception:
                 logger.exception("%s: begins anew", self._what)
                 self._begun = False

@@ -42,8 +42,9 @@ def joined(loads: Sequence[control.Load]) -> control.Load:
     return total
 
 
-async def load_in(store: GatewayStore) -> control.Load | None:
-    """What a scheduler publishes, with the GPUs of its groups; None where there is none.
+async def load_in(store: GatewayStore, prefix: str) -> control.Load | None:
+    """What a scheduler publishes, with the GPUs of its groups; None where there is none. ``prefix`` goes
+    before the names of groups.
 
     Raises RedisError, and DecodeError for what cannot be read.
     """
@@ -51,6 +52,8 @@ async def load_in(store: GatewayStore) -> control.Load | None:
     if data is None:
         return None
     load = control.Load.FromString(data)
+    for group in load.groups:
+        group.name = prefix + group.name
     ranks = [(group, rank) for group in load.groups for rank in range(group.tp)]
     found = await store.gpus([(group.incarnation, rank) for group, rank in ranks])
     for (group, _), gpu in zip(ranks, found, strict=True):

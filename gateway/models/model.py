@@ -68,16 +68,15 @@ class Model:
         for backend in self.backends:
             if record_id in backend.router:
                 return backend
-        able = [backend for backend in self.backends if backend.readiness] or self.backends
-        return max(able, key=lambda backend: _weight(backend.cell.name, record_id))
+        return max(self._able(), key=lambda backend: _weight(backend.cell.name, record_id))
 
     async def load(self) -> control.Load | None:
         """Of the cells that have a scheduler; None where none publishes any.
 
         Raises RedisError where none answers, DecodeError for one that cannot be read.
         """
-        able = [backend for backend in self.backends if backend.readiness] or self.backends
-        found = await asyncio.gather(*(backend.load_of() for backend in able), return_exceptions=True)
+        loading = [backend.load_of() for backend in self._able()]
+        found = await asyncio.gather(*loading, return_exceptions=True)
         loads = [load for load in found if isinstance(load, control.Load)]
         for error in found:
             if isinstance(error, BaseException) and (not loads or not isinstance(error, RedisError)):
@@ -90,9 +89,9 @@ class Model:
         Raises RedisError, and Refusal, where a cell cannot say so and no other knows it.
         """
         own = [backend for backend in self.backends if record_id in backend.router]
-        able = own or [backend for backend in self.backends if backend.readiness] or self.backends
+        calls = [backend.submitter.cancel_known(record_id) for backend in own or self._able()]
         problem: Exception | None = None
-        for call in asyncio.as_completed([backend.submitter.cancel_known(record_id) for backend in able]):
+        for call in asyncio.as_completed(calls):
             try:
                 if await call:
                     return True
@@ -124,6 +123,10 @@ class Model:
     async def stop(self) -> None:
         """After ``fail_streams``."""
         await asyncio.gather(*(backend.stop() for backend in self.backends))
+
+    def _able(self) -> list[Backend]:
+        """The backends that have a scheduler; all where none has."""
+        return [backend for backend in self.backends if backend.readiness] or self.backends
 
     def _best(self) -> list[Backend]:
         """The backends that are as ready as any."""

@@ -48,6 +48,13 @@ async def accepted(served: Served, request_id: str = "") -> Any:
     return call
 
 
+async def taken(served: Served, request_id: str) -> None:
+    """Asserts that an id is refused since it was accepted before."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await served.inference.Generate(request(request_id=request_id), timeout=10).read()
+    assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
 async def test_requests_go_to_the_cell_with_the_fewest_for_each_slot(
     served: Served, backend: Backend, second: Backend
 ) -> None:
@@ -68,9 +75,7 @@ async def test_an_id_that_a_client_has_chosen_is_accepted_once_in_all_cells(
         await accepted(served, name)
     backend.announce_load(Load(slots_total=1000))  # whichever is the less busy now
     for name in names:
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await served.inference.Generate(request(request_id=name), timeout=10).read()
-        assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        await taken(served, name)
     counts = [len(at.submissions()) for at in (backend, second)]
     assert sum(counts) == 16
     assert min(counts) > 0
@@ -129,9 +134,7 @@ async def test_an_id_stays_with_its_cell_while_that_has_no_group(
     second.close_group()
     await eventually(lambda: served.gateway.models.get("").backends[1].readiness == 1)
     for name in names:
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await served.inference.Generate(request(request_id=name), timeout=10).read()
-        assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        await taken(served, name)
     before = len(second.submissions())
     for _ in range(4):  # the gateway chooses these
         await accepted(served)
