@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from albireo.contract.plan import (
@@ -22,15 +19,22 @@ from albireo.contract.plan import (
     StepResult,
     Submission,
 )
+from albireo.contract.result_rows import rows_of
 from albireo.contract.sampling_codec import sampling_from_proto, sampling_to_proto
+from albireo.contract.tier_codec import (
+    add_to_plan,
+    contents_from_proto,
+    fetches_from_proto,
+    lost_from_proto,
+    read_from_proto,
+    spills_from_proto,
+)
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
 
 Parsed = TypeVar("Parsed", bound=Message)
 
 FINISHES = bytes(Finish)
-GOES_ON = bytes([Finish.NONE])
-UINT32, UINT64 = np.dtype("<u4"), np.dtype("<u8")
 
 
 def submission_to_bytes(submission: Submission) -> bytes:
@@ -117,6 +121,8 @@ def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes
         message.chunks.add(slot=c.slot, start=c.start, count=c.count)
     if plan.ended:
         message.ended.extend(ended_to_proto(plan.ended))
+    if plan.spills or plan.fetches:
+        add_to_plan(message, plan.spills, plan.fetches)
     return entry.SerializeToString()
 
 
@@ -134,7 +140,9 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
         released=tuple(found.get("released", ())),
         paused=tuple(found.get("paused", ())),
         resumed=tuple(found.get("resumed", ())),
+        spills=spills_from_proto(found.get("spills", ())),
         admissions=tuple([_admission_from_proto(a) for a in found.get("admissions", ())]),
+        fetches=fetches_from_proto(found.get("fetches", ())),
         grants=_grants_from_proto(message),
         chunks=tuple([Chunk(c.slot, c.start, c.count) for c in found.get("chunks", ())]),
         ended=tuple([Ended(e.request_id, Finish(e.reason)) for e in found.get("ended", ())]),
@@ -173,61 +181,6 @@ def _grants_from_proto(message: log.Plan) -> tuple[Grant, ...]:
     return tuple(
         [_grant((slot, tuple(islice(rest, count)))) for slot, count in zip(slots, counts, strict=True)]
     )
-
-
-class Rows(NamedTuple):
-    """The rows of a step's result: parallel tuples, as in :class:`albireo.contract.plan.StepResult`."""
-
-    slots: tuple[int, ...]
-    incarnations: tuple[int, ...]
-    ids: tuple[int, ...]
-    finishes: tuple[int, ...]
-
-
-class Columns(TypedDict):
-    """The fields of a ``log.StepResult`` that hold its rows."""
-
-    slots: bytes
-    incarnations: bytes
-    ids: bytes
-    finishes: bytes
-
-
-def columns(
-    slots: npt.ArrayLike, incarnations: npt.ArrayLike, ids: npt.ArrayLike, finishes: Iterable[int]
-) -> Columns:
-    """Rows as they are in a result; all of one length."""
-    return Columns(
-        slots=np.asarray(slots, UINT32).tobytes(),
-        incarnations=np.asarray(incarnations, UINT64).tobytes(),
-        ids=np.asarray(ids, UINT32).tobytes(),
-        finishes=bytes(finishes),
-    )
-
-
-def rows_of(message: log.StepResult) -> Rows:
-    """The rows of a result that :func:`result_from_bytes` has checked."""
-    rows = len(message.finishes)
-    return Rows(
-        slots=struct.unpack(f"<{rows}I", message.slots),
-        incarnations=incarnations_of(message),
-        ids=struct.unpack(f"<{rows}I", message.ids),
-        finishes=tuple(message.finishes),
-    )
-
-
-def incarnations_of(message: log.StepResult) -> tuple[int, ...]:
-    """Whose the rows of a result are."""
-    return struct.unpack(f"<{len(message.finishes)}Q", message.incarnations)
-
-
-def ends_of(message: log.StepResult) -> list[tuple[int, int]]:
-    """Incarnation and finish of each row that ended its request; most rows go on, and cost nothing here."""
-    finishes = message.finishes
-    if not finishes.strip(GOES_ON):
-        return []
-    incarnations = incarnations_of(message)
-    return [(incarnations[row], finish) for row, finish in enumerate(finishes) if finish]
 
 
 def result_from_bytes(data: bytes) -> log.ResultEntry:
@@ -291,5 +244,18 @@ def _parsed(kind: type[Parsed], data: bytes) -> Parsed:
 
 
 def result_from_proto(epoch: int, step: int, message: log.StepResult) -> StepResult:
-    """What the scheduler needs of a result; a gateway reads the message itself."""
-    return StepResult(epoch, step, *rows_of(message))
+    """What the scheduler needs of a result; a gateway reads the message itself. Raises ValueError where what
+    it says about tiers does not fit together."""
+    rows = rows_of(message)
+    if not (message.read or message.lost or message.contents or message.contents_end or message.unfetched):
+        return StepResult(epoch, step, *rows)
+    return StepResult(
+        epoch,
+        step,
+        *rows,
+        unfetched=tuple(message.unfetched),
+        lost=lost_from_proto(message.lost),
+        read=read_from_proto(message.read),
+        contents=contents_from_proto(message.contents),
+        contents_end=message.contents_end,
+    )

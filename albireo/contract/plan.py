@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
+from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
+
 BLOCK_SIZE = 16
 """Tokens in one KV block."""
 
@@ -87,7 +89,8 @@ class Admission:
     """A request takes a slot.
 
     ``tokens`` is the prompt, followed after a preemption by the outputs so far (``num_outputs`` of
-    them). The KV of the first ``num_cached`` tokens lies in the first blocks already.
+    them). The KV of the first ``num_cached`` tokens lies in the first blocks already, or is fetched into
+    them.
     """
 
     slot: int
@@ -136,7 +139,9 @@ class Plan:
     released: tuple[int, ...] = ()  # slots that are free from here on
     paused: tuple[int, ...] = ()  # slots that leave the decode set and keep their state
     resumed: tuple[int, ...] = ()  # slots that come back into it
+    spills: tuple[Spill, ...] = ()
     admissions: tuple[Admission, ...] = ()
+    fetches: tuple[Fetch, ...] = ()
     grants: tuple[Grant, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     ended: tuple[Ended, ...] = ()
@@ -157,6 +162,11 @@ class StepResult:
     incarnations: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()
     finishes: tuple[int, ...] = ()  # Finish values
+    unfetched: tuple[int, ...] = ()  # incarnations that lack KV of a fetch: their rows do not count
+    lost: tuple[Frames, ...] = ()  # that hold nothing: they could not be written, or not be read
+    read: tuple[TierRead, ...] = ()
+    contents: tuple[Contents, ...] = ()  # of the tiers when the epoch began, in portions, one in each step
+    contents_end: bool = False  # the last portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,7 @@ class GroupShape:
     num_blocks: int
     max_seqs: int  # slots
     max_model_len: int  # prompt and output tokens of one request
+    tiers: tuple[TierShape, ...] = ()  # below the blocks, the fastest first
 
 
 def accepted_name(request_id: str, suffix: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult
 from albireo.store.interface import EntryId
@@ -114,7 +114,7 @@ class TimedGroup:
         result = self._worker.run(plan)
         entry = log.ResultEntry()
         message_out = entry.result
-        columns = codec.columns(result.slots, result.incarnations, result.ids, result.finishes)
+        columns = result_rows.columns(result.slots, result.incarnations, result.ids, result.finishes)
         for name, value in columns.items():
             setattr(message_out, name, value)
         message_out.decodes, message_out.prefill_tokens = plan.num_decodes, prefill

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from albireo.contract.codec import rows_of
 from albireo.contract.plan import Finish
+from albireo.contract.result_rows import rows_of
 from albireo.v1 import log_pb2 as log
 from gateway.streams.branch import Branch
 from gateway.streams.failures import GROUPS_DIED, REFUSED

@@ -14,7 +14,7 @@ import pytest_asyncio
 import redis
 
 from albireo.checkpoint.fingerprint import fingerprint
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.keys import MODELS, Keys
 from albireo.contract.plan import MAX_BRANCHES, Finish, Submission, branch_names, public_name
 from albireo.models import TINY
@@ -138,7 +138,7 @@ class Backend:
                 log.Admitted(request_id=self.name_of(r), incarnation=i, num_outputs=num_outputs)
                 for r, i in (admitted or {}).items()
             ],
-            **codec.columns(
+            **result_rows.columns(
                 range(len(rows)), [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
             ),
             logprobs=[log.RowLogprobs(row=n, logprobs=top) for n in range(len(rows)) if logprobs],

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
@@ -197,6 +197,6 @@ def rows_of(results: Results, incarnation: int) -> list[tuple[int, int]]:
     return [
         (token, finish)
         for _, result in results
-        for _, row, token, finish in zip(*codec.rows_of(result), strict=True)
+        for _, row, token, finish in zip(*result_rows.rows_of(result), strict=True)
         if row == incarnation
     ]

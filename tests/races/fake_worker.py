@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from albireo.checkpoint.fingerprint import fingerprint
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.keys import Keys
 from albireo.contract.plan import GroupShape, Plan, StepResult, public_name
 from albireo.models import TINY
@@ -219,7 +219,7 @@ def result_bytes(plan: Plan, result: StepResult) -> bytes:
                 )
                 for a in plan.admissions
             ],
-            **codec.columns(result.slots, result.incarnations, result.ids, result.finishes),
+            **result_rows.columns(result.slots, result.incarnations, result.ids, result.finishes),
             ended=codec.ended_to_proto(plan.ended),
             decodes=plan.num_decodes,
             prefill_tokens=sum(chunk.count for chunk in plan.chunks),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, public_name
 from albireo.store.interface import EntryId, LogEntry
@@ -104,7 +104,7 @@ class Reader:
         for admitted in result.admitted:
             seen = self._seen.setdefault(public_name(admitted.request_id), _Seen())
             self._rows[key, admitted.incarnation] = seen, admitted.num_outputs
-        for _, incarnation, token, finish in zip(*codec.rows_of(result), strict=True):
+        for _, incarnation, token, finish in zip(*result_rows.rows_of(result), strict=True):
             if (key, incarnation) in self._rows:
                 seen, position = self._rows[key, incarnation]
                 seen.push(position, token, Finish(finish))

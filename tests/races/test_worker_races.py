@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from albireo.contract import codec
+from albireo.contract import result_rows
 from albireo.contract.plan import Admission, Chunk, Ended, Finish, Grant, SamplingParams
 from albireo.local.redis_server import LocalRedis
 from albireo.v1 import log_pb2 as log
@@ -109,7 +109,13 @@ def test_a_prompt_in_chunks_samples_once_and_a_pause_skips_rows(scheduler: FakeS
     scheduler.publish(resumed=(0,), num_decodes=2)
     results = scheduler.results()
     assert rows_of(results, 1) == plain(3, seed=1)
-    assert [list(codec.rows_of(result).incarnations) for _, result in results] == [[1], [1], [], [2], [1, 2]]
+    assert [list(result_rows.rows_of(result).incarnations) for _, result in results] == [
+        [1],
+        [1],
+        [],
+        [2],
+        [1, 2],
+    ]
     assert rows_of(results, 2) == plain(2, seed=2)
 
 

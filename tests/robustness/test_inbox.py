@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from albireo.contract.codec import columns
 from albireo.contract.plan import Finish, GroupShape
+from albireo.contract.result_rows import columns
 from albireo.store.connection import connect
 from albireo.store.interface import EntryId
 from albireo.store.redis_log import FIELD

@@ -8,8 +8,8 @@ from typing import cast
 import grpc
 import pytest
 
-from albireo.contract.codec import columns
 from albireo.contract.plan import Finish
+from albireo.contract.result_rows import columns
 from albireo.v1 import control_pb2
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log

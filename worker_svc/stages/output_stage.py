@@ -10,9 +10,10 @@ import logging
 import numpy as np
 from opentelemetry.trace import Tracer
 
-from albireo.contract.codec import columns, ended_to_proto
+from albireo.contract.codec import ended_to_proto
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, Plan
+from albireo.contract.result_rows import columns
 from albireo.runtime.clock import Clock
 from albireo.store.interface import LAST_STEP, EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log

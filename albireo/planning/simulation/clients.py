@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
-from albireo.contract.codec import ends_of, incarnations_of
 from albireo.contract.keys import Keys
 from albireo.contract.plan import DEFAULT_TENANT, Finish, SamplingParams
+from albireo.contract.result_rows import ends_of, incarnations_of
 from albireo.planning.result import RequestTimes
 from albireo.planning.simulation.prompts import Prompts
 from albireo.planning.simulation.step_sums import StepSums

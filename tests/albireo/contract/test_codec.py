@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.plan import (
     Admission,
     Chunk,
@@ -55,10 +55,10 @@ def test_entries_survive_the_wire() -> None:
 
 
 def test_rows_and_grants_survive_the_wire() -> None:
-    rows = codec.Rows((0, 1023), (1, 2**63), (0, 2**32 - 1), (Finish.NONE, Finish.ERROR))
-    entry = log.ResultEntry(result=log.StepResult(**codec.columns(*rows)))
+    rows = result_rows.Rows((0, 1023), (1, 2**63), (0, 2**32 - 1), (Finish.NONE, Finish.ERROR))
+    entry = log.ResultEntry(result=log.StepResult(**result_rows.columns(*rows)))
     read = codec.result_from_bytes(entry.SerializeToString())
-    assert codec.rows_of(read.result) == rows
+    assert result_rows.rows_of(read.result) == rows
     assert codec.result_from_proto(3, 4, read.result) == StepResult(3, 4, *rows)
     plan = Plan(3, 4, grants=(Grant(7, (1, 2)), Grant(0, ()), Grant(2, (2**31,))), num_decodes=1)
     assert codec.plan_from_proto(3, 4, codec.plan_from_bytes(codec.plan_to_bytes(plan)).plan) == plan
@@ -86,15 +86,15 @@ def test_plans_survive_the_wire(plan: Plan) -> None:
 
 
 def test_the_rows_that_end_are_found() -> None:
-    result = log.StepResult(**codec.columns([0, 1, 2], [9, 2**63, 4], [5, 6, 7], [0, Finish.STOP, 0]))
-    assert codec.incarnations_of(result) == (9, 2**63, 4)
-    assert codec.ends_of(result) == [(2**63, Finish.STOP)]
-    assert codec.ends_of(log.StepResult(**codec.columns([0], [9], [5], [0]))) == []
+    result = log.StepResult(**result_rows.columns([0, 1, 2], [9, 2**63, 4], [5, 6, 7], [0, Finish.STOP, 0]))
+    assert result_rows.incarnations_of(result) == (9, 2**63, 4)
+    assert result_rows.ends_of(result) == [(2**63, Finish.STOP)]
+    assert result_rows.ends_of(log.StepResult(**result_rows.columns([0], [9], [5], [0]))) == []
 
 
 @pytest.mark.parametrize("short", ["slots", "incarnations", "ids", "finishes"])
 def test_columns_of_different_lengths_are_refused(short: str) -> None:
-    result = log.StepResult(**codec.columns([0, 1], [1, 2], [5, 6], [0, 0]))
+    result = log.StepResult(**result_rows.columns([0, 1], [1, 2], [5, 6], [0, 0]))
     setattr(result, short, getattr(result, short)[:-1])
     with pytest.raises(ValueError, match="rows with columns of"):
         codec.result_from_bytes(log.ResultEntry(result=result).SerializeToString())
@@ -145,6 +145,6 @@ SHORT = api.TokenLogprobs(logprob=-1.0, top_ids=[3, 4], top_logprobs=[-1.0])
     ids=["no such row", "of a row", "of a prompt"],
 )
 def test_log_probabilities_that_do_not_fit_their_rows_are_refused(fields: dict[str, Any], error: str) -> None:
-    result = log.StepResult(**codec.columns([0, 1], [1, 2], [5, 6], [0, 0]), **fields)
+    result = log.StepResult(**result_rows.columns([0, 1], [1, 2], [5, 6], [0, 0]), **fields)
     with pytest.raises(ValueError, match=error):
         codec.result_from_bytes(log.ResultEntry(result=result).SerializeToString())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.plan import Finish
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.store.interface import LAST_STEP, EntryId
@@ -67,7 +67,7 @@ class Logs:
         rows = list(rows)
         result = log.StepResult(
             admitted=admitted,
-            **codec.columns(
+            **result_rows.columns(
                 range(len(rows)),
                 [row.incarnation for row in rows],
                 [row.token for row in rows],

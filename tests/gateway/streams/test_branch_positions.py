@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from albireo.contract.codec import columns, finish_name
+from albireo.contract.codec import finish_name
 from albireo.contract.plan import Finish
+from albireo.contract.result_rows import columns
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from gateway.streams.failures import GROUPS_DIED, REFUSED

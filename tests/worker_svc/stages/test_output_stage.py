@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from opentelemetry.trace import NoOpTracer
 
-from albireo.contract import codec
+from albireo.contract import codec, result_rows
 from albireo.contract.plan import Admission, Chunk, Ended, Finish, Plan, SamplingParams
 from albireo.store.interface import LAST_STEP, Fenced
 from albireo.v1 import control_pb2 as control
@@ -75,7 +75,7 @@ def test_a_result_holds_rows_ends_and_log_probabilities_of_the_rows_that_count()
         logprobs={1: api.TokenLogprobs(logprob=-1), 2: api.TokenLogprobs(logprob=-2)},
     )
     result = written(plan, host)
-    assert codec.rows_of(result) == ((0, 2), (10, 12), (40, 0), (Finish.NONE, Finish.STOP))
+    assert result_rows.rows_of(result) == ((0, 2), (10, 12), (40, 0), (Finish.NONE, Finish.STOP))
     assert [(row.row, row.logprobs.logprob) for row in result.logprobs] == [(1, -2)]
     assert [(a.request_id, a.incarnation, a.num_cached) for a in result.admitted] == [
         ("r0", 10, 0),

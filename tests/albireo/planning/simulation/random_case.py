@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from albireo.contract.codec import rows_of
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
+from albireo.contract.result_rows import rows_of
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import GROUP, KEYS, Cluster
 from albireo.planning.simulation.drawn_speed import DrawnSpeed

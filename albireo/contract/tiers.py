@@ -1,0 +1,72 @@
+"""The tiers of KV below the blocks of a group, as plans and results speak of them.
+
+A group has some tiers, the fastest first: host memory, a disk. A tier has numbered frames, each of which
+holds the KV of one block, of all layers and ranks, under the key that the scheduler gives to the block's
+tokens and all those before them. The scheduler decides what is where; the group reports what a frame does not
+hold after all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+KEY_BYTES = 16
+"""Of the key of a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierShape:
+    """What one tier can hold and how fast it is, as a group announces it."""
+
+    name: str  # for people and metrics: host, disk
+    frames: int  # blocks
+    read_block_seconds: float  # to bring one block back, where many follow one another
+    write_block_seconds: float
+
+
+class Spill(NamedTuple):
+    """Blocks that are copied to a tier: what all steps before the plan's left in them. What the frames held
+    before is gone. The blocks may change hands in the same plan."""
+
+    tier: int  # its number among those of the group
+    blocks: tuple[int, ...]
+    frames: tuple[int, ...]  # one a block
+    keys: tuple[bytes, ...]  # of what the blocks hold
+
+
+class Fetch(NamedTuple):
+    """Blocks of a slot that are filled from a tier. The same plan grants them, among the slot's cached ones.
+
+    The copy begins when a rank has read the plan. The first step that reads the slot waits for it, layer by
+    layer.
+    """
+
+    slot: int
+    tier: int
+    blocks: tuple[int, ...]
+    frames: tuple[int, ...]  # one a block
+    keys: tuple[bytes, ...]  # that the frames must hold
+
+
+class Frames(NamedTuple):
+    """Some frames of a tier."""
+
+    tier: int
+    frames: tuple[int, ...]
+
+
+class Contents(NamedTuple):
+    """What some frames of a tier hold."""
+
+    tier: int
+    frames: tuple[int, ...]
+    keys: tuple[bytes, ...]  # one a frame
+
+
+class TierRead(NamedTuple):
+    """What was read from a tier for the fetches of one slot."""
+
+    tier: int
+    blocks: int
+    seconds: float  # from the first byte to the last
