@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_groups_beyond_a_number_of_names_are_one_series(
 
 def result(step: int, **timing: int) -> log.StepResult:
     begin = step * 10_000_000
-    moments = {
+    moments: dict[str, Any] = {
         "settled_step": step - 2,
         "plan_begin": begin - 9_000_000,
         "fetched": begin - 5_000_000,
