@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from worker_svc.kv_tiers import faults
 from worker_svc.kv_tiers.faults import Faults
 
 
@@ -26,7 +25,7 @@ def test_a_later_line_says_how_many_had_none(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 1.0, 2.0, 70.0])
-    monkeypatch.setattr(faults.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("worker_svc.kv_tiers.faults.time.monotonic", lambda: next(clock))
     found = Faults(logging.getLogger("test"), "disk")
     for _ in range(4):
         found.add("checksum", "frame 7")
