@@ -9,6 +9,7 @@ from albireo.contract.plan import GroupShape, Plan
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.speed import StepSpeed
+from worker_svc.runner.tier_report import TierReport
 
 Batch = TypeVar("Batch")
 
@@ -23,6 +24,7 @@ class HostOutput:
     logprobs: dict[int, api.TokenLogprobs]  # by entry
     # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
     prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
+    tiers: TierReport | None = None  # None: nothing to tell, as without tiers
 
 
 class StepOutput(Protocol):
