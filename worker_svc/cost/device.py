@@ -38,7 +38,7 @@ class Link(Table):
 class Tier(Table):
     """KV below the blocks of a device: memory of the host, a disk. Copies in one direction share its rate."""
 
-    name: str = Field(pattern=r"^[a-z0-9-]{1,16}$")
+    name: str = Field(pattern=r"^[a-z0-9._-]{1,32}$")
     gib: float = Field(gt=0, description="2^30 bytes of each rank")
     read_gb_per_second: float = Field(gt=0, description="10^9 bytes per second of one rank")
     write_gb_per_second: float = Field(gt=0)

@@ -20,7 +20,7 @@ NO_SIZES: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class KvTiers:
+class DescribedTiers:
     """What is below the blocks of one rank. All ranks of a group have the same."""
 
     shapes: tuple[TierShape, ...] = ()
@@ -28,18 +28,25 @@ class KvTiers:
     block_bytes: int = 0  # of one block on one rank
 
 
-NO_TIERS = KvTiers()
+NO_TIERS = DescribedTiers()
 
 
-def kv_tiers(cost: CostModel, shape: ModelShape, sizes: Mapping[str, int] = NO_SIZES) -> KvTiers:
+def described_tiers(
+    cost: CostModel, shape: ModelShape, sizes: Mapping[str, int] = NO_SIZES
+) -> DescribedTiers:
     """The tiers that the file of a cost model names, the fastest first.
 
     ``sizes``: bytes of each rank, by the tier's name, where not as in the file; 0 leaves the tier out. Raises
-    ValueError for a tier that the file does not name, and for one that holds not even one block.
+    ValueError for a tier that the file names twice or not at all, and for one that holds not even one block.
     """
     tables = _tables(cost)
-    if unknown := sizes.keys() - {table.name for table in tables}:
-        raise ValueError(f"{cost.name} has no tier {', '.join(sorted(unknown))}: its file says no rates")
+    names = [table.name for table in tables]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{cost.name} has the tiers {names}, not all of which differ")
+    if unknown := sizes.keys() - set(names):
+        raise ValueError(
+            f"{cost.name} has no tier {', '.join(sorted(unknown))}: its file says no rates of it"
+        )
     block_bytes = round(shape.kv_token_bytes * BLOCK_SIZE)
     shapes = []
     for table in tables:
@@ -52,7 +59,7 @@ def kv_tiers(cost: CostModel, shape: ModelShape, sizes: Mapping[str, int] = NO_S
                 block_bytes / (rate * 1e9) for rate in (table.read_gb_per_second, table.write_gb_per_second)
             )
             shapes.append(TierShape(table.name, frames, read, write))
-    return KvTiers(tuple(shapes), shape.config.num_layers, block_bytes)
+    return DescribedTiers(tuple(shapes), shape.config.num_layers, block_bytes)
 
 
 def _tables(cost: CostModel) -> tuple[Tier, ...]:

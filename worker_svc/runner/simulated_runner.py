@@ -19,7 +19,7 @@ from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.speed import StepSpeed, speed_of
-from worker_svc.cost.tiers import NO_TIERS, KvTiers
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.interface import HostOutput
@@ -100,7 +100,7 @@ class SimulatedRunner:
         max_seqs: int,
         max_model_len: int,
         sampling: SamplingMode = "auto",
-        tiers: KvTiers = NO_TIERS,
+        tiers: DescribedTiers = NO_TIERS,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Reads the checkpoint's config, no weights; ``kv_memory``, of the group, is counted, not taken, and

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from albireo.contract.plan import Plan
 from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead
 from albireo.v1 import control_pb2 as control
-from worker_svc.cost.tiers import KvTiers
+from worker_svc.cost.tiers import DescribedTiers
 from worker_svc.runner.simulated_lane import SimulatedLane
 from worker_svc.runner.tier_report import TierReport
 
@@ -51,7 +51,7 @@ class StepTransfers:
 class SimulatedTiers:
     """Those of one rank. ``begin`` and ``reset`` belong to the input stage, ``run`` to the compute stage."""
 
-    def __init__(self, tiers: KvTiers) -> None:
+    def __init__(self, tiers: DescribedTiers) -> None:
         self._tiers = tiers
         self._contents: list[dict[int, bytes]] = [{} for _ in tiers.shapes]  # key by frame
         self._reads = [
