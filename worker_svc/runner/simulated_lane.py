@@ -18,7 +18,7 @@ class SimulatedLane:
         self._block_ns = block_seconds * 1e9
         self._block_bytes = block_bytes
         self._write = write
-        self._copies: deque[control.KvTransfer] = deque()  # that were not told yet, in their order
+        self._copies: deque[control.KvTransfer] = deque()  # that were not reported yet, in their order
         self._free_at = 0
 
     def waiting(self, now: int) -> float:

@@ -21,7 +21,7 @@ DEADLINE_NS = 2_000_000_000
 RING_BYTES = 256 << 20
 """What may wait to be written to a tier. A block beyond it is not written, and its frame holds nothing."""
 PORTION = 4096
-"""Most frames whose contents one result tells."""
+"""Most frames whose contents one result reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class SimulatedTiers:
             for tier in tiers.shapes
         ]
         self._fetches: dict[int, list[SimulatedFetch]] = {}  # by slot: those that no step has waited for
-        self._untold: list[Contents] = []  # of what was there when the epoch began; the last one is next
-        self._told = not tiers.shapes
+        self._unreported: list[Contents] = []  # of what was there when the epoch began; the last one is next
+        self._reported = not tiers.shapes
 
     def reset(self) -> None:
-        """A new epoch begins: fetches are given up, and its first results tell the contents."""
+        """A new epoch begins: fetches are given up, and its first results report the contents."""
         self._fetches.clear()
-        self._told = not self._contents
-        self._untold = [
+        self._reported = not self._contents
+        self._unreported = [
             Contents(tier, frames, tuple([held[frame] for frame in frames]))
             for tier, held in enumerate(self._contents)
             for first in range(0, len(held), PORTION)
@@ -88,14 +88,14 @@ class SimulatedTiers:
         if self._fetches:
             for chunk in plan.chunks:
                 waited += self._fetches.pop(chunk.slot, ())
-        contents = (self._untold.pop(),) if self._untold else ()
-        contents_end = not self._told and not self._untold
-        self._told |= contents_end
+        contents = (self._unreported.pop(),) if self._unreported else ()
+        contents_end = not self._reported and not self._unreported
+        self._reported |= contents_end
         return StepTransfers(tuple(waited), lost, contents, contents_end)
 
     def run(self, step: StepTransfers, begin: int, forward: int) -> tuple[int, TierReport | None]:
         """When a forward ends that begins at ``begin`` and computes for ``forward`` nanoseconds, each layer
-        as soon as its KV is there, and what its result tells. None: nothing."""
+        as soon as its KV is there, and what its result reports. None: nothing."""
         end, waited, failed = begin + forward, 0, set[int]()
         if step.fetches:
             deadline = begin + DEADLINE_NS

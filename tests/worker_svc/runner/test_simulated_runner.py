@@ -91,9 +91,9 @@ def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> No
         runner.reset()
         keys = (bytes(16), bytes([1] * 16))
         filling = Plan(1, 1, spills=(Spill(0, (0, 1), (2, 3), keys),))
-        told = runner.execute(runner.prepare(filling)).to_host().tiers
-        assert told is not None
-        assert told.contents_end
+        reported = runner.execute(runner.prepare(filling)).to_host().tiers
+        assert reported is not None
+        assert reported.contents_end
         reading = Plan(
             1,
             2,
@@ -105,9 +105,9 @@ def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> No
         began = clock.time_ns()
         output = runner.execute(runner.prepare(reading))
         begin, sampling_begin, sampling_end = output.timestamps()
-        told = output.to_host().tiers
-    assert told is not None
-    assert [read.blocks for read in told.read] == [2]
+        reported = output.to_host().tiers
+    assert reported is not None
+    assert [read.blocks for read in reported.read] == [2]
     # The first layer waits for 10 of 20 ms of reading and computes for 9, the second for one more.
-    assert told.kv_wait_ns == 11_000_000
+    assert reported.kv_wait_ns == 11_000_000
     assert (begin, sampling_begin, sampling_end) == (began, began + 29_000_000, began + 31_000_000)
