@@ -43,7 +43,7 @@ class BlockPool:
     also stays in the prefix cache until it is taken. The free list is in the order of eviction: blocks
     without a key first, then the cached ones, least recently used first.
 
-    A block that is being copied to a tier is held: nobody can take it, though it may be shared.
+    A block that is being copied to a tier is held: it cannot be taken, though it may be shared.
 
     The pool knows nothing of steps: its caller drops a block, and lets go of it, only when no step in flight
     uses it, and registers a block only when its content has settled.
