@@ -120,7 +120,8 @@ def random_case(seed: int) -> Case:
 
 
 def _workload(draw: random.Random, context: int) -> Workload:
-    count, at, requests = draw.randint(1, 60), 0.0, []
+    count, at = draw.randint(1, 60), 0.0
+    requests: list[WorkloadRequest] = []
     shared = draw.randrange(context // 2)
     closed = draw.random() < 0.5
     longest = draw.choice([8, context // 4, context - 1])
