@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_ranks_of_a_machine_share_its_disk() -> None:
 
 
 def test_a_chunk_is_computed_to_see_how_fast() -> None:
-    settings = WorkerSettings(model=TINY, redis_url="redis://127.0.0.1", device="cpu", dtype="float32")
+    options: dict[str, Any] = {"redis_url": "redis://127.0.0.1", "device": "cpu", "dtype": "float32"}
+    settings = WorkerSettings(model=TINY, **options)
     alone = chunk_rate(settings, CONFIG, 1)
     assert alone is not None
     assert 1e7 < alone < 1e15
