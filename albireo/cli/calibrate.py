@@ -38,10 +38,7 @@ def calibrate(
     tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Times that all loads are served, in turn.")] = 2,
-    kv_disk: Annotated[
-        Path | None,
-        typer.Option(help="Directory on the disk of a KV tier, which is measured too.", file_okay=False),
-    ] = None,
+    kv_disk: Annotated[Path | None, typer.Option(help="Directory for a KV tier: measures its disk.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
     """Measures groups of a model on this machine, and writes a device file for simulate and plan.
