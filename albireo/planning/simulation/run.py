@@ -16,6 +16,7 @@ from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.cost.work import StepWork
 from worker_svc.sampling.layout import SamplingMode
 
@@ -40,6 +41,7 @@ def simulate(
     num_blocks: int,
     max_seqs: int,
     max_model_len: int,
+    tiers: DescribedTiers = NO_TIERS,
     synchronous: bool = False,
     sampling: SamplingMode = "auto",
     scheduler: Mapping[str, object] = NO_OPTIONS,
@@ -50,7 +52,7 @@ def simulate(
     """Runs ``workload`` on the group that ``cost`` is of, in virtual time, until its last request has ended.
 
     ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
-    at most as many as all blocks hold. ``synchronous`` means sampling on rank 0, as in the real stack.
+    at most as many as all blocks hold; ``tiers``: of KV below the blocks. ``synchronous`` means sampling on rank 0, as in the real stack.
     ``scheduler``: options of :class:`SchedulerSettings`; by default as many slots as the group.
     ``max_queue``: most requests that wait; further ones are refused. ``gateway_seconds``: how long the one
     gateway takes for each request. Without it, requests that end in the same step would be admitted in the
@@ -60,14 +62,22 @@ def simulate(
     The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
     device that varies. Raises ValueError in one line.
     """
-    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
+    longest = min(max_model_len, num_blocks * BLOCK_SIZE)
+    shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes)
     _check(workload, cost, shape)
     began = time.process_time()
     with _frozen_heap(), VirtualClock() as clock:
         space = Keyspace(clock)
         speed = DrawnSpeed(cost.variation, workload.seed)
         cluster = Cluster(
-            space, cost, shape, speed, synchronous=synchronous, sampling=sampling, scheduler=scheduler
+            space,
+            cost,
+            shape,
+            speed,
+            synchronous=synchronous,
+            sampling=sampling,
+            scheduler=scheduler,
+            tiers=tiers,
         )
         with cluster.running():
             clients = Clients(
@@ -111,6 +121,7 @@ def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> Simulation
         peak_blocks=kv.peak,
         step_periods=clients.sums.periods,
         result_periods=clients.sums.result_periods,
+        tiers=shape.tiers,
         kv_use=[(at - (now - seconds), used) for at, used in kv.changes],
     )
 
