@@ -72,7 +72,8 @@ class Cluster:
         scheduler: Mapping[str, object],
         tiers: DescribedTiers = NO_TIERS,
     ) -> None:
-        """``tiers``: those of ``shape``. ``scheduler``: options of SchedulerSettings. Raises ValueError where they do not fit the group."""
+        """``scheduler``: options of SchedulerSettings. ``tiers``: those of ``shape``. Raises ValueError where
+        the options do not fit the group."""
         self.clock = clock = space.clock
         self.space = space
         self.kv = KvUse()

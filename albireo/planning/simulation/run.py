@@ -52,11 +52,12 @@ def simulate(
     """Runs ``workload`` on the group that ``cost`` is of, in virtual time, until its last request has ended.
 
     ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
-    at most as many as all blocks hold; ``tiers``: of KV below the blocks. ``synchronous`` means sampling on rank 0, as in the real stack.
-    ``scheduler``: options of :class:`SchedulerSettings`; by default as many slots as the group.
-    ``max_queue``: most requests that wait; further ones are refused. ``gateway_seconds``: how long the one
-    gateway takes for each request. Without it, requests that end in the same step would be admitted in the
-    same step ever after; in a real stack the first one's plan is published before the next has come.
+    at most as many as all blocks hold. ``tiers``: of KV below the blocks. ``synchronous`` means sampling on
+    rank 0, as in the real stack. ``scheduler``: options of :class:`SchedulerSettings`; by default as many
+    slots as the group. ``max_queue``: most requests that wait; further ones are refused.
+    ``gateway_seconds``: how long the one gateway takes for each request. Without it, requests that end in the
+    same step would be admitted in the same step ever after; in a real stack the first one's plan is published
+    before the next has come.
     ``on_progress`` gets the number of requests that ended, and of all.
 
     The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
