@@ -13,6 +13,7 @@ from rich.table import Table
 
 from albireo.planning import figures
 from albireo.planning.figures import Floats
+from albireo.planning.hits import hit_tokens, prompt_tokens
 from albireo.planning.result import SimulationResult
 from albireo.planning.workload import Workload
 
@@ -49,7 +50,7 @@ def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
             "mean_share": mean_blocks / blocks,
         },
         "prefix_cache": {
-            "prompt_tokens": totals.prefill_tokens + totals.cached_tokens,
+            "prompt_tokens": prompt_tokens(result),
             "hit_tokens": hit_tokens(result),
         },
         "kv_wait": {"seconds": totals.kv_wait, "share": _per(totals.kv_wait, totals.t3)},
@@ -62,12 +63,6 @@ def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
         },
         "step_shares": step_shares(result),
     }
-
-
-def hit_tokens(result: SimulationResult) -> dict[str, int]:
-    """Tokens of prompts that were not computed, by where their KV was: on the device, or in a tier."""
-    fetched = {tier.name: result.totals.fetched_tokens[number] for number, tier in enumerate(result.tiers)}
-    return {"device": result.totals.cached_tokens - sum(fetched.values()), **fetched}
 
 
 def step_shares(result: SimulationResult) -> dict[str, float]:
