@@ -68,19 +68,10 @@ def simulate(
         "sampling": sampling,
         "max_queue": max_queue,
     }
+    kv = {"kv_memory": kv_memory, "kv_host_memory": kv_host_memory, "kv_disk_size": kv_disk_size}
     serving["scheduler"] = {"max_num_batched_tokens": max_num_batched_tokens, "prefill_chunk": prefill_chunk}
     try:
-        group = _group(
-            model,
-            tp,
-            device=device,
-            max_seqs=max_seqs,
-            max_model_len=max_model_len,
-            max_step_tokens=max_num_batched_tokens,
-            kv_memory=kv_memory,
-            kv_host_memory=kv_host_memory,
-            kv_disk_size=kv_disk_size,
-        )
+        group = _group(model, device, tp, max_seqs, max_model_len, max_num_batched_tokens, kv)
         workload = read_options(workload_given, group.max_model_len)
         result = _run(group, workload, serving)
     except ValueError as error:
@@ -92,8 +83,15 @@ def simulate(
     _draw(result, f"simulated: {setup}; {workload.name}", chart_to)
 
 
-def _group(model: Path, tp: int, *, device: str, max_model_len: int, **options: Any) -> Group:
-    """``options``: of ``described_group``. Raises BadParameter and ValueError."""
+def _group(
+    model: Path,
+    device: str,
+    tp: int,
+    max_seqs: int,
+    max_model_len: int,
+    max_step_tokens: int,
+    kv: dict[str, str],
+) -> Group:
     from albireo.checkpoint.files import CheckpointError
     from albireo.planning.context import context_of
     from albireo.planning.simulation.group import described_group
@@ -107,7 +105,15 @@ def _group(model: Path, tp: int, *, device: str, max_model_len: int, **options: 
         config.check_tp(tp)
     except CheckpointError as error:
         raise typer.BadParameter(str(error), param_hint="--tp") from None
-    return described_group(config, device, tp, max_model_len=context_of(config, max_model_len), **options)
+    return described_group(
+        config,
+        device,
+        tp,
+        max_seqs=max_seqs,
+        max_model_len=context_of(config, max_model_len),
+        max_step_tokens=max_step_tokens,
+        **kv,
+    )
 
 
 def _run(group: Group, workload: Workload, serving: dict[str, Any]) -> SimulationResult:

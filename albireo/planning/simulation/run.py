@@ -25,7 +25,9 @@ MAX_QUEUE = 1024
 """Default of the gateways' ``--max-queue``."""
 GATEWAY_SECONDS = 1e-3
 """Of a gateway's CPU until a request is in the inbox: half of the 2 ms that a Xeon core took for a whole
-request of 100 prompt tokens and one output token."""
+request of 100 prompt tokens and one output token. Without it, requests that end in the same step would be
+admitted in the same step ever after; in a real stack the first one's plan is published before the next has
+come."""
 
 MAX_BLOCKS = 1 << 24
 """KV blocks: what slots and prefixes need is far less, and each takes memory of the simulation."""
@@ -55,41 +57,28 @@ def simulate(
     at most as many as all blocks hold. ``tiers``: of KV below the blocks. ``synchronous`` means sampling on
     rank 0, as in the real stack. ``scheduler``: options of :class:`SchedulerSettings`; by default as many
     slots as the group. ``max_queue``: most requests that wait; further ones are refused.
-    ``gateway_seconds``: how long the one gateway takes for each request. Without it, requests that end in the
-    same step would be admitted in the same step ever after; in a real stack the first one's plan is published
-    before the next has come.
-    ``on_progress`` gets the number of requests that ended, and of all.
+    ``gateway_seconds``: how long the one gateway takes for each request. ``on_progress`` gets the number of
+    requests that ended, and of all.
 
     The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
     device that varies. Raises ValueError in one line.
     """
-    longest = min(max_model_len, num_blocks * BLOCK_SIZE)
-    shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes)
-    _check(workload, cost, shape)
     began = time.process_time()
+    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE), tiers.shapes)
+    _check(workload, cost, shape)
     with _frozen_heap(), VirtualClock() as clock:
-        space = Keyspace(clock)
-        speed = DrawnSpeed(cost.variation, workload.seed)
         cluster = Cluster(
-            space,
+            Keyspace(clock),
             cost,
             shape,
-            speed,
+            DrawnSpeed(cost.variation, workload.seed),
             synchronous=synchronous,
             sampling=sampling,
             scheduler=scheduler,
             tiers=tiers,
         )
         with cluster.running():
-            clients = Clients(
-                clock,
-                space,
-                KEYS,
-                workload,
-                max_queue=max_queue,
-                gateway_seconds=gateway_seconds,
-                on_progress=on_progress,
-            )
+            clients = Clients(clock, cluster.space, KEYS, workload, max_queue, gateway_seconds, on_progress)
             clock.run(clients.run())
             result = _result(clients, cluster, shape)
     result.cpu_seconds = time.process_time() - began
