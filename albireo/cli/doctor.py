@@ -41,10 +41,7 @@ def doctor(
         typer.Option(envvar=["ALBIREO_WORKER_DTYPE", "ALBIREO_UP_DTYPE"], help="float32 or bfloat16."),
     ] = None,
     kv_disk: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="ALBIREO_WORKER_KV_DISK", help="Directory of the KV tier on disk: measures its disk."
-        ),
+        Path | None, typer.Option(envvar="ALBIREO_WORKER_KV_DISK", help="Directory of the KV tier on disk.")
     ] = None,
     redis_url: Annotated[
         str | None, typer.Option(envvar="ALBIREO_REDIS_URL", help="Redis that holds the logs.")
@@ -58,8 +55,7 @@ def doctor(
     """
     from albireo.tools.doctor.examine import examine
 
-    options = {"model": model, "device": device, "dtype": dtype}
-    options |= {"kv_disk": kv_disk, "redis_url": redis_url}
+    options = {"model": model, "device": device, "dtype": dtype, "kv_disk": kv_disk, "redis_url": redis_url}
     given = {name: value for name, value in options.items() if value is not None}
     console, findings = Console(highlight=False), list["Finding"]()
     for finding in examine(given, tp=tp):
