@@ -95,7 +95,9 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
     plan = Plan(
         1,
         1,
-        admissions=tuple(Admission(slot, 10 + slot, f"r{slot}", (7,) * 20, 0, 16, sampling) for slot in (0, 1)),
+        admissions=tuple(
+            Admission(slot, 10 + slot, f"r{slot}", (7,) * 20, 0, 16, sampling) for slot in (0, 1)
+        ),
         chunks=(Chunk(0, 16, 4), Chunk(1, 16, 4)),
     )
     rows = {"slots": np.array([0, 1]), "incarnations": np.array([10, 11]), "logprobs": {}}
@@ -118,14 +120,16 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         stage.put(ComputedStep(Plan(1, 2, num_decodes=2), Output(second), control.StepTiming()), second)
         entries = group.store.log(KEYS.results(GROUP)).read("0-0", 0)
     found = [codec.result_from_bytes(data).result for _, data in entries[1:]]
-    assert [result_rows.rows_of(result)[:3] for result in found] == [((0,), (10,), (40,)), ((0,), (10,), (42,))]
+    assert [result_rows.rows_of(result)[:3] for result in found] == [
+        ((0,), (10,), (40,)),
+        ((0,), (10,), (42,)),
+    ]
     assert [list(result.unfetched) for result in found] == [[11], []]
     result = codec.result_from_proto(1, 1, found[0])
     assert (result.lost, result.read) == (report.lost, report.read)
     assert (result.contents, result.contents_end) == (report.contents, True)
     assert list(found[0].timing.transfers) == [transfer]
     assert found[0].timing.kv_wait == 77
-
 
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
