@@ -89,6 +89,15 @@ class Runner(Protocol[Batch]):
         """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
         ...
 
+    @property
+    def kv_failures(self) -> dict[tuple[str, str], int]:
+        """Blocks that were not copied to or from a KV tier so far, by tier and reason."""
+        ...
+
+    def close(self) -> None:
+        """Ends what runs next to the steps. No call may follow."""
+        ...
+
     def feed_back(self, output: HostOutput) -> None:
         """Synchronous mode only: the ids of a step, by way of the host, before the next is prepared."""
         ...

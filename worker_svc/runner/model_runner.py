@@ -36,6 +36,7 @@ from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import available_memory
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.start_speed import measure_speed
+from worker_svc.runner.tier_opening import TierOptions, open_tiers
 from worker_svc.runner.tier_output import TierOutput
 from worker_svc.runner.timestamps import CudaClock, HostTimestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -68,7 +69,7 @@ class ModelRunner:
         synchronous: bool = False,
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
-        open_tiers: Callable[[KvLayout], Sequence[Tier]] | None = None,
+        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -76,8 +77,8 @@ class ModelRunner:
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
-        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``open_tiers``: opens the KV
-        tiers below the blocks, the same ones on every rank; they are closed with the runner.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below the
+        blocks, or what opens them; the same ones on every rank, closed with the runner.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -97,10 +98,16 @@ class ModelRunner:
         self._arrange(GroupShape(num_blocks, max_seqs, longest), cuda_graphs)
         self.kv_bytes = sizing.bytes_of(num_blocks)
         self.transfers: KvTransfers | None = None
-        if open_tiers is not None:
+        if tiers is not None:
             identity = checkpoint_identity(directory)
             layout = KvLayout.of(self.config, dtype, identity, tp=group.size, rank=group.rank)
-            self._begin_transfers(open_tiers(layout), layout)
+            if isinstance(tiers, TierOptions):
+                free = (available_memory() or UNKNOWN_MEMORY) // local_ranks
+                opened = open_tiers(tiers, layout, device, free, self._least)
+            else:
+                opened = list(tiers(layout))
+            if opened:
+                self._begin_transfers(opened, layout)
 
     def _num_blocks(
         self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
@@ -186,6 +193,9 @@ class ModelRunner:
     def staging_wait(self) -> float:
         return self._staging.waited
 
+    def _least(self, number: int) -> int:
+        return agree_on_blocks(number, self._group, self.device)
+
     def measure(self) -> StepSpeed:
         return measure_speed(self, lambda seconds: slowest(seconds, self._group, self.device))
 
@@ -193,6 +203,10 @@ class ModelRunner:
         self._table.reset()
         if self.transfers is not None:
             self.transfers.reset()
+
+    @property
+    def kv_failures(self) -> dict[tuple[str, str], int]:
+        return {} if self.transfers is None else self.transfers.failures
 
     def close(self) -> None:
         if self.transfers is not None:
