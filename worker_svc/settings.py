@@ -48,14 +48,14 @@ class WorkerSettings(ServiceSettings):
     )
     kv_host_memory: str = Field(
         "auto",
-        description="Memory of the KV tier in host memory on each rank: a size (8GiB), a share of what is free "
-        "(40%), none, or auto: with GPUs a quarter of free main memory, divided among the ranks of the machine, "
-        "else none.",
+        description="Memory of the KV tier in host memory on each rank: a size (8GiB), a share of what is "
+        "free (40%), none, or auto: with GPUs a quarter of free main memory, divided among the ranks of the "
+        "machine, else none.",
     )
     kv_disk: Path | None = Field(
         None,
-        description="Directory of the KV tier on a disk of each rank's machine; not set: no such tier. What it "
-        "holds outlives the rank.",
+        description="Directory of the KV tier on a disk of each rank's machine; not set: no such tier. What "
+        "it holds outlives the rank.",
     )
     kv_disk_size: str = Field(
         "8GiB", description="Space that each rank takes in --kv-disk, from its start on."

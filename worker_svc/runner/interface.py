@@ -73,6 +73,11 @@ class Runner(Protocol[Batch]):
         """Seconds that ``prepare`` has waited for a staging buffer so far."""
         ...
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        """Blocks that KV tiers did not take or did not bring so far, by tier and reason. Any thread."""
+        ...
+
     def measure(self) -> StepSpeed:
         """How fast steps are. All ranks call it together, before the first plan."""
         ...
@@ -87,11 +92,6 @@ class Runner(Protocol[Batch]):
 
     def execute(self, batch: Batch) -> StepOutput:
         """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
-        ...
-
-    @property
-    def kv_failures(self) -> dict[tuple[str, str], int]:
-        """Blocks that were not copied to or from a KV tier so far, by tier and reason."""
         ...
 
     def close(self) -> None:

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
-from albireo.contract.tiers import TierShape
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
-from worker_svc.kv_tiers.copies import Copies, CpuCopies
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
@@ -29,14 +27,14 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
-from worker_svc.runner.agreement import agree_on_blocks, agree_on_contents, missing_by_rank, slowest
+from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
-from worker_svc.runner.main_memory import available_memory
+from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.start_speed import measure_speed
-from worker_svc.runner.tier_opening import TierOptions, open_tiers
+from worker_svc.runner.tier_opening import TierOptions, begin_transfers, open_tiers
 from worker_svc.runner.tier_output import TierOutput
 from worker_svc.runner.timestamps import CudaClock, HostTimestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -46,9 +44,6 @@ from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:
     from worker_svc.runner.graphs import DecodeGraphs
-
-UNKNOWN_MEMORY = 1 << 30
-"""Taken for free where the operating system does not say."""
 
 
 class ModelRunner:
@@ -77,8 +72,8 @@ class ModelRunner:
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
-        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below the
-        blocks, or what opens them; the same ones on every rank, closed with the runner.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
+        the blocks, or what opens them; the same ones on every rank, closed with the runner.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -99,15 +94,7 @@ class ModelRunner:
         self.kv_bytes = sizing.bytes_of(num_blocks)
         self.transfers: KvTransfers | None = None
         if tiers is not None:
-            identity = checkpoint_identity(directory)
-            layout = KvLayout.of(self.config, dtype, identity, tp=group.size, rank=group.rank)
-            if isinstance(tiers, TierOptions):
-                free = (available_memory() or UNKNOWN_MEMORY) // local_ranks
-                opened = open_tiers(tiers, layout, device, free, self._least)
-            else:
-                opened = list(tiers(layout))
-            if opened:
-                self._begin_transfers(opened, layout)
+            self._begin_transfers(tiers, checkpoint_identity(directory), local_ranks)
 
     def _num_blocks(
         self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
@@ -168,33 +155,27 @@ class ModelRunner:
                 dtype=dtype,
             )
 
-    def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
-        for tier in tiers:
-            agree_on_contents(tier, self._group, self.device)
-        if self.device.type == "cuda":
-            from worker_svc.kv_tiers.cuda_copies import CudaCopies  # needed on CUDA only
-
-            copies: Copies = CudaCopies(self._cache)
+    def _begin_transfers(
+        self,
+        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]],
+        checkpoint: str,
+        local_ranks: int,
+    ) -> None:
+        group = self._group
+        layout = KvLayout.of(self.config, self._dtype, checkpoint, tp=group.size, rank=group.rank)
+        if isinstance(tiers, TierOptions):
+            opened: Sequence[Tier] = open_tiers(tiers, layout, group, self.device, local_ranks)
         else:
-            copies = CpuCopies(self._cache)
-        self.transfers = KvTransfers(tiers, copies, layout, self.shape.num_blocks)
-        shapes = tuple(
-            TierShape(
-                shape.name,
-                shape.frames,
-                slowest(shape.read_block_seconds, self._group, self.device),
-                slowest(shape.write_block_seconds, self._group, self.device),
+            opened = tiers(layout)
+        if opened:
+            self.transfers, shapes = begin_transfers(
+                opened, layout, self._cache, self.shape.num_blocks, group
             )
-            for shape in self.transfers.shapes
-        )
-        self.shape = replace(self.shape, tiers=shapes)
+            self.shape = replace(self.shape, tiers=shapes)
 
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
-
-    def _least(self, number: int) -> int:
-        return agree_on_blocks(number, self._group, self.device)
 
     def measure(self) -> StepSpeed:
         return measure_speed(self, lambda seconds: slowest(seconds, self._group, self.device))
@@ -205,7 +186,7 @@ class ModelRunner:
             self.transfers.reset()
 
     @property
-    def kv_failures(self) -> dict[tuple[str, str], int]:
+    def tier_failures(self) -> dict[tuple[str, str], int]:
         return {} if self.transfers is None else self.transfers.failures
 
     def close(self) -> None:

@@ -121,6 +121,10 @@ class SimulatedRunner:
     def staging_wait(self) -> float:
         return self._staging.waited
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def measure(self) -> StepSpeed:
         return speed_of(self._cost)
 
@@ -146,10 +150,6 @@ class SimulatedRunner:
             self._wait(self._cost.sampling_seconds(work, parallel=batch.layout.parallel))
         timestamps.record()
         return SimulatedOutput(batch.host.samples, self.config.vocab_size, timestamps, tiers)
-
-    @property
-    def kv_failures(self) -> dict[tuple[str, str], int]:
-        return {}
 
     def close(self) -> None:
         """Nothing runs next to the steps."""

@@ -68,6 +68,10 @@ class VirtualRunner:
         self._ids = np.full(shape.max_seqs, OUTPUT_ID, dtype=np.int64)
         self._policy = SamplingPolicy(sampling, rank=0, size=host.cost.tp)
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def measure(self) -> StepSpeed:
         return speed_of(self._host.cost)
 
@@ -96,6 +100,9 @@ class VirtualRunner:
             clock.sleep(forward + sampling)
         end = clock.time_ns()
         return VirtualOutput(step, self._ids, [begin, min(begin + round(forward * 1e9), end), end])
+
+    def close(self) -> None:
+        """Nothing runs next to the steps."""
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""
