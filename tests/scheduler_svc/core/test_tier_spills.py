@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from albireo.contract.plan import Plan
@@ -70,7 +72,7 @@ def test_plans_that_only_spill_follow_one_another() -> None:
     w.now = then
     plan = w.planned()
     assert plan.spills
-    assert not (plan.released or plan.chunks or plan.num_decodes)
+    assert plan == replace(Plan(plan.epoch, plan.step, digest=plan.digest), spills=plan.spills)
     assert w.plan() is None  # the window has room for one more
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from albireo.contract.plan import Finish, GroupShape, Plan, SamplingParams, StepResult, Submission
-from albireo.contract.tiers import Contents, Frames, TierRead, TierShape
+from albireo.contract.tiers import Contents, Frames, Spill, TierRead, TierShape
 from scheduler_svc.core import GroupCore, Limits, SchedulerCore, Speed
 
 from .followers import check_follower, from_log
@@ -17,7 +17,7 @@ TOKEN = 7
 
 
 def disk(frames: int = 64, *, read: float = 1e-6, write: float = 1e-6) -> TierShape:
-    """A tier that pays, unless told otherwise."""
+    """A tier that pays, unless a test says otherwise."""
     return TierShape("disk", frames, read, write)
 
 
@@ -172,3 +172,39 @@ class Tiered:
     def _check(self) -> None:
         assert self.core.check_integrity() == []
         check_follower(self.follower, self.core)
+
+
+def evicted(*tiers: TierShape, blocks: int = 6, num_blocks: int = 32, window: int = 2) -> Tiered:
+    """The blocks of prompt(blocks) are in the fastest tier, and hold something else."""
+    w = Tiered(*tiers, num_blocks=num_blocks, window=window)
+    w.submit("first", prompt(blocks), max_tokens=1)
+    w.run()
+    w.evict()
+    w.now += 100.0
+    assert all(w.group.ledger.pool.find(key) is None for key in keys(w, blocks))
+    return w
+
+
+def keys(w: Tiered, blocks: int) -> list[bytes]:
+    """Of the blocks of prompt(blocks)."""
+    found = [key for spill in all_spills(w) for key in spill.keys]
+    assert len(found) >= blocks
+    return found[:blocks]
+
+
+def all_spills(w: Tiered) -> list[Spill]:
+    return [spill for plan in w.plans for spill in plan.spills]
+
+
+def fetched(plan: Plan) -> int:
+    return sum(len(fetch.blocks) for fetch in plan.fetches)
+
+
+def running(read: float, *, window: int = 2) -> Tiered:
+    """A row decodes, and a request whose prefix takes ``read`` a block waits. Nothing is in flight."""
+    w = evicted(disk(read=read), window=window)
+    w.submit("row", prompt(1, 5), max_tokens=60)
+    w.plan()
+    w.settle()
+    w.submit("again", prompt(6))
+    return w
