@@ -70,7 +70,7 @@ def check_use(
     if operations is None:
         return note("kv disk use", found)
     compute = 2 * TOKENS * shape.layer_parameters / operations
-    found += f"; to compute them takes {compute * 1e3:.0f} ms or more"
+    found += f"; their matrix products take {compute * 1e3:.0f} ms"
     if read > compute:
         return warning(
             "kv disk use",
