@@ -123,5 +123,8 @@ class VirtualRunner:
         end = clock.time_ns()
         return VirtualOutput(step.counted, self._ids, [begin, min(computed, end), end], tiers)
 
+    def close(self) -> None:
+        """Nothing runs next to the steps."""
+
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""
