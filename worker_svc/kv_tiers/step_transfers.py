@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from albireo.contract.tiers import Contents
 from worker_svc.kv_tiers.copies import Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS, FetchJob
+from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
+from worker_svc.kv_tiers.limits import FETCH_SECONDS
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
