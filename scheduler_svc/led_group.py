@@ -124,7 +124,10 @@ class LedGroup:
             self._settle_step(entry_id.step, entry.result)
 
     def _settle_step(self, step: int, message: log.StepResult) -> None:
-        result = codec.result_from_proto(self.opening.epoch, step, message)
+        try:
+            result = codec.result_from_proto(self.opening.epoch, step, message)
+        except ValueError as error:
+            raise ProtocolError(f"result {step}: {error}") from error
         timing = message.timing
         seconds = (timing.sampling_end - timing.forward_begin) / 1e9 if timing.forward_begin else None
         self.core.settle(result, seconds)
