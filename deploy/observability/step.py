@@ -201,6 +201,27 @@ ROWS: Rows = {
             width=4,
         ),
     ],
+    "Copies of KV: empty without KV tiers": [
+        lines(
+            "Time that layers waited for KV",
+            SHARE,
+            f"Share of the time. {metrics.STEP_KV_WAIT.description}",
+            Query(rate_of_sum(metrics.STEP_KV_WAIT, "albireo_group"), "{{albireo_group}}"),
+        ),
+        lines(
+            "Wait for KV of a step",
+            "s",
+            metrics.STEP_KV_WAIT.description,
+            *quantiles(metrics.STEP_KV_WAIT, 0.5, 0.99),
+        ),
+        lines(
+            "KV copied by rank 0",
+            unit_a_second(metrics.STEP_KV_FETCHED),
+            f"{metrics.STEP_KV_FETCHED.description} {metrics.STEP_KV_SPILLED.description}",
+            Query(rate(metrics.STEP_KV_FETCHED, "kv_tier"), "from {{kv_tier}}"),
+            Query(rate(metrics.STEP_KV_SPILLED, "kv_tier"), "to {{kv_tier}}"),
+        ),
+    ],
     "GPUs: empty without GPUs": [
         lines(
             "Utilization",

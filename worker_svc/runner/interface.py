@@ -24,7 +24,7 @@ class HostOutput:
     logprobs: dict[int, api.TokenLogprobs]  # by entry
     # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
     prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
-    tiers: TierReport | None = None  # None: nothing to tell, as without tiers
+    tiers: TierReport | None = None  # None: nothing to report, as without tiers
 
 
 class StepOutput(Protocol):
