@@ -65,8 +65,8 @@ class Offload(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Layers ``first_layer`` to ``last_layer - 1`` of the rows of tokens ``start`` to ``start + count - 1`` of
-    a streamed slot, whose hidden states stay on the device between steps.
+    """Layers ``first_layer`` to ``last_layer - 1`` of the rows of ``tokens[start : start + count]`` of a
+    streamed slot, whose hidden states stay on the device between steps.
 
     Spans of the same rows follow one another until the last layer; only then do the next rows begin. Rows
     are among the tokens of the admission, or one row of the token that was sampled last. Where they reach the
