@@ -32,7 +32,7 @@ class HostBatch:
     """One step as the slot table yields it."""
 
     forward: ForwardInput[HostArray]
-    fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
+    fresh: Ints  # blocks granted for this step whose KV neither exists nor is fetched
     samples: SampleRows
     penalty_starts: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
     prompts: tuple[PromptRows, ...]
@@ -71,6 +71,11 @@ class SlotTable:
         self._occupied[:] = False
         self._decoding[:] = False
         self._streamed.reset()
+
+    @property
+    def incarnations(self) -> Ints:
+        """By slot. Of those that are free, the last."""
+        return self._incarnations
 
     def apply(self, plan: Plan) -> HostBatch:
         """Applies one plan and advances the table as if its step had run.
