@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worker_svc.batch.inputs import SpanInput
-from worker_svc.model.attention import LayerPieces, StreamView
+from worker_svc.model.attention import AttentionPlan, LayerPieces, StreamView
 from worker_svc.model.kv_cache import LayerCache
 from worker_svc.model.spans import OtherRows, SpanRows, run_with_spans
 from worker_svc.model.transformer import Transformer
@@ -25,17 +25,21 @@ class SpanForward:
 
     def __call__(
         self,
-        others: OtherRows,
+        others: tuple[Tensor, Tensor, Tensor, AttentionPlan],
         spans: Sequence[SpanInput[Tensor]],
         pieces: Sequence[LayerPieces],
         caches: Iterable[LayerCache],
     ) -> Tensor:
         """``[n, hidden]`` behind the last layer: of the other rows, then of the spans that reach it.
 
-        ``pieces``: parallel to ``spans``.
+        ``others``: ids, positions, KV rows and attention of the rows that run all layers. ``pieces``:
+        parallel to ``spans``.
         """
         rows = [self._rows(span, own) for span, own in zip(spans, pieces, strict=True)]
-        hidden, states = run_with_spans(self._model, others, rows, caches)
+        ids, *rest = others
+        hidden, states = run_with_spans(
+            self._model, OtherRows(self._model.embedding(ids), *rest), rows, caches
+        )
         ended = [hidden]
         for span, state in zip(spans, states, strict=True):
             if span.last_layer == len(self._model.blocks):
