@@ -271,6 +271,11 @@ WORKER_KV_BLOCKS = _add(
     "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has memory for."
 )
 WORKER_KV_MEMORY = _add("albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's KV blocks.")
+WORKER_KV_FAILURES = _add(
+    "albireo.worker.kv.failures", _COUNTER, "{block}", _TIER,
+    "Blocks that a KV tier of this rank did not take, or did not bring, by reason.",
+    "kv_tier", "failure", needs=KV_TIER,
+)  # fmt: skip
 STAGING_WAIT = _add(
     "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
     "Time for which the input stage waited for a free staging buffer.", needs=GPU,

@@ -221,6 +221,20 @@ ROWS: Rows = {
             Query(rate(metrics.STEP_KV_FETCHED, "kv_tier"), "from {{kv_tier}}"),
             Query(rate(metrics.STEP_KV_SPILLED, "kv_tier"), "to {{kv_tier}}"),
         ),
+        lines(
+            "Blocks that tiers did not take or bring",
+            unit_a_second(metrics.WORKER_KV_FAILURES),
+            metrics.WORKER_KV_FAILURES.description,
+            Query(rate(metrics.WORKER_KV_FAILURES, "kv_tier", "failure"), "{{kv_tier}}: {{failure}}"),
+            width=12,
+        ),
+        lines(
+            "The same, by rank",
+            unit_a_second(metrics.WORKER_KV_FAILURES),
+            metrics.WORKER_KV_FAILURES.description,
+            Query(rate(metrics.WORKER_KV_FAILURES, *RANK), RANK_NAME),
+            width=12,
+        ),
     ],
     "GPUs: empty without GPUs": [
         lines(

@@ -51,7 +51,7 @@ def open_files(directory: Path, layout: KvLayout, index_bytes: int, data_bytes: 
     """Files of these sizes; ``index_bytes`` is without the header. Raises TierError."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        with _choosing(directory):
+        with choosing(directory):
             files = _choose(directory, layout)
             try:
                 _prepare(files, layout, HEADER_BYTES + index_bytes, data_bytes)
@@ -76,7 +76,7 @@ def _reason(directory: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _choosing(directory: Path) -> Iterator[None]:
+def choosing(directory: Path) -> Iterator[None]:
     """One process at a time looks for its files. Raises TierError and OSError."""
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -73,6 +73,11 @@ class Runner(Protocol[Batch]):
         """Seconds that ``prepare`` has waited for a staging buffer so far."""
         ...
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        """Blocks that KV tiers did not take or did not bring so far, by tier and reason. Any thread."""
+        ...
+
     def measure(self) -> StepSpeed:
         """How fast steps are. All ranks call it together, before the first plan."""
         ...

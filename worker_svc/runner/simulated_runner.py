@@ -121,6 +121,10 @@ class SimulatedRunner:
     def staging_wait(self) -> float:
         return self._staging.waited
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def measure(self) -> StepSpeed:
         return speed_of(self._cost)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -50,3 +52,12 @@ def write(tier: Tier, frames: list[int], numbers: list[int]) -> list[int]:
 def same(a: Tensor, b: Tensor) -> bool:
     """Bit by bit: random bytes may be NaN."""
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def flip(path: Path, byte: int, bit: int = 0) -> None:
+    """Turns one bit of a file over."""
+    with path.open("r+b") as file:
+        file.seek(byte)
+        old = file.read(1)[0]
+        file.seek(byte)
+        file.write(bytes([old ^ 1 << bit]))
