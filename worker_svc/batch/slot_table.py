@@ -166,9 +166,9 @@ class SlotTable:
         for chunk in plan.chunks:
             chunks.append(self._chunk(chunk, first))
             end = chunk.start + chunk.count
-            span = np.arange(chunk.start, end)
-            all_positions.append(span)
-            all_kv_rows.append(self._kv_rows(chunk.slot, span))
+            own = np.arange(chunk.start, end)
+            all_positions.append(own)
+            all_kv_rows.append(self._kv_rows(chunk.slot, own))
             tokens = self._tokens[chunk.slot]
             ids.append(tokens[chunk.start : end])
             if chunk.slot in self._prompt_logprobs:

@@ -16,7 +16,7 @@ from worker_svc.kv_tiers.fetching import FetchLane
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
-from worker_svc.kv_tiers.streaming import SpanPieces, StepStreams
+from worker_svc.kv_tiers.streaming import StepStreams
 from worker_svc.model.kv_cache import LayerCache
 
 COPY_SECONDS = 2.0
@@ -75,15 +75,15 @@ class StepTransfers:
     @property
     def readers(self) -> tuple[int, ...]:
         """Incarnations of the slots that read fetches for the first time, and of those that are streamed."""
-        spans = () if self.streams is None else self.streams.spans
-        return tuple(slot.incarnation for slot in (*self.reads, *spans))
+        fetched = tuple(slot.incarnation for slot in self.reads)
+        if self.streams is None:
+            return fetched
+        return fetched + tuple(span.incarnation for span in self.streams.spans)
 
     def missing(self) -> list[bool]:
         """Of each of the ``readers``, whether this rank lacks some of its KV. After the last layer."""
-        spans: tuple[SpanPieces, ...] = ()
-        if self.streams is not None:
-            spans = self.streams.spans
-            self.wait_ns += self.streams.wait_ns
+        spans = () if self.streams is None else self.streams.spans
+        self.wait_ns += 0 if self.streams is None else self.streams.wait_ns
         self._record.wait_seconds += self.wait_ns * 1e-9
         for slot in self.reads:
             for _, job in slot.jobs:

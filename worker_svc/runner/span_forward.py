@@ -36,10 +36,9 @@ class SpanForward:
         parallel to ``spans``.
         """
         rows = [self._rows(span, own) for span, own in zip(spans, pieces, strict=True)]
-        ids, *rest = others
-        hidden, states = run_with_spans(
-            self._model, OtherRows(self._model.embedding(ids), *rest), rows, caches
-        )
+        ids, positions, kv_rows, plan = others
+        whole = OtherRows(self._model.embedding(ids), positions, kv_rows, plan)
+        hidden, states = run_with_spans(self._model, whole, rows, caches)
         ended = [hidden]
         for span, state in zip(spans, states, strict=True):
             if span.last_layer == len(self._model.blocks):

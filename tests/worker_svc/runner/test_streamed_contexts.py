@@ -12,7 +12,8 @@ import pytest
 from albireo.contract.tiers import Frames
 from tests.worker_svc.checkpoints import FAMILIES, write
 from tests.worker_svc.ranks import run_group
-from tests.worker_svc.runner.streamed import (
+from tests.worker_svc.runner.streamed import Damage, Damaged, PlainTokens, Tokens
+from tests.worker_svc.runner.streamed_plans import (
     AGAIN,
     LAYERS,
     LONGEST,
@@ -21,10 +22,6 @@ from tests.worker_svc.runner.streamed import (
     SAMPLING,
     SEEDED,
     STREAMED,
-    Damage,
-    Damaged,
-    PlainTokens,
-    Tokens,
     Writer,
 )
 from worker_svc.collectives.tp_group import TPGroup
@@ -73,7 +70,11 @@ def test_a_flipped_bit_fails_the_slot_on_all_ranks_and_no_other(
     plans = Writer(SAMPLING, Random(1)).write()
     layer, step = 1, len(plans) - OUTPUTS - 8
     damage = Damage(directory, tmp_path / "tier", rank, 3, layer, step)
-    found = run_group(size, {"damage": damage, "plain": PlainTokens(directory, SAMPLING, STEPS)}, tmp_path)
+    both: dict[str, Callable[[TPGroup], Any]] = {
+        "damage": damage,
+        "plain": PlainTokens(directory, SAMPLING, STEPS),
+    }
+    found = run_group(size, both, tmp_path)
     damaged: Damaged = found["damage"]
     assert damaged.others == found["plain"][OTHER][: len(damaged.others)]
     after = [plan for plan in plans if plan.step >= step and plan.spans]
