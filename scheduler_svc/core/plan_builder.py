@@ -76,8 +76,7 @@ class PlanBuilder:
             self._book()
         self._admit()
         if self._tiers is not None and (self._booked or not ledger.in_flight):
-            self._tiers.write_behind()
-            self._booked = self._booked or bool(self._tiers.spills)
+            self._booked = self._tiers.write_behind() or self._booked
         return self._publish() if self._booked else None
 
     def next_time(self) -> float | None:
@@ -275,7 +274,7 @@ class PlanBuilder:
             released=tuple(self._released),
             paused=tuple(self._paused),
             resumed=tuple(self._resumed),
-            spills=tuple(self._tiers.spills) if self._tiers is not None else (),
+            spills=self._tiers.spills if self._tiers is not None else (),
             admissions=tuple(self._admissions),
             fetches=tuple(self._tiers.fetches) if self._tiers is not None else (),
             grants=tuple(self._grants),

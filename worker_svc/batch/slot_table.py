@@ -178,18 +178,12 @@ class SlotTable:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True
-        spans = []
-        if len({span.slot for span in plan.spans}) < len(plan.spans):
-            raise TableMismatch(f"step {plan.step}: two spans of one slot")
-        for span in plan.spans:
-            spans.append(self._span(span))
-            if not self._streamed.advance(span):
-                continue
+        spans = tuple(map(self._span, plan.spans))
+        for span in self._ending(plan):
             if span.slot in self._prompt_logprobs:
                 prompts.append(self._prompt_rows(span, first))
             first += span.count
-            self._computed[span.slot] = span.start + span.count
-            if span.start + span.count >= len(self._tokens[span.slot]):
+            if self._computed[span.slot] >= len(self._tokens[span.slot]):
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(span.slot)
         return HostBatch(
@@ -200,7 +194,7 @@ class SlotTable:
                 decodes=decodes,
                 chunk_ids=np.concatenate(ids) if ids else NO_IDS,
                 chunks=tuple(chunks),
-                spans=tuple(spans),
+                spans=spans,
             ),
             fresh=fresh,
             samples=self._samples(
@@ -269,6 +263,15 @@ class SlotTable:
             kv_rows=self._kv_rows(slot, positions - skipped * BLOCK_SIZE),
             blocks=self._blocks[slot, :blocks].copy(),
         )
+
+    def _ending(self, plan: Plan) -> list[Span]:
+        """Takes the spans as run; returns those whose rows have all their layers."""
+        if len({span.slot for span in plan.spans}) < len(plan.spans):
+            raise TableMismatch(f"step {plan.step}: two spans of one slot")
+        ending = [span for span in plan.spans if self._streamed.advance(span)]
+        for span in ending:
+            self._computed[span.slot] = span.start + span.count
+        return ending
 
     def _span_frames(self, span: Span) -> SpanFrames:
         return SpanFrames(

@@ -16,7 +16,7 @@ RING_BYTES = 256 << 20
 
 
 class BufferRing:
-    """Buffers ``[8, *block_shape]``. Whoever takes one gives it back; callers hold a lock for both."""
+    """Buffers ``[8, *block_shape]``. Each is given back once; callers hold a lock for taking and giving."""
 
     def __init__(self, copies: Copies, layout: KvLayout) -> None:
         """Of large blocks there are fewer buffers: 256 MiB, or four."""

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from albireo.contract.plan import Plan
-from albireo.contract.tiers import Contents, Fetch, Offload, Spill, TierShape
+from albireo.contract.tiers import Contents, Fetch, Offload, Spill
 from worker_svc.buffers.arrays import Ints
 from worker_svc.kv_tiers.copies import Copies, Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
@@ -48,11 +48,6 @@ class KvTransfers:
         self._ended: list[Copy] = []  # of cancelled fetches, for the next step to wait for
         self._contents: deque[Contents] = deque()  # portions that no step has yet
         self._contents_due = False
-
-    @property
-    def shapes(self) -> tuple[TierShape, ...]:
-        """Of the tiers, with their speeds as measured now."""
-        return tuple(TierShape(tier.name, tier.frames, *tier.measure()) for tier in self._tiers)
 
     @property
     def failures(self) -> dict[tuple[str, str], int]:

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
-from albireo.contract.tiers import TierShape
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable, TableMismatch
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
-from worker_svc.kv_tiers.copies import Copies, CpuCopies
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
@@ -29,14 +27,15 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
-from worker_svc.runner.agreement import agree_on_blocks, agree_on_contents, missing_by_rank, slowest
+from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
-from worker_svc.runner.main_memory import available_memory
+from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.span_forward import SpanForward
 from worker_svc.runner.start_speed import measure_speed
+from worker_svc.runner.tier_opening import TierOptions, begin_transfers, open_tiers
 from worker_svc.runner.tier_output import TierOutput
 from worker_svc.runner.timestamps import CudaClock, HostTimestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -46,9 +45,6 @@ from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:
     from worker_svc.runner.graphs import DecodeGraphs
-
-UNKNOWN_MEMORY = 1 << 30
-"""Taken for free where the operating system does not say."""
 
 
 class ModelRunner:
@@ -69,7 +65,7 @@ class ModelRunner:
         synchronous: bool = False,
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
-        open_tiers: Callable[[KvLayout], Sequence[Tier]] | None = None,
+        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -77,8 +73,8 @@ class ModelRunner:
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
-        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``open_tiers``: opens the KV
-        tiers below the blocks, the same ones on every rank; they are closed with the runner.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
+        the blocks, or what opens them; the same ones on every rank, closed with the runner.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -91,22 +87,30 @@ class ModelRunner:
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
-        weights = WeightReader(directory, dtype)
-        self._model = Loader(self.config, weights, group, device, dtype, longest).load()
+        self._model = Loader(
+            self.config, WeightReader(directory, dtype), group, device, dtype, longest
+        ).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
-        tiers: Sequence[Tier] = ()
-        if open_tiers is not None:
-            identity = checkpoint_identity(directory)
-            layout = KvLayout.of(self.config, dtype, identity, tp=group.size, rank=group.rank)
-            tiers = open_tiers(layout)
-        # What the device does not hold of a context is streamed.
-        frames = agree_on_blocks(sum(tier.frames for tier in tiers), group, device)
-        longest = min(longest, (num_blocks + frames) * BLOCK_SIZE)
-        self._arrange(self._shape(num_blocks, max_seqs, longest), cuda_graphs)
+        opened: Sequence[Tier] = ()
+        if tiers is not None:
+            layout = self._layout(directory)
+            opened = open_tiers(tiers, layout, group, device, local_ranks)
+        shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
+        self._arrange(shape, cuda_graphs)
         self.kv_bytes = sizing.bytes_of(num_blocks)
-        if tiers:
-            self._begin_transfers(tiers, layout)
+        if opened:
+            self.transfers, shapes = begin_transfers(opened, layout, self._cache, num_blocks, group)
+            self.shape = replace(self.shape, tiers=shapes)
+
+    def _layout(self, directory: Path) -> KvLayout:
+        identity, group = checkpoint_identity(directory), self._group
+        return KvLayout.of(self.config, self._dtype, identity, tp=group.size, rank=group.rank)
+
+    def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
+        """Tokens of a context: what the device does not hold of one is streamed from the tiers."""
+        frames = agree_on_blocks(sum(tier.frames for tier in tiers), self._group, self.device)
+        return min(wanted, (num_blocks + frames) * BLOCK_SIZE)
 
     def _shape(self, num_blocks: int, max_seqs: int, max_model_len: int) -> GroupShape:
         return GroupShape(num_blocks, max_seqs, max_model_len, num_layers=self.config.num_layers)
@@ -171,34 +175,9 @@ class ModelRunner:
                 dtype=dtype,
             )
 
-    def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
-        for tier in tiers:
-            agree_on_contents(tier, self._group, self.device)
-        if self.device.type == "cuda":
-            from worker_svc.kv_tiers.cuda_copies import CudaCopies  # needed on CUDA only
-
-            copies: Copies = CudaCopies(self._cache)
-        else:
-            copies = CpuCopies(self._cache)
-        self.transfers = KvTransfers(tiers, copies, layout, self.shape.num_blocks)
-        shapes = tuple(
-            TierShape(
-                shape.name,
-                shape.frames,
-                slowest(shape.read_block_seconds, self._group, self.device),
-                slowest(shape.write_block_seconds, self._group, self.device),
-            )
-            for shape in self.transfers.shapes
-        )
-        self.shape = replace(self.shape, tiers=shapes)
-
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
-
-    @property
-    def tier_failures(self) -> dict[tuple[str, str], int]:
-        return {}
 
     def measure(self) -> StepSpeed:
         return measure_speed(self, lambda seconds: slowest(seconds, self._group, self.device))
@@ -207,6 +186,10 @@ class ModelRunner:
         self._table.reset()
         if self.transfers is not None:
             self.transfers.reset()
+
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {} if self.transfers is None else self.transfers.failures
 
     def close(self) -> None:
         if self.transfers is not None:

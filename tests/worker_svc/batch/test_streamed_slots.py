@@ -145,7 +145,7 @@ def test_a_released_slot_keeps_nothing() -> None:
         (Plan(1, 3, spans=(Span(1, 48, 0, 0, 1),)), "80 tokens are known"),
         (Plan(1, 3, spans=(Span(1, 48, 33, 0, 1),)), "80 tokens are known"),
         (Plan(1, 3, spans=(Span(1, 48, 17, 0, 1),)), "needs 3 blocks, it has 2"),
-        (Plan(1, 3, spans=(Span(1, 48, 1, 0, 1), Span(1, 48, 1, 1, 2))), "two spans of one slot"),
+        (Plan(1, 3, spans=(Span(1, 48, 1, 0, 1),) * 2), "two spans of one slot"),
         (Plan(1, 3, chunks=(Chunk(1, 48, 1),)), "it is streamed"),
         (Plan(1, 3, offloads=(offload(2, 3, 4),)), "3 blocks are offloaded, it has 2"),
         (Plan(1, 3, offloads=(offload(2, 3),)), "more blocks are offloaded"),

@@ -52,8 +52,8 @@ def test_an_epoch_begins_with_the_contents_in_portions(monkeypatch: pytest.Monke
         s.run(Plan(1, 3, spills=(spill({3: 9}, names=[3]),)))  # not written when the epoch begins
         s.transfers.reset()
         steps = [s.begin(Plan(2, step)) for step in range(1, 5)]
-        told = [(step.contents, step.contents_end) for step in steps if step is not None]
-        assert told == [
+        found = [(step.contents, step.contents_end) for step in steps if step is not None]
+        assert found == [
             (((0, (5, 6), (key(2), key(1))),), False),
             (((0, (9,), (key(3),)),), False),
             (((1, (0,), (key(3),)),), True),

@@ -52,7 +52,7 @@ def runner_of(
 ) -> Iterator[ModelRunner]:
     config = ModelConfig.from_dir(directory)
 
-    def tiers(layout: KvLayout) -> list[Tier]:
+    def opened(layout: KvLayout) -> list[Tier]:
         assert tier is not None
         tier.mkdir(exist_ok=True)
         return [DiskTier.open(tier / f"rank{group.rank}", frames * layout.block_bytes, layout)]
@@ -65,7 +65,7 @@ def runner_of(
         kv_memory=KvMemory(blocks * block_bytes(config, group.size, torch.float32)),
         max_seqs=4,
         max_model_len=LONGEST,
-        open_tiers=None if tier is None else tiers,
+        tiers=None if tier is None else opened,
     )
     try:
         yield runner

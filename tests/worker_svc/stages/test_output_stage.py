@@ -100,7 +100,7 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         ),
         chunks=(Chunk(0, 16, 4), Chunk(1, 16, 4)),
     )
-    rows = {"slots": np.array([0, 1]), "incarnations": np.array([10, 11]), "logprobs": {}}
+    slots, incarnations = np.array([0, 1]), np.array([10, 11])
     transfer = control.KvTransfer(tier="disk", begin=1, end=2, bytes=3)
     report = TierReport(
         unfetched=(11,),
@@ -111,12 +111,12 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         transfers=(transfer,),
         kv_wait_ns=77,
     )
-    first = HostOutput(ids=np.array([40, 41]), tiers=report, **rows)
+    first = HostOutput(slots, incarnations, np.array([40, 41]), {}, tiers=report)
     with VirtualClock() as clock:
         group = OpenedGroup(clock)
         stage = output_stage(group, clock)
         stage.put(ComputedStep(plan, Output(first), control.StepTiming()), first)
-        second = HostOutput(ids=np.array([42, 43]), **rows)
+        second = HostOutput(slots, incarnations, np.array([42, 43]), {})
         stage.put(ComputedStep(Plan(1, 2, num_decodes=2), Output(second), control.StepTiming()), second)
         entries = group.store.log(KEYS.results(GROUP)).read("0-0", 0)
     found = [codec.result_from_bytes(data).result for _, data in entries[1:]]
