@@ -79,17 +79,14 @@ class ModelRunner:
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device = device
-        self._group = group
-        self._dtype = dtype
-        self._synchronous = synchronous
+        self._group, self._dtype, self._synchronous = group, dtype, synchronous
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
-        self._model = Loader(
-            self.config, WeightReader(directory, dtype), group, device, dtype, longest
-        ).load()
+        weights = WeightReader(directory, dtype)
+        self._model = Loader(self.config, weights, group, device, dtype, longest).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
