@@ -49,6 +49,37 @@ class Fetch(NamedTuple):
     keys: tuple[bytes, ...]  # that the frames must hold
 
 
+class Offload(NamedTuple):
+    """The next blocks of a slot, behind those that are streamed already, are read from these frames by every
+    layer of every row from this step on. A slot that has any is streamed: it leaves the decode set for good,
+    and its rows run in spans.
+
+    Blocks that the slot has on the device leave its table: they hold what the frames do. A slot that the
+    same plan admits has none yet: of its cached blocks these are never granted.
+    """
+
+    slot: int
+    tier: int
+    frames: tuple[int, ...]  # one a block
+    keys: tuple[bytes, ...]  # that the frames must hold
+
+
+class Span(NamedTuple):
+    """Layers ``first_layer`` to ``last_layer - 1`` of the rows of ``tokens[start : start + count]`` of a
+    streamed slot, whose hidden states stay on the device between steps.
+
+    Spans of the same rows follow one another until the last layer; only then do the next rows begin. Rows
+    are among the tokens of the admission, or one row of the token that was sampled last. Where they reach the
+    last layer, and the last token of these, the slot samples in that step.
+    """
+
+    slot: int
+    start: int
+    count: int
+    first_layer: int
+    last_layer: int  # the first one that is not computed
+
+
 class Frames(NamedTuple):
     """Some frames of a tier."""
 

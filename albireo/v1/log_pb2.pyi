@@ -157,7 +157,7 @@ class WaitingEnded(_message.Message):
     def __init__(self, ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing", "spills", "fetches")
+    __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing", "spills", "fetches", "offloads", "spans")
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,8 @@ class Plan(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     SPILLS_FIELD_NUMBER: _ClassVar[int]
     FETCHES_FIELD_NUMBER: _ClassVar[int]
+    OFFLOADS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
     released: _containers.RepeatedScalarFieldContainer[int]
     paused: _containers.RepeatedScalarFieldContainer[int]
     resumed: _containers.RepeatedScalarFieldContainer[int]
@@ -186,7 +188,9 @@ class Plan(_message.Message):
     timing: _control_pb2.StepTiming
     spills: _containers.RepeatedCompositeFieldContainer[Spill]
     fetches: _containers.RepeatedCompositeFieldContainer[Fetch]
-    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grant_slots: _Optional[_Iterable[int]] = ..., grant_counts: _Optional[_Iterable[int]] = ..., grant_blocks: _Optional[_Iterable[int]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., spills: _Optional[_Iterable[_Union[Spill, _Mapping]]] = ..., fetches: _Optional[_Iterable[_Union[Fetch, _Mapping]]] = ...) -> None: ...
+    offloads: _containers.RepeatedCompositeFieldContainer[Offload]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grant_slots: _Optional[_Iterable[int]] = ..., grant_counts: _Optional[_Iterable[int]] = ..., grant_blocks: _Optional[_Iterable[int]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., spills: _Optional[_Iterable[_Union[Spill, _Mapping]]] = ..., fetches: _Optional[_Iterable[_Union[Fetch, _Mapping]]] = ..., offloads: _Optional[_Iterable[_Union[Offload, _Mapping]]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class Spill(_message.Message):
     __slots__ = ("tier", "blocks", "frames", "keys")
@@ -213,6 +217,32 @@ class Fetch(_message.Message):
     frames: _containers.RepeatedScalarFieldContainer[int]
     keys: bytes
     def __init__(self, slot: _Optional[int] = ..., tier: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., frames: _Optional[_Iterable[int]] = ..., keys: _Optional[bytes] = ...) -> None: ...
+
+class Offload(_message.Message):
+    __slots__ = ("slot", "tier", "frames", "keys")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    tier: int
+    frames: _containers.RepeatedScalarFieldContainer[int]
+    keys: bytes
+    def __init__(self, slot: _Optional[int] = ..., tier: _Optional[int] = ..., frames: _Optional[_Iterable[int]] = ..., keys: _Optional[bytes] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("slot", "start", "count", "first_layer", "last_layer")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    start: int
+    count: int
+    first_layer: int
+    last_layer: int
+    def __init__(self, slot: _Optional[int] = ..., start: _Optional[int] = ..., count: _Optional[int] = ..., first_layer: _Optional[int] = ..., last_layer: _Optional[int] = ...) -> None: ...
 
 class Frames(_message.Message):
     __slots__ = ("tier", "frames")
@@ -373,7 +403,7 @@ class RowLogprobs(_message.Message):
     def __init__(self, row: _Optional[int] = ..., logprobs: _Optional[_Union[_inference_pb2.TokenLogprobs, _Mapping]] = ...) -> None: ...
 
 class GroupInfo(_message.Message):
-    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint", "name", "step_seconds", "prefill_token_seconds", "tiers")
+    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint", "name", "step_seconds", "prefill_token_seconds", "tiers", "num_layers")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQS_FIELD_NUMBER: _ClassVar[int]
@@ -389,6 +419,7 @@ class GroupInfo(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PREFILL_TOKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
+    NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     num_blocks: int
     max_seqs: int
@@ -404,7 +435,8 @@ class GroupInfo(_message.Message):
     step_seconds: float
     prefill_token_seconds: float
     tiers: _containers.RepeatedCompositeFieldContainer[Tier]
-    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., step_seconds: _Optional[float] = ..., prefill_token_seconds: _Optional[float] = ..., tiers: _Optional[_Iterable[_Union[Tier, _Mapping]]] = ...) -> None: ...
+    num_layers: int
+    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., step_seconds: _Optional[float] = ..., prefill_token_seconds: _Optional[float] = ..., tiers: _Optional[_Iterable[_Union[Tier, _Mapping]]] = ..., num_layers: _Optional[int] = ...) -> None: ...
 
 class ServedModel(_message.Message):
     __slots__ = ("architecture", "dtype", "vocab_size", "max_model_len", "eos_token_ids", "fingerprint", "simulated", "tp", "device")

@@ -34,7 +34,7 @@ class TierOutput:
             return TierReport(lost=lost, read=read, transfers=transfers)
         slots = () if missing is None or self.missing is None else np.flatnonzero(missing.any(axis=0))
         return TierReport(
-            unfetched=tuple(step.reads[slot].incarnation for slot in slots),
+            unfetched=tuple(step.readers[slot] for slot in slots),
             lost=lost,
             read=read,
             contents=step.contents,
