@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.tiers import TierShape
 from scheduler_svc.core import Limits
 
 from .world import World
@@ -41,6 +42,14 @@ def _shape(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
 SHAPES = st.builds(_shape, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
 
 
+def _with_tiers(machine: CoreMachine) -> st.SearchStrategy[GroupShape]:
+    return st.builds(lambda shape, tiers: replace(shape, tiers=tiers), SHAPES, machine.tiers)
+
+
+MACHINE_SHAPES = st.runner().flatmap(_with_tiers)
+"""Those of the machine that runs, with tiers if it has them."""
+
+
 def explore(machine: type[CoreMachine], *, examples: int = EXAMPLES) -> type[unittest.TestCase]:
     """The test case that runs a machine."""
     machine.TestCase.settings = settings(
@@ -58,9 +67,10 @@ class CoreMachine(RuleBasedStateMachine):
     max_in_flight = 1
     max_groups = 1
     followed = False
+    tiers: st.SearchStrategy[tuple[TierShape, ...]] = st.just(())  # below the blocks of each group
 
     @initialize(
-        shape=SHAPES,
+        shape=MACHINE_SHAPES,
         max_seqs=st.integers(1, SEQS),
         spare_tokens=st.integers(0, 40),
         prefill_chunk=st.sampled_from([1, 5, 16, 24, 64]),
@@ -167,7 +177,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.notice()
 
     @precondition(lambda self: len(self.world.groups) < self.max_groups)
-    @rule(shape=SHAPES)
+    @rule(shape=MACHINE_SHAPES)
     def join(self, shape: GroupShape) -> None:
         self._join(shape)
 
@@ -183,7 +193,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.leave(name, died=died)
 
     @precondition(lambda self: self.max_groups > 1)
-    @rule(shape=st.one_of(st.just(LARGEST), SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
+    @rule(shape=st.one_of(st.just(LARGEST), MACHINE_SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
     def die_again_and_again(self, shape: GroupShape, deaths: int, ran: int) -> None:
         """All groups die with what was just planned, several times: requests run alone, and end."""
         for _ in range(deaths):
@@ -229,7 +239,8 @@ class CoreMachine(RuleBasedStateMachine):
             return
         if not any(g.shape.max_model_len >= self.world.context for g in self.world.groups.values()):
             self._join(LARGEST)
-        self.world.drain(max_steps=200 + 20 * self.world.work_left())
+        left = self.world.work_left() + sum(g.shape.num_blocks for g in self.world.groups.values())
+        self.world.drain(max_steps=200 + 20 * left)
 
     def _join(self, shape: GroupShape) -> None:
         self.world.join(f"g{self.joined}", shape)

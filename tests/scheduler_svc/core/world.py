@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from albireo.contract.plan import (
     DEFAULT_TENANT,
-    Ended,
     GroupShape,
     Plan,
     SamplingParams,
@@ -12,6 +11,7 @@ from albireo.contract.plan import (
     Submission,
     branches,
 )
+from albireo.contract.tiers import TierShape
 from scheduler_svc.core import Limits, SchedulerCore, Speed, WaitingEnd
 
 from .auditor import EPOCH
@@ -19,6 +19,7 @@ from .first_group import FirstGroup
 from .followers import check_follower, folded
 from .group_world import GroupWorld
 from .story import Story, family, has_failed
+from .tier_model import Frame, Stored, fitting
 
 SALT = b"test"
 
@@ -36,12 +37,13 @@ def world(
     priority_seconds: float = 10.0,
     followed: bool = False,
     groups: int = 1,
+    tiers: tuple[TierShape, ...] = (),
 ) -> World:
     """A world with capacity for everything, unless the arguments say otherwise; its groups are g0, g1, ..."""
     limits = Limits(tokens, max_seqs, chunk, ahead, prefix_cache, priority_seconds, digest_every)
     w = World(limits, followed=followed)
     for number in range(groups):
-        w.join(f"g{number}", GroupShape(num_blocks, max_seqs, max_model_len))
+        w.join(f"g{number}", GroupShape(num_blocks, max_seqs, max_model_len, tiers))
     return w
 
 
@@ -68,14 +70,16 @@ class World(FirstGroup):
         self.failing: set[str] = set()
         self.lost: set[str] = set()  # whose `ended` was in a plan that has never run
         self.context = 0  # of the largest group so far
+        self.kept: dict[Frame, Stored] = {}  # what the tiers of the last group that left hold
 
     # -- groups -------------------------------------------------------------------------------------
 
     def join(self, name: str, shape: GroupShape, *, speed: Speed | None = None) -> GroupWorld:
+        """Its tiers hold what those of the group that left last held, as far as they have the frames."""
         core = self.core.join(name, shape, speed=speed)
         follower = self.follower.join(name, shape) if self.follower else None
-        limits = core.limits
-        self.groups[name] = group = GroupWorld(core, follower, limits, self.stories)
+        frames = fitting(self.kept, shape)
+        self.groups[name] = group = GroupWorld(core, follower, self.stories, frames)
         group.worker.failing = self.failing
         if not self.context:
             for story in self.stories.values():
@@ -91,6 +95,7 @@ class World(FirstGroup):
             group.settle()
             self.check()
         self.wasted_rows += group.worker.wasted_rows
+        self.kept = group.worker.tiers.frames
         del self.groups[name]
         self.core.leave(group.core, died=died)
         if self.follower:
@@ -276,11 +281,6 @@ class World(FirstGroup):
         self.departures += self.core.take_departures()
         assert self.departures == len(self.stories)
         return steps
-
-    def ended(self) -> list[Ended]:
-        """All ends by the scheduler's decision: those of notices, then those of the first group's plans."""
-        notices = [Ended(end.request_id, end.reason) for end in self.notices]
-        return notices + [end for plan in self.plans for end in plan.ended]
 
     def work_left(self) -> int:
         """Tokens that the requests may still need, alone."""
