@@ -24,6 +24,8 @@ from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
 from worker_svc.cost.memory import kv_blocks, useful_blocks
 from worker_svc.cost.physical import PhysicalCost
+from worker_svc.cost.shape import ModelShape
+from worker_svc.cost.tiers import described_tiers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.weight_files import weight_bytes
@@ -158,6 +160,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
             sampling="driver" if settings.synchronous else settings.sampling,
+            tiers=described_tiers(cost, ModelShape(config, group.size, dtype.itemsize)),
         )
     return ModelRunner(
         settings.model,

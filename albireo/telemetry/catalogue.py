@@ -243,6 +243,19 @@ STEP_PREFILL = _add(
     "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER,
     "Tokens of the prefill chunks that steps computed.", _GROUP,
 )  # fmt: skip
+STEP_KV_WAIT = _add(
+    "albireo.step.kv.wait", _HISTOGRAM, "s", _TIER,
+    "Time for which the layers of a step, all together, waited for KV from a tier: a part of T3. Of steps in "
+    "which any waited.", _GROUP, buckets=STEP_SECONDS_BOUNDS, needs=KV_TIER,
+)  # fmt: skip
+STEP_KV_FETCHED = _add(
+    "albireo.step.kv.fetched", _COUNTER, "By", _TIER,
+    "KV that rank 0 copied from a tier into its blocks.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+STEP_KV_SPILLED = _add(
+    "albireo.step.kv.spilled", _COUNTER, "By", _TIER,
+    "KV that rank 0 copied from its blocks to a tier.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
 
 # -- worker -------------------------------------------------------------------------------------------------
 _TIER = Tier.WORKER
@@ -258,6 +271,11 @@ WORKER_KV_BLOCKS = _add(
     "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has memory for."
 )
 WORKER_KV_MEMORY = _add("albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's KV blocks.")
+WORKER_KV_FAILURES = _add(
+    "albireo.worker.kv.failures", _COUNTER, "{block}", _TIER,
+    "Blocks that a KV tier of this rank did not take, or did not bring, by reason.",
+    "kv_tier", "failure", needs=KV_TIER,
+)  # fmt: skip
 STAGING_WAIT = _add(
     "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
     "Time for which the input stage waited for a free staging buffer.", needs=GPU,

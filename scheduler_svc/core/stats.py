@@ -112,6 +112,7 @@ def group_stats(ledger: Ledger, speed: Speed) -> GroupStats:
         blocks_total=ledger.shape.num_blocks,
         step_seconds=speed.step_seconds,
         prefill_token_seconds=speed.prefill_token_seconds,
+        tiers=ledger.tiers.stats(),
         **{field.name: getattr(counters, field.name) for field in fields(counters)},
     )
 

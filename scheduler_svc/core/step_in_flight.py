@@ -5,7 +5,7 @@ The ledger makes and changes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler_svc.core.request import Occupancy
@@ -21,4 +21,5 @@ class StepInFlight:
     prefill_tokens: int = 0  # of all chunks
     full: Sequence[Occupancy] = ()  # rows that fill their block table in this step, or come to their end
     ended: list[WaitingEnd] = field(default_factory=list)  # that its result repeats, and readers then know
+    spilled: Mapping[int, int] = field(default_factory=dict)  # copies to tiers that read a block until then
     released: list[Occupancy] = field(default_factory=list)  # free when this step settles: it was their last

@@ -1,11 +1,22 @@
 """The counts of one KV tier of a group, for metrics and for the load that is published.
 
-Part of :class:`scheduler_svc.core.stats.GroupStats`.
+The ledger's part about tiers makes them; they are part of :class:`scheduler_svc.core.stats.GroupStats`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class TierCounters:
+    """Totals of one tier since the group joined, written by the ledger; see :class:`TierStats`."""
+
+    blocks_fetched: int = 0
+    blocks_spilled: int = 0
+    frames_lost: int = 0
+    fetches_failed: int = 0
+    prefix_hit_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

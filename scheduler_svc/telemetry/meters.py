@@ -81,6 +81,7 @@ class SchedulerMeters:
         if meters is None:
             meters = self._steps[name] = StepMeters(self._telemetry, name)
         meters.add(group, result, message, waited)
+        self._tiers.step(name, message.timing)
 
     def update(self, load: control.Load, groups: Sequence[GroupReport], *, backlog: int) -> None:
         """The present state. ``backlog``: entries of the inbox that are not read yet."""

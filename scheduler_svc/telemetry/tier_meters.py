@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from albireo.telemetry import Telemetry
 from albireo.telemetry import catalogue as metrics
+from albireo.telemetry.histogram import Histogram
+from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import TierStats
 
 MAX_TIER_NAMES = 8
@@ -38,7 +41,12 @@ class TierMeters:
     """Amounts are those of the groups that serve, totals count since the process began."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
         self._names: set[str] = set()  # of tiers
+        self._fetched, self._spilled = Counter[Key](), Counter[Key]()  # bytes
+        self._waits: dict[str, Histogram] = {}  # by group, of those that have waited
+        telemetry.observe(metrics.STEP_KV_FETCHED, lambda: dict(self._fetched))
+        telemetry.observe(metrics.STEP_KV_SPILLED, lambda: dict(self._spilled))
         self._view = _View({field: {} for field in TOTALS.values()}, [])
         for metric, field in TOTALS.items():
             telemetry.observe(metric, self._reader(field))
@@ -48,6 +56,18 @@ class TierMeters:
     def update(self, groups: Iterable[OfGroup]) -> None:
         """The present state of the groups that serve."""
         self._view = self._view._replace(tiers=self._tiers(groups))
+
+    def step(self, group: str, timing: control.StepTiming) -> None:
+        """A step has settled. ``group``: its name as it is exported."""
+        for transfer in timing.transfers:
+            copied = self._spilled if transfer.write else self._fetched
+            copied[group, self._name(transfer.tier)] += transfer.bytes
+        if timing.kv_wait:
+            waits = self._waits.get(group)
+            if waits is None:
+                attributes = {"albireo.group": group}
+                waits = self._waits[group] = self._telemetry.folded(metrics.STEP_KV_WAIT, attributes)
+            waits.add(timing.kv_wait / 1e9)
 
     def closed(self, last: OfGroup, others: Iterable[OfGroup]) -> None:
         """A group was closed. ``last``: its state before; ``others`` serve on."""

@@ -24,7 +24,7 @@ class HostOutput:
     logprobs: dict[int, api.TokenLogprobs]  # by entry
     # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
     prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
-    tiers: TierReport | None = None  # None: nothing to tell, as without tiers
+    tiers: TierReport | None = None  # None: nothing to report, as without tiers
 
 
 class StepOutput(Protocol):
@@ -71,6 +71,11 @@ class Runner(Protocol[Batch]):
     @property
     def staging_wait(self) -> float:
         """Seconds that ``prepare`` has waited for a staging buffer so far."""
+        ...
+
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        """Blocks that KV tiers did not take or did not bring so far, by tier and reason. Any thread."""
         ...
 
     def measure(self) -> StepSpeed:

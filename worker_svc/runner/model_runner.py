@@ -187,6 +187,10 @@ class ModelRunner:
     def staging_wait(self) -> float:
         return self._staging.waited
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def measure(self) -> StepSpeed:
         return measure_speed(self, lambda seconds: slowest(seconds, self._group, self.device))
 

@@ -131,12 +131,17 @@ def _check(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
             raise ValueError(f"request {number}: prompt and output have at least one token each")
         if not 0 <= request.prefix_tokens < request.prompt and request.prefix:
             raise ValueError(f"request {number}: the shared prefix must be shorter than the prompt")
+        workload.own_tokens(number - 1)  # refuses a turn that adds nothing
     _check_durations(workload, cost, shape)
 
 
 def _check_durations(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
     """Times without sense would make a run without end. Raises ValueError."""
-    last = max((request.at for request in workload.requests), default=0.0)
+    earliest: list[float] = []  # time at which each request can be sent
+    for request in workload.requests:
+        begin = request.at if request.after is None else earliest[request.after]
+        earliest.append(begin + request.think)
+    last = max(earliest, default=0.0)
     if last > MAX_ARRIVAL_SECONDS:
         raise ValueError(
             f"the last request arrives after {last:.3g} s; "

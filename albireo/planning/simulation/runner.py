@@ -68,6 +68,10 @@ class VirtualRunner:
         self._ids = np.full(shape.max_seqs, OUTPUT_ID, dtype=np.int64)
         self._policy = SamplingPolicy(sampling, rank=0, size=host.cost.tp)
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def measure(self) -> StepSpeed:
         return speed_of(self._host.cost)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from albireo.telemetry import catalogue
+from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import TierStats
 from scheduler_svc.telemetry.tier_meters import MAX_TIER_NAMES, TierMeters
 from tests.albireo.telemetry.kept import KeptTelemetry
@@ -51,3 +52,20 @@ def test_groups_that_call_their_tiers_differently_all_the_time_add_a_bounded_num
     fetched = telemetry.values(catalogue.TIER_FETCHED)
     assert len(fetched) == MAX_TIER_NAMES + 1
     assert fetched[("a", "other")] == 20 - MAX_TIER_NAMES
+    meters.step("a", control.StepTiming(transfers=[control.KvTransfer(tier="new", bytes=5, write=True)]))
+    assert telemetry.values(catalogue.STEP_KV_SPILLED) == {("a", "other"): 5}
+
+
+def test_copies_of_steps_are_counted_by_tier_and_direction_and_waits_by_group() -> None:
+    telemetry = KeptTelemetry()
+    meters = TierMeters(telemetry)
+    disk, host = control.KvTransfer(tier="disk", bytes=100), control.KvTransfer(tier="host", bytes=7)
+    spill = control.KvTransfer(tier="disk", bytes=30, write=True)
+    meters.step("a", control.StepTiming(transfers=[disk, host, spill], kv_wait=3_000_000))
+    meters.step("a", control.StepTiming(transfers=[disk]))
+    meters.step("b", control.StepTiming(transfers=[spill]))
+    assert telemetry.values(catalogue.STEP_KV_FETCHED) == {("a", "disk"): 200, ("a", "host"): 7}
+    assert telemetry.values(catalogue.STEP_KV_SPILLED) == {("a", "disk"): 30, ("b", "disk"): 30}
+    assert telemetry.counted(catalogue.STEP_KV_WAIT, "a") == 1
+    assert telemetry.counted(catalogue.STEP_KV_WAIT, "b") == 0
+    assert telemetry.folded(catalogue.STEP_KV_WAIT, {"albireo.group": "a"}).sum == 3e-3

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from albireo.checkpoint.files import CheckpointError
-from tests.worker_svc.cases import Case
+from tests.worker_svc.checkpoints import FAMILIES, write
 from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
@@ -24,8 +24,9 @@ def test_the_sizes_are_those_of_the_tensors() -> None:
 
 
 @pytest.mark.parametrize("tp", [1, 2])
-def test_a_block_is_as_large_as_on_the_device(cases: dict[str, Case], tp: int) -> None:
-    config = ModelConfig.from_dir(next(iter(cases.values())).directory)
+def test_a_block_is_as_large_as_on_the_device(tmp_path: Path, tp: int) -> None:
+    write(FAMILIES["qwen2"], tmp_path)
+    config = ModelConfig.from_dir(tmp_path)
     layout = KvLayout.of(config, torch.float32, "", tp=tp, rank=0)
     assert layout.block_bytes == block_bytes(config, tp, torch.float32)
 
