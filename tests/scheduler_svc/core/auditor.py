@@ -47,7 +47,7 @@ class Auditor:
         self._stories = stories
         self._steps = 0  # audited
         self._worker = Worker(shape, frames)
-        self._tiers = TierAuditor(shape)
+        self._tiers = TierAuditor(shape.tiers if limits.prefix_cache else ())
         self._last_used: dict[str, int] = {}  # branch name -> last published step that runs it
         self._slot_used: dict[int, int] = {}  # slot -> last published step that runs it
         self._block_used: dict[int, int] = {}  # block -> last published step that reads or writes it

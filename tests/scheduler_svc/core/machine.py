@@ -35,15 +35,15 @@ NUMBERS = st.integers(0, 2)
 """Which of the groups; less than all there are where there are fewer."""
 
 
-def _shape(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
+def shape_of(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
     return GroupShape(num_blocks, max_seqs, max(4, int(length * num_blocks * BLOCK_SIZE)))
 
 
-SHAPES = st.builds(_shape, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
+SHAPES = st.builds(shape_of, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
 
 
 def _with_tiers(machine: CoreMachine) -> st.SearchStrategy[GroupShape]:
-    return st.builds(lambda shape, tiers: replace(shape, tiers=tiers), SHAPES, machine.tiers)
+    return st.builds(lambda shape, tiers: replace(shape, tiers=tiers), machine.shapes, machine.tiers)
 
 
 MACHINE_SHAPES = st.runner().flatmap(_with_tiers)
@@ -67,6 +67,8 @@ class CoreMachine(RuleBasedStateMachine):
     max_in_flight = 1
     max_groups = 1
     followed = False
+    shapes = SHAPES
+    prefix_cache: st.SearchStrategy[bool] = st.sampled_from([True, True, False])
     tiers: st.SearchStrategy[tuple[TierShape, ...]] = st.just(())  # below the blocks of each group
 
     @initialize(
@@ -74,7 +76,7 @@ class CoreMachine(RuleBasedStateMachine):
         max_seqs=st.integers(1, SEQS),
         spare_tokens=st.integers(0, 40),
         prefill_chunk=st.sampled_from([1, 5, 16, 24, 64]),
-        prefix_cache=st.sampled_from([True, True, False]),
+        prefix_cache=st.runner().flatmap(lambda machine: machine.prefix_cache),
         late=st.booleans(),
     )
     def open(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from albireo.contract.plan import GroupShape, Plan, StepResult
+from albireo.contract.plan import Plan, StepResult
+from albireo.contract.tiers import TierShape
 
 from .tier_model import Frame
 
@@ -22,8 +23,10 @@ class Reading:
 class TierAuditor:
     """Follows the plans as they are published: which frames and blocks are in use until which step."""
 
-    def __init__(self, shape: GroupShape) -> None:
-        self.known = not shape.tiers
+    def __init__(self, tiers: tuple[TierShape, ...]) -> None:
+        """``tiers``: those that are used."""
+        self._tiers = tiers
+        self.known = not tiers
         """Whether the contents of the tiers are known, so that requests may run."""
         self.unfetched: set[int] = set()  # incarnations
         self._by_slot: dict[int, Reading] = {}
@@ -39,6 +42,7 @@ class TierAuditor:
         """Spills and fetches of a plan, before its grants are looked at."""
         for slot in plan.released:
             self._end(self._by_slot.pop(slot, None))
+        assert self._tiers or not (plan.spills or plan.fetches)
         unread = {frame for reading in self._by_slot.values() for frame in reading.frames}
         for spill in plan.spills:
             for number in spill.frames:

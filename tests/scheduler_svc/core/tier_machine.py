@@ -7,7 +7,7 @@ from hypothesis.stateful import rule
 
 from albireo.contract.tiers import TierShape
 
-from .machine import LARGEST, NUMBERS, CoreMachine
+from .machine import LARGEST, NUMBERS, SEQS, CoreMachine, shape_of
 from .tier_model import Faults, TierModel
 
 SECONDS = st.sampled_from([0.0, 1e-5, 1e-5, 1e-4, 1.0])
@@ -22,7 +22,7 @@ TIERS = st.builds(
     _tiers,
     st.builds(TierShape, st.just("host"), st.integers(1, 4), SECONDS, SECONDS),
     st.builds(TierShape, st.just("disk"), st.integers(1, 12), SECONDS, SECONDS),
-    st.sampled_from([0, 1, 1, 2, 2, 2]),
+    st.sampled_from([0, 1, 1, 1, 2, 2, 2, 2]),
 )
 
 
@@ -30,6 +30,8 @@ class TierMachine(CoreMachine):
     """Tiers are tiny, so that frames are used again while copies are under way."""
 
     max_in_flight = 3
+    shapes = st.builds(shape_of, st.integers(3, 10), st.integers(1, SEQS + 1), st.floats(0.6, 1))
+    prefix_cache = st.sampled_from([True] * 5 + [False])
     max_groups = 2
     tiers = TIERS
 
@@ -56,15 +58,27 @@ class TierMachine(CoreMachine):
         for group in self.world.groups.values():
             group.worker.tiers.portion = portion
 
-    @rule(heads=st.lists(st.integers(0, 4), min_size=1, max_size=4), length=st.integers(17, 90))
-    def come_back(self, heads: list[int], length: int) -> None:
-        """Conversations in turn, each of which begins as it did before and needs most of the blocks."""
+    @rule(
+        heads=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+        length=st.sampled_from([33, 50, 70]),
+        steps=st.integers(0, 7),
+        lengthened=st.booleans(),
+    )
+    def come_back(self, heads: list[int], length: int, steps: int, lengthened: bool) -> None:
+        """Conversations in turn: each begins as it did before, and takes most of the blocks."""
         longest = (self.world.context or LARGEST.max_model_len) - 1
-        for head in heads:
-            text = tuple((11 * head + 5 * i * i) % 23 + 1 for i in range(min(length, longest)))
+        for number, head in enumerate(heads):
+            tokens = min(length + 7 * lengthened * number, longest)
+            text = tuple((11 * head + 5 * i * i) % 23 + 1 for i in range(tokens))
             self.world.submit(f"r{len(self.world.submitted)}", text, max_tokens=3, ignore_eos=True)
-            for _ in range(6):
+            for _ in range(steps):
                 self.world.step()
+
+    @rule(heads=st.permutations([0, 1, 2]), length=st.sampled_from([33, 50, 70]))
+    def come_back_later(self, heads: list[int], length: int) -> None:
+        """Each after the last one is over."""
+        for _ in range(2):
+            self.come_back(heads=heads, length=length, steps=9, lengthened=False)
 
     def _tiers_of(self, number: int) -> TierModel | None:
         group = self._group(number)
