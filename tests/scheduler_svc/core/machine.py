@@ -68,6 +68,7 @@ class CoreMachine(RuleBasedStateMachine):
     max_groups = 1
     followed = False
     shapes = SHAPES
+    largest = LARGEST
     prefix_cache: st.SearchStrategy[bool] = st.sampled_from([True, True, False])
     tiers: st.SearchStrategy[tuple[TierShape, ...]] = st.just(())  # below the blocks of each group
 
@@ -195,7 +196,11 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.leave(name, died=died)
 
     @precondition(lambda self: self.max_groups > 1)
-    @rule(shape=st.one_of(st.just(LARGEST), MACHINE_SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
+    @rule(
+        shape=st.one_of(st.runner().map(lambda machine: machine.largest), MACHINE_SHAPES),
+        deaths=st.integers(2, 4),
+        ran=st.integers(0, 2),
+    )
     def die_again_and_again(self, shape: GroupShape, deaths: int, ran: int) -> None:
         """All groups die with what was just planned, several times: requests run alone, and end."""
         for _ in range(deaths):
@@ -240,7 +245,7 @@ class CoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         if not any(g.shape.max_model_len >= self.world.context for g in self.world.groups.values()):
-            self._join(LARGEST)
+            self._join(self.largest)
         left = self.world.work_left() + sum(g.shape.num_blocks for g in self.world.groups.values())
         self.world.drain(max_steps=200 + 20 * left)
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from hypothesis.stateful import rule
+
 from .machine import explore
 from .tier_machine import TierMachine
 
 
 class SynchronousTierMachine(TierMachine):
     max_in_flight = 1
-    max_groups = 1
+
+
+class ManyGroupsTierMachine(TierMachine):
+    max_groups = 3
 
 
 class FollowedTierMachine(TierMachine):
     followed = True
+    max_groups = 2
+
+    @rule()
+    def promote(self) -> None:
+        self.world.promote()
 
 
 TestTiersSynchronous = explore(SynchronousTierMachine)
 TestTiers = explore(TierMachine)
+TestTiersManyGroups = explore(ManyGroupsTierMachine)
 TestTiersFollowed = explore(FollowedTierMachine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 from albireo.contract.tiers import TierShape
 
@@ -32,8 +34,8 @@ class TierMachine(CoreMachine):
     max_in_flight = 3
     shapes = st.builds(shape_of, st.integers(3, 10), st.integers(1, SEQS + 1), st.floats(0.6, 1))
     prefix_cache = st.sampled_from([True] * 5 + [False])
-    max_groups = 2
     tiers = TIERS
+    largest = replace(LARGEST, tiers=(TierShape("disk", 9, 0.0, 1e-4),))
 
     @rule(number=NUMBERS)
     def read_ahead(self, number: int) -> None:
@@ -51,6 +53,20 @@ class TierMachine(CoreMachine):
         """Some frames have lost what they held; of one tier or of both, all or every n-th."""
         if tiers := self._tiers_of(number):
             tiers.lose(sorted(tiers.frames)[first::every])
+
+    @precondition(lambda self: self.world.groups)
+    @rule(number=NUMBERS, ran=st.integers(0, 3), died=st.booleans(), kept=st.integers(0, 3))
+    def restart(self, number: int, ran: int, died: bool, kept: int) -> None:
+        """A group has run some more of its plans, leaves, and comes back to what its tiers have kept."""
+        name = self._group(number)
+        assert name
+        group = self.world.groups[name]
+        for _ in range(min(ran, len(group.published))):
+            group.run()
+        self.world.leave(name, died=died)
+        if not kept:
+            self.world.kept = {}
+        self._join(group.shape)
 
     @rule(portion=st.integers(1, 9))
     def report_contents(self, portion: int) -> None:
@@ -70,6 +86,7 @@ class TierMachine(CoreMachine):
         for number, head in enumerate(heads):
             tokens = min(length + 7 * lengthened * number, longest)
             text = tuple((11 * head + 5 * i * i) % 23 + 1 for i in range(tokens))
+            self.world.advance(0.1)  # so that tiers can be written again
             self.world.submit(f"r{len(self.world.submitted)}", text, max_tokens=3, ignore_eos=True)
             for _ in range(steps):
                 self.world.step()
