@@ -132,8 +132,9 @@ class GroupCore:
             raise ProtocolError(
                 f"a result of step {result.step}; {ledger.settled_step} settled, {ledger.step} published"
             )
-        if seconds is not None:
-            self.speed.observe(seconds, ledger.in_flight[0].prefill_tokens)
+        step = ledger.in_flight[0]
+        if seconds is not None and (step.rows or step.chunks):  # else it ran nothing
+            self.speed.observe(seconds, step.prefill_tokens)
         for read in result.read:
             self.times.observe(read)
         ledger.pending.touch()

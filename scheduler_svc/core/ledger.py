@@ -186,7 +186,7 @@ class Ledger:
         """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
         step = self._next.step
         self.due = due = self._slots.publish(step)
-        self._next.full = tuple(due)
+        self._next.full, self._next.rows = tuple(due), len(self.phases[Phase.DECODING])
         for occupancy in self._joining:
             self._slots.move(occupancy, Phase.DECODING)
             if occupancy.fetching is None:  # else it is not sure that the prompt will have been computed

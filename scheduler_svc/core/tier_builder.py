@@ -6,7 +6,8 @@ The plan builder makes it, once for each plan of a group that has tiers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from albireo.contract.tiers import Fetch, Spill
 from scheduler_svc.core.directory import TierDirectory
@@ -30,9 +31,17 @@ class TierBuilder:
         self._now = now
         times.look(now)
         self.worthwhile = times.worthwhile(ledger.tiers.directories)  # the fastest first
-        self._next_begin = times.next_begin(len(ledger.in_flight), now)
-        self.spills: list[Spill] = []
+        self._next_begin = times.next_begin(ledger.in_flight, now)
+        self._moved: list[Spill] = []
+        self._written: list[Spill] = []  # behind the steps
         self.fetches: list[Fetch] = []
+
+    @property
+    def spills(self) -> tuple[Spill, ...]:
+        """Those of the plan: one of each tier for what the plan grants anew, and one for what is written
+        behind."""
+        moved = [[spill for spill in self._moved if spill.tier == tier.number] for tier in self.worthwhile]
+        return (*(_joined(spills) for spills in moved if spills), *self._written)
 
     def is_late(self, occupancy: Occupancy) -> bool:
         """Whether a chunk of a slot would have to wait for its fetch."""
@@ -54,36 +63,59 @@ class TierBuilder:
             occupancy.fetching.ready_at = self._times.fetch(fetches, self._now)
 
     def move_out(self, blocks: Sequence[int]) -> None:
-        """Free blocks are about to be granted: what no tier has of them is lost otherwise."""
+        """Free blocks are about to be granted: what a tier has not got of them, it would never get. Where it
+        cannot take all, it gets those that would have gone last."""
         for directory in self.worthwhile:
-            self._spill(directory, [block for block in blocks if self._is_missing(block, directory)])
+            missing = [block for block in blocks if self._is_missing(block, directory)]
+            room = self._times.room(directory.number, self._now)
+            frames = directory.next_frames(min(len(missing), room))
+            self._moved += self._spill(directory, missing[len(missing) - len(frames) :], frames)
 
-    def write_behind(self) -> None:
-        """Blocks that a tier has not got yet are written as it can take them."""
+    def write_behind(self, free: int) -> bool:
+        """Blocks that a tier has not got yet are written as it can take them. Whether there are any.
+
+        ``free``: of the free blocks, how many can be withheld until they have been copied."""
+        pool = self._ledger.pool
         for directory in self.worthwhile:
             count = self._times.writes(directory.number, self._now)
-            self._spill(directory, self._ledger.tiers.next_dirty(directory.number, count))
+            blocks = []
+            for block in self._ledger.tiers.next_dirty(directory.number, count):
+                owned = pool.owners(block) > 0
+                if owned or free > 0:
+                    blocks.append(block)
+                    free -= not owned
+            frames = directory.next_frames(len(blocks))
+            self._written += self._spill(directory, blocks[: len(frames)], frames)
+        return bool(self._written)
 
     def next_write(self) -> float | None:
-        """When :meth:`write_behind` will have something to do; None if never, as things are."""
-        numbers = (directory.number for directory in self.worthwhile)
-        return min(
-            (self._times.writes_at(tier) for tier in numbers if self._ledger.tiers.next_dirty(tier, 1)),
-            default=None,
-        )
+        """When :meth:`write_behind` will have something to do if it has nothing to do now; None if never, as
+        things are."""
+        numbers = [directory.number for directory in self.worthwhile]
+        dirty = [number for number in numbers if self._ledger.tiers.next_dirty(number, 1)]
+        times = [then for number in dirty if (then := self._times.writes_at(number)) > self._now]
+        return min(times, default=None)
 
     def _is_missing(self, block: int, directory: TierDirectory) -> bool:
         return self._ledger.tiers.is_missing(block, directory.number)
 
-    def _spill(self, directory: TierDirectory, blocks: Sequence[int]) -> None:
-        """As many of the blocks as there are frames for."""
-        pool = self._ledger.pool
-        keys = [key for block in blocks if (key := pool.key_of(block)) is not None]
-        frames = directory.next_frames(len(keys))
-        if not frames:
+    def _spill(
+        self, directory: TierDirectory, blocks: Sequence[int], frames: Sequence[int]
+    ) -> Iterator[Spill]:
+        if not blocks:
             return
-        count = len(frames)
-        spill = Spill(directory.number, tuple(blocks[:count]), tuple(frames), tuple(keys[:count]))
+        keys = [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
+        spill = Spill(directory.number, tuple(blocks), tuple(frames), tuple(keys))
         self._ledger.tiers.spill(spill)
-        self._times.spill(directory.number, count, self._now)
-        self.spills.append(spill)
+        self._times.spill(directory.number, len(blocks), self._now)
+        yield spill
+
+
+def _joined(spills: Sequence[Spill]) -> Spill:
+    """Those of one tier as one."""
+    return Spill(
+        spills[0].tier,
+        tuple(chain.from_iterable(spill.blocks for spill in spills)),
+        tuple(chain.from_iterable(spill.frames for spill in spills)),
+        tuple(chain.from_iterable(spill.keys for spill in spills)),
+    )

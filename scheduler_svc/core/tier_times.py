@@ -13,11 +13,14 @@ from albireo.contract.tiers import Fetch, TierRead, TierShape
 from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.speed import Speed, moved_mean
+from scheduler_svc.core.step_in_flight import StepInFlight
 
 WRITE_SHARE = 0.5
 """Of what a tier can write in a step, so much is written to it behind the steps."""
 MOST_WRITES = 64
 """Blocks that a plan writes to a tier at most, apart from those that would be lost otherwise."""
+MOST_WAITING = 2 * MOST_WRITES
+"""Blocks that wait to be written to a tier, at most: a group has buffers for not many more."""
 EARLY_STEPS = 0.5
 """A step may begin so much before its KV is there, since each layer waits for its own alone."""
 KEPT_SECONDS = 60.0
@@ -77,10 +80,18 @@ class TierTimes:
         seconds = blocks * self._tiers[tier].write_block_seconds
         self._writing_until[tier] = max(now, self._writing_until[tier]) + seconds
 
-    def next_begin(self, in_flight: int, now: float) -> float:
+    def next_begin(self, in_flight: Sequence[StepInFlight], now: float) -> float:
         """By when fetches must be done so that a step that is planned now hardly waits for them, after those
         in flight."""
-        return now + (in_flight + EARLY_STEPS) * self._speed.step_seconds
+        steps = (len(in_flight) + EARLY_STEPS) * self._speed.step_seconds
+        tokens = sum(step.prefill_tokens for step in in_flight)
+        return now + steps + tokens * self._speed.prefill_token_seconds
+
+    def room(self, tier: int, now: float) -> int:
+        """How many blocks can wait to be written in addition to those that do."""
+        seconds = self._tiers[tier].write_block_seconds
+        waiting = max(0.0, self._writing_until[tier] - now) / seconds if seconds > 0 else 0.0
+        return max(0, int(MOST_WAITING - waiting))
 
     def writes(self, tier: int, now: float) -> int:
         """How many blocks a plan may write behind the steps."""

@@ -8,8 +8,8 @@ from tests.test_imports import imported
 
 ROOT = Path(__file__).resolve().parents[2] / "worker_svc"
 ORDER = (
-    *("buffers", "collectives", "model", "cost", "sampling", "batch"),
-    *("kv_tiers", "runner", "telemetry", "stages"),
+    *("buffers", "collectives", "model", "kv_tiers", "cost", "sampling", "batch"),
+    *("runner", "telemetry", "stages"),
 )
 """Each may import itself and those before it."""
 

@@ -16,6 +16,8 @@ from worker_svc.cost.interface import CostModel
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.cost.shape import ModelShape
 
+MAX_FRAMES = 1 << 18
+"""Of a described tier: four million tokens. The scheduler keeps a record of each frame."""
 NO_SIZES: Mapping[str, int] = {}
 
 
@@ -43,7 +45,7 @@ def described_tiers(
     names = [table.name for table in tables]
     if len(set(names)) < len(names):
         raise ValueError(f"{cost.name} has the tiers {names}, not all of which differ")
-    if unknown := sizes.keys() - set(names):
+    if unknown := {name for name, size in sizes.items() if size} - set(names):
         raise ValueError(
             f"{cost.name} has no tier {', '.join(sorted(unknown))}: its file says no rates of it"
         )
@@ -58,7 +60,7 @@ def described_tiers(
             read, write = (
                 block_bytes / (rate * 1e9) for rate in (table.read_gb_per_second, table.write_gb_per_second)
             )
-            shapes.append(TierShape(table.name, frames, read, write))
+            shapes.append(TierShape(table.name, min(frames, MAX_FRAMES), read, write))
     return DescribedTiers(tuple(shapes), shape.config.num_layers, block_bytes)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from worker_svc.kv_tiers.disk_files import DiskFiles, open_files
 from worker_svc.kv_tiers.disk_index import DiskIndex, entry_bytes, runs
-from worker_svc.kv_tiers.disk_speed import MEASURED_BYTES, measure
+from worker_svc.kv_tiers.disk_speed import MEASURED_BYTES, file_speed
 from worker_svc.kv_tiers.errors import TierError
 from worker_svc.kv_tiers.faults import Faults
 from worker_svc.kv_tiers.interface import TierSpeed
@@ -135,8 +135,16 @@ class DiskTier:
             self.faults.add("forget", error)
 
     def measure(self) -> TierSpeed:
-        """Of the disk, not of the page cache in front of it, in a part of the file that has no frames."""
-        speed = measure(self._files.data, self.frames * self._block, self._block)
+        """Of the disk, not of the page cache in front of it, in a part of the file that has no frames.
+
+        Raises TierError where the disk fails.
+        """
+        try:
+            speed = file_speed(self._files.data, self.frames * self._block, self._block)
+        except OSError as error:
+            raise TierError(
+                f"--kv-disk {self._files.path.parent}: {error.strerror} while it was measured"
+            ) from None
         return TierSpeed(self._block / speed.read, self._block / speed.write)
 
     def close(self) -> None:

@@ -94,6 +94,10 @@ class Runner(Protocol[Batch]):
         """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
         ...
 
+    def close(self) -> None:
+        """Ends what runs next to the steps. No call may follow."""
+        ...
+
     def feed_back(self, output: HostOutput) -> None:
         """Synchronous mode only: the ids of a step, by way of the host, before the next is prepared."""
         ...

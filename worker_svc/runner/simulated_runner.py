@@ -151,6 +151,9 @@ class SimulatedRunner:
         timestamps.record()
         return SimulatedOutput(batch.host.samples, self.config.vocab_size, timestamps, tiers)
 
+    def close(self) -> None:
+        """Nothing runs next to the steps."""
+
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""
 

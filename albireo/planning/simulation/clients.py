@@ -40,7 +40,6 @@ class Clients:
         space: Keyspace,
         keys: Keys,
         workload: Workload,
-        *,
         max_queue: int,
         gateway_seconds: float,
         on_progress: Callable[[int, int], None] | None = None,
