@@ -178,14 +178,15 @@ class Auditor:
     def _note_uses(self, plan: Plan) -> None:
         self._worker.run(plan)
         self._tiers.note_chunks(plan, {slot: row.request_id for slot, row in self._worker.slots.items()})
-        for copied in (*plan.spills, *plan.fetches):
-            self._block_used |= dict.fromkeys(copied.blocks, plan.step)
+        copied = [*(spill.blocks for spill in plan.spills), *(fetch.blocks for fetch in plan.fetches)]
+        for blocks in copied:
+            self._block_used |= dict.fromkeys(blocks, plan.step)
         for block in self._worker.reached[plan.step]:
             self._block_used[block] = plan.step
         for block in self._worker.written[plan.step]:
             self._block_written[block] = plan.step
             assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
-        reached = {use.slot for use in (*plan.chunks, *plan.fetches)}
+        reached = {chunk.slot for chunk in plan.chunks} | {fetch.slot for fetch in plan.fetches}
         for slot, row in self._worker.slots.items():
             if row.decoding or slot in reached:
                 self._slot_used[slot] = self._last_used[row.request_id] = plan.step

@@ -166,7 +166,7 @@ def test_a_block_that_is_filled_while_it_is_spilled_is_noticed() -> None:
     early = fetch(blocks=(0, 4))
     early = replace(early, grants=(Grant(0, (0, 4, 5)),))
     run(FIRST, SPILLED, early, ahead=False)
-    with pytest.raises(AssertionError, match="while it was spilled"):
+    with pytest.raises(AssertionError, match="not full"):
         run(FIRST, SPILLED, early, ahead=True)
 
 
