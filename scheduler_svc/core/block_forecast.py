@@ -30,6 +30,7 @@ class BlockForecast:
         self._in_flight: set[int] = set()  # blocks of occupancies whose last step has not settled
         self.later += ledger.pool.num_withheld
         for step in ledger.in_flight:
+            self._add(step.left, in_flight=True)
             for occupancy in step.released:
                 self.add(occupancy)
         for occupancy in releasing:
@@ -37,9 +38,13 @@ class BlockForecast:
 
     def add(self, occupancy: Occupancy) -> None:
         """The plan builder has decided to release one more."""
-        if occupancy.last_step > self._ledger.settled_step:
-            self._in_flight.update(occupancy.blocks)
-        for block in occupancy.blocks:
+        self._add(occupancy.blocks, in_flight=occupancy.last_step > self._ledger.settled_step)
+
+    def _add(self, blocks: Iterable[int], *, in_flight: bool) -> None:
+        blocks = list(blocks)
+        if in_flight:
+            self._in_flight.update(blocks)
+        for block in blocks:
             self._released_owners[block] += 1
             if self._released_owners[block] == self._ledger.pool.owners(block):
                 if block in self._in_flight or self._ledger.pool.is_held(block):

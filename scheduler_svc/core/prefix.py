@@ -135,9 +135,10 @@ def lends(other: Occupancy, full: int) -> bool:
     """Whether the first ``full`` blocks of another branch have KV once all published plans have run.
 
     One that was released owns its blocks as well: the last step that uses them has not settled. What is
-    fetched may not come."""
+    fetched or streamed may not come."""
     return (
         other.fetching is None
+        and other.streaming is None
         and other.phase is not Phase.PREFILLING
         and other.scheduled >= full * BLOCK_SIZE
     )

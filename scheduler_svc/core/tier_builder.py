@@ -106,7 +106,7 @@ class TierBuilder:
             return
         keys = [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
         spill = Spill(directory.number, tuple(blocks), tuple(frames), tuple(keys))
-        self._ledger.tiers.spill(spill)
+        self._ledger.spill(spill)
         self._times.spill(directory.number, len(blocks), self._now)
         yield spill
 
