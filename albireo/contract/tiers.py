@@ -8,11 +8,14 @@ hold after all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 KEY_BYTES = 16
 """Of the key of a block."""
+RESIDENT_SHARE = 4
+"""A request that is streamed can have one in so many blocks of the device, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,13 @@ class TierShape:
     frames: int  # blocks
     read_block_seconds: float  # to bring one block back, where many follow one another
     write_block_seconds: float
+
+
+def most_blocks(num_blocks: int, tiers: Iterable[TierShape]) -> int:
+    """How many blocks one request can have in a group with so many on the device: all of these, or those in
+    the frames of one tier and a quarter of these."""
+    frames = max((tier.frames for tier in tiers), default=0)
+    return max(num_blocks, num_blocks // RESIDENT_SHARE + frames)
 
 
 class Spill(NamedTuple):

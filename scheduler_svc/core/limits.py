@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.tiers import most_blocks
 
 
 def spare_blocks(shape: GroupShape) -> int:
@@ -70,8 +71,11 @@ class Limits:
             raise ValueError("prefill_weight or decode_weight is negative")
         if shape.max_model_len < 2:
             raise ValueError("max_model_len has no space for a prompt and an output token")
-        if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:
+        blocks = shape.num_blocks
+        if shape.num_layers and self.prefix_cache:
+            blocks = most_blocks(shape.num_blocks, shape.tiers)
+        if shape.max_model_len > blocks * BLOCK_SIZE:
             raise ValueError(
-                f"max_model_len {shape.max_model_len} does not fit into {shape.num_blocks} blocks: "
+                f"max_model_len {shape.max_model_len} does not fit into {blocks} blocks: "
                 "a request might not fit alone"
             )

@@ -61,6 +61,8 @@ class StreamLedger:
             raise ProtocolError(f"slot {span.slot} cannot run {span}")
         occupancy.last_step_before = step.step
         step.spans.append(occupancy)
+        step.streamed_blocks += (span.last_layer - span.first_layer) * occupancy.streamed
+        step.streamed_rows += (span.last_layer - span.first_layer) * span.count
         if not streaming.advance(span, num_layers=self._num_layers):
             return
         occupancy.scheduled_before = end
