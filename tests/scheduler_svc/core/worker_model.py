@@ -218,7 +218,7 @@ class Worker:
         """Whether the rows of a span have run all layers."""
         assert row.streamed
         assert span.start == row.computed
-        assert 0 < span.count
+        assert span.count > 0
         assert span.start + span.count <= max(len(row.tokens), span.start + 1)
         assert span.start < len(row.tokens)
         assert span.first_layer < span.last_layer <= self.shape.num_layers
