@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from albireo.contract.plan import Plan
+from albireo.contract.plan import Plan, StepResult
 from albireo.contract.tiers import Frames, TierShape
 
 from .tiered import STEP_SECONDS, Tiered, disk, prompt
@@ -149,6 +149,27 @@ def test_a_tier_smaller_than_the_blocks_does_not_copy_them_for_ever() -> None:
     (tier,) = w.group.stats().tiers
     assert tier.frames_used == 3
     assert tier.blocks_spilled <= 12
+
+
+def test_what_a_tier_has_of_a_request_goes_from_its_end() -> None:
+    w = Tiered(disk(6), num_blocks=16)
+    w.submit("first", prompt(6), max_tokens=1)
+    w.run()
+    w.submit("other", prompt(3, 1), max_tokens=1)
+    w.run()
+    w.submit("third", prompt(15, 2), max_tokens=1)
+    w.plan()  # takes all blocks
+    assert [len(spill.blocks) for spill in w.plans[-1].spills] == [3]
+    first = [key for plan in w.plans for spill in plan.spills for key in spill.keys][:6]
+    found = [key in w.group.ledger.tiers.directories[0] for key in first]
+    assert found == sorted(found, reverse=True)
+
+
+def test_steps_that_run_nothing_are_no_measure_of_speed() -> None:
+    w = Tiered(known=False)
+    w.plan()
+    w.group.settle(StepResult(3, 1, contents_end=True), 1e-6)
+    assert w.group.speed.step_seconds == STEP_SECONDS
 
 
 def test_a_tier_without_frames_is_left_alone() -> None:
