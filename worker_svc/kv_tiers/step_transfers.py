@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from albireo.contract.tiers import Contents
 from worker_svc.kv_tiers.copies import Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS, FetchJob
+from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
-from worker_svc.kv_tiers.record import TransferRecord
+from worker_svc.kv_tiers.limits import FETCH_SECONDS
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streaming import StepStreams
@@ -34,7 +34,7 @@ class SlotFetches:
 class StepTransfers:
     """Of one step."""
 
-    def __init__(self, spilling: Spilling, record: TransferRecord) -> None:
+    def __init__(self, spilling: Spilling) -> None:
         self.copied: tuple[SpillJob, ...] = ()  # of blocks that change hands: the step waits for these
         self.ended: tuple[Copy, ...] = ()  # likewise, of fetches that have been cancelled
         self.spills: tuple[SpillJob, ...] = ()  # copied while it runs
@@ -44,7 +44,6 @@ class StepTransfers:
         self.contents_end = False
         self.wait_ns = 0  # that layers waited
         self._spilling = spilling
-        self._record = record
 
     @property
     def empty(self) -> bool:
@@ -84,7 +83,6 @@ class StepTransfers:
         """Of each of the ``readers``, whether this rank lacks some of its KV. After the last layer."""
         spans = () if self.streams is None else self.streams.spans
         self.wait_ns += 0 if self.streams is None else self.streams.wait_ns
-        self._record.wait_seconds += self.wait_ns * 1e-9
         for slot in self.reads:
             for _, job in slot.jobs:
                 job.order_all()

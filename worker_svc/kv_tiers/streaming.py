@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from worker_svc.kv_tiers.copies import DONE, Copies, Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import FETCH_SECONDS
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS, FramePiece, SpanFrames
