@@ -26,7 +26,7 @@ def conversations(seed: int, *, number: int = 8, turns: int = 3) -> list[Ask]:
     """Each turn begins with the last one's prompt; half of them are drawn, the others greedy."""
     draw = Random(seed)
     prompts = [[draw.randrange(VOCABULARY) for _ in range(draw.randrange(33, 50))] for _ in range(number)]
-    asks = []
+    asks: list[Ask] = []
     for turn in range(turns):
         for which in draw.sample(range(number), number):
             prompts[which] += [draw.randrange(VOCABULARY) for _ in range(8 if turn else 0)]
