@@ -24,6 +24,9 @@ from scheduler_svc.core.prefix import Prefix, claim, find_prefix
 from scheduler_svc.core.request import Occupancy, Phase, Request
 from scheduler_svc.core.tier_builder import TierBuilder
 
+FREE_SHARE = 4
+"""One in so many free blocks can be withheld by copies to tiers while requests run that may need them."""
+
 
 class PlanBuilder:
     """Decides what the next step of a group runs. Made by its core for one plan.
@@ -76,7 +79,8 @@ class PlanBuilder:
             self._book()
         self._admit()
         if self._tiers is not None and (self._booked or not ledger.in_flight):
-            self._booked = self._tiers.write_behind() or self._booked
+            free = ledger.pool.num_free // (FREE_SHARE if self._others_run else 1)
+            self._booked = self._tiers.write_behind(free) or self._booked
         return self._publish() if self._booked else None
 
     def next_time(self) -> float | None:

@@ -19,8 +19,9 @@ from albireo.contract.tiers import Spill
 from worker_svc.kv_tiers.copies import Copies
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import PORTION
 from worker_svc.kv_tiers.record import TransferRecord
-from worker_svc.kv_tiers.ring import PORTION, BufferRing
+from worker_svc.kv_tiers.ring import BufferRing
 from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 
 logger = logging.getLogger(__name__)

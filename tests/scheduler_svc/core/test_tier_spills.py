@@ -91,6 +91,19 @@ def test_a_block_that_is_copied_is_not_granted_until_its_step_has_settled() -> N
     assert [a.request_id for a in granted.admissions] == ["b"]
 
 
+def test_copies_leave_free_blocks_to_what_runs() -> None:
+    w = Tiered(num_blocks=24)
+    w.submit("a", prompt(8), max_tokens=1)
+    w.submit("row", prompt(1, 1), max_tokens=8)
+    w.plan()
+    w.settle()
+    plan = w.planned()
+    assert plan.released == (0,)
+    assert spilled(plan) == 22 // 4 + 1  # a block that the row owns is no free one
+    w.run()
+    assert w.frames_used() == 9
+
+
 def test_a_block_that_is_granted_anew_is_moved_out_by_the_same_plan() -> None:
     w = Tiered(disk(write=1.0), num_blocks=8, max_seqs=1)  # so slow that hardly any is written behind
     w.submit("a", prompt(6), max_tokens=1)

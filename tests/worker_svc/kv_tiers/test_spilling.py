@@ -14,8 +14,7 @@ from tests.worker_svc.kv_tiers.scene import (
     scene,
     spill,
 )
-from worker_svc.kv_tiers import fetch_job
-from worker_svc.kv_tiers.ring import FEWEST, MOST, PORTION
+from worker_svc.kv_tiers.limits import MOST
 
 
 def test_blocks_that_change_hands_are_copied_before_the_step_touches_them() -> None:
@@ -132,9 +131,3 @@ def test_the_end_writes_what_was_copied() -> None:
         s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
     assert s.stored(0, 5)
     assert s.tiers[0].closed
-
-
-def test_the_ring_is_bounded() -> None:
-    assert FEWEST <= MOST
-    assert PORTION * MOST == 256
-    assert fetch_job.FETCH_SECONDS == 2
