@@ -79,7 +79,7 @@ class KvTransfers:
             for slot in plan.released:
                 for lane, job in self._unread.pop(slot, ()):
                     self._ended += lane.cancel(job)
-        step = StepTransfers(self._spilling, self.record)
+        step = StepTransfers(self._spilling)
         if plan.spills or plan.fetches or self._spilling.copies_wait:
             self._begin_copies(plan, step)
         if self._unread:
