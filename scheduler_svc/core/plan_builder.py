@@ -55,7 +55,7 @@ class PlanBuilder:
         self._grants: list[Grant] = []
         self._chunks: list[Chunk] = []
         # What is decided and not booked:
-        self._supply = BlockSupply(ledger)  # who leaves its slot, and which blocks are promised
+        self._supply: BlockSupply  # who leaves its slot, which blocks are promised: once ends are booked
         self._granting: list[tuple[int, int]] = []  # slot, number of blocks
         self._booked = False
         # What the decisions add up to:
@@ -69,10 +69,10 @@ class PlanBuilder:
         that has more to say, so that it does not use up the window when a request arrives.
         """
         ledger = self._ledger
-        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
-            return None if ledger.in_flight else self._publish()
         self._end()
         self._supply = supply = BlockSupply(ledger)
+        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
+            return None if ledger.in_flight else self._publish()
         self._serve(self._release())
         release_now = supply.releasing and not ledger.in_flight
         if supply.rows or self._chunks or self._paused or self._ended or release_now:
