@@ -46,7 +46,8 @@ class CudaCopies:
             stream.wait_stream(torch.cuda.current_stream(device))  # which zeroes the cache
 
     def buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        with torch.cuda.device(self._device):  # a thread begins with the first GPU of the machine
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def mark(self) -> object:
         return torch.cuda.current_stream(self._device).record_event()
