@@ -92,6 +92,11 @@ class Device:
     def capture(self, graph: CUDAGraph | None) -> None:
         self._local.capture = graph
 
+    def calls(self) -> Counter[str]:
+        """What programs have asked for so far, of ``counts``."""
+        asked = ("launch", "sync", "event", "wait_event", "record_stream", "replay")
+        return Counter({name: count for name, count in self.counts.items() if name.startswith(asked)})
+
     def launch(self, name: str, run: Callable[[], object], *, seconds: float = 0.0) -> None:
         """Puts work into the current stream, or into the graph that captures it; lets some work run."""
         with self.lock:

@@ -14,7 +14,7 @@ from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
 from worker_svc.buffers.staging_ring import StagingBuffer
 
-MOST_REQUESTS, MOST_OUTPUTS, MOST_SAMPLING = 3, 6, 2
+MOST_REQUESTS, MOST_OUTPUTS, MOST_SAMPLING = 2, 5, 2
 
 
 def fewer(requests: int, outputs: int, sampling: Sequence[SamplingParams] = (scene.GREEDY,)) -> list[Plan]:
@@ -35,13 +35,13 @@ test_timestamps_show_how_long_the_device_took = test_gpu_overlap.test_timestamps
 @pytest.fixture(scope="module")
 def expected() -> list[list[int]]:
     """Of the CPU."""
-    return ids(in_turn(make_runner(torch.device("cpu")), fewer(3, 6)))
+    return ids(in_turn(make_runner(torch.device("cpu")), fewer(9, 64)))
 
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_overlapped_steps_bring_what_the_cpu_brings(expected: list[list[int]], seed: int) -> None:
     with simulated_cuda(seed):
-        assert ids(overlapped(make_runner(CUDA), fewer(3, 6))) == expected
+        assert ids(overlapped(make_runner(CUDA), fewer(9, 64))) == expected
 
 
 def test_a_missing_wait_shows(expected: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_missing_wait_shows(expected: list[list[int]], monkeypatch: pytest.Mon
     def wrong(seed: int) -> bool:
         try:
             with simulated_cuda(seed):
-                return ids(in_turn(make_runner(CUDA, cuda_graphs=False), fewer(3, 6))) != expected
+                return ids(in_turn(make_runner(CUDA, cuda_graphs=False), fewer(9, 64))) != expected
         except (RuntimeError, IndexError):  # rubbish as an index
             return True
 
