@@ -14,7 +14,7 @@ from random import Random
 
 import torch
 
-from albireo.contract.plan import SamplingParams, blocks_for
+from albireo.contract.plan import Plan, SamplingParams, blocks_for
 from albireo.contract.tiers import Frames
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.pipeline import Sampled, in_turn, overlapped
@@ -25,6 +25,7 @@ from tests.worker_svc.runner.streamed_plans import (
     LONGEST,
     OTHER,
     SAMPLING,
+    STREAMED,
     Writer,
     plain_plans,
 )
@@ -110,6 +111,17 @@ class PlainTokens:
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         with runner_of(self.directory, group, blocks=2 * blocks_for(LONGEST) + 40) as runner:
             return by_slot(in_turn(runner, plain_plans(self.sampling, self.steps)))
+
+
+def prompt_logprobs(runner: ModelRunner, plans: list[Plan]) -> dict[int, float]:
+    """Of the streamed prompt's tokens, by index."""
+    found: dict[int, float] = {}
+    runner.reset()
+    for plan in plans:
+        output = runner.execute(runner.prepare(plan)).to_host()
+        start, logprobs = output.prompt_logprobs.get(50 + STREAMED, (0, []))
+        found |= {index: token.logprob for index, token in enumerate(logprobs, start)}
+    return found
 
 
 @dataclass(frozen=True)
