@@ -70,6 +70,15 @@ def test_sizes_shares_and_auto(text: str, expected: KvMemory) -> None:
     assert KvMemory.parse(text) == expected
 
 
+def test_a_tier_in_host_memory_can_be_left_out_and_a_disk_takes_a_size() -> None:
+    assert KvMemory.parse_or_none("None") is None
+    assert KvMemory.parse_or_none("8GiB") == KvMemory(size=8 << 30)
+    assert KvMemory.parse_size("8GiB") == 8 << 30
+    for text in ("auto", "40%"):
+        with pytest.raises(ValueError, match="no size"):
+            KvMemory.parse_size(text)
+
+
 @pytest.mark.parametrize(
     "text", ["", "much", "0", "-1GiB", "0%", "101%", "nan%", "x%", "8 parsecs", "1e999%"]
 )
