@@ -25,7 +25,7 @@ from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.kv_cache import KVCache, LayerCache
 
 LAYOUT = KvLayout(3, 1, 2, torch.float32, "a checkpoint", 1, 0)
-BLOCKS, FRAMES, NAMES = 14, 30, 200
+BLOCKS, FRAMES, NAMES = 14, 30, 1000
 
 
 def key(name: int) -> bytes:
