@@ -79,7 +79,13 @@ def add_streamed_to_plan(message: log.Plan, offloads: Iterable[Offload], spans: 
             slot=offload.slot, tier=offload.tier, frames=offload.frames, keys=b"".join(offload.keys)
         )
     for span in spans:
-        message.spans.add(**span._asdict())
+        message.spans.add(
+            slot=span.slot,
+            start=span.start,
+            count=span.count,
+            first_layer=span.first_layer,
+            last_layer=span.last_layer,
+        )
 
 
 def offloads_from_proto(messages: Iterable[log.Offload]) -> tuple[Offload, ...]:

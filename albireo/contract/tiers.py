@@ -74,7 +74,8 @@ class Offload(NamedTuple):
     keys: tuple[bytes, ...]  # that the frames must hold
 
 
-class Span(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Span:
     """Layers ``first_layer`` to ``last_layer - 1`` of the rows of ``tokens[start : start + count]`` of a
     streamed slot, whose hidden states stay on the device between steps.
 

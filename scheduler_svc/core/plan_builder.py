@@ -58,7 +58,7 @@ class PlanBuilder:
         self._draft = draft
         self._tiers = tiers
         self._streams = streams
-        self._supply = BlockSupply(ledger)  # who leaves its slot, and which blocks are promised
+        self._supply: BlockSupply  # who leaves its slot, which blocks are promised: once ends are booked
         self._booked = False
 
     def build(self, epoch: int) -> Plan | None:
@@ -68,10 +68,10 @@ class PlanBuilder:
         that has more to say, so that it does not use up the window when a request arrives.
         """
         ledger = self._ledger
-        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
-            return None if ledger.in_flight else self._publish(epoch)
         self._end()
         self._supply = supply = BlockSupply(ledger)
+        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
+            return None if ledger.in_flight else self._publish(epoch)
         self._serve(self._release())
         draft, streams = self._draft, self._streams
         decided = supply.rows or draft.chunks or draft.paused or draft.ended

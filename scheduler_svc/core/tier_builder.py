@@ -72,7 +72,8 @@ class TierBuilder:
             self._moved += self._spill(directory, missing[len(missing) - len(frames) :], frames)
 
     def write_behind(self, free: int) -> bool:
-        """Blocks that a tier has not got yet are written as it can take them. Whether there are any.
+        """Blocks that a tier has not got yet are written as it can take them, the later ones of a prefix
+        first: of what it has, they are the first to go. Whether there are any.
 
         ``free``: of the free blocks, how many can be withheld until they have been copied."""
         pool = self._ledger.pool
@@ -85,7 +86,7 @@ class TierBuilder:
                     blocks.append(block)
                     free -= not owned
             frames = directory.next_frames(len(blocks))
-            self._written += self._spill(directory, blocks[: len(frames)], frames)
+            self._written += self._spill(directory, blocks[: len(frames)][::-1], frames)
         return bool(self._written)
 
     def copy(self, directory: TierDirectory, missing: Mapping[bytes, int]) -> bool:

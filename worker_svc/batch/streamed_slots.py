@@ -59,7 +59,7 @@ class StreamedSlots:
             return f"there are {self._num_layers} layers"
         if slot.next_layer:
             due = slot.start, slot.count, slot.next_layer
-            if span[1:4] != due:
+            if (span.start, span.count, span.first_layer) != due:
                 return f"tokens, count and layer {due} are due"
         elif span.start != computed or span.first_layer:
             return f"layer 0 of token {computed} is due"

@@ -75,10 +75,12 @@ class FetchLane:
 
     def submit(self, fetch: Fetch, after: Sequence[SpillJob]) -> FetchJob:
         """Input stage. The copy begins at once, unless the tier does not answer."""
+        if self.stuck:  # nothing is to wait behind it, nor keep buffers
+            job = FetchJob(fetch, self._layout.layers, held={}, after=())
+            self.fail(job, "refused")
+            return job
         held = self._spilling.hold(self._number, fetch.frames)
         job = FetchJob(fetch, self._layout.layers, held=held, after=after)
-        if self.stuck:
-            self.fail(job, "refused")
         self._live[job] = None
         self._jobs.put(job)
         return job

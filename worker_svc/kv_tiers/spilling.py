@@ -171,7 +171,6 @@ class Spilling:
         with self._lock:
             if job.state is SpillState.COPYING:
                 job.state = SpillState.COPIED
-                self._uncopied.discard(job)
         job.copied.set()
         self._to_write[job.tier].put(job)
 
@@ -180,6 +179,9 @@ class Spilling:
         while (job := self._to_write[number].get()) is not None:
             try:
                 job.copy.wait()
+                # Not when the copy was launched: rank 0 settles steps, and this rank's device may be behind.
+                with self._lock:
+                    self._uncopied.discard(job)
                 self._write(job)
             except Exception:
                 logger.exception("KV tier %s could not be written", self._tiers[number].name)

@@ -14,7 +14,7 @@ from worker_svc.kv_tiers.copies import Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
 from worker_svc.kv_tiers.limits import FETCH_SECONDS
-from worker_svc.kv_tiers.spill_job import SpillJob
+from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streaming import StepStreams
 from worker_svc.model.kv_cache import LayerCache
@@ -96,7 +96,7 @@ class StepTransfers:
     def _await_copies(self, jobs: Iterable[SpillJob], finish: Callable[[Copy], None]) -> None:
         until = time.monotonic() + COPY_SECONDS
         for job in jobs:
-            if job.await_copied(until - time.monotonic()):
-                finish(job.copy)
-            else:
+            if not job.await_copied(until - time.monotonic()):
                 self._spilling.drop([job])
+            if job.state is SpillState.COPIED:  # it may have become so just now
+                finish(job.copy)

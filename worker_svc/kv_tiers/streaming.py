@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from worker_svc.kv_tiers.copies import DONE, Copies, Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import FETCH_SECONDS
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS, FramePiece, SpanFrames
@@ -130,7 +130,7 @@ class StreamReader:
             self._now = step
             try:
                 for span, layer, piece in step.order():
-                    if not step.put(None if span.failed else self._bring(span, layer, piece)):
+                    if step.closed or not step.put(self._bring(span, layer, piece)):
                         break
             except Exception:
                 logger.exception("KV could not be streamed")
@@ -138,17 +138,19 @@ class StreamReader:
             self._now = None
 
     def _bring(self, span: SpanPieces, layer: int, piece: FramePiece) -> _Buffer | None:
-        """One layer of a piece, on the device; None where some of it is not in its tier."""
-        buffer, host, began = self._free.get(), next(self._turn), time.time_ns()
+        """One layer of a piece, on the device; None where some of it, or of an earlier one, is not there."""
+        if span.failed:
+            return None
+        host, began = next(self._turn), time.time_ns()
         host.copy.wait()
         blocks = len(piece.frames)
         source = host.memory[:blocks]
         bad = self._read(piece, range(layer, layer + 1), source.unsqueeze(1))
         if bad:
-            self.give(buffer, used=False)
             self._record.lost(piece.tier, [piece.frames[i] for i in bad])
             self.fail(span, "read")
             return None
+        buffer = self._free.get()
         host.copy = buffer.filled = self._copies.bring(source, buffer.memory[:, :blocks], buffer.used)
         buffer.blocks = blocks
         size = blocks * self._part_bytes
@@ -161,15 +163,17 @@ class StreamReader:
         if not held:
             return tier.read(piece.frames, piece.keys, layers, out)
         bad = []
-        for i, (frame, key) in enumerate(zip(piece.frames, piece.keys, strict=True)):
-            if i in held:
-                spill, row = held[i]
-                found = spill.read(row, key, layers, out[i], FETCH_SECONDS)
-            else:
-                found = not tier.read([frame], [key], layers, out[i : i + 1])
-            if not found:
-                bad.append(i)
-        self._spilling.let_go(spill for spill, _ in held.values())
+        try:
+            for i, (frame, key) in enumerate(zip(piece.frames, piece.keys, strict=True)):
+                if i in held:
+                    spill, row = held[i]
+                    found = spill.read(row, key, layers, out[i], FETCH_SECONDS)
+                else:
+                    found = not tier.read([frame], [key], layers, out[i : i + 1])
+                if not found:
+                    bad.append(i)
+        finally:
+            self._spilling.let_go(spill for spill, _ in held.values())
         return bad
 
 
@@ -182,7 +186,7 @@ class StepStreams:
         self._reader = reader
         self._changed = threading.Condition()
         self._ready: deque[_Buffer | None] = deque()
-        self._closed = False
+        self.closed = False  # no more pieces are taken
 
     def order(self) -> Iterator[tuple[SpanPieces, int, FramePiece]]:
         """The pieces as the layers attend to them."""
@@ -199,7 +203,7 @@ class StepStreams:
     def put(self, buffer: _Buffer | None) -> bool:
         """The reader: the next piece is there, or cannot be read. False: no more are wanted."""
         with self._changed:
-            if not self._closed:
+            if not self.closed:
                 self._ready.append(buffer)
                 self._changed.notify_all()
                 return True
@@ -212,7 +216,7 @@ class StepStreams:
         began = time.monotonic_ns()
         with self._changed:
             seconds = 0.0 if self._reader.stuck else FETCH_SECONDS
-            in_time = self._changed.wait_for(lambda: bool(self._ready) or self._closed, seconds)
+            in_time = self._changed.wait_for(lambda: bool(self._ready) or self.closed, seconds)
             found = self._ready.popleft() if self._ready else None
         self.wait_ns += time.monotonic_ns() - began
         if not in_time:
@@ -229,7 +233,7 @@ class StepStreams:
     def close(self) -> None:
         """No more pieces are taken."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             left = [buffer for buffer in self._ready if buffer is not None]
             self._ready.clear()
             self._changed.notify_all()

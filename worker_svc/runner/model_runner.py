@@ -97,8 +97,7 @@ class ModelRunner:
         self._arrange(shape, cuda_graphs)
         self.kv_bytes = sizing.bytes_of(num_blocks)
         if opened:
-            self.transfers, shapes = begin_transfers(opened, layout, self._cache, num_blocks, group)
-            self.shape = replace(self.shape, tiers=shapes)
+            self._begin_transfers(opened, layout)
 
     def _layout(self, directory: Path) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
@@ -171,6 +170,11 @@ class ModelRunner:
                 max_model_len=longest,
                 dtype=dtype,
             )
+
+    def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
+        blocks = self.shape.num_blocks
+        self.transfers, shapes = begin_transfers(tiers, layout, self._cache, blocks, self._group)
+        self.shape = replace(self.shape, tiers=shapes)
 
     @property
     def staging_wait(self) -> float:

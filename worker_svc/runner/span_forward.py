@@ -48,10 +48,11 @@ class SpanForward:
         return torch.cat(ended)
 
     def _rows(self, span: SpanInput[Tensor], pieces: LayerPieces) -> SpanRows:
-        count = len(span.positions)
+        count, kept = len(span.positions), self._states.pop(span.slot, None)
         return SpanRows(
             layers=range(span.first_layer, span.last_layer),
-            x=self._states.pop(span.slot) if span.first_layer else self._embedded(span),
+            # Those of layer 0 have none yet; what is kept is of a request that left the slot before its end.
+            x=kept if kept is not None and span.first_layer else self._embedded(span),
             positions=span.positions,
             kv_rows=span.kv_rows,
             view=StreamView(0, count, span.before, span.blocks, pieces),

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from albireo.contract.tiers import TierShape
-from scheduler_svc.core import Limits
+from scheduler_svc.core import Limits, Speed
 
 from .world import World
 
@@ -254,8 +254,12 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.drain(max_steps=200 + 20 * left)
 
     def _join(self, shape: GroupShape) -> None:
-        self.world.join(f"g{self.joined}", shape)
+        self.world.join(f"g{self.joined}", shape, speed=self._speed())
         self.joined += 1
+
+    def _speed(self) -> Speed:
+        """What a group has measured at its start."""
+        return Speed()
 
     def _group(self, number: int) -> str | None:
         """The name of one of the groups that are there."""

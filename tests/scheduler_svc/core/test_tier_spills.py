@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from albireo.contract.plan import Plan
+from albireo.contract.plan import Plan, StepResult
 from albireo.contract.tiers import Frames, TierShape
 
 from .tiered import STEP_SECONDS, Tiered, disk, prompt
@@ -27,7 +27,7 @@ def test_blocks_are_written_behind_the_steps_at_half_of_what_the_tier_can_do() -
         w.settle()
         w.now += STEP_SECONDS
     assert counts == [5, 5, 2, 0]
-    assert w.plans[2].spills[0].blocks == tuple(range(5))
+    assert w.plans[2].spills[0].blocks == tuple(reversed(range(5)))
     assert w.frames_used() == 12
 
 
@@ -149,6 +149,25 @@ def test_a_tier_smaller_than_the_blocks_does_not_copy_them_for_ever() -> None:
     (tier,) = w.group.stats().tiers
     assert tier.frames_used == 3
     assert tier.blocks_spilled <= 12
+
+
+@pytest.mark.parametrize("outputs", [1, 4])  # written with its release, or before
+def test_what_a_tier_has_of_a_request_goes_from_its_end(outputs: int) -> None:
+    w = Tiered(disk(6), num_blocks=32)
+    w.submit("first", prompt(6), max_tokens=outputs)
+    w.run()
+    (spill,) = [spill for plan in w.plans for spill in plan.spills]
+    w.submit("other", prompt(3, 1), max_tokens=1)
+    w.run()
+    directory = w.group.ledger.tiers.directories[0]
+    assert [key in directory for key in spill.keys] == [False] * 3 + [True] * 3
+
+
+def test_steps_that_run_nothing_are_no_measure_of_speed() -> None:
+    w = Tiered(known=False)
+    w.plan()
+    w.group.settle(StepResult(3, 1, contents_end=True), 1e-6)
+    assert w.group.speed.step_seconds == STEP_SECONDS
 
 
 def test_a_tier_without_frames_is_left_alone() -> None:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from albireo.contract.tiers import TierShape
+from scheduler_svc.core import Speed
 
 from .machine import LARGEST, NUMBERS, SEQS, CoreMachine, shape_of
 from .tier_model import Faults, TierModel
 
-SECONDS = st.sampled_from([0.0, 1e-5, 1e-5, 1e-4, 1.0])
-"""For one block; a second is more than its tokens take to compute."""
+SECONDS = st.sampled_from([0.0, 1e-5, 1e-3, 5e-3, 1.0])
+"""For one block; a second is more than its tokens take to compute, some milliseconds are several steps."""
 
 
 def _tiers(host: TierShape, disk: TierShape, number: int) -> tuple[TierShape, ...]:
@@ -79,15 +80,16 @@ class TierMachine(CoreMachine):
         length=st.sampled_from([33, 50, 70]),
         steps=st.integers(0, 7),
         lengthened=st.booleans(),
+        n=st.sampled_from([1, 1, 1, 2, 3]),
     )
-    def come_back(self, heads: list[int], length: int, steps: int, lengthened: bool) -> None:
+    def come_back(self, heads: list[int], length: int, steps: int, lengthened: bool, n: int) -> None:
         """Conversations in turn: each begins as it did before, and takes most of the blocks."""
         longest = (self.world.context or LARGEST.max_model_len) - 1
         for number, head in enumerate(heads):
             tokens = min(length + 7 * lengthened * number, longest)
             text = tuple((11 * head + 5 * i * i) % 23 + 1 for i in range(tokens))
             self.world.advance(0.1)  # so that tiers can be written again
-            self.world.submit(f"r{len(self.world.submitted)}", text, max_tokens=3, ignore_eos=True)
+            self.world.submit(f"r{len(self.world.submitted)}", text, max_tokens=3, ignore_eos=True, n=n)
             for _ in range(steps):
                 self.world.step()
 
@@ -95,7 +97,10 @@ class TierMachine(CoreMachine):
     def come_back_later(self, heads: list[int], length: int) -> None:
         """Each after the last one is over."""
         for _ in range(2):
-            self.come_back(heads=heads, length=length, steps=9, lengthened=False)
+            self.come_back(heads=heads, length=length, steps=9, lengthened=False, n=1)
+
+    def _speed(self) -> Speed:
+        return Speed(step_seconds=1e-3, prefill_token_seconds=1e-3)
 
     def _tiers_of(self, number: int) -> TierModel | None:
         group = self._group(number)

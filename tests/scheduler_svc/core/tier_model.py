@@ -199,7 +199,8 @@ class TierModel:
             else:
                 self.store[block] = list(stored.cells)
         if not missing and not self.faults.fetches:
-            self._read.append(TierRead(fetch.tier, len(fetch.blocks), 1e-4 * len(fetch.blocks)))
+            seconds = self.shape.tiers[fetch.tier].read_block_seconds * len(fetch.blocks)
+            self._read.append(TierRead(fetch.tier, len(fetch.blocks), seconds))
             return True
         if not missing:
             self.faults.fetches -= 1

@@ -14,7 +14,7 @@ from random import Random
 
 import torch
 
-from albireo.contract.plan import SamplingParams, blocks_for
+from albireo.contract.plan import Plan, SamplingParams, blocks_for
 from albireo.contract.tiers import Frames
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.pipeline import Sampled, in_turn, overlapped
@@ -25,6 +25,7 @@ from tests.worker_svc.runner.streamed_plans import (
     LONGEST,
     OTHER,
     SAMPLING,
+    STREAMED,
     Writer,
     plain_plans,
 )
@@ -35,6 +36,8 @@ from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.runner.model_runner import ModelRunner
+
+CPU = torch.device("cpu")
 
 
 def by_slot(sampled: list[Sampled]) -> dict[int, list[int]]:
@@ -48,19 +51,24 @@ def by_slot(sampled: list[Sampled]) -> dict[int, list[int]]:
 
 @contextmanager
 def runner_of(
-    directory: Path, group: TPGroup, *, blocks: int, tier: Path | None = None, frames: int = FRAMES
+    directory: Path,
+    group: TPGroup,
+    *,
+    blocks: int,
+    tier: Path | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[ModelRunner]:
     config = ModelConfig.from_dir(directory)
 
     def opened(layout: KvLayout) -> list[Tier]:
         assert tier is not None
         tier.mkdir(exist_ok=True)
-        return [DiskTier.open(tier / f"rank{group.rank}", frames * layout.block_bytes, layout)]
+        return [DiskTier.open(tier / f"rank{group.rank}", FRAMES * layout.block_bytes, layout)]
 
     runner = ModelRunner(
         directory,
         group,
-        device=torch.device("cpu"),
+        device=device,
         dtype=torch.float32,
         kv_memory=KvMemory(blocks * block_bytes(config, group.size, torch.float32)),
         max_seqs=4,
@@ -82,11 +90,12 @@ class Tokens:
     seed: int
     tier: Path
     overlap: bool
+    device: torch.device = CPU
 
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         plans = Writer(self.sampling, Random(self.seed)).write()
         tier = self.tier / f"{self.seed}{self.overlap}{self.sampling.temperature}"
-        with runner_of(self.directory, group, blocks=BLOCKS, tier=tier) as runner:
+        with runner_of(self.directory, group, blocks=BLOCKS, tier=tier, device=self.device) as runner:
             found = by_slot((overlapped if self.overlap else in_turn)(runner, plans))
             assert runner.transfers is not None
             assert not runner.transfers.failures
@@ -102,6 +111,17 @@ class PlainTokens:
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         with runner_of(self.directory, group, blocks=2 * blocks_for(LONGEST) + 40) as runner:
             return by_slot(in_turn(runner, plain_plans(self.sampling, self.steps)))
+
+
+def prompt_logprobs(runner: ModelRunner, plans: list[Plan]) -> dict[int, float]:
+    """Of the streamed prompt's tokens, by index."""
+    found: dict[int, float] = {}
+    runner.reset()
+    for plan in plans:
+        output = runner.execute(runner.prepare(plan)).to_host()
+        start, logprobs = output.prompt_logprobs.get(50 + STREAMED, (0, []))
+        found |= {index: token.logprob for index, token in enumerate(logprobs, start)}
+    return found
 
 
 @dataclass(frozen=True)

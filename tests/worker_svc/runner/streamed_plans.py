@@ -115,7 +115,8 @@ class Writer:
             if blocks > 0:
                 grants = (self.grant(STREAMED, blocks),)
             self.under_way = Span(STREAMED, self.computed, count, 0, 0)
-        span = self.under_way._replace(
+        span = replace(
+            self.under_way,
             first_layer=self.under_way.last_layer,
             last_layer=self.random.randint(self.under_way.last_layer + 1, LAYERS),
         )

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from albireo.contract.plan import blocks_for
 from albireo.contract.tiers import Frames
 from tests.worker_svc.checkpoints import FAMILIES, write
 from tests.worker_svc.ranks import run_group
-from tests.worker_svc.runner.streamed import Damage, Damaged, PlainTokens, Tokens
+from tests.worker_svc.runner.streamed import (
+    Damage,
+    Damaged,
+    PlainTokens,
+    Tokens,
+    prompt_logprobs,
+    runner_of,
+)
 from tests.worker_svc.runner.streamed_plans import (
     AGAIN,
+    BLOCKS,
     LAYERS,
     LONGEST,
     OTHER,
     OUTPUTS,
+    PROMPT,
     SAMPLING,
     SEEDED,
     STREAMED,
     Writer,
+    plain_plans,
 )
 from worker_svc.collectives.tp_group import TPGroup
 
@@ -59,6 +71,18 @@ def test_the_tokens_are_those_of_a_runner_with_enough_memory(
             assert tokens[STREAMED] == plain[STREAMED][: OUTPUTS + 1]
             assert tokens[AGAIN] == plain[STREAMED][: OUTPUTS + 1]
             assert tokens[OTHER] == plain[OTHER][: len(tokens[OTHER])]
+
+
+def test_the_log_probabilities_of_the_prompt_are_those_of_a_plain_one(
+    directory: Path, tmp_path: Path
+) -> None:
+    sampling = replace(SAMPLING, prompt_logprobs=0)
+    with runner_of(directory, TPGroup(), blocks=2 * blocks_for(LONGEST)) as runner:
+        plain = prompt_logprobs(runner, plain_plans(sampling, 1))
+    with runner_of(directory, TPGroup(), blocks=BLOCKS, tier=tmp_path) as runner:
+        streamed = prompt_logprobs(runner, Writer(sampling, Random(4)).write())
+    assert set(plain) == set(range(1, PROMPT))
+    assert streamed == pytest.approx(plain, abs=1e-3)
 
 
 @pytest.mark.parametrize(("size", "rank"), [(1, 0), (2, 1)])
