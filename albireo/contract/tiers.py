@@ -28,11 +28,10 @@ class TierShape:
     write_block_seconds: float
 
 
-def most_blocks(num_blocks: int, tiers: Iterable[TierShape]) -> int:
-    """How many blocks one request can have in a group with so many on the device: all of these, or those in
-    the frames of one tier and a quarter of these."""
-    frames = max((tier.frames for tier in tiers), default=0)
-    return max(num_blocks, num_blocks // RESIDENT_SHARE + frames)
+def most_blocks(num_blocks: int, frames: Iterable[int]) -> int:
+    """How many blocks one request can have in a group with so many on the device, and tiers with so many
+    frames: all of the blocks, or the frames of one tier and a quarter of the blocks."""
+    return max(num_blocks, num_blocks // RESIDENT_SHARE + max(frames, default=0))
 
 
 class Spill(NamedTuple):

@@ -73,7 +73,7 @@ class Limits:
             raise ValueError("max_model_len has no space for a prompt and an output token")
         blocks = shape.num_blocks
         if shape.num_layers and self.prefix_cache:
-            blocks = most_blocks(shape.num_blocks, shape.tiers)
+            blocks = most_blocks(shape.num_blocks, (tier.frames for tier in shape.tiers))
         if shape.max_model_len > blocks * BLOCK_SIZE:
             raise ValueError(
                 f"max_model_len {shape.max_model_len} does not fit into {blocks} blocks: "

@@ -17,6 +17,9 @@ from scheduler_svc.core.pending import Claim
 from scheduler_svc.core.prefix import NO_PREFIX, Prefix, claim, find_prefix
 from scheduler_svc.core.request import Occupancy, Phase, Request
 
+MOST_OF_CHUNK = 2
+"""A chunk of a streamed slot has one in so many blocks of the group at most, so that others have some."""
+
 
 class StreamRules:
     """A group whose requests may be longer than its blocks streams those whose tokens do not fit: they have a
@@ -28,8 +31,9 @@ class StreamRules:
         self._ledger = ledger
         self._usable = max(1, shape.num_blocks - spare_blocks(shape))
         self.active = bool(ledger.tiers.directories) and shape.max_model_len > shape.num_blocks * BLOCK_SIZE
-        share = max(blocks_for(limits.prefill_chunk) + 2, shape.num_blocks // RESIDENT_SHARE)
-        self.resident = min(self._usable, share)  # blocks of a streamed slot, at most
+        of_chunk = min(blocks_for(limits.prefill_chunk) + 2, shape.num_blocks // MOST_OF_CHUNK)
+        # Blocks of a streamed slot, at most:
+        self.resident = max(1, of_chunk, shape.num_blocks // RESIDENT_SHARE)
 
     def is_long(self, tokens: int) -> bool:
         """Whether a slot with so many tokens cannot have all their blocks."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.contract.tiers import most_blocks
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable, TableMismatch
@@ -105,8 +106,8 @@ class ModelRunner:
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
         """Tokens of a context: what the device does not hold of one is streamed from the tiers."""
-        frames = agree_on_blocks(sum(tier.frames for tier in tiers), self._group, self.device)
-        return min(wanted, (num_blocks + frames) * BLOCK_SIZE)
+        most = most_blocks(num_blocks, (tier.frames for tier in tiers))
+        return min(wanted, agree_on_blocks(most, self._group, self.device) * BLOCK_SIZE)
 
     def _shape(self, num_blocks: int, max_seqs: int, max_model_len: int) -> GroupShape:
         return GroupShape(num_blocks, max_seqs, max_model_len, num_layers=self.config.num_layers)

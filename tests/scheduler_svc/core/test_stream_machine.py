@@ -13,7 +13,6 @@ from albireo.contract.tiers import TierShape, most_blocks
 from .machine import LARGEST, SEQS, explore, shape_of
 from .tier_machine import SECONDS, TIERS, TierMachine
 
-
 READS = st.sampled_from([1e-4, 3e-4, 1e-3])
 """So that a step beside others has room for some layers of some rows."""
 
@@ -31,7 +30,7 @@ class StreamMachine(TierMachine):
 
     @staticmethod
     def with_tiers(shape: GroupShape, tiers: tuple[TierShape, ...]) -> GroupShape:
-        blocks = most_blocks(shape.num_blocks, tiers)
+        blocks = most_blocks(shape.num_blocks, [tier.frames for tier in tiers])
         return replace(shape, tiers=tiers, num_layers=3, max_model_len=blocks * BLOCK_SIZE)
 
 
