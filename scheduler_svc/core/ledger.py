@@ -59,8 +59,7 @@ class Ledger:
         self.pool = BlockPool(shape.num_blocks)
         self.tiers = TierLedger(shape.tiers if prefix_cache else (), self.pool)
         self._blocks = SettledBlocks(self.pool, self.tiers, prefix_cache=prefix_cache)
-        self.pending = pending
-        self.requests = requests
+        self.pending, self.requests = pending, requests
         self.counters = Counters()
         self.free_slots = FreeSlots(shape.max_seqs)
         self._slots = Occupancies()

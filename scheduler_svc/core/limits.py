@@ -53,6 +53,14 @@ class Limits:
         others = free_slots - kept - 1
         return SLOTS_OF_A_CHUNK * prefill <= others * self.prefill_chunk
 
+    def held(self, shape: GroupShape) -> GroupShape:
+        """A group as it can be used: without a prefix cache nothing is streamed from its tiers, and requests
+        are no longer than its blocks hold."""
+        if self.prefix_cache or not shape.tiers:
+            return shape
+        longest = min(shape.max_model_len, shape.num_blocks * BLOCK_SIZE)
+        return replace(shape, max_model_len=longest, tiers=())
+
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they
         make no sense, by themselves or for the group."""
@@ -72,7 +80,7 @@ class Limits:
         if shape.max_model_len < 2:
             raise ValueError("max_model_len has no space for a prompt and an output token")
         blocks = shape.num_blocks
-        if shape.num_layers and self.prefix_cache:
+        if shape.num_layers:
             blocks = most_blocks(shape.num_blocks, (tier.frames for tier in shape.tiers))
         if shape.max_model_len > blocks * BLOCK_SIZE:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""How many layers of its rows a streamed slot runs in one step beside others.
+"""How many layers of its rows a streamed slot runs in one step while others run.
 
 The core of a group makes it. It matters to the core that makes the plans alone.
 """
@@ -33,8 +33,8 @@ class StreamPace:
         self._credit += STREAM_SHARE * self._speed.step_seconds
 
     def layers(self, left: int, *, blocks: int, rows: int) -> int:
-        """How many of the ``left`` layers of a span run in the plan, beside others. ``blocks``: streamed
-        ones."""
+        """How many of the ``left`` layers of a span run in the plan, while others run. ``blocks``:
+        streamed ones."""
         if self._plans % PLAIN_STEPS == 0:
             return 0
         seconds = blocks * self._unit + rows * self._row_seconds

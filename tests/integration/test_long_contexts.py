@@ -19,7 +19,7 @@ def conversation(name: str, *, temperature: float) -> api.GenerateRequest:
 
 
 def tokens(running: Running) -> list[list[int]]:
-    """Of two long requests that run together, greedy and seeded, beside a short one."""
+    """Of two long requests that run together, greedy and seeded, and of a short one."""
     requests = [
         conversation("Anna", temperature=0.0),
         conversation("Bert", temperature=1.2),
@@ -34,8 +34,10 @@ def test_a_context_past_the_devices_memory(tmp_path: Path, tp: int) -> None:
     with running_stack(tmp_path / "large", kv_memory="16MiB", tp=tp) as running:
         truth = tokens(running)
     memory = f"{512 // tp}KiB"  # of each rank: 16 blocks, a quarter of the model's context
-    disk = {"kv_disk": tmp_path / "kv", "kv_disk_size": f"{8 // tp}MiB"}
-    with running_stack(tmp_path / "small", kv_memory=memory, tp=tp, **disk) as running:
+    disk, size = tmp_path / "kv", f"{8 // tp}MiB"
+    with running_stack(
+        tmp_path / "small", kv_memory=memory, tp=tp, kv_disk=disk, kv_disk_size=size
+    ) as running:
         assert tokens(running) == truth
         load = running.wait_idle()
         assert list(load.integrity_violations) == []

@@ -14,7 +14,7 @@ from .machine import LARGEST, SEQS, explore, shape_of
 from .tier_machine import SECONDS, TIERS, TierMachine
 
 READS = st.sampled_from([1e-4, 3e-4, 1e-3])
-"""So that a step beside others has room for some layers of some rows."""
+"""So that a step has room for some layers of some rows in addition to others."""
 
 
 class StreamMachine(TierMachine):

@@ -67,7 +67,7 @@ def test_the_prefix_of_a_long_prompt_is_streamed_without_a_fetch() -> None:
     assert not any(plan.fetches for plan in w.plans)
 
 
-def test_long_requests_run_beside_others() -> None:
+def test_long_requests_run_together_with_others() -> None:
     w = streaming()
     for number in range(3):
         w.submit(f"long{number}", text(400 + number, number), max_tokens=8, ignore_eos=True)
