@@ -5,9 +5,10 @@ The ledger makes it and calls it.
 
 from __future__ import annotations
 
+from albireo.contract.plan import Finish
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.occupancies import Occupancies
-from scheduler_svc.core.request import Occupancy, Phase
+from scheduler_svc.core.request import MOST_MISSES, Occupancy, Phase
 from scheduler_svc.core.request_table import RequestTable
 from scheduler_svc.core.step_in_flight import StepInFlight
 from scheduler_svc.core.tier_ledger import TierLedger
@@ -39,3 +40,12 @@ class Unfetched:
         if occupancy.request.occupancy is occupancy:
             self._slots.stop_receiving(occupancy)
             self._requests.requeue(occupancy.request)
+            if occupancy.streaming is not None:
+                self._count(occupancy)
+
+    def _count(self, occupancy: Occupancy) -> None:
+        """A disk that is full takes nothing of a request that does not fit without it: it must end."""
+        request = occupancy.request
+        request.misses = 1 if occupancy.progressed else request.misses + 1
+        if request.misses > MOST_MISSES:
+            self._requests.schedule_end(request, Finish.ERROR)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from albireo.contract.plan import GroupShape
+import pytest
+
+from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, SamplingParams, Submission
 from albireo.contract.tiers import TierShape
-from scheduler_svc.core import Limits
+from scheduler_svc.core import Limits, SchedulerCore
+from scheduler_svc.core.stream_pace import STREAM_SHARE
 
 from .world import World
 
@@ -74,3 +77,62 @@ def test_long_requests_run_together_with_others() -> None:
         w.submit(f"short{number}", text(20, 10 + number), max_tokens=60, ignore_eos=True)
     w.drain(max_steps=5000)
     assert all(len(story.read) in (8, 60) for story in w.stories.values())
+
+
+def test_a_slot_among_others_runs_as_many_layers_as_its_share_of_the_steps_allows() -> None:
+    w = streaming(num_blocks=40, read=3e-4, chunk=16, ahead=1)  # a layer of 10 streamed blocks: 0.75 ms
+    w.submit("long", text(44 * BLOCK_SIZE), max_tokens=4, ignore_eos=True)
+    while not w.stories["long"].read:
+        w.step()
+    w.submit("short", text(20, 9), max_tokens=200, ignore_eos=True)
+    while not w.stories["short"].read:
+        w.step()
+    begun, layers = len(w.plans), list[int]()
+    while len(w.stories["long"].read) < 4:
+        w.step()
+    for plan in w.plans[begun:]:
+        layers += [span.last_layer - span.first_layer for span in plan.spans]
+    streamed = 44 - 10
+    seconds = sum(layers) * streamed * 3e-4 / LAYERS
+    steps = len(w.plans) - begun
+    assert sum(layers) >= LAYERS * 3
+    assert set(layers) <= {1, 2}
+    allowed = STREAM_SHARE * w.group.core.speed.step_seconds * steps
+    assert 0.4 * allowed < seconds < 1.1 * allowed + LAYERS * streamed * 3e-4 / LAYERS
+    w.drain(max_steps=500)
+
+
+def test_of_two_slots_that_need_all_frames_the_later_one_gives_way() -> None:
+    w = streaming(frames=40, num_blocks=8, longest=600, chunk=32)
+    w.submit("first", text(200), max_tokens=300, ignore_eos=True)
+    w.submit("second", text(210, 3), max_tokens=200, ignore_eos=True)
+    w.drain(max_steps=5000)
+    assert [len(w.stories[name].read) for name in ("first", "second")] == [300, 200]
+    assert w.group.core.stats().preemptions > 0
+
+
+def test_a_request_ends_whose_blocks_no_tier_takes() -> None:
+    w = streaming()
+    w.group.worker.tiers.faults.spills = 10**9
+    w.submit("long", text(500), max_tokens=5, ignore_eos=True)
+    w.stories["long"].homeless = True
+    w.drain(max_steps=2000)
+    assert w.stories["long"].final is Finish.ERROR
+
+
+def test_branches_of_a_long_prompt_are_streamed_one_after_the_other() -> None:
+    w = streaming()
+    w.submit("long", text(400), max_tokens=5, ignore_eos=True, n=3)
+    w.drain(max_steps=3000)
+    cached = [a.num_cached for plan in w.plans for a in plan.admissions]
+    assert cached[0] == 0
+    assert all(tokens >= 300 for tokens in cached[1:])
+
+
+def test_without_a_prefix_cache_requests_are_no_longer_than_the_blocks() -> None:
+    limits = Limits(128, 4, 64, 2, prefix_cache=False)
+    shape = GroupShape(16, 4, 1000, (TierShape("disk", 80, 1e-4, 1e-5),), LAYERS)
+    core = SchedulerCore(limits, epoch=1, salt=b"")
+    assert core.join("g0", shape).shape.max_model_len == 256
+    with pytest.raises(ValueError, match="1 to 255"):
+        core.submit(Submission("long", text(300), SamplingParams(max_tokens=1, seed=0)), 0.0)
