@@ -103,7 +103,7 @@ def test_a_slot_among_others_runs_as_many_layers_as_its_share_of_the_steps_allow
 
 
 def test_of_two_slots_that_need_all_frames_the_later_one_gives_way() -> None:
-    w = streaming(frames=40, num_blocks=8, longest=600, chunk=32)
+    w = streaming(frames=40, num_blocks=12, longest=600, chunk=32)
     w.submit("first", text(200), max_tokens=300, ignore_eos=True)
     w.submit("second", text(210, 3), max_tokens=200, ignore_eos=True)
     w.drain(max_steps=5000)
