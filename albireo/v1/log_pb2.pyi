@@ -335,7 +335,7 @@ class ResultEntry(_message.Message):
     def __init__(self, open: _Optional[_Union[GroupOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., close: _Optional[_Union[GroupClose, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs", "unfetched", "lost", "read", "contents", "contents_end")
+    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs", "unfetched", "lost", "read", "contents", "contents_end", "streamed")
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -353,6 +353,7 @@ class StepResult(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_END_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
     admitted: _containers.RepeatedCompositeFieldContainer[Admitted]
     slots: bytes
     incarnations: bytes
@@ -370,7 +371,8 @@ class StepResult(_message.Message):
     read: _containers.RepeatedCompositeFieldContainer[TierRead]
     contents: _containers.RepeatedCompositeFieldContainer[Contents]
     contents_end: bool
-    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[bytes] = ..., incarnations: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., finishes: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ..., unfetched: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[_Union[Frames, _Mapping]]] = ..., read: _Optional[_Iterable[_Union[TierRead, _Mapping]]] = ..., contents: _Optional[_Iterable[_Union[Contents, _Mapping]]] = ..., contents_end: _Optional[bool] = ...) -> None: ...
+    streamed: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[bytes] = ..., incarnations: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., finishes: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ..., unfetched: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[_Union[Frames, _Mapping]]] = ..., read: _Optional[_Iterable[_Union[TierRead, _Mapping]]] = ..., contents: _Optional[_Iterable[_Union[Contents, _Mapping]]] = ..., contents_end: _Optional[bool] = ..., streamed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PromptLogprobs(_message.Message):
     __slots__ = ("incarnation", "start", "logprobs")

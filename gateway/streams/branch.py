@@ -16,6 +16,7 @@ from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
 from gateway.streams.failures import NOT_DRAWN, Failure
 from gateway.streams.messages import parsed, tokens_that_fit
+from gateway.streams.streamed_pace import StreamedPace
 from gateway.text.detokenizer import Detokenizer, Vocabulary
 from gateway.text.stop_strings import StopStringMatcher
 
@@ -56,6 +57,7 @@ class Branch:
         self._admissions: list[Admission] = []  # but those whose cached tokens did not come
         self.admitted = False  # it has had a slot
         self.sent = 0  # tokens
+        self.streamed = StreamedPace()
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were sent; 0: none yet
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary, request.prompt)
@@ -212,6 +214,8 @@ class Branch:
             prompt_tokens=len(self._request.prompt),
             cached_prompt_tokens=self.cached,
             completion_tokens=self.sent,
+            streamed_tokens=self.streamed.tokens,
+            streamed_token_seconds=self.streamed.token_seconds,
         )
         finished = api.Finished(reason=finish_name(reason), usage=usage, index=self.index)
         if stop is not None:

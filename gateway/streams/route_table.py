@@ -112,12 +112,15 @@ def _hand_out(result: log.StepResult, rows: dict[int, Occupancy]) -> None:
     for prompt in result.prompt_logprobs:
         if prompt.incarnation in rows:
             rows[prompt.incarnation].route.stream.push_prompt(prompt.start, prompt.logprobs)
+    streamed = result.streamed
     logprobs = {row.row: row.logprobs for row in result.logprobs}
     for index, (_, incarnation, token, finish) in enumerate(zip(*rows_of(result), strict=True)):
         occupancy = rows.get(incarnation)
         if occupancy is not None:
             position = occupancy.position
             occupancy.position = position + 1
+            if streamed and incarnation in streamed:
+                occupancy.route.branch.streamed.add()
             occupancy.route.branch.push(position, token, logprobs.get(index), finish)
 
 

@@ -23,6 +23,7 @@ class BlockSupply:
         self.running = ledger.num_running  # requests that hold a slot and go on
         self.free = ledger.pool.num_free  # blocks, promised to no request, without those in the forecast
         self.scarce = False  # a request waits for a block, or was preempted
+        self.stuck = False  # no block is coming for the last one that waits, and none was admitted later
         self._forecast: BlockForecast | None = None  # made at the first shortage
         self._given_up: list[tuple[list[int], bool]] = []  # blocks that leave slots for frames
         self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
@@ -43,6 +44,7 @@ class BlockSupply:
     def obtain(self, occupancy: Occupancy, count: int) -> bool:
         """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
         it waits for them in place."""
+        self.stuck = False
         found = self.free >= count or self._make_free(occupancy, count)
         self.free -= count
         return found
@@ -61,7 +63,10 @@ class BlockSupply:
         while self.free + forecast.now < count:
             self.scarce = True
             coming = self.free + forecast.now + forecast.later
-            if coming >= count or not self._preempt_after(occupancy, forecast):
+            if coming >= count:
+                return False
+            if not self._preempt_after(occupancy, forecast):
+                self.stuck = True
                 return False
         return True
 

@@ -9,13 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
 
-from albireo.contract.plan import (
-    Admission,
-    Ended,
-    Grant,
-    Plan,
-    blocks_for,
-)
+from albireo.contract.plan import Admission, Ended, Grant, Plan, blocks_for
 from scheduler_svc.core.block_supply import BlockSupply
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits, spare_blocks
@@ -74,9 +68,9 @@ class PlanBuilder:
             return None if ledger.in_flight else self._publish(epoch)
         self._serve(self._release())
         draft, streams = self._draft, self._streams
-        decided = supply.rows or draft.chunks or draft.paused or draft.ended
-        release_now = supply.releasing and not ledger.in_flight
-        if decided or release_now or (streams is not None and streams.decided):
+        others = streams is not None and streams.decided
+        decided = supply.rows or draft.chunks or draft.paused or draft.ended or others
+        if decided or (supply.releasing and not ledger.in_flight):
             self._book()
         self._admit()
         if streams is not None:
@@ -158,6 +152,8 @@ class PlanBuilder:
         return self._supply.rows > 0 or bool(self._draft.chunks)
 
     def _serve_row(self, occupancy: Occupancy) -> None:
+        if self._streams is not None:
+            self._streams.relieve(self._supply)
         if self._supply.obtain(occupancy, 1):
             self._draft.granting.append((occupancy.slot, 1))
             if occupancy.phase is Phase.PAUSED:
@@ -234,8 +230,7 @@ class PlanBuilder:
                 or supply.running >= self._limits.max_num_seqs
             ):
                 return
-            reserve = spare_blocks(ledger.shape) if supply.running else 0
-            spare = ledger.pool.num_free - missing - reserve
+            spare = ledger.pool.num_free - missing - (spare_blocks(ledger.shape) if supply.running else 0)
             if spare <= 0:
                 return
             prefix = rules.find_prefix(request, tiers)

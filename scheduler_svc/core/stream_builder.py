@@ -19,6 +19,9 @@ from scheduler_svc.core.stream_pace import StreamPace
 from scheduler_svc.core.stream_rules import StreamRules
 from scheduler_svc.core.tier_builder import TierBuilder
 
+FEWEST_BLOCKS = 2
+"""That a streamed slot keeps where others need them."""
+
 
 class StreamBuilder:
     """Keeps each streamed slot at its few blocks: its oldest full ones are copied to a tier, and leave it for
@@ -73,17 +76,31 @@ class StreamBuilder:
             self._draft.granting.append((occupancy.slot, missing))
         self._run(occupancy, count)
 
+    def relieve(self, supply: BlockSupply) -> None:
+        """A row that decodes needs a block: if none is free, a streamed slot gives one of its own."""
+        if supply.free < 1:
+            for occupancy in self._givers(supply):
+                if self._offload(occupancy, 1, supply):
+                    return
+
     def shrink(self, occupancy: Occupancy, supply: BlockSupply) -> bool:
-        """A row that decodes finds no block: it is streamed if it is too long, or if no slot but streamed
-        ones could give it one. False if it is not yet."""
+        """A row that decodes finds no block: it is streamed if it is too long, or if nothing else runs but
+        streamed slots that have none to give. False if it is not yet."""
         others = self._ledger.num_running - len(self._ledger.phases[Phase.STREAMED])
-        if not self._rules.active or not (others == 1 or self._rules.is_long(occupancy.scheduled + 1)):
+        alone = others == 1 and not self._givers(supply)
+        if not supply.stuck or not (alone or self._rules.is_long(occupancy.scheduled + 1)):
             return False
         wanted = max(1, len(occupancy.blocks) + 1 - self._rules.resident)
         if self._offload(occupancy, wanted, supply):
             return True
         self._copying.append(occupancy)
         return False
+
+    def _givers(self, supply: BlockSupply) -> list[Occupancy]:
+        """Streamed slots that have more blocks than they must, those with the most first."""
+        streamed = self._ledger.phases[Phase.STREAMED].values()
+        found = [o for o in streamed if len(o.blocks) > FEWEST_BLOCKS and o not in supply.releasing]
+        return sorted(found, key=lambda other: -len(other.blocks))
 
     def book(self) -> None:
         """Writes to the ledger which blocks leave their slots."""
@@ -178,7 +195,7 @@ class StreamBuilder:
     def _offload(self, occupancy: Occupancy, wanted: int, supply: BlockSupply) -> int:
         """At most ``wanted`` blocks leave a slot for their frames: the oldest, as far as they are copied.
         Returns how many do."""
-        if occupancy.fetching is not None:
+        if occupancy.fetching is not None or any(o.slot == occupancy.slot for o in self._offloading):
             return 0
         directory, sources = self._rules.tier_of(occupancy.request), list[Source]()
         for index in range(occupancy.streamed, min(occupancy.registered, occupancy.streamed + wanted)):

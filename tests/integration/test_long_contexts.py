@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from albireo.v1 import inference_pb2 as api
-from tests.stack import Running, ask, request, running_stack
+from tests.stack import Answer, Running, ask, request, running_stack
 
+DEVICE_TOKENS = 256
 LONG = "The river is long and the road is wide. " * 45
 
 
@@ -18,7 +19,7 @@ def conversation(name: str, *, temperature: float) -> api.GenerateRequest:
     return request(text, max_tokens=48, ignore_eos=True, temperature=temperature, seed=7)
 
 
-def tokens(running: Running) -> list[list[int]]:
+def answers(running: Running) -> list[Answer]:
     """Of two long requests that run together, greedy and seeded, and of a short one."""
     requests = [
         conversation("Anna", temperature=0.0),
@@ -26,18 +27,24 @@ def tokens(running: Running) -> list[list[int]]:
         request("A short one.", max_tokens=120, ignore_eos=True),
     ]
     with ThreadPoolExecutor() as pool:
-        return [answer.ids for answer in pool.map(lambda one: ask(running, one, timeout=120), requests)]
+        return list(pool.map(lambda one: ask(running, one, timeout=120), requests))
 
 
 @pytest.mark.parametrize("tp", [1, 2])
 def test_a_context_past_the_devices_memory(tmp_path: Path, tp: int) -> None:
     with running_stack(tmp_path / "large", kv_memory="16MiB", tp=tp) as running:
-        truth = tokens(running)
-    memory = f"{512 // tp}KiB"  # of each rank: 16 blocks, a quarter of the model's context
+        truth = answers(running)
+        assert all(answer.finished.usage.streamed_tokens == 0 for answer in truth)
+    memory = f"{DEVICE_TOKENS * 2 // tp}KiB"  # of each rank
     disk, size = tmp_path / "kv", f"{8 // tp}MiB"
     with running_stack(
         tmp_path / "small", kv_memory=memory, tp=tp, kv_disk=disk, kv_disk_size=size
     ) as running:
-        assert tokens(running) == truth
+        found = answers(running)
+        assert [answer.ids for answer in found] == [answer.ids for answer in truth]
+        usage = [answer.finished.usage for answer in found]
+        assert [one.streamed_tokens for one in usage] == [48, 48, 0]
+        assert all(one.streamed_token_seconds > 0 for one in usage[:2])
+        assert all(one.prompt_tokens > 3.5 * DEVICE_TOKENS for one in usage[:2])
         load = running.wait_idle()
         assert list(load.integrity_violations) == []

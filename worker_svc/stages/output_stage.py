@@ -93,6 +93,9 @@ class OutputStage:
         result.wasted_rows = len(output.ids) - len(counted)
         if plan.chunks:
             result.prefill_tokens = sum([chunk.count for chunk in plan.chunks])
+        if plan.spans:
+            streamed = np.isin(slots, [span.slot for span in plan.spans])
+            result.streamed.extend(output.incarnations[counted][streamed].tolist())
         if admitted:
             result.admitted.extend(admitted)
         if plan.ended:

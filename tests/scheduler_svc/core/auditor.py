@@ -86,7 +86,8 @@ class Auditor:
             assert in_flight == 0, "a release alone that takes a place in the window"
         tokens = plan.num_decodes + sum(chunk.count for chunk in plan.chunks)
         assert tokens <= limits.max_num_batched_tokens
-        assert all(part.count <= limits.prefill_chunk for part in (*plan.chunks, *plan.spans))
+        counts = [chunk.count for chunk in plan.chunks] + [span.count for span in plan.spans]
+        assert all(count <= limits.prefill_chunk for count in counts)
         if plan.digest is not None:
             assert plan.step % limits.digest_every == 0
 
@@ -190,7 +191,8 @@ class Auditor:
         for block in self._worker.written[plan.step]:
             self._block_written[block] = plan.step
             assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
-        reached = {part.slot for part in (*plan.chunks, *plan.spans, *plan.fetches)}
+        reached = {chunk.slot for chunk in plan.chunks} | {fetch.slot for fetch in plan.fetches}
+        reached |= {span.slot for span in plan.spans}
         for slot, row in self._worker.slots.items():
             if row.decoding or slot in reached:
                 self._slot_used[slot] = self._last_used[row.request_id] = plan.step
