@@ -1,6 +1,6 @@
 """How fast the tokens of an answer come whose context is too long for the memory of its group's device.
 
-The branch has one, which the route table tells of each such token; on the event loop.
+The branch has one, to which the route table adds each such token; on the event loop.
 """
 
 from __future__ import annotations
