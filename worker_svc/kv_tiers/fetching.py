@@ -95,8 +95,9 @@ class FetchLane:
         job.fail("cancelled")
         return job.launched()
 
-    def cancel_all(self) -> list[Copy]:
-        return [copy for job in list(self._live) for copy in self.cancel(job)]
+    def cancel_all(self) -> None:
+        for job in list(self._live):
+            self.cancel(job)
 
     def await_layer(self, job: FetchJob, layer: int, until: float) -> None:
         """Compute stage: a job that is not there by ``until`` fails, at once if the tier does not answer."""

@@ -20,6 +20,7 @@ from tests.worker_svc.kv_tiers.scene import (
     spill,
 )
 from worker_svc.kv_tiers import step_transfers
+from worker_svc.kv_tiers.copies import CpuCopies, Done
 
 
 def test_a_fetch_begins_with_the_plan_and_a_step_reads_it_later() -> None:
@@ -86,6 +87,34 @@ def test_a_released_slot_is_written_to_no_more() -> None:
         ]  # in its turn: that was over
         assert all(s.holds(block, 1000 + block) for block in range(40, 70))
         assert s.transfers.failures == {}
+
+
+def test_blocks_of_an_ended_epoch_are_used_when_their_copies_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a fetch of which all layers are launched may still write to its blocks."""
+    launched: list[Done] = []
+
+    def scatter(self: CpuCopies, *args: object) -> Done:
+        launched.append(Done())
+        return launched[-1]
+
+    monkeypatch.setattr(CpuCopies, "scatter", scatter)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        for slot in (0, 1):
+            plan = chunk_plan(2 + slot, fetch({8 + slot: 0}, names=[5]), slot=slot)
+            s.tiers[0].reading.clear()
+            s.begin(Plan(1, 2, admissions=plan.admissions, fetches=plan.fetches, grants=plan.grants))
+            assert s.tiers[0].reading.wait(SECONDS)
+            if slot == 0:
+                eventually(lambda: bool((found := s.transfers.record.take()) and found.read))
+                s.tiers[0].reads.clear()
+        s.transfers.reset()
+        step = s.begin(Plan(2, 1))
+        assert step is not None
+        assert launched
+        assert set(launched) <= set(step.ended)
 
 
 def test_a_slot_that_is_released_after_a_step_reads_it_is_read() -> None:
