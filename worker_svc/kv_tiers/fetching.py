@@ -22,7 +22,7 @@ from worker_svc.kv_tiers.copies import DONE, Copies, Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
-from worker_svc.kv_tiers.limits import FETCH_SECONDS, MOST_LAYERS, layer_ranges
+from worker_svc.kv_tiers.limits import FETCH_SECONDS, MOST_LAYERS, MOST_SECONDS, layer_ranges
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
@@ -65,6 +65,7 @@ class FetchLane:
         self._live: dict[FetchJob, None] = {}  # in their order; removed by the thread alone
         self._now: FetchJob | None = None
         self._stuck_with: FetchJob | None = None
+        self._progress = 0.0  # when the tier brought something last, of time.monotonic
         self._thread = threading.Thread(target=self._run, name=f"kv-fetch-{tier.name}", daemon=True)
         self._thread.start()
 
@@ -99,11 +100,22 @@ class FetchLane:
         for job in list(self._live):
             self.cancel(job)
 
-    def await_layer(self, job: FetchJob, layer: int, until: float) -> None:
-        """Compute stage: a job that is not there by ``until`` fails, at once if the tier does not answer."""
-        if not job.await_layer(layer, 0.0 if self.stuck else until) and not job.failed:
-            self._stuck_with = self._now
-            self.fail(job, "late")
+    def await_layer(self, job: FetchJob, layer: int, began: float) -> None:
+        """Compute stage: waits as long as the tier brings anything, to this job or to those before it. If not,
+        the job fails; at once if the tier does not answer.
+
+        ``began``: of ``time.monotonic``, when the step began to wait.
+        """
+        while not job.await_layer(layer, self._until(began)) and not job.failed:
+            if (now := time.monotonic()) >= self._until(began):
+                if now < began + MOST_SECONDS:
+                    self._stuck_with = self._now
+                self.fail(job, "late")
+
+    def _until(self, began: float) -> float:
+        if self.stuck:
+            return 0.0
+        return min(began + MOST_SECONDS, max(began, self._progress) + FETCH_SECONDS)
 
     def close(self, seconds: float) -> None:
         self.cancel_all()
@@ -155,6 +167,7 @@ class FetchLane:
         else:
             frames = [fetch.frames[i] for i in positions]
             bad = self._tier.read(frames, [fetch.keys[i] for i in positions], layers, out)
+        self._progress = time.monotonic()
         if bad:
             self._record.lost(self._number, [fetch.frames[positions[i]] for i in bad])
             self.fail(job, "read")

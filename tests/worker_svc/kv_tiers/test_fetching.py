@@ -19,7 +19,7 @@ from tests.worker_svc.kv_tiers.scene import (
     scene,
     spill,
 )
-from worker_svc.kv_tiers import step_transfers
+from worker_svc.kv_tiers import fetching
 from worker_svc.kv_tiers.copies import CpuCopies, Done
 
 
@@ -134,7 +134,7 @@ def test_a_slot_that_is_released_after_a_step_reads_it_is_read() -> None:
 def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(step_transfers, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.2)
     with scene() as s:
         s.put(1, 5)
         s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
@@ -152,6 +152,35 @@ def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
         s.tiers[0].reads.set()
         eventually(lambda: s.run(chunk_plan(4, fetch({10: 0}, names=[5]), slot=2)).missing == [False])
         assert s.holds(8, 6)  # what came too late was not written
+
+
+def test_a_tier_that_is_slow_and_brings_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all of a fetch, and the fetches before it: longer than for a tier that brings nothing."""
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.5)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        s.tiers[0].read_seconds = 0.15
+        before = chunk_plan(2, fetch({8: 0}, names=[5]), slot=1)
+        s.begin(Plan(1, 2, admissions=before.admissions, fetches=before.fetches, grants=before.grants))
+        found = s.run(chunk_plan(3, fetch({9: 0}, names=[5])))
+        assert found.missing == [False]
+        assert found.step.wait_ns > 0.5e9
+        assert s.transfers.failures == {}
+
+
+def test_a_tier_that_is_too_slow_is_given_up_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.3)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        s.tiers[0].read_seconds = 0.2
+        assert s.run(chunk_plan(2, fetch({8: 0}, names=[5]))).missing == [True]
+        s.tiers[0].read_seconds = 0.0
+        eventually(lambda: s.run(chunk_plan(3, fetch({9: 0}, names=[5]), slot=1)).missing == [False])
+        assert s.transfers.failures.keys() == {("tier 0", "late")}
 
 
 def test_layers_are_waited_for_one_by_one() -> None:
