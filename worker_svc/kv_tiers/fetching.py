@@ -32,6 +32,12 @@ logger = logging.getLogger(__name__)
 BUFFER_BYTES = 8 << 20
 BUFFERS = 2
 """One is read into while the other is copied to the device."""
+DETAILS = {
+    "late": "it did not bring blocks in time",
+    "refused": "it does not answer",
+    "error": "blocks could not be fetched",
+}
+"""Why fetches fail as a whole, for the log."""
 
 
 @dataclass(slots=True)
@@ -87,9 +93,9 @@ class FetchLane:
         return job
 
     def fail(self, job: FetchJob, reason: str) -> None:
-        """Any thread."""
+        """Any thread. ``reason``: of ``DETAILS``."""
         if job.fail(reason):
-            self._record.failed(self._number, reason, len(job.fetch.blocks))
+            self._tier.faults.add(reason, DETAILS[reason], len(job.fetch.blocks))
 
     def cancel(self, job: FetchJob) -> list[Copy]:
         """Input stage: after this nothing is written to the blocks, but by the copies that it returns."""
@@ -101,8 +107,8 @@ class FetchLane:
             self.cancel(job)
 
     def await_layer(self, job: FetchJob, layer: int, began: float) -> None:
-        """Compute stage: waits as long as the tier brings anything, to this job or to those before it. If not,
-        the job fails; at once if the tier does not answer.
+        """Compute stage: waits as long as the tier brings anything, for this job or for those before it. If
+        not, the job fails; at once if the tier does not answer.
 
         ``began``: of ``time.monotonic``, when the step began to wait.
         """
@@ -170,7 +176,7 @@ class FetchLane:
         self._progress = time.monotonic()
         if bad:
             self._record.lost(self._number, [fetch.frames[positions[i]] for i in bad])
-            self.fail(job, "read")
+            job.fail("read")  # the tier has counted what it found
             return False
         blocks = [fetch.blocks[i] for i in positions]
         after = [] if layers.start else [spill.copy for spill in job.after]

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 NICENESS = 10
 """Of the threads that spill: compute goes first."""
+DETAILS = {
+    "full": "too many blocks wait to be written",
+    "dropped": "blocks were given up with their step",
+    "error": "blocks could not be written",
+}
+"""Why spills fail before a tier has them, for the log."""
 
 
 class Spilling:
@@ -185,7 +191,8 @@ class Spilling:
                 self._write(job)
             except Exception:
                 logger.exception("KV tier %s could not be written", self._tiers[number].name)
-                self._end(job, job.frames)
+                self._end(job, ())
+                self._lose(number, job.frames, "error")
 
     def _write(self, job: SpillJob) -> None:
         with self._lock:  # of a dropped spill none; a later spill may have the frame, too
@@ -203,7 +210,8 @@ class Spilling:
             self._forget(job)
             job.over = True
             self._release(job)
-        self._lose(job.tier, failed, "write")
+        if failed:  # the tier has counted them
+            self._record.lost(job.tier, failed)
 
     def _forget(self, job: SpillJob) -> list[int]:
         """Rows that were to be written and are not any more."""
@@ -222,7 +230,7 @@ class Spilling:
     def _lose(self, tier: int, frames: Sequence[int], reason: str) -> None:
         if frames:
             self._record.lost(tier, frames)
-            self._record.failed(tier, reason, len(frames))
+            self._tiers[tier].faults.add(reason, DETAILS[reason], len(frames))
 
 
 def _behind_compute() -> None:

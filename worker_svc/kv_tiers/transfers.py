@@ -47,12 +47,11 @@ class KvTransfers:
 
     @property
     def failures(self) -> dict[tuple[str, str], int]:
-        """Blocks that were not spilled or not fetched so far, by tier and reason."""
-        found = self.record.failures
-        for tier in self._tiers:
-            for kind, count in tier.faults.counts.items():
-                found[tier.name, kind] = found.get((tier.name, kind), 0) + count
-        return found
+        """Blocks that tiers did not take or did not bring so far, by tier and reason. Each counts where its
+        fault is found; those that a fetch does not bring for the fault of another one do not."""
+        return {
+            (tier.name, kind): count for tier in self._tiers for kind, count in tier.faults.counts.items()
+        }
 
     def reset(self) -> None:
         """An epoch begins: fetches are cancelled, what has not been copied is not spilled, and the next steps

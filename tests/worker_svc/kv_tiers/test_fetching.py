@@ -89,7 +89,7 @@ def test_a_released_slot_is_written_to_no_more() -> None:
         assert s.transfers.failures == {}
 
 
-def test_blocks_of_an_ended_epoch_are_used_when_their_copies_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_an_ended_epoch_wait_for_copies_that_were_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU a fetch of which all layers are launched may still write to its blocks."""
     launched: list[Done] = []
 
