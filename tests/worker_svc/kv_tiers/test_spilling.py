@@ -132,6 +132,20 @@ def test_a_frame_that_cannot_be_written_is_lost() -> None:
         assert s.transfers.failures == {("tier 0", "write"): 2}
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_kv_that_is_not_finite_is_kept_by_no_tier(number: float) -> None:
+    """It ends its request. A tier would have it for the next one with this prompt, after a restart too."""
+    with scene() as s:
+        for block in (1, 2, 3):
+            s.put(block, block)
+        s.cache.storage[-1, 1, 2, -1, -1, -1] = number
+        lost = list(s.run(Plan(1, 1, spills=(spill({1: 1, 2: 2, 3: 3}, names=[1, 2, 3]),))).recorded.lost)
+        eventually(lambda: bool(lost) or bool(lost.extend(s.run(Plan(1, 2)).recorded.lost)))
+        assert lost == [Frames(0, (2,))]
+        assert s.tiers[0].contents() == {1: key(1), 3: key(3)}
+        assert s.transfers.failures == {("tier 0", "nan"): 1}
+
+
 def test_the_end_writes_what_was_copied() -> None:
     with scene() as s:
         s.put(1, 5)
