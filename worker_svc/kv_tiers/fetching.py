@@ -67,6 +67,8 @@ class FetchLane:
         self._spilling = spilling
         self._record = record
         self._size = max(BUFFER_BYTES, MOST_LAYERS * layout.part_bytes)
+        shape = (BUFFERS, self._size // layout.dtype.itemsize)
+        self._buffers = [_Buffer(memory) for memory in copies.buffer(shape, layout.dtype)]
         self._jobs: queue.SimpleQueue[FetchJob | None] = queue.SimpleQueue()
         self._live: dict[FetchJob, None] = {}  # in their order; removed by the thread alone
         self._now: FetchJob | None = None
@@ -130,8 +132,7 @@ class FetchLane:
 
     def _run(self) -> None:
         torch.set_num_threads(1)
-        shape = (BUFFERS, self._size // self._layout.dtype.itemsize)
-        turn = cycle([_Buffer(memory) for memory in self._copies.buffer(shape, self._layout.dtype)])
+        turn = cycle(self._buffers)
         while (job := self._jobs.get()) is not None:
             self._now = job
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames
 from tests.worker_svc.kv_tiers.scene import (
     SECONDS,
+    Scene,
     chunk_plan,
     eventually,
     fetch,
@@ -181,6 +183,21 @@ def test_a_tier_that_is_too_slow_is_given_up_and_not_refused(monkeypatch: pytest
         s.tiers[0].read_seconds = 0.0
         eventually(lambda: s.run(chunk_plan(3, fetch({9: 0}, names=[5]), slot=1)).missing == [False])
         assert s.transfers.failures.keys() == {("tier 0", "late")}
+
+
+def test_a_rank_without_memory_for_buffers_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ended for it would let each step wait for its fetches in vain."""
+    buffer, calls = CpuCopies.buffer, list[int]()
+
+    def no_more(self: CpuCopies, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        calls.append(len(shape))
+        if len(calls) > 1:
+            raise RuntimeError("out of memory")
+        return buffer(self, shape, dtype)
+
+    monkeypatch.setattr(CpuCopies, "buffer", no_more)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Scene()
 
 
 def test_layers_are_waited_for_one_by_one() -> None:
