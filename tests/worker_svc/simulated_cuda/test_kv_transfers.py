@@ -43,6 +43,12 @@ def test_random_transfers_are_exact(follower: bool, seeds: range) -> None:
     assert sum(scene.moved for scene in scenes) > 12 * len(seeds)
 
 
+def test_a_block_changes_hands_behind_the_copy_that_spills_it() -> None:
+    """Rank 0 has settled that step; on this rank the copy is launched, and its stream is behind."""
+    with simulated_cuda(2):  # nothing runs before it must
+        assert KvScene(0, follower=True).give_away_behind_a_copy()
+
+
 def fault_shows() -> bool:
     return any(play(seed).wrong for seed in SEEDS)
 
