@@ -145,7 +145,7 @@ class FetchLane:
             self._live.pop(job, None)
 
     def _fetch(self, job: FetchJob, turn: Iterator[_Buffer]) -> None:
-        if not all(spill.copied.wait(FETCH_SECONDS) for spill in job.after):
+        if not all(spill.copied.wait(MOST_SECONDS) for spill in job.after):
             self.fail(job, "late")
         began, first = time.time_ns(), time.monotonic()
         stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
@@ -192,7 +192,7 @@ class FetchLane:
         bad = []
         for i, position in enumerate(positions):
             spill, row = job.held[position]
-            if spill.keys[row] == job.fetch.keys[position] and spill.await_copied(FETCH_SECONDS):
+            if spill.keys[row] == job.fetch.keys[position] and spill.await_copied(MOST_SECONDS):
                 spill.copy.wait()
                 out[i].copy_(spill.rows[row, layers.start : layers.stop])
             else:

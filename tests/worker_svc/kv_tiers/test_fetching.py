@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,6 +155,19 @@ def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
         s.tiers[0].reads.set()
         eventually(lambda: s.run(chunk_plan(4, fetch({10: 0}, names=[5]), slot=2)).missing == [False])
         assert s.holds(8, 6)  # what came too late was not written
+
+
+def test_a_spill_that_waits_for_a_long_step_can_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is copied when its step begins, and not by the patience that a tier is owed."""
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.5)
+    with scene() as s:
+        s.put(1, 5)
+        plan = chunk_plan(1, fetch({9: 0}, names=[5]))
+        step = s.begin(replace(plan, spills=(spill({1: 0}, names=[5]),)))
+        assert step is not None
+        time.sleep(0.7)  # the step before runs
+        assert s.compute(step) == [False]
+        assert s.holds(9, 5)
 
 
 def test_a_tier_that_is_slow_and_brings_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
