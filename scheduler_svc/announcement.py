@@ -9,14 +9,18 @@ import re
 from collections.abc import Sequence
 from itertools import count
 
-from albireo.contract import codec
+from albireo.contract import codec, tier_codec
+from albireo.contract.plan import GroupShape
 from albireo.v1 import log_pb2 as log
 
 MAX_RANKS = 1024
 MAX_BLOCKS = 1 << 28
 MAX_SLOTS = 65536
 MAX_MODEL_LEN = 1 << 30
+MAX_TIERS = 4
+MAX_FRAMES = 1 << 24
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,32}")
+_TIER_NAME = re.compile(r"[a-z0-9._-]{1,32}")
 
 
 class BadAnnouncement(ValueError):
@@ -45,7 +49,15 @@ def group_info(incarnation: str, data: bytes) -> log.GroupInfo:
     for field in ("step_seconds", "prefill_token_seconds"):
         if not 0 <= (seconds := getattr(info, field)) < 3600:
             raise BadAnnouncement(f"{field}: {seconds}; 0 to 3600")
+    _check_tiers(info.tiers)
     return info
+
+
+def shape(info: log.GroupInfo) -> GroupShape:
+    """What the group can hold."""
+    return GroupShape(
+        info.num_blocks, info.max_seqs, info.max_model_len, tier_codec.shapes_from_proto(info.tiers)
+    )
 
 
 def free_name(wanted: str, taken: set[str]) -> str:
@@ -54,6 +66,22 @@ def free_name(wanted: str, taken: set[str]) -> str:
     if wanted and wanted not in taken:
         return wanted
     return next(name for number in count() if (name := f"g{number}") not in taken)
+
+
+def _check_tiers(tiers: Sequence[log.Tier]) -> None:
+    if len(tiers) > MAX_TIERS:
+        raise BadAnnouncement(f"tiers: {len(tiers)}; at most {MAX_TIERS}")
+    names = [tier.name for tier in tiers]
+    if len(set(names)) != len(names):
+        raise BadAnnouncement(f"tiers: the names {names} are not all different")
+    for tier in tiers:
+        if not _TIER_NAME.fullmatch(tier.name):
+            raise BadAnnouncement(f"tiers: the name {tier.name!r}; 1 to 32 characters of [a-z0-9._-]")
+        if not 1 <= tier.frames <= MAX_FRAMES:
+            raise BadAnnouncement(f"tiers: {tier.name}: frames: {tier.frames}; 1 to {MAX_FRAMES}")
+        for field in ("read_block_seconds", "write_block_seconds"):
+            if not 0 <= (seconds := getattr(tier, field)) < 3600:
+                raise BadAnnouncement(f"tiers: {tier.name}: {field}: {seconds}; 0 to 3600")
 
 
 def served_model(infos: Sequence[log.GroupInfo]) -> log.ServedModel:

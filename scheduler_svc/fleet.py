@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.message import DecodeError
 
 from albireo.contract.keys import Keys
-from albireo.contract.plan import GroupShape
 from albireo.runtime.clock import Clock
 from albireo.store.interface import EntryId, GroupOpening, LogEntry, Store
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model
+from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model, shape
 from scheduler_svc.core import GroupCore, ProtocolError, SchedulerCore, Speed
 from scheduler_svc.group_watch import MISSES, Closing, GroupWatch
 from scheduler_svc.led_group import LedGroup
@@ -149,7 +148,7 @@ class Fleet:
         name = free_name(info.name, {group.name for group in self.led.values()})
         core = self._core.join(
             name,
-            GroupShape(info.num_blocks, info.max_seqs, info.max_model_len),
+            shape(info),
             speed=Speed(step_seconds=info.step_seconds, prefill_token_seconds=info.prefill_token_seconds),
         )
         opening = GroupOpening(self._epoch, incarnation, name)

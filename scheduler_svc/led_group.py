@@ -124,9 +124,14 @@ class LedGroup:
             self._settle_step(entry_id.step, entry.result)
 
     def _settle_step(self, step: int, message: log.StepResult) -> None:
-        result = codec.result_from_proto(self.opening.epoch, step, message)
+        try:
+            result = codec.result_from_proto(self.opening.epoch, step, message)
+        except ValueError as error:
+            raise ProtocolError(f"result {step}: {error}") from error
         timing = message.timing
-        seconds = (timing.sampling_end - timing.forward_begin) / 1e9 if timing.forward_begin else None
+        seconds = None
+        if timing.forward_begin:  # waits for KV are no measure of what a step computes
+            seconds = (timing.sampling_end - timing.forward_begin - timing.kv_wait) / 1e9
         self.core.settle(result, seconds)
         self._telemetry.settled(self.name, result, message, self._observe_wait(message))
 

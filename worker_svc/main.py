@@ -24,6 +24,8 @@ from worker_svc.cost.interface import CostModel
 from worker_svc.cost.load import load_cost_model
 from worker_svc.cost.memory import kv_blocks, useful_blocks
 from worker_svc.cost.physical import PhysicalCost
+from worker_svc.cost.shape import ModelShape
+from worker_svc.cost.tiers import described_tiers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.weight_files import weight_bytes
@@ -31,6 +33,7 @@ from worker_svc.runner.agreement import agree_on_checkpoint, agree_on_incarnatio
 from worker_svc.runner.interface import Runner
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.runner.simulated_runner import SimulatedRunner
+from worker_svc.runner.tier_opening import TierOptions
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
 from worker_svc.telemetry.gpu import GpuReader
@@ -77,6 +80,7 @@ def run(settings: WorkerSettings) -> None:
             incarnation=agree_on_incarnation(group, device),
             on_thread=_compute_alone,
         ).run()
+        runner.close()
     except RedisError as error:
         sys.exit(f"{name}: {describe(error)}")
     except (ValueError, Fenced, OSError) as error:
@@ -158,6 +162,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
             sampling="driver" if settings.synchronous else settings.sampling,
+            tiers=described_tiers(cost, ModelShape(config, group.size, dtype.itemsize)),
         )
     return ModelRunner(
         settings.model,
@@ -171,6 +176,11 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         max_model_len=settings.max_model_len,
         synchronous=settings.synchronous,
         sampling=settings.sampling,
+        tiers=TierOptions(
+            KvMemory.parse_or_none(settings.kv_host_memory),
+            settings.kv_disk,
+            KvMemory.parse_size(settings.kv_disk_size),
+        ),
     )
 
 
@@ -213,6 +223,15 @@ def _tell(settings: WorkerSettings, runner: Runner[Any], device: torch.device, r
         settings.kv_memory,
         settings.gpu_memory_share,
     )
+    for tier in runner.shape.tiers:
+        logger.info(
+            "KV tier %s: %d tokens in %d frames on each rank, %.3g ms to read a block, %.3g ms to write one",
+            tier.name,
+            tier.frames * BLOCK_SIZE,
+            tier.frames,
+            tier.read_block_seconds * 1e3,
+            tier.write_block_seconds * 1e3,
+        )
 
 
 def _device(settings: WorkerSettings, name: str) -> torch.device:

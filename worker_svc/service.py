@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from albireo.contract.keys import Keys
+from albireo.contract.tier_codec import shapes_to_proto
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock, Event, Thread
 from albireo.runtime.process import Serving
 from albireo.store.interface import Fenced, OpenStore
@@ -204,6 +205,7 @@ class WorkerService:
             name=settings.group,
             step_seconds=speed.step_seconds,
             prefill_token_seconds=speed.prefill_token_seconds,
+            tiers=shapes_to_proto(runner.shape.tiers),
         )
         registration = Registration(self._open_store(), self._keys, info, ttl=settings.group_ttl_seconds)
         logger.info(

@@ -46,6 +46,20 @@ class WorkerSettings(ServiceSettings):
         "weights (40%), or auto: what --gpu-memory-share leaves of a GPU, or a quarter of free main memory, "
         "at most twice what all slots can use.",
     )
+    kv_host_memory: str = Field(
+        "auto",
+        description="Memory of the KV tier in host memory on each rank: a size (8GiB), a share of what is "
+        "free (40%), none, or auto: with GPUs a quarter of free main memory, divided among the ranks of the "
+        "machine, else none.",
+    )
+    kv_disk: Path | None = Field(
+        None,
+        description="Directory of the KV tier on a disk of each rank's machine; not set: no such tier. What "
+        "it holds outlives the rank.",
+    )
+    kv_disk_size: str = Field(
+        "8GiB", description="Space that each rank takes in --kv-disk, from its start on."
+    )
     gpu_memory_share: float = Field(
         0.9, gt=0, le=1, description="Of a GPU's memory, what --kv-memory auto may fill, all included."
     )
@@ -87,4 +101,16 @@ class WorkerSettings(ServiceSettings):
     @classmethod
     def _a_size_or_a_share(cls, text: str) -> str:
         KvMemory.parse(text)
+        return text
+
+    @field_validator("kv_host_memory")
+    @classmethod
+    def _a_size_a_share_or_none(cls, text: str) -> str:
+        KvMemory.parse_or_none(text)
+        return text
+
+    @field_validator("kv_disk_size")
+    @classmethod
+    def _a_size(cls, text: str) -> str:
+        KvMemory.parse_size(text)
         return text

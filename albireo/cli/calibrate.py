@@ -12,6 +12,9 @@ from albireo.cli.terminal import fail
 from albireo.models import TINY
 from albireo.tools.outputs import check_writable
 
+KV_DISK_BYTES = 8 << 30
+"""What a rank takes in --kv-disk by default; a simulation can be given another size."""
+
 
 class Device(StrEnum):
     """Where the model runs."""
@@ -35,6 +38,7 @@ def calibrate(
     tp: Annotated[str, typer.Option(help="TP degrees to measure, such as 1,2; 1 always is.")] = "1",
     max_seqs: Annotated[int, typer.Option(min=16, max=256, help="Slots: most rows that are measured.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Times that all loads are served, in turn.")] = 2,
+    kv_disk: Annotated[Path | None, typer.Option(help="Directory for a KV tier: measures its disk.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few loads: a first impression.")] = False,
 ) -> None:
     """Measures groups of a model on this machine, and writes a device file for simulate and plan.
@@ -51,6 +55,7 @@ def calibrate(
     from albireo.local.stack import StackError
     from albireo.local.supervisor import GaveUp
     from albireo.planning.calibration.calibrate import calibrate as run
+    from albireo.planning.calibration.description import disk_tier
     from albireo.planning.calibration.measure import Setting
     from albireo.planning.calibration.record import residual_table, write_device
     from albireo.runtime.process import stop_on_signals
@@ -62,7 +67,8 @@ def calibrate(
     setting = Setting(model, device.value, dtype.value, max_seqs, rounds=1 if quick else rounds, stop=stop)
     try:
         with Console(stderr=True).status("starts") as status:
-            found = run(setting, degrees, quick=quick, machine=machine(), report=status.update)
+            tiers = () if kv_disk is None else (disk_tier(kv_disk, KV_DISK_BYTES),)
+            found = run(setting, degrees, quick=quick, machine=machine(), report=status.update, tiers=tiers)
         write_device(found, output)
     except (CheckpointError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None

@@ -26,6 +26,7 @@ KV_MEMORY = (
     "Memory for KV blocks on each rank: a size (8GiB), or auto: what the device has left, at most twice what "
     "all slots can use; step times alone leave that much."
 )
+KV_TIER = "on each rank: a size (64GiB), none, or auto: as the device's file says."
 
 if TYPE_CHECKING:
     from albireo.planning.result import SimulationResult
@@ -45,6 +46,8 @@ def simulate(
     max_seqs: MaxSeqs = 256,
     max_model_len: MaxModelLen = 0,
     kv_memory: Annotated[str, typer.Option(help=KV_MEMORY)] = "auto",
+    kv_host_memory: Annotated[str, typer.Option(help=f"Host memory for KV {KV_TIER}")] = "auto",
+    kv_disk_size: Annotated[str, typer.Option(help=f"Disk for KV {KV_TIER}")] = "auto",
     max_num_batched_tokens: MaxBatchedTokens = 2048,
     prefill_chunk: PrefillChunk = 512,
     max_queue: Annotated[int, typer.Option(min=1, help="Most requests that wait; more are refused.")] = 1024,
@@ -65,9 +68,10 @@ def simulate(
         "sampling": sampling,
         "max_queue": max_queue,
     }
+    kv = {"kv_memory": kv_memory, "kv_host_memory": kv_host_memory, "kv_disk_size": kv_disk_size}
     serving["scheduler"] = {"max_num_batched_tokens": max_num_batched_tokens, "prefill_chunk": prefill_chunk}
     try:
-        group = _group(model, device, tp, max_seqs, max_model_len, max_num_batched_tokens, kv_memory)
+        group = _group(model, device, tp, max_seqs, max_model_len, max_num_batched_tokens, kv)
         workload = read_options(workload_given, group.max_model_len)
         result = _run(group, workload, serving)
     except ValueError as error:
@@ -80,7 +84,13 @@ def simulate(
 
 
 def _group(
-    model: Path, device: str, tp: int, max_seqs: int, max_model_len: int, max_step_tokens: int, kv_memory: str
+    model: Path,
+    device: str,
+    tp: int,
+    max_seqs: int,
+    max_model_len: int,
+    max_step_tokens: int,
+    kv: dict[str, str],
 ) -> Group:
     from albireo.checkpoint.files import CheckpointError
     from albireo.planning.context import context_of
@@ -102,7 +112,7 @@ def _group(
         max_seqs=max_seqs,
         max_model_len=context_of(config, max_model_len),
         max_step_tokens=max_step_tokens,
-        kv_memory=kv_memory,
+        **kv,
     )
 
 
@@ -121,6 +131,7 @@ def _run(group: Group, workload: Workload, serving: dict[str, Any]) -> Simulatio
             group.cost,
             num_blocks=group.num_blocks,
             max_model_len=group.max_model_len,
+            tiers=group.tiers,
             on_progress=lambda ended, _: progress.update(task, completed=ended),
             **serving,
         )

@@ -45,12 +45,12 @@ def top(
     console, stop = Console(), stop_on_signals()
     once = once or not console.is_terminal
     with Collector(target, model_name, access) as collector:
+        view = collector.view()
         if once:
             stop.wait(interval)
-            view = collector.view()
+            view = collector.view()  # rates are from two looks
             console.print(Screen(view))
         else:
-            view = collector.view()
             with Live(Screen(view), console=console, screen=True, auto_refresh=False) as live:
                 while not stop.wait(interval):
                     view = collector.view()

@@ -35,13 +35,16 @@ OPTIONS = (
         "workload",
         str,
         "A preset (chat, summarize, reasoning), or a file with one request a line, as JSON: prompt_tokens, "
-        "output_tokens, and optionally arrival (seconds), prefix with prefix_tokens.",
+        "output_tokens, and optionally arrival (seconds), prefix with prefix_tokens, conversation with think "
+        "(seconds).",
     ),
     _option(
         "prompt_length", str, "fixed:N, uniform:A-B, normal:M,S or lognormal:MEDIAN,SIGMA; default fixed:64."
     ),
     _option("output_length", str, "Likewise."),
-    _option("concurrency", int, "Requests at a time, without --rate; default 16.", min=1),
+    _option("turns", int, "Requests of a conversation, each of which continues the one before.", min=1),
+    _option("think_time", float, "Mean seconds from an answer to the next turn; default 30.", min=0),
+    _option("concurrency", int, "Requests, or conversations, at a time, without --rate; default 16.", min=1),
     _option("rate", float, "Arrivals a second, Poisson; 0 goes by --concurrency.", min=0),
     _option(
         "burstiness",
@@ -90,9 +93,9 @@ def read_options(
     source, asked["sampling"] = asked.pop("workload", ""), asked.pop("controls")
     try:
         if source and source not in PRESETS:
-            for name in ("prompt_length", "output_length"):
+            for name in ("prompt_length", "output_length", "turns", "think_time"):
                 if name in asked:
-                    raise ValueError(f"{name}: the lengths are in {source}")
+                    raise ValueError(f"{name}: {source} says it itself")
             workload = read_workload(Path(source), **asked, default_concurrency=concurrency)
             if max_model_len is not None and workload.longest > max_model_len:
                 raise ValueError(

@@ -47,6 +47,21 @@ class StackSettings(ServiceSettings):
         validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),
         description="Memory for KV blocks on each rank: 8GiB, 40% of what the weights leave free, or auto.",
     )
+    kv_host_memory: str = Field(
+        "auto",
+        validation_alias=AliasChoices("kv_host_memory", "ALBIREO_WORKER_KV_HOST_MEMORY"),
+        description="Memory of the KV tier in host memory on each rank: 8GiB, 40%, none, or auto.",
+    )
+    kv_disk: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("kv_disk", "ALBIREO_WORKER_KV_DISK"),
+        description="Directory of the KV tier on disk; not set: no such tier.",
+    )
+    kv_disk_size: str = Field(
+        "8GiB",
+        validation_alias=AliasChoices("kv_disk_size", "ALBIREO_WORKER_KV_DISK_SIZE"),
+        description="Space that each rank takes in --kv-disk.",
+    )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
     open: bool | None = Field(
@@ -76,6 +91,18 @@ class StackSettings(ServiceSettings):
     @classmethod
     def _a_size_or_a_share(cls, text: str) -> str:
         KvMemory.parse(text)
+        return text
+
+    @field_validator("kv_host_memory")
+    @classmethod
+    def _a_size_a_share_or_none(cls, text: str) -> str:
+        KvMemory.parse_or_none(text)
+        return text
+
+    @field_validator("kv_disk_size")
+    @classmethod
+    def _a_size(cls, text: str) -> str:
+        KvMemory.parse_size(text)
         return text
 
     @model_validator(mode="after")

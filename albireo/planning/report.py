@@ -13,6 +13,7 @@ from rich.table import Table
 
 from albireo.planning import figures
 from albireo.planning.figures import Floats
+from albireo.planning.hits import hit_tokens, prompt_tokens
 from albireo.planning.result import SimulationResult
 from albireo.planning.workload import Workload
 
@@ -29,7 +30,8 @@ TASKS = ("t1", "t2", "t3", "t4", "t5")
 
 
 def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
-    """Throughput and latencies as of a measured run (seconds), then preemptions, KV use, steps and shares.
+    """Throughput and latencies as of a measured run (seconds), then preemptions, KV use, hits in the prefix
+    cache, waits for KV (also as a share of T3), steps and shares. Prompts count again after a preemption.
 
     Inter-token latency goes by steps: the time between two results counts once for each row that decoded in
     the second. A row that was paused in between counts like the others.
@@ -47,6 +49,11 @@ def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
             "peak_share": result.peak_blocks / blocks,
             "mean_share": mean_blocks / blocks,
         },
+        "prefix_cache": {
+            "prompt_tokens": prompt_tokens(result),
+            "hit_tokens": hit_tokens(result),
+        },
+        "kv_wait": {"seconds": totals.kv_wait, "share": _per(totals.kv_wait, totals.t3)},
         "steps": {
             "count": totals.steps,
             "decode_rows": totals.decode_rows / totals.steps if totals.steps else 0.0,
@@ -88,6 +95,14 @@ def table(summary: dict[str, Any]) -> Table:
     found.add_row("preemptions", str(summary["preemptions"]))
     found.add_row("KV use, peak", f"{kv['peak_share']:.0%}", f"of {kv['blocks']} blocks")
     found.add_row("KV use, mean", f"{kv['mean_share']:.0%}")
+    found.add_section()
+    prompts = summary["prefix_cache"]["prompt_tokens"]
+    for where, tokens in summary["prefix_cache"]["hit_tokens"].items():
+        found.add_row(f"prefix hits, {where}", str(tokens), f"{_per(tokens, prompts):.1%} of the prompts")
+    if len(summary["prefix_cache"]["hit_tokens"]) > 1:
+        wait = summary["kv_wait"]
+        found.add_row("waits for KV", f"{wait['seconds'] * 1000:.1f}", f"{wait['share']:.2%} of T3")
+    found.add_section()
     found.add_row("steps", str(steps["count"]), f"{steps['decode_rows']:.1f} rows")
     found.add_section()
     for name in TASKS:

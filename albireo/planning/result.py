@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+
+from albireo.contract.tiers import TierShape
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class StepTotals:
     decode_rows: int = 0
     wasted_rows: int = 0
     prefill_tokens: int = 0  # computed ones, also again after a preemption
+    cached_tokens: int = 0  # that were not computed, since their KV was there or was fetched; likewise
+    fetched_tokens: Counter[int] = field(default_factory=Counter)  # of these, by the number of the tier
+    kv_wait: float = 0.0  # time in which layers waited for KV, a part of T3
     t1: float = 0.0  # whole durations, hidden or not
     t2: float = 0.0
     t3: float = 0.0
@@ -59,4 +65,5 @@ class SimulationResult:
     step_periods: list[tuple[float, int]] = field(default_factory=list)  # begin to begin in s, decoding rows
     result_periods: list[tuple[float, int]] = field(default_factory=list)  # result to result, decoding rows
     kv_use: list[tuple[float, int]] = field(default_factory=list)  # from when in s, blocks that slots hold
+    tiers: tuple[TierShape, ...] = ()  # of the group
     cpu_seconds: float = 0.0  # what the simulation took; not in reports that must be the same each time

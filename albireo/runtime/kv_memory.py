@@ -1,4 +1,5 @@
-"""How much memory an operator grants to KV blocks: the option of workers and of ``albireo up``."""
+"""How much memory an operator grants to KV blocks, or to the host tier below them: options of workers and of
+``albireo up``."""
 
 from __future__ import annotations
 
@@ -36,3 +37,16 @@ class KvMemory:
         if size <= 0:
             raise ValueError(f"{text!r} is neither a size such as 8GiB, nor a share such as 40%, nor auto")
         return cls(size=size)
+
+    @classmethod
+    def parse_size(cls, text: str) -> int:
+        """Bytes, of a size alone. Raises ValueError."""
+        size = cls.parse(text).size
+        if size is None:
+            raise ValueError(f"{text!r} is no size such as 8GiB")
+        return size
+
+    @classmethod
+    def parse_or_none(cls, text: str) -> Self | None:
+        """The same, and ``none``. Raises ValueError."""
+        return None if text.strip().lower() == "none" else cls.parse(text)

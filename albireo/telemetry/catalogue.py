@@ -6,39 +6,8 @@ rules are checked against it.
 
 from __future__ import annotations
 
-from albireo.telemetry.metric import Kind, Metric, Tier
+from albireo.telemetry.metric import GPU, KV_TIER, Kind, Metric, Tier
 from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS_BOUNDS
-
-ATTRIBUTES = {
-    "gen_ai.operation.name": "`chat` where messages were given, else `text_completion`",
-    "gen_ai.provider.name": "`albireo`",
-    "gen_ai.request.model": "the served model",
-    "gen_ai.response.model": "the served model",
-    "gen_ai.token.type": "`input` or `output`",
-    "error.type": "`status` of a request, where that is not `OK`; else absent (empty in Prometheus)",
-    "status": "how a request ended, as a gRPC status: `OK`, `CANCELLED`, `DEADLINE_EXCEEDED`, "
-    "`RESOURCE_EXHAUSTED`, ...; the status of the last event (a deadline, a cancellation by "
-    "`Cancel`, a lost epoch), also where the call itself then ends with `OK`",
-    "bound": "`max_arriving`, `message_seconds`: the request did not arrive completely; `calls`, "
-    "`health_calls`, `reflection_calls`, `max_streams`: too many calls at once; `work`, `work_seconds`: too "
-    "many bytes, or too long a wait, before tokenization; `submission_seconds`, `ending_seconds`: too long a "
-    "wait to write to Redis; `write_seconds`: the client did not read; `max_requests`, `queue_share`, "
-    "`tokens_per_minute`: a quota of a tenant",
-    "tenant": "`default` where the request names none; `other` beyond 32",
-    "task": "`t1` schedule, `t2` input, `t3` forward, `t4` sampling, `t5` output",
-    "reason": "`left`: the group drained or stopped; deaths: `announcement` (it expired), `heartbeat` (a "
-    "rank showed none), `stuck` (all ranks in one collective), `protocol` (an impossible result)",
-    "albireo.group": "name of the worker group; `other` beyond 128",
-}
-"""What each attribute means, and its values."""
-
-RESOURCE = {
-    "service.name": "`albireo-gateway`, `albireo-scheduler`, `albireo-worker`",
-    "albireo.model": "the served model; of a gateway that of its `--model`",
-    "albireo.group": "the worker group, as its operator named it (worker only)",
-    "albireo.rank": "rank in its group (worker only)",
-}
-"""Attributes of a whole process that its Prometheus endpoint repeats as labels of every metric."""
 
 # Those of the GenAI semantic conventions.
 REQUEST_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -62,9 +31,9 @@ def _add(
     description: str,
     *attributes: str,
     buckets: tuple[float, ...] = (),
-    gpu: bool = False,
+    needs: str = "",
 ) -> Metric:
-    metric = Metric(name, kind, unit, tier, description, attributes, buckets, gpu)
+    metric = Metric(name, kind, unit, tier, description, attributes, buckets, needs)
     METRICS.append(metric)
     return metric
 
@@ -110,6 +79,7 @@ RESULTS_LAG = _add(
 
 # -- scheduler: amounts -------------------------------------------------------------------------------------
 _TIER, _GROUP = Tier.SCHEDULER, "albireo.group"
+_TIERS = (_GROUP, "kv_tier")
 QUEUE_DEPTH = _add(
     "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER,
     "Requests that wait for a slot, by tenant.", "tenant",
@@ -148,6 +118,14 @@ KV_CACHED = _add(
     "KV blocks in the prefix cache, held by requests or not.", _GROUP,
 )  # fmt: skip
 KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks.", _GROUP)
+TIER_USED = _add(
+    "albireo.scheduler.kv.frames.used", _UP_DOWN, "{frame}", _TIER,
+    "Frames of a KV tier that hold a block, as far as the scheduler knows.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+TIER_TOTAL = _add(
+    "albireo.scheduler.kv.frames.total", _UP_DOWN, "{frame}", _TIER,
+    "Frames of a KV tier: each has room for one block.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
 STEPS_IN_FLIGHT = _add(
     "albireo.scheduler.steps.in_flight", _UP_DOWN, "{step}", _TIER,
     "Steps whose plan is published and whose result is not settled.", _GROUP,
@@ -174,6 +152,27 @@ PROMPT_TOKENS = _add(
 PREFIX_HIT_TOKENS = _add(
     "albireo.scheduler.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
     "Prompt tokens that need not be computed: the prefix cache or another branch has them.", _GROUP,
+)  # fmt: skip
+TIER_HIT_TOKENS = _add(
+    "albireo.scheduler.kv.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
+    "Prompt tokens that need not be computed, since a KV tier has them: a part of "
+    "`albireo.scheduler.prefix_hit_tokens`.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+TIER_FETCHED = _add(
+    "albireo.scheduler.kv.blocks.fetched", _COUNTER, "{block}", _TIER,
+    "Blocks that plans fetched from a KV tier.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+TIER_SPILLED = _add(
+    "albireo.scheduler.kv.blocks.spilled", _COUNTER, "{block}", _TIER,
+    "Blocks that plans spilled to a KV tier.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+TIER_LOST = _add(
+    "albireo.scheduler.kv.frames.lost", _COUNTER, "{frame}", _TIER,
+    "Frames of a KV tier that could not be written, or not be read.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+TIER_FAILED = _add(
+    "albireo.scheduler.kv.fetches.failed", _COUNTER, "{fetch}", _TIER,
+    "Fetches from a KV tier that failed, so that the request's tokens were computed.", *_TIERS, needs=KV_TIER,
 )  # fmt: skip
 OUTPUT_TOKENS = _add(
     "albireo.scheduler.output_tokens", _COUNTER, "{token}", _TIER,
@@ -244,6 +243,19 @@ STEP_PREFILL = _add(
     "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER,
     "Tokens of the prefill chunks that steps computed.", _GROUP,
 )  # fmt: skip
+STEP_KV_WAIT = _add(
+    "albireo.step.kv.wait", _HISTOGRAM, "s", _TIER,
+    "Time for which the layers of a step, all together, waited for KV from a tier: a part of T3. Of steps in "
+    "which any waited.", _GROUP, buckets=STEP_SECONDS_BOUNDS, needs=KV_TIER,
+)  # fmt: skip
+STEP_KV_FETCHED = _add(
+    "albireo.step.kv.fetched", _COUNTER, "By", _TIER,
+    "KV that rank 0 copied from a tier into its blocks.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
+STEP_KV_SPILLED = _add(
+    "albireo.step.kv.spilled", _COUNTER, "By", _TIER,
+    "KV that rank 0 copied from its blocks to a tier.", *_TIERS, needs=KV_TIER,
+)  # fmt: skip
 
 # -- worker -------------------------------------------------------------------------------------------------
 _TIER = Tier.WORKER
@@ -259,18 +271,23 @@ WORKER_KV_BLOCKS = _add(
     "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has memory for."
 )
 WORKER_KV_MEMORY = _add("albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's KV blocks.")
+WORKER_KV_FAILURES = _add(
+    "albireo.worker.kv.failures", _COUNTER, "{block}", _TIER,
+    "Blocks that a KV tier of this rank did not take, or did not bring, by reason.",
+    "kv_tier", "failure", needs=KV_TIER,
+)  # fmt: skip
 STAGING_WAIT = _add(
     "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
-    "Time for which the input stage waited for a free staging buffer.", gpu=True,
+    "Time for which the input stage waited for a free staging buffer.", needs=GPU,
 )  # fmt: skip
 GPU_UTILIZATION = _add(
     "albireo.gpu.utilization", _GAUGE, "1", _TIER,
-    "Share of time in which the GPU ran a kernel, 0 to 1, as sampled by the driver.", gpu=True,
+    "Share of time in which the GPU ran a kernel, 0 to 1, as sampled by the driver.", needs=GPU,
 )  # fmt: skip
-GPU_POWER = _add("albireo.gpu.power", _GAUGE, "W", _TIER, "Present power of the GPU.", gpu=True)
+GPU_POWER = _add("albireo.gpu.power", _GAUGE, "W", _TIER, "Present power of the GPU.", needs=GPU)
 GPU_ENERGY = _add(
     "albireo.gpu.energy", _COUNTER, "J", _TIER,
-    "Energy that the GPU has used. Divided by output tokens: energy per token.", gpu=True,
+    "Energy that the GPU has used. Divided by output tokens: energy per token.", needs=GPU,
 )  # fmt: skip
 
 # -- every tier ---------------------------------------------------------------------------------------------

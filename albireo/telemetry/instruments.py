@@ -10,8 +10,8 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from albireo.telemetry.histogram import Histogram
 from albireo.telemetry.metric import Kind, Metric
 
-Reading = float | Mapping[str, float] | None
-"""The present value; values by the metric's one attribute; None: not known at present."""
+Reading = float | Mapping[str, float] | Mapping[tuple[str, str], float] | None
+"""The present value; values by the metric's one attribute, or by its two; None: not known at present."""
 
 
 class Telemetry:
@@ -34,8 +34,7 @@ class Telemetry:
         def callback(options: CallbackOptions) -> Iterable[Observation]:
             found = read()
             if isinstance(found, Mapping):
-                [attribute] = metric.attributes
-                return [Observation(value, {attribute: name}) for name, value in found.items()]
+                return [Observation(value, _attributes(metric, names)) for names, value in found.items()]
             return [] if found is None else [Observation(found)]
 
         create = {
@@ -47,6 +46,11 @@ class Telemetry:
 
     def shutdown(self) -> None:
         """Exports what is pending, for a few seconds at most."""
+
+
+def _attributes(metric: Metric, names: str | tuple[str, str]) -> dict[str, str]:
+    values = (names,) if isinstance(names, str) else names
+    return dict(zip(metric.attributes, values, strict=True))
 
 
 OFF = Telemetry()

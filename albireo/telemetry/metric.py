@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+GPU, KV_TIER = "a GPU", "a KV tier"
+"""What some metrics need."""
+
 PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "W": "watts", "J": "joules"}
 
 
@@ -37,7 +40,7 @@ class Metric:
     description: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()  # upper bounds, of a histogram
-    gpu: bool = False  # exported only where there is a GPU
+    needs: str = ""  # exported only where there is one: GPU, KV_TIER
 
     @property
     def prometheus(self) -> str:

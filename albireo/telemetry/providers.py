@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from albireo import __version__
 from albireo.runtime.process import switch_quickly
 from albireo.runtime.settings import ServiceSettings
-from albireo.telemetry.catalogue import RESOURCE
+from albireo.telemetry.attributes import RESOURCE
 from albireo.telemetry.folded import Folded, FoldedPeriodicReader, FoldedPrometheusReader
 from albireo.telemetry.histogram import Histogram
 from albireo.telemetry.instruments import Telemetry

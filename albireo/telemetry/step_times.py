@@ -56,6 +56,15 @@ class StepTimes:
         return self.visible_t1 + self.visible_t2 + self.visible_t5
 
 
+@dataclass(frozen=True, slots=True)
+class KvWaits:
+    """For how long layers waited for KV from a tier, over some steps of any kind."""
+
+    steps: int  # in which any layer waited
+    seconds: float
+    share_of_t3: float  # of all the steps
+
+
 class StepWindow:
     """Turns records, which come one by one, those of a group in order, into times.
 
@@ -108,6 +117,14 @@ def step_times(records: Iterable[control.StepRecord]) -> list[StepTimes]:
     """Times of all steps that ``records``, in order, hold enough about."""
     window = StepWindow()
     return [times for record in records if (times := window.push(record)) is not None]
+
+
+def kv_waits(records: Iterable[control.StepRecord]) -> KvWaits:
+    """Of all ``records``, also those that prefill, of which there are no step times."""
+    timings = [record.timing for record in records]
+    waits = [timing.kv_wait / 1e9 for timing in timings if timing.kv_wait]
+    forward = sum(max(0, timing.sampling_begin - timing.forward_begin) for timing in timings) / 1e9
+    return KvWaits(len(waits), sum(waits), sum(waits) / forward if forward else 0.0)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

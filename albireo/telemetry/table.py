@@ -5,7 +5,8 @@ python -m albireo.telemetry.table > docs/metrics.md
 
 from __future__ import annotations
 
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, RESOURCE
+from albireo.telemetry.attributes import ATTRIBUTES, RESOURCE
+from albireo.telemetry.catalogue import METRICS
 from albireo.telemetry.metric import Metric, Tier
 
 
@@ -49,7 +50,7 @@ def markdown() -> str:
 
 
 def _row(metric: Metric) -> str:
-    only = " Only where there is a GPU." if metric.gpu else ""
+    only = f" Only where there is {metric.needs}." if metric.needs else ""
     attributes = ", ".join(f"`{name}`" for name in metric.attributes)
     return (
         f"| `{metric.name}` | `{metric.prometheus}` | {metric.kind.value} | `{metric.unit}` | {attributes} "

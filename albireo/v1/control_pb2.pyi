@@ -119,7 +119,7 @@ class Load(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupLoad, _Mapping]]] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
 
 class GroupLoad(_message.Message):
-    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks")
+    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks", "tiers")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +136,7 @@ class GroupLoad(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
+    TIERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     incarnation: str
     device: str
@@ -152,7 +153,28 @@ class GroupLoad(_message.Message):
     output_tokens: int
     step_seconds: float
     ranks: _containers.RepeatedCompositeFieldContainer[Rank]
-    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
+    tiers: _containers.RepeatedCompositeFieldContainer[TierLoad]
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierLoad, _Mapping]]] = ...) -> None: ...
+
+class TierLoad(_message.Message):
+    __slots__ = ("name", "frames_total", "frames_used", "blocks_fetched", "blocks_spilled", "frames_lost", "fetches_failed", "prefix_hit_tokens")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_USED_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FETCHED_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_SPILLED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_LOST_FIELD_NUMBER: _ClassVar[int]
+    FETCHES_FAILED_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_HIT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    frames_total: int
+    frames_used: int
+    blocks_fetched: int
+    blocks_spilled: int
+    frames_lost: int
+    fetches_failed: int
+    prefix_hit_tokens: int
+    def __init__(self, name: _Optional[str] = ..., frames_total: _Optional[int] = ..., frames_used: _Optional[int] = ..., blocks_fetched: _Optional[int] = ..., blocks_spilled: _Optional[int] = ..., frames_lost: _Optional[int] = ..., fetches_failed: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ...) -> None: ...
 
 class Rank(_message.Message):
     __slots__ = ("rank", "stage", "step", "seconds", "beat_seconds")

@@ -71,17 +71,17 @@ def _metrics(verdicts: list[Verdict]) -> Table:
         limits = f"{_number(verdict.low)} to {_number(verdict.high)}"
         table.add_row(metric.name, metric.unit, how[metric.kind], value, limits, _verdict(verdict.good))
     for metric in METRICS:
-        if metric.gpu:
-            table.add_row(metric.name, metric.unit, how[metric.kind], "", "", "needs a GPU")
+        if metric.needs:
+            table.add_row(metric.name, metric.unit, how[metric.kind], "", "", f"needs {metric.needs}")
     return table
 
 
 def _panels(panels: list[PanelQuery]) -> Table:
     table = Table("dashboard", "panel", "query", "lines", "largest", "verdict", title="Queries of dashboards")
     for one in panels:
-        empty = one.needs_gpu and not one.series
+        empty = one.needs and not one.series
         largest = "" if one.largest is None else _number(one.largest)
-        verdict = "empty: needs a GPU" if empty else _verdict(one.good)
+        verdict = f"empty: needs {one.needs}" if empty else _verdict(one.good)
         table.add_row(one.dashboard, one.panel, one.legend, str(one.series), largest, verdict)
     return table
 

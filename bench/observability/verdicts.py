@@ -123,12 +123,12 @@ def _of_worker(known: Known) -> dict[Metric, tuple[float, float]]:
 
 
 def verdicts(prometheus: Prometheus, known: Known, seconds: float) -> list[Verdict]:
-    """Of all metrics that are exported without a GPU, over the last ``seconds``."""
+    """Of all metrics that every stack exports, over the last ``seconds``."""
     limits = bounds(known)
     return [
         Verdict(metric, prometheus.value(measured(metric, seconds)), *limits[metric])
         for metric in METRICS
-        if not metric.gpu
+        if not metric.needs
     ]
 
 
@@ -161,16 +161,16 @@ class PanelQuery:
     legend: str
     series: int  # with at least one finite value
     largest: float | None
-    needs_gpu: bool
+    needs: str  # what its metric needs; empty: nothing
 
     @property
     def good(self) -> bool:
-        return self.needs_gpu or self.series > 0
+        return bool(self.needs) or self.series > 0
 
 
 def panel_queries(prometheus: Prometheus, dashboards: Path, start: float, end: float) -> list[PanelQuery]:
     """Runs every query of every dashboard file, with a resolution of one second."""
-    gpu = [metric.prometheus for metric in METRICS if metric.gpu]
+    needs = {metric.prometheus: metric.needs for metric in METRICS if metric.needs}
     found = []
     for path in sorted(dashboards.glob("*.json")):
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
@@ -180,7 +180,6 @@ def panel_queries(prometheus: Prometheus, dashboards: Path, start: float, end: f
                     query = query.replace(name, value)
                 lines = [line.values for line in prometheus.series(query, start, end) if line.values]
                 largest = max((max(values) for values in lines), default=None)
-                needs_gpu = any(name in query for name in gpu)
                 found.append(
                     PanelQuery(
                         path.stem,
@@ -189,7 +188,7 @@ def panel_queries(prometheus: Prometheus, dashboards: Path, start: float, end: f
                         target["legendFormat"],
                         len(lines),
                         largest,
-                        needs_gpu,
+                        next((what for name, what in needs.items() if name in query), ""),
                     )
                 )
     return found

@@ -9,7 +9,7 @@ from typing import Any
 from albireo.client import Client
 from albireo.planning.workloads.draw import make_workload
 from albireo.runtime.low_priority import run_at_low_priority
-from albireo.telemetry.step_times import StepTimes, step_times
+from albireo.telemetry.step_times import KvWaits, StepTimes, kv_waits, step_times
 from bench.serve.load import make_requests, run_load
 from bench.serve.steps import with_steps
 from bench.stack import running_stack
@@ -44,6 +44,7 @@ class Measured:
     tpot: list[float]  # seconds, at the clients; empty with a sink
     seconds: float  # of the whole run, prefill included
     simulated: bool
+    kv_waits: KvWaits  # of all steps of the run
 
 
 def measure(options: Mapping[str, Any], load: Load, mode: Mode) -> Measured:
@@ -81,4 +82,5 @@ def measure_at(target: str, load: Load, seed: int = 0) -> Measured:
         raise RuntimeError(f"no step had all {load.batch} rows decoding: more outputs are needed")
     tpot = [record.times.tpot for record in records if record.times.tpot is not None]
     seconds = max(record.ended for record in records) - min(record.sent for record in records)
-    return Measured(steady, tpot, seconds, any(step.simulated for step in steps))
+    simulated = any(step.simulated for step in steps)
+    return Measured(steady, tpot, seconds, simulated, kv_waits(steps))

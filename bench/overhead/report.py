@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def summarize(measured: Measured) -> dict[str, Any]:
         "wasted_rows": sum(step.wasted_rows for step in steps),
         "look_ahead": max(step.look_ahead for step in steps),
         "tpot": spread(measured.tpot) if measured.tpot else None,
+        "kv_waits": asdict(measured.kv_waits) if measured.kv_waits.steps else None,
         "simulated": measured.simulated,
     }
 
@@ -60,11 +62,18 @@ def table(modes: Mapping[str, dict[str, Any]], title: str, caption: str) -> Tabl
         found.add_row(label, *(c for s in modes.values() for c in (form.format(s[name]), "")))
     found.add_row("TPOT at the client", *(c for s in modes.values() for c in (_cell(s["tpot"]), "")))
     found.add_row("wasted rows", *(c for s in modes.values() for c in (str(s["wasted_rows"]), "")))
+    if any(summary["kv_waits"] for summary in modes.values()):
+        cells = [c for s in modes.values() for c in (_kv_waits(s["kv_waits"]), "")]
+        found.add_row("layers waited for KV, of T3 of all steps", *cells)
     return found
 
 
 def _cell(spread: dict[str, float] | None) -> str:
     return f"{spread['median'] * 1e3:.3f} / {spread['p99'] * 1e3:.3f}" if spread else "--"
+
+
+def _kv_waits(waits: dict[str, float] | None) -> str:
+    return f"{waits['share_of_t3']:.2%}, in {waits['steps']} steps" if waits else "--"
 
 
 def chart(modes: Mapping[str, dict[str, Any]], title: str, path: Path) -> None:

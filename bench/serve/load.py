@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -42,16 +42,35 @@ class Record:
         return RequestTimes(self.sent, self.arrivals[0][0], self.arrivals[-1][0], self.tokens)
 
 
+class LaterTurn(NamedTuple):
+    """Of a conversation: which request follows, and how many seconds after the end of the one before."""
+
+    number: int
+    think: float
+
+
+NO_TURNS: Mapping[int, LaterTurn] = {}
+
+
 async def _run_one(
-    stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest, timeout: float, access: Access
+    stub: inference_pb2_grpc.InferenceStub,
+    request: api.GenerateRequest,
+    timeout: float,
+    access: Access,
+    so_far: list[int] | None,
 ) -> Record:
+    """``so_far`` gets the prompt and the tokens that came, where another turn continues them."""
     record = Record(time.perf_counter())
     arrivals = record.arrivals
+    if so_far is not None:
+        so_far += request.token_ids.ids
     try:
         async for event in stub.Generate(request, timeout=timeout, metadata=access.metadata):
             tokens = len(event.tokens.ids)
             if tokens:
                 arrivals.append((time.perf_counter(), tokens))
+                if so_far is not None:
+                    so_far += event.tokens.ids
             elif event.WhichOneof("event") == "error":
                 record.error = event.error.message
     except grpc.RpcError as error:
@@ -66,35 +85,55 @@ async def run_load(
     *,
     concurrency: int = 0,
     at: Sequence[float] = (),
+    later: Mapping[int, LaterTurn] = NO_TURNS,
     timeout: float = 600.0,
     access: Access = ANYONE,
     on_done: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Runs all requests: ``concurrency`` at a time, or each at its time; without both all at once.
 
-    ``at``: seconds from the begin of the run, one per request, rising. ``timeout``: seconds of each request.
+    ``at``: seconds from the begin of the run, one per request, rising. ``later``: what follows a request, by
+    its index; a conversation counts as one at a time. ``timeout``: seconds of each request.
     """
     free_slots = asyncio.Semaphore(concurrency or len(requests))
     records: list[Record] = []
 
-    async def one(stub: inference_pb2_grpc.InferenceStub, request: api.GenerateRequest) -> None:
+    async def conversation(stub: inference_pb2_grpc.InferenceStub, index: int) -> None:
+        request, turn = requests[index], later.get(index)
         try:
-            record = await _run_one(stub, request, timeout, access)
+            while True:
+                so_far: list[int] | None = [] if turn else None
+                record = await _run_one(stub, request, timeout, access, so_far)
+                records.append(record)
+                on_done(record)
+                if turn is None:
+                    break
+                await asyncio.sleep(turn.think)
+                request, turn = _continued(so_far or [], requests[turn.number]), later.get(turn.number)
         finally:
             free_slots.release()
-        records.append(record)
-        on_done(record)
 
     async with access.async_channel(target) as channel, asyncio.TaskGroup() as tasks:
         stub = inference_pb2_grpc.InferenceStub(channel)
         began = time.perf_counter()
-        for number, request in enumerate(requests):
+        not_first = {turn.number for turn in later.values()}
+        for number in range(len(requests)):
+            if number in not_first:
+                continue
             if at:
                 # By the clock, not one pause after another: each pause is a little too long.
                 await asyncio.sleep(max(0.0, began + at[number] - time.perf_counter()))
             await free_slots.acquire()
-            tasks.create_task(one(stub, request))
+            tasks.create_task(conversation(stub, number))
     return records
+
+
+def _continued(so_far: list[int], request: api.GenerateRequest) -> api.GenerateRequest:
+    """The request with the conversation before its own ids."""
+    found = api.GenerateRequest()
+    found.CopyFrom(request)
+    found.token_ids.ids[:] = [*so_far, *request.token_ids.ids]
+    return found
 
 
 async def run_workload(
@@ -108,11 +147,16 @@ async def run_workload(
 ) -> list[Record]:
     """Runs the ``requests`` that ``make_requests`` made of ``workload``, when they are due."""
     at = () if workload.concurrency else [request.at for request in workload.requests]
+    later = {
+        before: LaterTurn(index, workload.requests[index].think)
+        for before, index in workload.next_turns.items()
+    }
     return await run_load(
         target,
         requests,
         concurrency=workload.concurrency,
         at=at,
+        later=later,
         timeout=timeout,
         access=access,
         on_done=on_done,
@@ -131,7 +175,8 @@ async def warm_up(
 ) -> None:
     """Runs ``count`` requests of the workload's lengths, as many at a time; prompts are others, so that
     the run itself finds none of them in the prefix cache."""
-    lengths = tuple(islice(cycle(workload.requests), count))
+    alone = (replace(request, after=None) for request in workload.requests)
+    lengths = tuple(islice(cycle(alone), count))
     requests = make_requests(
         replace(workload, requests=lengths), vocab_size, controls=controls, salt="warm-up"
     )
@@ -142,7 +187,8 @@ async def warm_up(
 def make_requests(
     workload: Workload, vocab_size: int, *, controls: Mapping[str, Any] | None = None, salt: str = ""
 ) -> list[api.GenerateRequest]:
-    """Random token ids as prompts; end tokens are ignored so that output lengths hold.
+    """Random token ids as prompts; end tokens are ignored so that output lengths hold. Of a later turn those
+    that are its own: the others are known once the turn before has ended.
 
     ``controls``: fields of ``SamplingOptions`` that replace those of the workload. ``salt``: another one
     makes other prompts and seeds of the same lengths.

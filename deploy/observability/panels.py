@@ -44,6 +44,7 @@ COLORS = {
 }
 """The colours of docs/trace.png."""
 UNITS = {"s": "s", "By": "bytes", "W": "watt", "J": "joule", "1": "percentunit"}
+UNITS_A_SECOND = {"J": "watt", "By": "binBps"}
 SHARE = "percentunit"
 TALL, LOW = 8, 4
 
@@ -69,7 +70,7 @@ def unit(metric: Metric) -> str:
 
 def unit_a_second(metric: Metric) -> str:
     """Grafana's unit of a metric's increase per second."""
-    return "watt" if metric.unit == "J" else f"suffix: {_things(metric)}/s"
+    return UNITS_A_SECOND.get(metric.unit, f"suffix: {_things(metric)}/s")
 
 
 def _things(metric: Metric) -> str:

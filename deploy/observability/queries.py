@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from albireo.telemetry.metric import Kind, Metric, Tier
 
-MODEL, GROUP = "albireo_model", "albireo_group"
+MODEL, GROUP, KV_TIER = "albireo_model", "albireo_group", "kv_tier"
 WINDOW = "$__rate_interval"
 RANGE = "$__range"
 

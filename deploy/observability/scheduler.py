@@ -13,6 +13,7 @@ from deploy.observability.panels import (
 )
 from deploy.observability.queries import (
     GROUP,
+    KV_TIER,
     MODEL,
     largest,
     mean,
@@ -116,6 +117,39 @@ ROWS: Rows = {
             unit_a_second(metrics.PREEMPTIONS),
             metrics.PREEMPTIONS.description,
             Query(rate(metrics.PREEMPTIONS), "preemptions"),
+        ),
+    ],
+    "KV tiers": [
+        lines(
+            "Frames",
+            unit(metrics.TIER_USED),
+            metrics.TIER_USED.description,
+            Query(now(metrics.TIER_USED, KV_TIER), "used of {{kv_tier}}"),
+            Query(now(metrics.TIER_TOTAL, KV_TIER), "all of {{kv_tier}}"),
+        ),
+        lines(
+            "Blocks fetched and spilled",
+            unit_a_second(metrics.TIER_FETCHED),
+            f"{metrics.TIER_FETCHED.description} {metrics.TIER_SPILLED.description}",
+            Query(rate(metrics.TIER_FETCHED, KV_TIER), "fetched from {{kv_tier}}"),
+            Query(rate(metrics.TIER_SPILLED, KV_TIER), "spilled to {{kv_tier}}"),
+        ),
+        lines(
+            "Prompt tokens fetched",
+            SHARE,
+            metrics.TIER_HIT_TOKENS.description,
+            Query(
+                f"{rate(metrics.TIER_HIT_TOKENS, KV_TIER)} / ignoring (kv_tier) group_left "
+                f"{rate(metrics.PROMPT_TOKENS)}",
+                "from {{kv_tier}}, of all",
+            ),
+        ),
+        lines(
+            "What tiers failed to bring",
+            "none",
+            f"{metrics.TIER_LOST.description} {metrics.TIER_FAILED.description}",
+            Query(now(metrics.TIER_LOST, KV_TIER), "frames of {{kv_tier}}"),
+            Query(now(metrics.TIER_FAILED, KV_TIER), "fetches from {{kv_tier}}"),
         ),
     ],
     "Work": [

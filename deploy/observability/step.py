@@ -201,6 +201,41 @@ ROWS: Rows = {
             width=4,
         ),
     ],
+    "Copies of KV: empty without KV tiers": [
+        lines(
+            "Time that layers waited for KV",
+            SHARE,
+            f"Share of the time. {metrics.STEP_KV_WAIT.description}",
+            Query(rate_of_sum(metrics.STEP_KV_WAIT, "albireo_group"), "{{albireo_group}}"),
+        ),
+        lines(
+            "Wait for KV of a step",
+            "s",
+            metrics.STEP_KV_WAIT.description,
+            *quantiles(metrics.STEP_KV_WAIT, 0.5, 0.99),
+        ),
+        lines(
+            "KV copied by rank 0",
+            unit_a_second(metrics.STEP_KV_FETCHED),
+            f"{metrics.STEP_KV_FETCHED.description} {metrics.STEP_KV_SPILLED.description}",
+            Query(rate(metrics.STEP_KV_FETCHED, "kv_tier"), "from {{kv_tier}}"),
+            Query(rate(metrics.STEP_KV_SPILLED, "kv_tier"), "to {{kv_tier}}"),
+        ),
+        lines(
+            "Blocks that tiers did not take or bring",
+            unit_a_second(metrics.WORKER_KV_FAILURES),
+            metrics.WORKER_KV_FAILURES.description,
+            Query(rate(metrics.WORKER_KV_FAILURES, "kv_tier", "failure"), "{{kv_tier}}: {{failure}}"),
+            width=12,
+        ),
+        lines(
+            "The same, by rank",
+            unit_a_second(metrics.WORKER_KV_FAILURES),
+            metrics.WORKER_KV_FAILURES.description,
+            Query(rate(metrics.WORKER_KV_FAILURES, *RANK), RANK_NAME),
+            width=12,
+        ),
+    ],
     "GPUs: empty without GPUs": [
         lines(
             "Utilization",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
+from operator import attrgetter
 
 from albireo.contract.codec import finish_name
 from albireo.contract.plan import Finish
@@ -19,6 +21,14 @@ from gateway.text.stop_strings import StopStringMatcher
 
 Row = tuple[int, bytes | None, int]
 """A row that has arrived: its token, its encoded log-probabilities, its finish."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """What a branch had when it was given a slot."""
+
+    position: int  # in the answer, of the next token
+    num_cached: int  # tokens whose keys and values need not be computed
 
 
 class Branch:
@@ -43,8 +53,8 @@ class Branch:
         self._logprobs: list[bytes] = []  # encoded
         self._final: Finish | Failure | None = None
         self._closed = False
-        self._cached = 0
-        self._admitted_at: int | None = None  # position of the earliest admission
+        self._admissions: list[Admission] = []  # but those whose cached tokens did not come
+        self.admitted = False  # it has had a slot
         self.sent = 0  # tokens
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were sent; 0: none yet
         self._vocabulary = vocabulary
@@ -66,24 +76,26 @@ class Branch:
 
     @property
     def cached(self) -> int:
-        """Tokens of the prompt whose keys and values were cached."""
-        return self._cached
-
-    @property
-    def admitted(self) -> bool:
-        """Whether it has had a slot."""
-        return self._admitted_at is not None
+        """Tokens of the prompt whose keys and values were cached: those of the first admission, whatever the
+        order in which they are read. Later ones count what the branch has computed itself."""
+        return min(self._admissions, key=attrgetter("position")).num_cached if self._admissions else 0
 
     @property
     def has_pending(self) -> bool:
         """Whether there are tokens to take out."""
         return bool(self._ids)
 
-    def admit(self, position: int, num_cached: int) -> None:
-        """The scheduler gave it a slot, to go on from ``position``. Its usage reports ``num_cached`` of the
-        first admission, whatever the order in which they are read."""
-        if self._admitted_at is None or position < self._admitted_at:
-            self._admitted_at, self._cached = position, num_cached
+    def admit(self, position: int, num_cached: int) -> Admission:
+        """The scheduler gave it a slot, to go on from ``position``."""
+        admission = Admission(position, num_cached)
+        self._admissions.append(admission)
+        self.admitted = True
+        return admission
+
+    def unfetched(self, admission: Admission) -> None:
+        """KV that counted as cached did not come from its tier: nothing was computed with that admission."""
+        if admission in self._admissions:
+            self._admissions.remove(admission)
 
     def push(self, position: int, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
         """One row, the ``position``-th of the answer. One that has been received before is dropped, one that

@@ -30,11 +30,12 @@ class Route:
 class Occupancy:
     """One stay of a branch in a slot of a group."""
 
-    __slots__ = ("position", "route")
+    __slots__ = ("admission", "position", "route")
 
-    def __init__(self, route: Route, position: int) -> None:
+    def __init__(self, route: Route, admitted: log.Admitted) -> None:
         self.route = route
-        self.position = position  # of its next row in the answer
+        self.position = admitted.num_outputs  # of its next row in the answer
+        self.admission = route.branch.admit(admitted.num_outputs, admitted.num_cached)
 
 
 class RouteTable:
@@ -90,11 +91,10 @@ class RouteTable:
                 _end(route, ended, ended.num_outputs)
 
     def _admit(self, route: Route, group: str, admitted: log.Admitted) -> None:
-        occupancy = Occupancy(route, admitted.num_outputs)
+        occupancy = Occupancy(route, admitted)
         route.latest[group] = occupancy
         route.occupancies.append((group, admitted.incarnation))
         self._rows.setdefault(group, {})[admitted.incarnation] = occupancy
-        route.branch.admit(admitted.num_outputs, admitted.num_cached)
 
     def _remove_row(self, group: str, incarnation: int, route: Route | None) -> None:
         rows = self._rows.get(group, {})
@@ -106,6 +106,9 @@ class RouteTable:
 
 
 def _hand_out(result: log.StepResult, rows: dict[int, Occupancy]) -> None:
+    for incarnation in result.unfetched:
+        if incarnation in rows:
+            rows[incarnation].route.branch.unfetched(rows[incarnation].admission)
     for prompt in result.prompt_logprobs:
         if prompt.incarnation in rows:
             rows[prompt.incarnation].route.stream.push_prompt(prompt.start, prompt.logprobs)

@@ -33,6 +33,8 @@ class StepFeed:
         times = self._window.push(record)
         if times is not None:
             self.stats.add(times)
+        if record.timing.kv_wait:
+            self.stats.wait_for_kv(record.timing.kv_wait / 1e9)
         self.stats.waste(record.wasted_rows)
         self._lag.add(max(0, record.handed_out - record.timing.sampling_end) / 1e9)
         for queue in self._watchers:

@@ -26,6 +26,7 @@ class StepStats:
 
     def __init__(self) -> None:
         self._histograms = {name: Histogram(BOUNDS) for name in NAMES}
+        self._kv_wait = Histogram(BOUNDS)  # of all steps that waited: most of them prefill
         self._wasted_rows = 0
         self._look_ahead = 0
 
@@ -34,13 +35,17 @@ class StepStats:
             histogram.add(getattr(times, name))
         self._look_ahead = times.look_ahead
 
+    def wait_for_kv(self, seconds: float) -> None:
+        """Layers of a step waited so long, in all, for KV from a tier."""
+        self._kv_wait.add(seconds)
+
     def waste(self, rows: int) -> None:
         self._wasted_rows += rows
 
     def message(self, *, simulated: bool) -> control.StepStats:
         histograms = [
             control.Histogram(name=name, bounds=found.bounds, counts=found.counts, sum=found.sum)
-            for name, found in self._histograms.items()
+            for name, found in (*self._histograms.items(), ("kv_wait", self._kv_wait))
         ]
         return control.StepStats(
             histograms=histograms,

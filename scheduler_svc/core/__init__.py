@@ -12,6 +12,7 @@ from scheduler_svc.core.snapshot import CoreSnapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import MAX_TENANTS, OTHER_TENANTS, CoreStats, GroupStats
 from scheduler_svc.core.tally import TenantTally
+from scheduler_svc.core.tier_stats import TierStats
 from scheduler_svc.core.waiting_end import WaitingEnd
 from scheduler_svc.core.window import Window
 
@@ -28,6 +29,7 @@ __all__ = [
     "SchedulerCore",
     "Speed",
     "TenantTally",
+    "TierStats",
     "WaitingEnd",
     "Window",
 ]

@@ -15,7 +15,7 @@ from scheduler_svc.core.request import Occupancy
 class BlockForecast:
     """Counts blocks that come free by releases: those that wait for steps in flight, and those of the plan
     that is being built, which the ledger does not contain yet. A shared block comes free with the last of
-    its owners.
+    its owners, and one that is copied to a tier once the copy's step has settled.
 
     The plan builder makes one when blocks are short. It only reads the ledger, which must not change while
     the forecast is used.
@@ -28,6 +28,7 @@ class BlockForecast:
         self._ledger = ledger
         self._released_owners: Counter[int] = Counter()
         self._in_flight: set[int] = set()  # blocks of occupancies whose last step has not settled
+        self.later += ledger.pool.num_withheld
         for step in ledger.in_flight:
             for occupancy in step.released:
                 self.add(occupancy)
@@ -41,7 +42,7 @@ class BlockForecast:
         for block in occupancy.blocks:
             self._released_owners[block] += 1
             if self._released_owners[block] == self._ledger.pool.owners(block):
-                if block in self._in_flight:
+                if block in self._in_flight or self._ledger.pool.is_held(block):
                     self.later += 1
                 else:
                     self.now += 1

@@ -43,8 +43,10 @@ class BlockPool:
     also stays in the prefix cache until it is taken. The free list is in the order of eviction: blocks
     without a key first, then the cached ones, least recently used first.
 
-    The pool knows nothing of steps: its caller drops a block only when no step in flight uses it, and
-    registers a block only when its content has settled.
+    A block that is being copied to a tier is held: it cannot be taken, though it may be shared.
+
+    The pool knows nothing of steps: its caller drops a block, and lets go of it, only when no step in flight
+    uses it, and registers a block only when its content has settled.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -53,11 +55,18 @@ class BlockPool:
         self._keys: list[bytes | None] = [None] * num_blocks
         self._by_key: dict[bytes, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._held: dict[int, int] = {}  # copies that read a block; none is 0
+        self._withheld: set[int] = set()  # those of the held ones that are in ``_free``
 
     @property
     def num_free(self) -> int:
         """Blocks that can be taken, cached ones included."""
-        return len(self._free)
+        return len(self._free) - len(self._withheld)
+
+    @property
+    def num_withheld(self) -> int:
+        """Blocks without an owner that cannot be taken, since they are held."""
+        return len(self._withheld)
 
     @property
     def num_cached(self) -> int:
@@ -77,7 +86,9 @@ class BlockPool:
         """The first ``count`` free blocks in the order of eviction; fewer if there are not so many."""
         free: Iterable[int] = self._free
         if excluding:
-            free = (block for block in self._free if block not in excluding)
+            free = (block for block in free if block not in excluding)
+        if self._withheld:
+            free = (block for block in free if block not in self._withheld)
         return list(islice(free, count))
 
     def take(self, blocks: Sequence[int]) -> None:
@@ -85,9 +96,9 @@ class BlockPool:
 
         Raises ProtocolError if one is not free.
         """
-        free, keys = self._free, self._keys
+        free, keys, withheld = self._free, self._keys, self._withheld
         for block in blocks:
-            if block not in free:
+            if block not in free or block in withheld:
                 raise ProtocolError(f"block {block} is granted and is not free")
             del free[block]
             if keys[block] is not None:
@@ -97,6 +108,10 @@ class BlockPool:
     def find(self, key: bytes) -> int | None:
         """The block that holds what ``key`` stands for, if it is cached."""
         return self._by_key.get(key)
+
+    def count_freed(self, blocks: Sequence[int]) -> int:
+        """How many of the blocks of a table are free once the table is dropped."""
+        return sum(self._owners[block] == 1 and block not in self._held for block in blocks)
 
     def share(self, blocks: Sequence[int]) -> None:
         """Adds an owner to blocks that hold a prefix.
@@ -108,6 +123,7 @@ class BlockPool:
                 raise ProtocolError(f"block {block} is shared and holds nothing")
             if not self._owners[block]:
                 del self._free[block]
+                self._withheld.discard(block)
             self._owners[block] += 1
 
     def drop(self, blocks: Sequence[int]) -> None:
@@ -119,6 +135,26 @@ class BlockPool:
                 self._free[block] = None
                 if self._keys[block] is None:
                     self._free.move_to_end(block, last=False)
+                if block in self._held:
+                    self._withheld.add(block)
+
+    def hold(self, block: int) -> None:
+        """One more copy reads a block."""
+        self._held[block] = self._held.get(block, 0) + 1
+        if not self._owners[block]:
+            self._withheld.add(block)
+
+    def let_go(self, block: int) -> None:
+        """One of the copies that read a block has ended."""
+        left = self._held.pop(block) - 1
+        if left:
+            self._held[block] = left
+        else:
+            self._withheld.discard(block)
+
+    def is_held(self, block: int) -> bool:
+        """Whether a copy reads the block."""
+        return block in self._held
 
     def register(self, block: int, key: bytes) -> None:
         """Adds a full settled block to the cache. If another block has the same key, that one stays."""
@@ -137,9 +173,14 @@ class BlockPool:
         """The key under which the block is cached."""
         return self._keys[block]
 
-    def check(self, owners: Sequence[int]) -> list[str]:
-        """What is wrong with the pool, given how many block tables really contain each block."""
+    def check(self, owners: Sequence[int], held: Mapping[int, int]) -> list[str]:
+        """What is wrong with the pool, given how many block tables really contain each block, and how many
+        copies in flight read it."""
         wrong = []
+        if self._held != held:
+            wrong.append(f"blocks {self._held} are held, copies in flight read {dict(held)}")
+        if self._withheld != self._held.keys() & self._free.keys():
+            wrong.append(f"blocks {sorted(self._withheld)} are withheld, those held are {self._held}")
         if self._owners != owners:
             wrong += [
                 f"block {block}: {self._owners[block]} owners recorded, {count} block tables contain it"

@@ -6,13 +6,15 @@ The placement makes it when the group's state has changed, and keeps it up to da
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from albireo.contract.plan import blocks_for
+from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.limits import spare_blocks
 from scheduler_svc.core.pending import Claim
+from scheduler_svc.core.prefix import KnownKeys
 from scheduler_svc.core.request import Phase
 
 
@@ -32,7 +34,8 @@ class Capacity:
     step: float  # seconds
     token: float  # seconds that a token of a prompt adds to a step
     longest: int  # tokens of a request
-    cached: Mapping[bytes, int]  # the prefix cache
+    cached: Container[bytes]  # the keys in the prefix cache, and in the tiers that pay
+    tiers: Sequence[TierDirectory]  # those that pay
     chunk: int  # tokens
 
     @property
@@ -65,7 +68,7 @@ def capacity_of(group: GroupCore) -> Capacity | None:
     """The capacity of a group by the rules of its plan builder, and before it runs; None if there is none."""
     ledger, limits = group.ledger, group.limits
     pending, phases = ledger.pending, ledger.phases
-    if pending.alone is not None or phases[Phase.PAUSED]:
+    if pending.alone is not None or phases[Phase.PAUSED] or ledger.tiers.unknown:
         return None
     # What the next plan releases is free at once where its last step has settled.
     freed = [o for o in phases[Phase.FINISHED].values() if o.last_step <= ledger.settled_step]
@@ -78,6 +81,7 @@ def capacity_of(group: GroupCore) -> Capacity | None:
     if slots <= 0:
         return None
     reserve = spare_blocks(ledger.shape)
+    tiers = group.times.worthwhile(ledger.tiers.directories)
     step, token = group.speed.step_seconds, group.speed.prefill_token_seconds
     capacity = Capacity(
         group=group,
@@ -92,11 +96,12 @@ def capacity_of(group: GroupCore) -> Capacity | None:
         step=step,
         token=token,
         longest=ledger.shape.max_model_len,
-        cached=ledger.pool.cached,
+        cached=KnownKeys(ledger.pool.cached, tiers) if tiers else ledger.pool.cached,
+        tiers=tiers,
         chunk=limits.prefill_chunk,
     )
     for occupancy in freed:
-        capacity.blocks += sum(ledger.pool.owners(block) == 1 for block in occupancy.blocks)
+        capacity.blocks += ledger.pool.count_freed(occupancy.blocks)
     for occupancy in phases[Phase.PREFILLING].values():
         missing = blocks_for(occupancy.prefill) - len(occupancy.blocks)
         capacity.wait_for(occupancy.prefill - occupancy.scheduled, missing)

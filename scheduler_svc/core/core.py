@@ -142,7 +142,7 @@ class SchedulerCore:
         self._requests.shares.slots -= group.limits.max_num_seqs
         self._left.add(group.ledger.counters)
         self._note_sole()
-        for groups in (self._changes.to_plan, self._changes.to_place):
+        for groups in (self._changes.to_plan, self._changes.to_place, self._changes.timed):
             groups.pop(group.ledger.pending, None)
 
     # -- requests ------------------------------------------------------------------------------------
@@ -215,13 +215,16 @@ class SchedulerCore:
         return len(found)
 
     def expire(self, now: float) -> None:
-        """Ends every request whose deadline has come with DEADLINE, running or not."""
+        """Ends every request whose deadline has come with DEADLINE, running or not; touches the groups that
+        idle and can write more blocks to their tiers by now."""
         self._requests.expire(now)
+        self._changes.expire(now)
 
     def next_deadline(self) -> float | None:
         """When expire has something to do next."""
         first = self._requests.deadlines.peek()
-        return first[0][0] if first else None
+        times = [*self._changes.timed.values(), *([first[0][0]] if first else ())]
+        return min(times, default=None)
 
     def take_ended(self) -> tuple[WaitingEnd, ...]:
         """Ends the requests that wait without an occupancy and whose end is decided, and refused submissions:

@@ -22,8 +22,14 @@ def apply_plan(ledger: Ledger, plan: Plan) -> None:
         ledger.pause(slot)
     for slot in plan.resumed:
         ledger.resume(slot)
+    for spill in plan.spills:
+        ledger.tiers.spill(spill)
+    if plan.admissions and ledger.tiers.unknown:
+        raise ProtocolError(f"plan {plan.step} admits before the group has reported what its tiers hold")
     for admission in plan.admissions:
         ledger.admit(admission)
+    for fetch in plan.fetches:
+        ledger.fetch(fetch)
     ledger.grant(plan.grants)
     for chunk in plan.chunks:
         ledger.schedule_chunk(chunk)

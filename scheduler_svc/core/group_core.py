@@ -14,6 +14,8 @@ from scheduler_svc.core.plan_builder import PlanBuilder
 from scheduler_svc.core.snapshot import GroupSnapshot, take_group_snapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import GroupStats, group_stats
+from scheduler_svc.core.tier_builder import TierBuilder
+from scheduler_svc.core.tier_times import TierTimes
 
 
 class GroupCore:
@@ -48,6 +50,7 @@ class GroupCore:
         self.ledger = ledger  # for the core and its placement
         self.limits = limits
         self.speed = speed
+        self.times = TierTimes(ledger.shape.tiers, speed)
         self._epoch = epoch
         self._window = limits.max_in_flight
         ledger.pending.touch()
@@ -86,7 +89,11 @@ class GroupCore:
         ledger.requests.expire(now)
         plan = None
         if len(ledger.in_flight) < self._window:
-            plan = PlanBuilder(ledger, self.limits, self._epoch).build()
+            tiers = TierBuilder(ledger, self.times, now) if ledger.tiers.directories else None
+            builder = PlanBuilder(ledger, self.limits, tiers, self._epoch)
+            plan = builder.build()
+            if plan is None and (then := builder.next_time()) is not None:
+                ledger.pending.changes.timed[ledger.pending] = then
             for request in list(ledger.pending.placed):
                 ledger.requests.give_back(request)
         if plan is None:
@@ -125,8 +132,11 @@ class GroupCore:
             raise ProtocolError(
                 f"a result of step {result.step}; {ledger.settled_step} settled, {ledger.step} published"
             )
-        if seconds is not None:
-            self.speed.observe(seconds, ledger.in_flight[0].prefill_tokens)
+        step = ledger.in_flight[0]
+        if seconds is not None and (step.rows or step.chunks):  # else it ran nothing
+            self.speed.observe(seconds, step.prefill_tokens)
+        for read in result.read:
+            self.times.observe(read)
         ledger.pending.touch()
         ledger.settle(result)
 

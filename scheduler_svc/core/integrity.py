@@ -5,6 +5,7 @@ The core calls it, for the published load of the scheduler and for tests.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from albireo.contract.plan import BLOCK_SIZE
@@ -57,7 +58,11 @@ def _check_group(group: GroupCore) -> list[str]:
     for occupancy in occupancies:
         for block in occupancy.blocks:
             owners[block] += 1
-    wrong = ledger.pool.check(owners)
+    held = Counter[int]()
+    for step in ledger.in_flight:
+        held.update(step.spilled)
+    wrong = ledger.pool.check(owners, held)
+    wrong += ledger.tiers.check(occupancies)
     wrong += _check_shared(occupancies, owners)
     wrong += _check_slots(ledger, occupancies)
     wrong += _check_steps(ledger, limits)
@@ -131,11 +136,11 @@ def _check_counts(ledger: Ledger, occupancy: Occupancy) -> Iterator[str]:
         Phase.PREFILLING: scheduled < known,
         Phase.RELEASED: True,
     }.get(occupancy.phase, scheduled >= known - 1)
-    if not in_order:
+    if not in_order and not occupancy.unfetched:
         yield f"{occupancy.phase.name} with {scheduled} scheduled of {known} known"
     if not occupancy.last_step <= ledger.step:
         yield f"last step {occupancy.last_step} is not published"
-    behind = scheduled > settled and occupancy.phase is not Phase.FINISHED
+    behind = scheduled > settled and occupancy.phase is not Phase.FINISHED and not occupancy.unfetched
     if behind and occupancy.last_step <= ledger.settled_step:
         yield f"{scheduled} scheduled, {settled} settled, nothing in flight since {occupancy.last_step}"
 

@@ -6,7 +6,7 @@ The group's core and the plan builder call it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from albireo.contract.plan import (
     BLOCK_SIZE,
@@ -17,17 +17,19 @@ from albireo.contract.plan import (
     Grant,
     GroupShape,
     StepResult,
-    table_digest,
 )
+from albireo.contract.tiers import Fetch
 from scheduler_svc.core.blocks import BlockPool
-from scheduler_svc.core.decode_steps import DecodeSteps
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
+from scheduler_svc.core.occupancies import Occupancies
 from scheduler_svc.core.pending import Pending
 from scheduler_svc.core.request import DEATHS_TO_RUN_ALONE, Occupancy, Phase
 from scheduler_svc.core.request_table import CHARGE_STEPS, RequestTable
+from scheduler_svc.core.settled_blocks import SettledBlocks
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.tier_ledger import TierLedger
 from scheduler_svc.core.waiting_end import WaitingEnd
 
 FINISHES = frozenset(Finish)
@@ -38,10 +40,10 @@ class Ledger:
     the requests.
 
     A result changes it by :meth:`settle`, and the fields of a plan by one method each (:meth:`end` to
-    :meth:`schedule_chunk`), followed by :meth:`publish_step`. The plan builder calls these methods as it
-    decides, ``apply_plan`` calls them for a finished plan, in the same order; they raise ProtocolError if the
-    plan does not fit the state, which is undefined then. The plan builder, the audit and the snapshot read
-    the attributes; no code but this writes them.
+    :meth:`schedule_chunk`, and ``tiers.spill``), followed by :meth:`publish_step`. The plan builder calls
+    these methods as it decides, ``apply_plan`` calls them for a finished plan, in the same order; they raise
+    ProtocolError if the plan does not fit the state, which is undefined then. The plan builder, the audit and
+    the snapshot read the attributes; no code but this writes them.
 
     A slot that a plan releases, and its blocks, are free once the last step that reads or writes them has
     settled. A request that has not ended by then was preempted: it waits again, before those that are new.
@@ -53,17 +55,16 @@ class Ledger:
         self.shape = shape
         self.prefix_cache = prefix_cache
         self.pool = BlockPool(shape.num_blocks)
+        self.tiers = TierLedger(shape.tiers if prefix_cache else (), self.pool)
+        self._blocks = SettledBlocks(self.pool, self.tiers, prefix_cache=prefix_cache)
         self.pending = pending
         self.requests = requests
         self.counters = Counters()
         self.free_slots = FreeSlots(shape.max_seqs)
-        self.occupied: dict[int, Occupancy] = {}  # by slot
-        self.phases: dict[Phase, dict[int, Occupancy]] = {
-            phase: {} for phase in Phase if phase is not Phase.RELEASED
-        }  # the same ones by phase, then by slot
+        self._slots = Occupancies()
+        self.occupied, self.phases = self._slots.by_slot, self._slots.phases
+        self.receiving = self._slots.receiving
         self.due: list[Occupancy] = []  # rows of the last step that need a decision before another one
-        self._decode_steps = DecodeSteps()
-        self.receiving: dict[int, Occupancy] = {}  # by incarnation: those whose results count
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
         self.incarnation = 0  # the last one given
@@ -78,14 +79,11 @@ class Ledger:
     @property
     def num_running(self) -> int:
         """Requests that hold a slot and have not finished."""
-        return len(self.occupied) - len(self.phases[Phase.FINISHED])
+        return self._slots.num_running
 
     def digest(self) -> int:
         """``Plan.digest`` of the last published step."""
-        return table_digest(
-            (o.slot, o.incarnation, o.scheduled, len(o.blocks), o.blocks[-1] if o.blocks else -1)
-            for _, o in sorted(self.occupied.items())
-        )
+        return self._slots.digest()
 
     # -- the plans ----------------------------------------------------------------------------------
 
@@ -96,16 +94,15 @@ class Ledger:
         if request is None or request.occupancy is None or request.group is not self.pending:
             raise ProtocolError(f"{ended.request_id} is ended and has no occupancy")
         self._next.ended.append(WaitingEnd(request.name, ended.reason, request.num_outputs))
-        self._stop_receiving(request.occupancy)
+        self._slots.stop_receiving(request.occupancy)
         self.requests.remove(request)
 
     def release(self, slot: int) -> None:
         """A request leaves its slot: it has ended, ends by length in a step in flight, or is preempted."""
-        occupancy = self._occupancy(slot)
+        occupancy = self._slots.find(slot)
         if occupancy.request.occupancy is occupancy and not occupancy.at_length_end:
             self.counters.preemptions += 1
-        del self.occupied[slot]
-        self._move(occupancy, Phase.RELEASED)
+        self._slots.move(occupancy, Phase.RELEASED)
         if occupancy.last_step > self.settled_step:
             self.in_flight[occupancy.last_step - self.settled_step - 1].released.append(occupancy)
         else:
@@ -113,11 +110,11 @@ class Ledger:
 
     def pause(self, slot: int) -> None:
         """A slot stops decoding until it gets a block; it keeps its state."""
-        self._move(self._occupancy(slot, Phase.DECODING), Phase.PAUSED)
+        self._slots.move(self._slots.find(slot, Phase.DECODING), Phase.PAUSED)
 
     def resume(self, slot: int) -> None:
         """A paused slot decodes again."""
-        self._move(self._occupancy(slot, Phase.PAUSED), Phase.DECODING)
+        self._slots.move(self._slots.find(slot, Phase.PAUSED), Phase.DECODING)
 
     def admit(self, admission: Admission) -> Occupancy:
         """A waiting request gets a free slot. The blocks of its prefix come with its first grant."""
@@ -132,36 +129,49 @@ class Ledger:
             raise ProtocolError(f"{request.name} is admitted with other data than it has")
         self.free_slots.take(admission.slot)
         self.incarnation = admission.incarnation
-        if self.requests.admit(request, self.pending, num_cached=admission.num_cached):
+        first = self.requests.admit(request, self.pending, num_cached=admission.num_cached)
+        if first:
             self.counters.prompt_tokens += len(request.tokens)
             self.counters.prefix_hit_tokens += admission.num_cached
         if request.runs_alone:
             self.pending.alone = request
-        occupancy = Occupancy.of(request, admission)
+        occupancy = Occupancy.of(request, admission, first=first)
         request.occupancy = occupancy
-        self.receiving[occupancy.incarnation] = occupancy
-        self.occupied[occupancy.slot] = self.phases[Phase.PREFILLING][occupancy.slot] = occupancy
+        self._slots.add(occupancy)
         return occupancy
 
+    def fetch(self, fetch: Fetch) -> None:
+        """A slot that the same plan has admitted gets blocks that are filled from a tier, with its first
+        grant."""
+        occupancy = self._slots.find(fetch.slot, Phase.PREFILLING)
+        self.tiers.fetch(occupancy, fetch)
+        occupancy.last_step_before = self._next.step
+
     def grant(self, grants: Iterable[Grant]) -> None:
-        """Appends to block tables: shared blocks for a prefix that has KV already, then free ones."""
+        """Appends to block tables: shared blocks for a prefix that has KV already, then free ones. Of the
+        prefix those are free that are fetched."""
         free: list[int] = []  # blocks that the slots write, so that each must be free
         for slot, blocks in grants:
-            occupancy = self._occupancy(slot)
+            occupancy = self._slots.find(slot)
             # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's
             # ``num_cached`` there.
             if not occupancy.blocks and (shared := occupancy.scheduled // BLOCK_SIZE):
-                self.pool.share(blocks[:shared])
+                prefix: Sequence[int] = blocks[:shared]
+                if occupancy.fetching is not None:
+                    prefix, fetched = self.tiers.split(occupancy, prefix)
+                    free += fetched
+                self.pool.share(prefix)
                 free += blocks[shared:]
             else:
                 free += blocks
-            occupancy.append_blocks(blocks)
-            self._decode_steps.expect(occupancy)
+            self._slots.append_blocks(occupancy, blocks)
+        if self.tiers.directories:
+            self.tiers.regrant(free)
         self.pool.take(free)
 
     def schedule_chunk(self, chunk: Chunk) -> None:
         """The next step prefills a part of a slot's tokens; after the last part the slot decodes."""
-        occupancy = self._occupancy(chunk.slot, Phase.PREFILLING)
+        occupancy = self._slots.find(chunk.slot, Phase.PREFILLING)
         known, capacity = len(occupancy.tokens), len(occupancy.blocks) * BLOCK_SIZE
         scheduled = chunk.start + chunk.count
         if chunk.start != occupancy.scheduled or not chunk.start < scheduled <= min(known, capacity):
@@ -175,14 +185,17 @@ class Ledger:
     def publish_step(self) -> None:
         """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
         step = self._next.step
-        self.due = due = self._decode_steps.publish(step, self.phases[Phase.DECODING])
-        self._next.full = tuple(due)
+        self.due = due = self._slots.publish(step)
+        self._next.full, self._next.rows = tuple(due), len(self.phases[Phase.DECODING])
         for occupancy in self._joining:
-            self._move(occupancy, Phase.DECODING)
-            self.requests.prompt_computed(occupancy.request)
+            self._slots.move(occupancy, Phase.DECODING)
+            if occupancy.fetching is None:  # else it is not sure that the prompt will have been computed
+                self.requests.prompt_computed(occupancy.request)
             if occupancy.scheduled >= occupancy.row_limit:
                 due.append(occupancy)
         self._joining.clear()
+        if self.tiers.directories:
+            self.tiers.publish(self._next)
         self.step = self.counters.step = step
         self.in_flight.append(self._next)
         self._next = StepInFlight(step + 1)
@@ -192,6 +205,11 @@ class Ledger:
     def settle(self, result: StepResult) -> None:
         """The result of the oldest step in flight. Raises ProtocolError for a finish that does not exist, and
         for a request that came to its length end and did not finish."""
+        step = self.in_flight[0]
+        if self.tiers.directories:
+            self.tiers.settle(step, result)
+            if result.unfetched:
+                self._drop_unfetched(step, frozenset(result.unfetched))
         receiving, late = self.receiving, 0
         for incarnation, token in zip(result.incarnations, result.ids, strict=True):
             row = receiving.get(incarnation)
@@ -201,8 +219,12 @@ class Ledger:
                 row.tokens.append(token)
         self.counters.output_tokens += len(result.ids) - late
         self.counters.late_rows += late
-        step = self.in_flight[0]
-        self._settle_blocks(step)
+        for occupancy in self._blocks.settle(step):
+            if occupancy.request.occupancy is occupancy and occupancy.scheduled >= occupancy.prefill:
+                self.requests.prompt_computed(occupancy.request)
+        if step.step % CHARGE_STEPS == 0:
+            for occupancy in receiving.values():
+                self.requests.charge_outputs(occupancy.request)
         if any(result.finishes):
             for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
                 if finish and (row := receiving.get(incarnation)):
@@ -210,10 +232,7 @@ class Ledger:
         self.in_flight.popleft()
         for occupancy in step.released:
             self._free(occupancy)
-        alone = self.pending.alone
-        if alone is not None and alone.occupancy is not None and alone.occupancy.progressed:
-            alone.deaths = 0
-            self.pending.alone = None
+        self.pending.end_isolation()
 
     # -- the end of the group -----------------------------------------------------------------------
 
@@ -227,7 +246,7 @@ class Ledger:
             elif died and occupancy.last_step > self.settled_step:
                 request.deaths += 1
                 self.requests.isolates |= request.runs_alone
-            self._stop_receiving(occupancy)
+            self._slots.stop_receiving(occupancy)
             self.requests.requeue(request)
             if request.deaths > DEATHS_TO_RUN_ALONE:
                 self.requests.fail_branches(request)
@@ -239,35 +258,35 @@ class Ledger:
 
     # -- parts of the above -------------------------------------------------------------------------
 
-    def _settle_blocks(self, step: StepInFlight) -> None:
-        """The chunks of a step have KV, and so have the blocks that its rows have filled."""
-        for occupancy, computed in step.chunks:
-            occupancy.computed = computed
-            if self.prefix_cache:
-                occupancy.register_blocks(self.pool, computed)
-        if self.prefix_cache:
-            for occupancy in step.full:
-                if occupancy.request.occupancy is occupancy:  # else its row does not count
-                    occupancy.register_blocks(self.pool, len(occupancy.tokens) - 1)
-        if step.step % CHARGE_STEPS == 0:
-            for occupancy in self.receiving.values():
-                self.requests.charge_outputs(occupancy.request)
+    def _drop_unfetched(self, step: StepInFlight, unfetched: frozenset[int]) -> None:
+        """A step has read slots without what was fetched for them: their requests wait again. Slots and
+        blocks are released by the next plan, as those of requests that have finished."""
+        for occupancy, _ in step.chunks:
+            if occupancy.fetching is None or occupancy.incarnation not in unfetched:
+                continue
+            self.tiers.failed(occupancy)
+            if occupancy.phase is not Phase.RELEASED:
+                self._slots.move(occupancy, Phase.FINISHED)
+            if occupancy.request.occupancy is occupancy:
+                self._slots.stop_receiving(occupancy)
+                self.requests.requeue(occupancy.request)
+        if not unfetched.isdisjoint(self.receiving):
+            raise ProtocolError(f"step {step.step} lacks blocks for slots for which it fetched none")
 
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
         if finish not in FINISHES:
             raise ProtocolError(f"{occupancy.request.name} finished with {finish}, which is not a finish")
         self.counters.wasted_rows += occupancy.scheduled - occupancy.settled
-        if finish == Finish.ERROR:  # the KV may be NaN: no prefix may hit it
-            for block in occupancy.blocks:
-                self.pool.unregister(block)
-        self._stop_receiving(occupancy)
+        if finish == Finish.ERROR:
+            self._blocks.invalidate(occupancy)
+        self._slots.stop_receiving(occupancy)
         if occupancy.phase is not Phase.RELEASED:
-            self._move(occupancy, Phase.FINISHED)
+            self._slots.move(occupancy, Phase.FINISHED)
         self.requests.remove(occupancy.request)
 
     def _free(self, occupancy: Occupancy) -> None:
         """Slot and blocks of a released occupancy can be used again."""
-        self.pool.drop(occupancy.blocks)
+        self._blocks.drop(occupancy)
         self.free_slots.put(occupancy.slot)
         request = occupancy.request
         if request.occupancy is occupancy:
@@ -275,25 +294,5 @@ class Ledger:
                 raise ProtocolError(f"{request.name} came to its length end and did not finish")
             if occupancy.progressed:
                 request.deaths = 0
-            self._stop_receiving(occupancy)
+            self._slots.stop_receiving(occupancy)
             self.requests.requeue(request)
-
-    def _stop_receiving(self, occupancy: Occupancy) -> None:
-        """Further results of this occupancy do not count."""
-        del self.receiving[occupancy.incarnation]
-        occupancy.request.occupancy = None
-
-    def _occupancy(self, slot: int, phase: Phase | None = None) -> Occupancy:
-        occupancy = (self.phases[phase] if phase else self.occupied).get(slot)
-        if occupancy is None:
-            raise ProtocolError(f"slot {slot} is not {phase.name if phase else 'occupied'}")
-        return occupancy
-
-    def _move(self, occupancy: Occupancy, phase: Phase) -> None:
-        del self.phases[occupancy.phase][occupancy.slot]
-        self._decode_steps.end(occupancy)
-        occupancy.phase = phase
-        if phase is not Phase.RELEASED:
-            self.phases[phase][occupancy.slot] = occupancy
-        if phase is Phase.DECODING:
-            self._decode_steps.begin(occupancy)

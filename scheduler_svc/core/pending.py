@@ -25,6 +25,13 @@ class Changes:
     def __init__(self) -> None:
         self.to_plan: dict[Pending, None] = {}  # their next plan may have something to do
         self.to_place: dict[Pending, None] = {}  # their room may be another one
+        self.timed: dict[Pending, float] = {}  # when a plan may have something to do though nothing changes
+
+    def expire(self, now: float) -> None:
+        """Notes the groups whose time has come."""
+        for pending in [pending for pending, then in self.timed.items() if then <= now]:
+            del self.timed[pending]
+            self.to_plan[pending] = None
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +58,13 @@ class Pending:
         """The next plan is to end a request that has an occupancy here."""
         self.ending[request] = None
         self.touch()
+
+    def end_isolation(self) -> None:
+        """The group takes others again once the request that runs alone has shown that it does not end it."""
+        alone = self.alone
+        if alone is not None and alone.occupancy is not None and alone.occupancy.progressed:
+            alone.deaths = 0
+            self.alone = None
 
     def forget(self, request: Request) -> None:
         """A request is not here any more."""

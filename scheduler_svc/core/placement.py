@@ -12,7 +12,14 @@ from scheduler_svc.core.capacity import Capacity, capacity_of
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.isolation import Isolation
 from scheduler_svc.core.pending import Changes, Pending
-from scheduler_svc.core.prefix import PrefixLengths, claim, lending_groups, prefix_blocks, shareable
+from scheduler_svc.core.prefix import (
+    NO_PREFIX,
+    PrefixLengths,
+    claim,
+    find_prefix,
+    lending_groups,
+    shareable,
+)
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.request_table import RequestTable
 
@@ -147,8 +154,9 @@ class Placement:
     def _place_alone(self, request: Request, group: GroupCore) -> None:
         """Hands over a request that runs alone if the group that is kept for it has run empty."""
         pending = group.ledger.pending
-        if not (group.ledger.receiving or pending.placed or request.ending):
-            self._requests.place(request, pending, claim(group.ledger, request, []))
+        ledger = group.ledger
+        if not (ledger.receiving or pending.placed or request.ending or ledger.tiers.unknown):
+            self._requests.place(request, pending, claim(ledger, request, NO_PREFIX))
             pending.alone = request
 
     def _choose(self, request: Request, capacities: Capacities, *, beyond: bool) -> Capacity | None:
@@ -183,7 +191,7 @@ class Placement:
     def _hand_over(self, request: Request, capacity: Capacity) -> bool:
         """Whether the group has no capacity left."""
         ledger = capacity.group.ledger
-        claimed = claim(ledger, request, prefix_blocks(ledger, request))
+        claimed = claim(ledger, request, find_prefix(ledger, request, capacity.tiers))
         self._requests.place(request, ledger.pending, claimed)
         capacity.take(claimed)
         return capacity.full
@@ -191,7 +199,8 @@ class Placement:
 
 def _fits_by_prefix(request: Request, capacity: Capacity) -> bool:
     ledger = capacity.group.ledger
-    return capacity.blocks >= claim(ledger, request, prefix_blocks(ledger, request)).blocks
+    prefix = find_prefix(ledger, request, capacity.tiers)
+    return capacity.blocks >= claim(ledger, request, prefix).blocks
 
 
 def _is_before(capacity: Capacity, other: Capacity) -> bool:

@@ -10,7 +10,6 @@ from itertools import islice
 from operator import attrgetter
 
 from albireo.contract.plan import (
-    BLOCK_SIZE,
     Admission,
     Chunk,
     Ended,
@@ -18,11 +17,12 @@ from albireo.contract.plan import (
     Plan,
     blocks_for,
 )
-from scheduler_svc.core.block_forecast import BlockForecast
+from scheduler_svc.core.block_supply import BlockSupply
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits, spare_blocks
-from scheduler_svc.core.prefix import claim, prefix_blocks
+from scheduler_svc.core.prefix import Prefix, claim, find_prefix
 from scheduler_svc.core.request import Occupancy, Phase, Request
+from scheduler_svc.core.tier_builder import TierBuilder
 
 
 class PlanBuilder:
@@ -37,8 +37,10 @@ class PlanBuilder:
     served in the order of admission, so a request that is preempted comes after all that were served.
     """
 
-    def __init__(self, ledger: Ledger, limits: Limits, epoch: int) -> None:
+    def __init__(self, ledger: Ledger, limits: Limits, tiers: TierBuilder | None, epoch: int) -> None:
+        """``tiers``: None where the group has none."""
         self._ledger = ledger
+        self._tiers = tiers
         self._limits = limits
         self._epoch = epoch
         # What the plan says:
@@ -50,18 +52,12 @@ class PlanBuilder:
         self._grants: list[Grant] = []
         self._chunks: list[Chunk] = []
         # What is decided and not booked:
-        self._releasing: dict[Occupancy, None] = {}  # in order
+        self._supply = BlockSupply(ledger)  # who leaves its slot, and which blocks are promised
         self._granting: list[tuple[int, int]] = []  # slot, number of blocks
         self._booked = False
         # What the decisions add up to:
-        self._rows = 0  # that decode in this step
-        self._running = 0  # requests that hold a slot and go on
         self._budget = 0  # tokens left for chunks
         self._prefill = 0  # tokens of these
-        self._free = 0  # blocks that are free and promised to no request, without those in the forecast
-        self._scarce = False  # a request waits for a block, or was preempted
-        self._forecast: BlockForecast | None = None  # made at the first shortage
-        self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def build(self) -> Plan | None:
         """The plan, booked in the ledger; None if there is nothing that is worth a step.
@@ -69,16 +65,23 @@ class PlanBuilder:
         A release alone is worth one only while nothing is in flight. Otherwise it waits for the next plan
         that has more to say, so that it does not use up the window when a request arrives.
         """
+        ledger = self._ledger
+        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
+            return None if ledger.in_flight else self._publish()
         self._end()
-        self._rows = len(self._ledger.phases[Phase.DECODING])
-        self._running = self._ledger.num_running
-        self._free = self._ledger.pool.num_free
+        self._supply = supply = BlockSupply(ledger)
         self._serve(self._release())
-        release_now = self._releasing and not self._ledger.in_flight
-        if self._rows or self._chunks or self._paused or self._ended or release_now:
+        release_now = supply.releasing and not ledger.in_flight
+        if supply.rows or self._chunks or self._paused or self._ended or release_now:
             self._book()
         self._admit()
+        if self._tiers is not None and (self._booked or not ledger.in_flight):
+            self._booked = self._tiers.write_behind() or self._booked
         return self._publish() if self._booked else None
+
+    def next_time(self) -> float | None:
+        """When there may be a plan that is worth a step, after there was none, if nothing happens before."""
+        return self._tiers.next_write() if self._tiers is not None and not self._ledger.in_flight else None
 
     def _end(self) -> None:
         """Ends the group's requests whose end is decided. That is always worth a plan, so it is booked at
@@ -102,39 +105,46 @@ class PlanBuilder:
         Returns the decoding ones that need a block.
         """
         needy = []
-        self._releasing.update(dict.fromkeys(self._ledger.phases[Phase.FINISHED].values()))
+        releasing = self._supply.releasing
+        releasing.update(dict.fromkeys(self._ledger.phases[Phase.FINISHED].values()))
         for occupancy in self._ledger.due:
             if occupancy.at_length_end and occupancy.phase is Phase.DECODING:
-                self._release_running(occupancy)
+                self._supply.release(occupancy)
             elif occupancy.phase is Phase.DECODING:  # else it has finished since
                 needy.append(occupancy)
         return needy
 
-    def _release_running(self, occupancy: Occupancy) -> None:
-        self._releasing[occupancy] = None
-        self._running -= 1
-        if occupancy.phase is Phase.DECODING:
-            self._rows -= 1
-
     def _serve(self, needy: list[Occupancy]) -> None:
         """Blocks for the rows that need one, chunks for those that prefill."""
-        phases = self._ledger.phases
+        phases, supply = self._ledger.phases, self._supply
         prefilling = phases[Phase.PREFILLING].values()
         paused = phases[Phase.PAUSED].values()
         # A row that waits for its block keeps its token of the budget: it never has to wait for both.
-        self._budget = self._limits.max_num_batched_tokens - self._rows - len(paused)
+        self._budget = self._limits.max_num_batched_tokens - supply.rows - len(paused)
         needy = [*needy, *paused]
-        if needy and self._free >= len(needy) + self._missing():  # there are enough for all, in any order
-            self._free -= len(needy)
+        if needy and supply.free >= len(needy) + self._missing():  # there are enough for all, in any order
+            supply.free -= len(needy)
             self._granting = [(occupancy.slot, 1) for occupancy in needy]
             self._resumed = [occupancy.slot for occupancy in paused]
-            self._rows += len(paused)
+            supply.rows += len(paused)
             needy.clear()
+        late: list[Occupancy] = []
         for occupancy in sorted([*needy, *prefilling], key=attrgetter("incarnation")):
-            if occupancy in self._releasing:
+            if occupancy in supply.releasing:
                 continue
-            serve = self._serve_chunk if occupancy.phase is Phase.PREFILLING else self._serve_row
-            serve(occupancy)
+            if occupancy.phase is not Phase.PREFILLING:
+                self._serve_row(occupancy)
+            elif self._tiers is not None and self._tiers.is_late(occupancy):
+                late.append(occupancy)
+            else:
+                self._serve_chunk(occupancy)
+        if late and not self._others_run:
+            self._serve_chunk(late[0])
+
+    @property
+    def _others_run(self) -> bool:
+        """Whether there is a row that would wait with one that waits for a fetch."""
+        return self._supply.rows > 0 or bool(self._chunks)
 
     def _missing(self) -> int:
         """Blocks that the requests in prefill still need."""
@@ -142,21 +152,21 @@ class PlanBuilder:
         return sum(blocks_for(occupancy.prefill) - len(occupancy.blocks) for occupancy in prefilling)
 
     def _serve_row(self, occupancy: Occupancy) -> None:
-        if self._obtain(occupancy, 1):
+        if self._supply.obtain(occupancy, 1):
             self._granting.append((occupancy.slot, 1))
             if occupancy.phase is Phase.PAUSED:
                 self._resumed.append(occupancy.slot)
-                self._rows += 1
+                self._supply.rows += 1
         elif occupancy.phase is Phase.DECODING:
             self._paused.append(occupancy.slot)
-            self._rows -= 1
+            self._supply.rows -= 1
 
     def _serve_chunk(self, occupancy: Occupancy) -> None:
         count = self._chunk_size(occupancy)
         if count > 0:
             missing = blocks_for(occupancy.scheduled + count) - len(occupancy.blocks)
             if missing > 0:
-                if not self._obtain(occupancy, missing):
+                if not self._supply.obtain(occupancy, missing):
                     return
                 self._granting.append((occupancy.slot, missing))
             self._add_chunk(occupancy, count)
@@ -171,54 +181,21 @@ class PlanBuilder:
         self._prefill += count
         return chunk
 
-    def _obtain(self, occupancy: Occupancy, count: int) -> bool:
-        """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
-        it waits for them in place."""
-        found = self._free >= count or self._make_free(occupancy, count)
-        self._free -= count
-        return found
-
-    def _make_free(self, occupancy: Occupancy, count: int) -> bool:
-        """Preempts requests that were admitted later until ``count`` blocks are free.
-
-        False if that is not useful, since enough blocks come free when steps in flight settle, or not
-        possible, since none was admitted later: only the occupancy's own work could be thrown away.
-        """
-        if self._forecast is None:
-            self._forecast = BlockForecast(self._ledger, self._releasing)
-        forecast = self._forecast
-        while self._free + forecast.now < count:
-            self._scarce = True
-            coming = self._free + forecast.now + forecast.later
-            if coming >= count or not self._preempt_after(occupancy, forecast):
-                return False
-        return True
-
-    def _preempt_after(self, occupancy: Occupancy, forecast: BlockForecast) -> bool:
-        """Preempts the request that was admitted last, if that was after ``occupancy``."""
-        if self._victims is None:
-            running = (other for other in self._ledger.occupied.values() if other not in self._releasing)
-            self._victims = sorted(running, key=attrgetter("incarnation"))
-        victim = self._victims[-1]
-        if victim.incarnation <= occupancy.incarnation:
-            return False
-        self._victims.pop()
-        self._release_running(victim)
-        forecast.add(victim)
-        return True
-
     def _book(self) -> None:
         """Writes the decisions about requests that hold slots to the ledger, and names the blocks."""
         ledger = self._ledger
         self._booked = True
-        for occupancy in self._releasing:
+        for occupancy in self._supply.releasing:
             ledger.release(occupancy.slot)
             self._released.append(occupancy.slot)
         for slot in self._paused:
             ledger.pause(slot)
         for slot in self._resumed:
             ledger.resume(slot)
-        blocks = iter(ledger.pool.next_free(sum(count for _, count in self._granting)))
+        granted = ledger.pool.next_free(sum(count for _, count in self._granting))
+        if self._tiers is not None:
+            self._tiers.move_out(granted)
+        blocks = iter(granted)
         self._grants = [Grant(slot, tuple(islice(blocks, count))) for slot, count in self._granting]
         ledger.grant(self._grants)
         for chunk in self._chunks:
@@ -231,31 +208,32 @@ class PlanBuilder:
         need, and a few more, so that the running rows do not preempt it at once. If nothing runs, it needs no
         more than its own.
         """
-        ledger = self._ledger
-        if self._budget <= 0 or self._scarce or not ledger.free_slots:
+        ledger, supply = self._ledger, self._supply
+        if self._budget <= 0 or supply.scarce or not ledger.free_slots:
             return
         missing = self._missing()
+        tiers = self._tiers.worthwhile if self._tiers is not None else ()
 
         def is_open() -> bool:
-            free = min(len(ledger.free_slots), self._limits.max_num_seqs - self._running)
+            free = min(len(ledger.free_slots), self._limits.max_num_seqs - supply.running)
             return self._limits.open_to_all(free, self._prefill)
 
         for request in ledger.requests.candidates(ledger.pending, is_open):
-            if self._budget <= 0 or not ledger.free_slots or self._running >= self._limits.max_num_seqs:
+            if self._budget <= 0 or not ledger.free_slots or supply.running >= self._limits.max_num_seqs:
                 return
-            reserve = spare_blocks(ledger.shape) if self._running else 0
+            reserve = spare_blocks(ledger.shape) if supply.running else 0
             spare = ledger.pool.num_free - missing - reserve
             if spare <= 0:
                 return
-            prefix = prefix_blocks(ledger, request)
+            prefix = find_prefix(ledger, request, tiers)
             if spare < claim(ledger, request, prefix).blocks:
                 return
             if not self._booked:
                 self._book()
             missing += blocks_for(len(request.tokens)) - len(self._admit_one(request, prefix).blocks)
-            self._running += 1
+            supply.running += 1
 
-    def _admit_one(self, request: Request, prefix: list[int]) -> Occupancy:
+    def _admit_one(self, request: Request, prefix: Prefix) -> Occupancy:
         ledger = self._ledger
         num_prompt, sampling = len(request.submission.prompt), request.submission.sampling
         if sampling.prompt_logprobs >= 0 and not request.needs_prompt_logprobs:
@@ -266,18 +244,25 @@ class PlanBuilder:
             request_id=request.name,
             tokens=request.known,
             num_outputs=len(request.tokens) - num_prompt,
-            num_cached=len(prefix) * BLOCK_SIZE,
+            num_cached=prefix.tokens,
             sampling=sampling,
             traceparent=request.submission.traceparent,
         )
         occupancy = ledger.admit(admission)
         self._admissions.append(admission)
-        count = self._chunk_size(occupancy)
-        fresh = blocks_for(occupancy.scheduled + count) - len(prefix)
-        grant = Grant(admission.slot, (*prefix, *ledger.pool.next_free(fresh, excluding=prefix)))
+        count, fetched = self._chunk_size(occupancy), len(prefix.frames)
+        fresh = blocks_for(prefix.tokens + count) - len(prefix.blocks)
+        blocks = ledger.pool.next_free(fresh, excluding=prefix.blocks)
+        if self._tiers is not None:
+            self._tiers.fetch(occupancy, prefix, blocks[:fetched])
+            if self._others_run and self._tiers.is_late(occupancy):
+                count, blocks = 0, blocks[:fetched]
+            self._tiers.move_out(blocks)
+        grant = Grant(admission.slot, (*prefix.table(blocks[:fetched]), *blocks[fetched:]))
         ledger.grant([grant])
         self._grants.append(grant)
-        ledger.schedule_chunk(self._add_chunk(occupancy, count))
+        if count:
+            ledger.schedule_chunk(self._add_chunk(occupancy, count))
         return occupancy
 
     def _publish(self) -> Plan:
@@ -289,10 +274,12 @@ class PlanBuilder:
             released=tuple(self._released),
             paused=tuple(self._paused),
             resumed=tuple(self._resumed),
+            spills=self._tiers.spills if self._tiers is not None else (),
             admissions=tuple(self._admissions),
+            fetches=tuple(self._tiers.fetches) if self._tiers is not None else (),
             grants=tuple(self._grants),
             chunks=tuple(self._chunks),
             ended=tuple(self._ended),
-            num_decodes=self._rows,
+            num_decodes=self._supply.rows,
             digest=ledger.digest() if ledger.step % self._limits.digest_every == 0 else None,
         )

@@ -5,35 +5,81 @@ The plan builder calls it for each request that it is about to admit, the placem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
+from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.request import Occupancy, Phase, Request
 
 
-def prefix_blocks(ledger: Ledger, request: Request) -> list[int]:
-    """Blocks that hold the first tokens of a waiting request. Its last token is not among them: it must be
+class Frame(NamedTuple):
+    """A frame of a tier that holds a block of a prefix."""
+
+    position: int  # of the block in the prefix
+    tier: int
+    frame: int
+
+
+class Prefix(NamedTuple):
+    """Where the first tokens of a request have KV: a frame holds each block that is not there already."""
+
+    blocks: list[int]
+    frames: list[Frame]  # ascending by position
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        return (len(self.blocks) + len(self.frames)) * BLOCK_SIZE
+
+    def table(self, fetched: Sequence[int]) -> list[int]:
+        """The block table of the prefix, given the blocks that are filled from the frames, in their order."""
+        table = list(self.blocks)
+        for frame, block in zip(self.frames, fetched, strict=True):
+            table.insert(frame.position, block)
+        return table
+
+
+NO_PREFIX = Prefix([], [])
+
+
+def find_prefix(ledger: Ledger, request: Request, tiers: Sequence[TierDirectory]) -> Prefix:
+    """Where the first tokens of a waiting request have KV. Its last token is not among them: it must be
     computed, to sample the next.
 
-    Empty if log-probabilities of the prompt are needed, since only a prefill computes these.
+    ``tiers``: those from which it is worth to fetch blocks, the fastest first. Empty if log-probabilities of
+    the prompt are needed, since only a prefill computes these.
     """
     if request.needs_prompt_logprobs:
-        return []
-    cached = cached_blocks(ledger, request)
-    return max(shared_blocks(ledger, request), cached, key=len) if request.family else cached
+        return NO_PREFIX
+    cached = _cached_prefix(ledger, request, tiers)
+    if request.family and len(shared := shared_blocks(ledger, request)) * BLOCK_SIZE >= cached.tokens:
+        return Prefix(shared, [])
+    return cached
 
 
-def claim(ledger: Ledger, request: Request, prefix: list[int]) -> Claim:
-    """What an admission takes that shares the blocks ``prefix``. Those that no request owns are free ones."""
-    revived = sum(1 for block in prefix if not ledger.pool.owners(block))
+def claim(ledger: Ledger, request: Request, prefix: Prefix) -> Claim:
+    """What an admission takes that has a prefix. Those of its blocks that no request owns are free ones."""
+    blocks = prefix.blocks
+    revived = sum(1 for block in blocks if not ledger.pool.owners(block))
     tokens = len(request.tokens)
-    return Claim(tokens - len(prefix) * BLOCK_SIZE, blocks_for(tokens) - len(prefix) + revived)
+    return Claim(tokens - prefix.tokens, blocks_for(tokens) - len(blocks) + revived)
+
+
+class KnownKeys:
+    """The keys that a group has in its blocks or in some of its tiers."""
+
+    def __init__(self, cached: Container[bytes], tiers: Sequence[TierDirectory]) -> None:
+        self._places = [cached, *tiers]
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in place for place in self._places)
 
 
 class PrefixLengths:
-    """About how many blocks :func:`prefix_blocks` would find for a request, in one group after the other, in
+    """About how many blocks :func:`find_prefix` would find for a request, in one group after the other, in
     few look-ups each. If a block is cached, those before it are taken to be, which is wrong in the rare case
     that one of them was evicted; and a group is likely to have as many as one that was looked at before."""
 
@@ -44,8 +90,8 @@ class PrefixLengths:
         self._likely = 0  # blocks; the keys of the last of them and of the next one are:
         self._last = self._next = b""
 
-    def of(self, cached: Mapping[bytes, int]) -> int:
-        """How many blocks are in the prefix cache of a group, which has the first."""
+    def of(self, cached: Container[bytes]) -> int:
+        """How many blocks a group has, in its prefix cache or its tiers, which has the first."""
         if self._likely and self._last in cached and self._next not in cached:
             return self._likely
         most, key = self._most, self._request.key
@@ -88,17 +134,35 @@ def shareable(request: Request) -> int:
 def lends(other: Occupancy, full: int) -> bool:
     """Whether the first ``full`` blocks of another branch have KV once all published plans have run.
 
-    One that was released owns its blocks as well: the last step that uses them has not settled."""
-    return other.phase is not Phase.PREFILLING and other.scheduled >= full * BLOCK_SIZE
+    One that was released owns its blocks as well: the last step that uses them has not settled. What is
+    fetched may not come."""
+    return (
+        other.fetching is None
+        and other.phase is not Phase.PREFILLING
+        and other.scheduled >= full * BLOCK_SIZE
+    )
 
 
-def cached_blocks(ledger: Ledger, request: Request) -> list[int]:
-    """Blocks of the prefix cache, as many as continue each other from the first token on."""
-    cached: list[int] = []
+def _cached_prefix(ledger: Ledger, request: Request, tiers: Sequence[TierDirectory]) -> Prefix:
+    """Blocks of the prefix cache, or else frames, as many as continue each other from the first token on."""
+    cached, frames = list[int](), list[Frame]()
     if ledger.prefix_cache:
         for index in range((len(request.tokens) - 1) // BLOCK_SIZE):
-            block = ledger.pool.find(request.key(index))
-            if block is None:
+            key = request.key(index)
+            block = ledger.pool.find(key)
+            if block is not None:
+                cached.append(block)
+                continue
+            found = _find_frame(index, key, tiers) if tiers else None
+            if found is None:
                 break
-            cached.append(block)
-    return cached
+            frames.append(found)
+    return Prefix(cached, frames)
+
+
+def _find_frame(index: int, key: bytes, tiers: Sequence[TierDirectory]) -> Frame | None:
+    for directory in tiers:
+        frame = directory.find(key)
+        if frame is not None:
+            return Frame(index, directory.number, frame)
+    return None

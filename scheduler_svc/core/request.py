@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Finish, Submission
 from scheduler_svc.core.blocks import BlockPool, block_key
+from scheduler_svc.core.fetching import Fetching
 
 if TYPE_CHECKING:
     from scheduler_svc.core.decode_steps import DecodeSteps
@@ -97,7 +98,8 @@ class Occupancy:
 
     ``scheduled`` counts the tokens whose KV exists once every published plan has run, ``settled`` those
     whose KV exists according to the results. (Tokens in blocks that it shares with another branch count
-    from the start: the steps that write them settle before any of its own.)
+    from the start: the steps that write them settle before any of its own. So do those that are fetched: the
+    first step that reads them waits for them.)
     """
 
     request: Request
@@ -109,14 +111,17 @@ class Occupancy:
     computed: int  # of these, those whose KV exists according to the results
     scheduled_before: int  # ``scheduled``, while it decodes that of when it began to
     registered: int  # blocks offered to the prefix cache
+    first: bool = True  # of its request
     row_limit: int = 0  # value of ``scheduled`` at which a row needs a decision: table full, or end by length
     last_step_before: int = 0  # as ``scheduled_before``
     phase: Phase = Phase.PREFILLING
     decoding: DecodeSteps | None = None  # of its group, while it decodes
     decodes_after: int = 0  # the step after which it began to
+    fetching: Fetching | None = None  # what comes from tiers, until it is known to be there
+    unfetched: bool = False  # it has not come: nothing that was computed from then on counts
 
     @classmethod
-    def of(cls, request: Request, admission: Admission) -> Occupancy:
+    def of(cls, request: Request, admission: Admission, *, first: bool) -> Occupancy:
         """The one that an admission begins; it has no blocks yet."""
         cached = admission.num_cached
         return cls(
@@ -129,6 +134,7 @@ class Occupancy:
             computed=cached,
             scheduled_before=cached,
             registered=cached // BLOCK_SIZE,
+            first=first,
         )
 
     @property

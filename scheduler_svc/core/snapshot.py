@@ -27,6 +27,8 @@ class OccupancySnapshot:
     settled: int
     last_step: int
     blocks: tuple[int, ...]
+    fetching: dict[int, tuple[int, int]]  # tier and frame by block
+    unfetched: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,16 @@ class StepSnapshot:
 
     step: int
     chunks: tuple[tuple[int, int], ...]  # incarnation, tokens with KV after the chunk
+    spilled: dict[int, int]  # how many tiers the block is copied to
     released: tuple[OccupancySnapshot, ...]  # their slots and blocks are free once this step settles
+
+
+@dataclass(frozen=True, slots=True)
+class TierSnapshot:
+    """A KV tier of a group."""
+
+    frames: dict[bytes, int]  # by key
+    pins: dict[int, int]  # how many fetches read the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,8 @@ class GroupSnapshot:
     in_flight: tuple[StepSnapshot, ...]  # oldest first
     block_owners: tuple[int, ...]  # by block; 0 = free
     cached: dict[bytes, int]  # block by key
+    tiers: tuple[TierSnapshot, ...]
+    tiers_unknown: bool  # the group has not reported yet what they hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +112,20 @@ def take_group_snapshot(ledger: Ledger) -> GroupSnapshot:
             StepSnapshot(
                 step.step,
                 tuple((occupancy.incarnation, computed) for occupancy, computed in step.chunks),
+                dict(step.spilled),
                 tuple(map(_occupancy, step.released)),
             )
             for step in ledger.in_flight
         ),
         block_owners=tuple(map(ledger.pool.owners, range(ledger.pool.num_blocks))),
         cached=dict(ledger.pool.cached),
+        tiers=tuple(TierSnapshot(dict(tier.by_key), dict(tier.pins)) for tier in ledger.tiers.directories),
+        tiers_unknown=ledger.tiers.unknown,
     )
 
 
 def _occupancy(occupancy: Occupancy) -> OccupancySnapshot:
+    fetching = occupancy.fetching
     return OccupancySnapshot(
         slot=occupancy.slot,
         incarnation=occupancy.incarnation,
@@ -119,4 +136,6 @@ def _occupancy(occupancy: Occupancy) -> OccupancySnapshot:
         settled=occupancy.settled,
         last_step=occupancy.last_step,
         blocks=tuple(occupancy.blocks),
+        fetching={block: source[:2] for block, source in fetching.sources.items()} if fetching else {},
+        unfetched=occupancy.unfetched,
     )

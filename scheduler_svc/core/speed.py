@@ -43,13 +43,13 @@ class Speed:
         if seconds <= 0:
             return
         if not prefill_tokens:
-            self._step = _mean(self._step, seconds)
+            self._step = moved_mean(self._step, seconds)
         elif prefill_tokens >= FEWEST_PREFILL_TOKENS and self._step:
             added = (seconds - self._step) / prefill_tokens
             if added > 0:
-                self._prefill_token = _mean(self._prefill_token, added)
+                self._prefill_token = moved_mean(self._prefill_token, added)
 
 
-def _mean(mean: float, value: float) -> float:
+def moved_mean(mean: float, value: float) -> float:
     """The mean with one more value; the first stands for itself."""
     return mean + WEIGHT * (min(value, LARGEST_RATIO * mean) - mean) if mean else value

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.speed import Speed
+from scheduler_svc.core.tier_stats import TierStats
 
 if TYPE_CHECKING:
     from scheduler_svc.core.ledger import Ledger
@@ -70,6 +71,7 @@ class GroupStats:
     output_tokens: int  # settled ones
     wasted_rows: int  # planned after a row that turned out to be the last one
     late_rows: int  # results of an occupancy whose request had ended or was preempted, dropped
+    tiers: tuple[TierStats, ...] = ()  # of KV below the blocks, the fastest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def group_stats(ledger: Ledger, speed: Speed) -> GroupStats:
         blocks_total=ledger.shape.num_blocks,
         step_seconds=speed.step_seconds,
         prefill_token_seconds=speed.prefill_token_seconds,
+        tiers=ledger.tiers.stats(),
         **{field.name: getattr(counters, field.name) for field in fields(counters)},
     )
 

@@ -5,7 +5,7 @@ The ledger makes and changes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler_svc.core.request import Occupancy
@@ -19,6 +19,8 @@ class StepInFlight:
     step: int
     chunks: list[tuple[Occupancy, int]] = field(default_factory=list)  # with ``scheduled`` after the chunk
     prefill_tokens: int = 0  # of all chunks
+    rows: int = 0  # that decode
     full: Sequence[Occupancy] = ()  # rows that fill their block table in this step, or come to their end
     ended: list[WaitingEnd] = field(default_factory=list)  # that its result repeats, and readers then know
+    spilled: Mapping[int, int] = field(default_factory=dict)  # copies to tiers that read a block until then
     released: list[Occupancy] = field(default_factory=list)  # free when this step settles: it was their last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import CoreStats, IntegrityCheck, SchedulerCore
@@ -86,4 +87,5 @@ def _group_load(group: GroupReport) -> control.GroupLoad:
         output_tokens=stats.output_tokens,
         step_seconds=stats.step_seconds,
         ranks=group.ranks,
+        tiers=[control.TierLoad(**asdict(tier)) for tier in stats.tiers],
     )

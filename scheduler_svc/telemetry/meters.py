@@ -15,6 +15,7 @@ from scheduler_svc.core import MAX_TENANTS, OTHER_TENANTS, GroupStats
 from scheduler_svc.group_watch import Cause
 from scheduler_svc.telemetry.group_report import GroupReport
 from scheduler_svc.telemetry.step_meters import StepMeters
+from scheduler_svc.telemetry.tier_meters import OfGroup, TierMeters
 
 MAX_GROUPS = 128
 OTHER_GROUPS = "other"
@@ -66,6 +67,7 @@ class SchedulerMeters:
         before: dict[str, dict[str, int]] = {field: {} for field in TOTALS.values()}
         self._view = _View(before, (), 0, 0, None, 0, self._depths({}))
         self._steps: dict[str, StepMeters] = {}  # by name of the group
+        self._tiers = TierMeters(telemetry)
         # Causes that have not occurred yet are exported as 0.
         self._closings: dict[str, int] = dict.fromkeys(get_args(Cause), 0)
         self._epochs = self._failovers = self._moved = 0
@@ -79,6 +81,7 @@ class SchedulerMeters:
         if meters is None:
             meters = self._steps[name] = StepMeters(self._telemetry, name)
         meters.add(group, result, message, waited)
+        self._tiers.step(name, message.timing)
 
     def update(self, load: control.Load, groups: Sequence[GroupReport], *, backlog: int) -> None:
         """The present state. ``backlog``: entries of the inbox that are not read yet."""
@@ -87,6 +90,7 @@ class SchedulerMeters:
             self._name(group.name)
         depths = self._depths(load.waiting_by_tenant)
         self._view = _View(self._view.before, groups, load.epoch, load.waiting, wait, backlog, depths)
+        self._tiers.update(map(self._tiers_of, groups))
 
     def served(self, tenant: str, service: float) -> None:
         """A tenant was charged for so many weighted tokens more."""
@@ -108,6 +112,7 @@ class SchedulerMeters:
         }
         groups = [report for report in view.groups if report.name != group]
         self._view = view._replace(before=before, groups=groups)
+        self._tiers.closed((name, last.tiers), map(self._tiers_of, groups))
         if name in self._steps:
             self._steps[name].closed(group)
         self._closings[cause] += 1
@@ -147,6 +152,9 @@ class SchedulerMeters:
             return OTHER_GROUPS
         self._names.add(group)
         return group
+
+    def _tiers_of(self, group: GroupReport) -> OfGroup:
+        return self._name(group.name), group.stats.tiers
 
     def _by_group(self, read: Callable[[GroupReport], float]) -> dict[str, float]:
         found: defaultdict[str, float] = defaultdict(float)

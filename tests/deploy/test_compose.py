@@ -54,7 +54,8 @@ def test_the_example_gives_the_defaults() -> None:
     for name, value in example().items():
         if name in ALL:
             default = ALL[name].default
-            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            shown = "" if default is None else str(default)
+            shown = shown.lower() if isinstance(default, bool) else shown
             assert value == shown or (isinstance(default, float) and float(value) == default), name
         elif name.startswith("STACK_"):
             assert set(re.findall(rf"\$\{{{name}:-([^}}]*)\}}", TEXT)) == {value}, name

@@ -195,7 +195,7 @@ def test_every_metric_of_the_catalogue_is_served_and_no_other(observed: Observed
         samples = observed.scrape(process)
         additions = ("_sum", "_count", "target_info")
         served = {name.removesuffix("_bucket") for name in samples if not name.endswith(additions)}
-        expected = {m.prometheus for m in METRICS if m.tier in (tier, Tier.ALL) and not m.gpu}
+        expected = {m.prometheus for m in METRICS if m.tier in (tier, Tier.ALL) and not m.needs}
         assert served == expected, process
         for metric in METRICS:
             if metric.prometheus not in expected:
@@ -264,7 +264,7 @@ def test_metrics_of_each_tier_arrive_at_the_collector(observed: ObservedStack) -
         (f"albireo-{'worker' if tier is Tier.WORKER else process}", metric.name)
         for process, tier in TIERS.items()
         for metric in METRICS
-        if metric.tier in (tier, Tier.ALL) and not metric.gpu
+        if metric.tier in (tier, Tier.ALL) and not metric.needs
     }
 
     def missing() -> set[tuple[str, str]]:

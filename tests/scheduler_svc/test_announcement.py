@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from albireo.contract.plan import GroupShape
+from albireo.contract.tiers import TierShape
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model
+from scheduler_svc.announcement import BadAnnouncement, free_name, group_info, served_model, shape
 
 GOOD = log.GroupInfo(
     incarnation="0a", num_blocks=8, max_seqs=4, max_model_len=128, tp=2, vocab_size=100, fingerprint="f"
@@ -42,6 +46,45 @@ def test_a_good_announcement_is_taken() -> None:
 def test_a_bad_one_is_refused_in_one_line(fields: dict[str, object], problem: str) -> None:
     with pytest.raises(BadAnnouncement, match=problem) as caught:
         group_info("0a", announced(**fields))
+    assert "\n" not in str(caught.value)
+
+
+def tier(**fields: Any) -> log.Tier:
+    good = {"name": "disk", "frames": 100, "read_block_seconds": 1e-4, "write_block_seconds": 2e-4}
+    return log.Tier(**{**good, **fields})
+
+
+def with_tiers(*tiers: log.Tier) -> bytes:
+    info = log.GroupInfo.FromString(announced())
+    info.tiers.extend(tiers)
+    return info.SerializeToString()
+
+
+def test_tiers_are_part_of_the_shape() -> None:
+    info = group_info("0a", with_tiers(tier(name="host", frames=1 << 24, read_block_seconds=0.0), tier()))
+    assert shape(info) == GroupShape(
+        8, 4, 128, (TierShape("host", 1 << 24, 0.0, 2e-4), TierShape("disk", 100, 1e-4, 2e-4))
+    )
+    assert shape(GOOD) == GroupShape(8, 4, 128)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "problem"),
+    [
+        ([tier(name=f"t{n}") for n in range(5)], "tiers: 5; at most 4"),
+        ([tier(), tier()], "not all different"),
+        ([tier(name="")], "the name ''"),
+        ([tier(name="a b")], "the name 'a b'"),
+        ([tier(frames=0)], "disk: frames: 0"),
+        ([tier(frames=(1 << 24) + 1)], "disk: frames: 16777217"),
+        ([tier(read_block_seconds=float("inf"))], "disk: read_block_seconds: inf"),
+        ([tier(read_block_seconds=float("nan"))], "disk: read_block_seconds: nan"),
+        ([tier(write_block_seconds=-1e-3)], "disk: write_block_seconds: -0.001"),
+    ],
+)
+def test_bad_tiers_are_refused_in_one_line(tiers: list[log.Tier], problem: str) -> None:
+    with pytest.raises(BadAnnouncement, match=problem) as caught:
+        group_info("0a", with_tiers(*tiers))
     assert "\n" not in str(caught.value)
 
 

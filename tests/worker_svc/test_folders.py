@@ -7,7 +7,10 @@ from pathlib import Path
 from tests.test_imports import imported
 
 ROOT = Path(__file__).resolve().parents[2] / "worker_svc"
-ORDER = ("buffers", "collectives", "model", "cost", "sampling", "batch", "runner", "telemetry", "stages")
+ORDER = (
+    *("buffers", "collectives", "model", "kv_tiers", "cost", "sampling", "batch"),
+    *("runner", "telemetry", "stages"),
+)
 """Each may import itself and those before it."""
 
 

@@ -29,7 +29,7 @@ class HostBatch:
     """One step as the slot table yields it."""
 
     forward: ForwardInput[HostArray]
-    fresh: Ints  # blocks granted for this step that hold none of their request's KV yet
+    fresh: Ints  # blocks granted for this step whose KV neither exists nor is fetched
     samples: SampleRows
     penalty_starts: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
     prompts: tuple[PromptRows, ...]
@@ -65,6 +65,11 @@ class SlotTable:
         """Forgets everything: a new epoch begins."""
         self._occupied[:] = False
         self._decoding[:] = False
+
+    @property
+    def incarnations(self) -> Ints:
+        """By slot. Of those that are free, the last."""
+        return self._incarnations
 
     def apply(self, plan: Plan) -> HostBatch:
         """Applies one plan and advances the table as if its step had run.

@@ -17,6 +17,7 @@ from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.buffers.staging_ring import StagingBuffer, StagingRing
 from worker_svc.buffers.structs import Packing
+from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.model.attention import AttentionPlan
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.sampling.input_builder import SamplingInputBuilder
@@ -39,6 +40,7 @@ class StepBatch:
     input: StepInput[Tensor]
     attention: AttentionPlan
     layout: SampleLayout
+    transfers: StepTransfers | None = None  # with KV tiers
 
     def await_copies(self) -> None:
         """Compute stage: its current stream waits, on the device, for what the copy stream does."""

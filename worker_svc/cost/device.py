@@ -35,6 +35,15 @@ class Link(Table):
     gb_per_second: float = Field(gt=0, description="10^9 bytes per second of one device, in each direction")
 
 
+class Tier(Table):
+    """KV below the blocks of a device: memory of the host, a disk. Copies in one direction share its rate."""
+
+    name: str = Field(pattern=r"^[a-z0-9._-]{1,32}$")
+    gib: float = Field(gt=0, description="2^30 bytes of each rank")
+    read_gb_per_second: float = Field(gt=0, description="10^9 bytes per second of one rank")
+    write_gb_per_second: float = Field(gt=0)
+
+
 class Efficiency(OfDegree):
     """Of the forward: shares of the data sheet's figures that a group attains, and fixed times."""
 
@@ -144,6 +153,7 @@ class Device(Table):
     watts: float = Field(default=0.0, ge=0, description="at full load; 0: not known")
     idle_watts: float = Field(default=0.0, ge=0)
     link: Link | None = None
+    tier: tuple[Tier, ...] = Field(default=(), description="the fastest first")
     efficiency: tuple[Efficiency, ...]
     sampling: tuple[SamplingCost, ...]
     host: tuple[HostTimes, ...] = (HostTimes(tp=1),)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker_svc.cost.device import STEADY, Variation
+from worker_svc.cost.device import STEADY, Tier, Variation
 from worker_svc.cost.interface import HostCost
 from worker_svc.cost.toml import read_model
 from worker_svc.cost.work import StepWork
@@ -49,6 +49,7 @@ class StepTimes(BaseModel):
     t3: Cost
     t4: Cost
     t4_parallel: Cost | None = None
+    tier: tuple[Tier, ...] = Field(default=(), description="of KV below the blocks, the fastest first")
 
     @classmethod
     def load(cls, name_or_path: str) -> StepTimes:

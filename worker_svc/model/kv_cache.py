@@ -1,4 +1,7 @@
-"""The paged KV cache of one rank. The compute stage alone reads and writes it."""
+"""The paged KV cache of one rank.
+
+The compute stage reads and writes it; copies to and from KV tiers touch only blocks that no step writes.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,17 @@ class KVCache:
         request whose numbers went bad would spoil everyone who gets its blocks.
         """
         self.storage.index_fill_(2, blocks, 0)
+
+    def gather(self, blocks: Tensor, out: Tensor | None = None) -> Tensor:
+        """All layers of ``blocks`` ``[n]``, block by block: ``[n, layers, 2, 16, kv heads, head_dim]``."""
+        return torch.index_select(self._by_block(), 0, blocks, out=out)
+
+    def scatter(self, blocks: Tensor, layers: range, source: Tensor) -> None:
+        """Consecutive layers of ``blocks`` ``[n]`` from ``[n, len(layers), 2, 16, kv heads, head_dim]``."""
+        self._by_block()[:, layers.start : layers.stop].index_copy_(0, blocks, source)
+
+    def _by_block(self) -> Tensor:
+        return self.storage.permute(2, 0, 1, 3, 4, 5)
 
 
 def block_bytes(config: ModelConfig, tp: int, dtype: torch.dtype) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -98,7 +98,7 @@ class Transformer:
         kv_rows: Tensor,
         sample_rows: Tensor,
         plan: AttentionPlan,
-        caches: Sequence[LayerCache],
+        caches: Iterable[LayerCache],
     ) -> Tensor:
         """Runs the ``n`` rows of a step; returns logits of ``sample_rows`` ``[s]`` int64, among the n."""
         return self.logits(self.hidden(ids, positions, kv_rows, plan, caches), sample_rows)
@@ -109,11 +109,12 @@ class Transformer:
         positions: Tensor,
         kv_rows: Tensor,
         plan: AttentionPlan,
-        caches: Sequence[LayerCache],
+        caches: Iterable[LayerCache],
     ) -> Tensor:
         """All layers for the ``n`` rows of a step: ``[n, hidden]``.
 
-        ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64.
+        ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64. ``caches``: of each layer, asked for when the one
+        before it has been launched; where the layer's KV is still on its way, that waits for it.
         """
         rope = self.rope.at(positions)
         x = self.embedding(ids)

@@ -1,18 +1,23 @@
-"""What the ranks of a group must have in common: checkpoint, number of KV blocks, and the group's name.
+"""What the ranks of a group must have in common: checkpoint, number of KV blocks, contents of KV tiers, and
+the group's name.
 
-Every rank calls these functions when it starts, before it serves.
+Every rank calls these functions when it starts, before it serves; :func:`missing_by_rank` in steps.
 """
 
 from __future__ import annotations
 
+import struct
 import uuid
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from albireo.checkpoint.files import CheckpointError, check_directory
 from albireo.checkpoint.fingerprint import fingerprint
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kv_tiers.interface import Tier
 from worker_svc.model.weight_files import weights_fingerprint
 
 
@@ -51,6 +56,34 @@ def agree_on_incarnation(group: TPGroup, device: torch.device) -> uuid.UUID:
     """A name for this life of the group, chosen by rank 0. Called by all ranks."""
     name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(device)
     return uuid.UUID(bytes=bytes(group.broadcast(name).tolist()))
+
+
+def agree_on_contents(tier: Tier, group: TPGroup, device: torch.device) -> None:
+    """Each rank forgets the frames that do not hold the same key on all of them. Called by all ranks."""
+    if group.size == 1:
+        return
+    own = tier.contents()
+    words = np.array(
+        [(frame, *struct.unpack("<2q", key)) for frame, key in own.items()], dtype=np.int64
+    ).reshape(-1, 3)
+    counts = [count for [count] in _of_all_ranks([len(words)], group, device)]
+    if not min(counts):
+        tier.forget(own)
+        return
+    rows = group.gather_rows(torch.from_numpy(words).to(device), counts).cpu().numpy()
+    held, ranks = np.unique(rows, axis=0, return_counts=True)
+    common = set(held[ranks == group.size][:, 0].tolist())
+    tier.forget([frame for frame in own if frame not in common])
+
+
+def missing_by_rank(missing: list[bool], group: TPGroup, device: torch.device) -> Tensor:
+    """``[ranks, slots]``, not 0 where a rank lacks KV of a slot that the step reads. Called by all ranks."""
+    own = torch.tensor([missing], dtype=torch.int64)
+    if group.size == 1:
+        return own
+    if device.type == "cuda":
+        own = own.pin_memory().to(device, non_blocking=True)  # nothing waits for the forward
+    return group.gather_rows(own, [1] * group.size)
 
 
 def _of_all_ranks(words: list[int], group: TPGroup, device: torch.device) -> list[list[int]]:

@@ -9,6 +9,7 @@ from albireo.contract.plan import GroupShape, Plan
 from albireo.v1 import inference_pb2 as api
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.speed import StepSpeed
+from worker_svc.runner.tier_report import TierReport
 
 Batch = TypeVar("Batch")
 
@@ -23,6 +24,7 @@ class HostOutput:
     logprobs: dict[int, api.TokenLogprobs]  # by entry
     # By incarnation: index of the first prompt token, and the log-probabilities of each from there on.
     prompt_logprobs: dict[int, tuple[int, list[api.TokenLogprobs]]] = field(default_factory=dict)
+    tiers: TierReport | None = None  # None: nothing to report, as without tiers
 
 
 class StepOutput(Protocol):
@@ -71,6 +73,11 @@ class Runner(Protocol[Batch]):
         """Seconds that ``prepare`` has waited for a staging buffer so far."""
         ...
 
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        """Blocks that KV tiers did not take or did not bring so far, by tier and reason. Any thread."""
+        ...
+
     def measure(self) -> StepSpeed:
         """How fast steps are. All ranks call it together, before the first plan."""
         ...
@@ -85,6 +92,10 @@ class Runner(Protocol[Batch]):
 
     def execute(self, batch: Batch) -> StepOutput:
         """Launches a step: forward, sampling, and the sampled ids to where the next step finds them."""
+        ...
+
+    def close(self) -> None:
+        """Ends what runs next to the steps. No call may follow."""
         ...
 
     def feed_back(self, output: HostOutput) -> None:

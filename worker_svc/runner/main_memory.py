@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+UNKNOWN_MEMORY = 1 << 30
+"""Taken for free where the operating system does not say."""
+
 
 def available_memory() -> int | None:
     """Bytes that a process can still allocate on this machine, or in this container; None where not known."""

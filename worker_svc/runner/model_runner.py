@@ -3,6 +3,8 @@ fetches what they sampled (output stage)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,66 +19,31 @@ from worker_svc.batch.slot_table import HostBatch, SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
+from worker_svc.kv_tiers.interface import Tier
+from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
+from worker_svc.kv_tiers.step_transfers import StepTransfers
+from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
-from worker_svc.runner.agreement import agree_on_blocks, slowest
+from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
+from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
-from worker_svc.runner.main_memory import available_memory
+from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
 from worker_svc.runner.profile_steps import profile_plans
 from worker_svc.runner.start_speed import measure_speed
-from worker_svc.runner.timestamps import CudaClock, HostTimestamps, Timestamps
+from worker_svc.runner.tier_opening import TierOptions, begin_transfers, open_tiers
+from worker_svc.runner.tier_output import TierOutput
+from worker_svc.runner.timestamps import CudaClock, HostTimestamps
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
-from worker_svc.sampling.logprobs import to_messages
 from worker_svc.sampling.penalties import PenaltyState
-from worker_svc.sampling.prompt_logprobs import prompt_messages, prompt_words
+from worker_svc.sampling.prompt_logprobs import prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:
     from worker_svc.runner.graphs import DecodeGraphs
-
-UNKNOWN_MEMORY = 1 << 30
-"""Taken for free where the operating system does not say."""
-
-
-class DeviceOutput:
-    """What a step sampled, on its way to the host. Holds what the copies read until they are done."""
-
-    def __init__(
-        self, host: HostBatch, words: Tensor, prompt_words: Tensor | None, timestamps: Timestamps
-    ) -> None:
-        """``words``: see :class:`StepSampler`; ``prompt_words``: see :func:`prompt_words`."""
-        self._host = host
-        self._timestamps = timestamps
-        self._found = [words] if prompt_words is None else [words, prompt_words]
-        self._on_host = self._found
-        self._done: torch.cuda.Event | None = None
-        if words.is_cuda:
-            # All in the step's own order, so that fetching them does not wait for the steps behind it.
-            self._on_host = [_start_copy(tensor) for tensor in self._found]
-            self._done = torch.cuda.Event()
-            self._done.record(torch.cuda.current_stream(words.device))
-
-    def to_host(self) -> HostOutput:
-        """Waits for the step, where it runs on its own. Called once."""
-        if self._done is not None:
-            self._done.synchronize()
-        samples = self._host.samples
-        words, *prompts = (tensor.numpy() for tensor in self._on_host)
-        entries = np.flatnonzero(samples.logprobs >= 0) if words.shape[1] > 1 else np.zeros(0, dtype=np.int64)
-        messages = to_messages(words[entries, 1:], samples.logprobs[entries].tolist()) if len(entries) else []
-        return HostOutput(
-            slots=samples.slots,
-            incarnations=samples.incarnations,
-            ids=words[:, 0],
-            logprobs=dict(zip(entries.tolist(), messages, strict=True)),
-            prompt_logprobs=prompt_messages(self._host.prompts, prompts[0]) if prompts else {},
-        )
-
-    def timestamps(self) -> list[int]:
-        return self._timestamps.nanoseconds()
 
 
 class ModelRunner:
@@ -97,6 +64,7 @@ class ModelRunner:
         synchronous: bool = False,
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
+        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -104,7 +72,8 @@ class ModelRunner:
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
-        ``sampling``: how ranks share it; synchronous, rank 0 does all of it.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
+        the blocks, or what opens them; the same ones on every rank, closed with the runner.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -123,6 +92,9 @@ class ModelRunner:
         longest = min(longest, num_blocks * BLOCK_SIZE)
         self._arrange(GroupShape(num_blocks, max_seqs, longest), cuda_graphs)
         self.kv_bytes = sizing.bytes_of(num_blocks)
+        self.transfers: KvTransfers | None = None
+        if tiers is not None:
+            self._begin_transfers(tiers, checkpoint_identity(directory), local_ranks)
 
     def _num_blocks(
         self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
@@ -183,6 +155,24 @@ class ModelRunner:
                 dtype=dtype,
             )
 
+    def _begin_transfers(
+        self,
+        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]],
+        checkpoint: str,
+        local_ranks: int,
+    ) -> None:
+        group = self._group
+        layout = KvLayout.of(self.config, self._dtype, checkpoint, tp=group.size, rank=group.rank)
+        if isinstance(tiers, TierOptions):
+            opened: Sequence[Tier] = open_tiers(tiers, layout, group, self.device, local_ranks)
+        else:
+            opened = tiers(layout)
+        if opened:
+            self.transfers, shapes = begin_transfers(
+                opened, layout, self._cache, self.shape.num_blocks, group
+            )
+            self.shape = replace(self.shape, tiers=shapes)
+
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
@@ -192,10 +182,28 @@ class ModelRunner:
 
     def reset(self) -> None:
         self._table.reset()
+        if self.transfers is not None:
+            self.transfers.reset()
+
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {} if self.transfers is None else self.transfers.failures
+
+    def close(self) -> None:
+        if self.transfers is not None:
+            self.transfers.close()
 
     @torch.inference_mode()
     def prepare(self, plan: Plan) -> StepBatch:
-        batch, bucket = self._table.apply(plan), None
+        batch = self._table.apply(plan)
+        if self.transfers is None:
+            return self._stage(batch)
+        transfers = self.transfers.begin(plan, self._table.incarnations)
+        staged = self._stage(batch)
+        return staged if transfers is None else replace(staged, transfers=transfers)
+
+    def _stage(self, batch: HostBatch) -> StepBatch:
+        bucket = None
         if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
             batch = self._buckets.pad(batch, bucket)
         if self._host_last_token is None:
@@ -211,8 +219,10 @@ class ModelRunner:
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> DeviceOutput:
         timestamps = HostTimestamps() if self._clock is None else self._clock.timestamps()
-        words, prompts, step = self._no_words, None, batch.input
+        words, prompts, step, transfers = self._no_words, None, batch.input, batch.transfers
         batch.await_copies()
+        if transfers is not None:
+            transfers.start()
         timestamps.record()
         if len(step.fresh):
             self._cache.clear(step.fresh)
@@ -226,7 +236,14 @@ class ModelRunner:
             self._last_token.index_copy_(0, step.sample_slots, words[:, 0].clamp(min=0))
         timestamps.record()
         batch.buffer.release()
-        return DeviceOutput(batch.host, words, prompts, timestamps)
+        tiers = None if self.transfers is None else self._tier_output(self.transfers, transfers)
+        return DeviceOutput(batch.host, words, prompts, timestamps, tiers)
+
+    def _tier_output(self, transfers: KvTransfers, step: StepTransfers | None) -> TierOutput:
+        missing = None
+        if step is not None and step.reads:
+            missing = missing_by_rank(step.missing(), self._group, self.device)
+        return TierOutput(transfers.record, step, missing)
 
     def _forward(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
         """Logits of the rows that sample, and the log-probabilities of prompts as ``prompt_words`` has them.
@@ -240,12 +257,13 @@ class ModelRunner:
             logits = self._graphs.run(batch.bucket, batch.buffer.words, len(step.sample_slots))
             # A graph's rows come in the order of the step; those of a group must come owner by owner.
             return logits if self._group.size == 1 else logits.index_select(0, step.sample_rows), None
+        transfers, layers = batch.transfers, self._cache.layers
         hidden = self._model.hidden(
             torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids]),
             forward.positions,
             forward.kv_rows,
             batch.attention,
-            self._cache.layers,
+            layers if transfers is None else transfers.caches(layers),
         )
         prompts = None
         if step.prompts is not None:
@@ -256,8 +274,3 @@ class ModelRunner:
                 self._group,
             )
         return self._model.logits(hidden, step.sample_rows), prompts
-
-
-def _start_copy(tensor: Tensor) -> Tensor:
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)

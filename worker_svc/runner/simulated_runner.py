@@ -6,6 +6,7 @@ this rank is labelled as simulated. Each rank waits by its own clock; ranks do n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.cost.interface import CostModel
 from worker_svc.cost.speed import StepSpeed, speed_of
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes, blocks_in
 from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.simulated_tiers import SimulatedTiers, StepTransfers
 from worker_svc.runner.step_work import step_work
+from worker_svc.runner.tier_report import TierReport
 from worker_svc.runner.timestamps import HostTimestamps
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
@@ -47,13 +51,28 @@ def token_ids(samples: SampleRows, vocab_size: int) -> Ints:
     return ids
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatedStep:
+    """A step that is to be waited for."""
+
+    batch: StepBatch
+    transfers: StepTransfers
+
+
 class SimulatedOutput:
     """A step that has been waited for."""
 
-    def __init__(self, samples: SampleRows, vocab_size: int, timestamps: HostTimestamps) -> None:
+    def __init__(
+        self,
+        samples: SampleRows,
+        vocab_size: int,
+        timestamps: HostTimestamps,
+        tiers: TierReport | None,
+    ) -> None:
         self._samples = samples
         self._vocab_size = vocab_size
         self._timestamps = timestamps
+        self._tiers = tiers
 
     def to_host(self) -> HostOutput:
         return HostOutput(
@@ -61,6 +80,7 @@ class SimulatedOutput:
             incarnations=self._samples.incarnations,
             ids=token_ids(self._samples, self._vocab_size),
             logprobs={},
+            tiers=self._tiers,
         )
 
     def timestamps(self) -> list[int]:
@@ -80,42 +100,59 @@ class SimulatedRunner:
         max_seqs: int,
         max_model_len: int,
         sampling: SamplingMode = "auto",
+        tiers: DescribedTiers = NO_TIERS,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Reads the checkpoint's config, no weights; ``kv_memory``, of the group, is counted, not taken."""
+        """Reads the checkpoint's config, no weights; ``kv_memory``, of the group, is counted, not taken, and
+        so is the memory of the tiers."""
         self.config = ModelConfig.from_dir(directory)
         num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
-        self.shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
+        longest = min(max_model_len, num_blocks * BLOCK_SIZE)
+        self.shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes)
         self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16) // cost.tp
         self._cost = cost
         self._clock = clock
         self._table = SlotTable(self.shape, self.config.vocab_size, self.config.eos_ids, cost.tp)
         policy = SamplingPolicy(sampling, rank, cost.tp)
         self._staging = Staging(torch.device("cpu"), torch.bfloat16, self.shape.max_model_len, policy)
+        self._tiers = SimulatedTiers(tiers)
 
     @property
     def staging_wait(self) -> float:
         return self._staging.waited
+
+    @property
+    def tier_failures(self) -> dict[tuple[str, str], int]:
+        return {}
 
     def measure(self) -> StepSpeed:
         return speed_of(self._cost)
 
     def reset(self) -> None:
         self._table.reset()
+        self._tiers.reset()
 
-    def prepare(self, plan: Plan) -> StepBatch:
-        return self._staging.to_device(self._table.apply(plan))
+    def prepare(self, plan: Plan) -> SimulatedStep:
+        transfers = self._tiers.begin(plan, self._clock.time_ns())
+        return SimulatedStep(self._staging.to_device(self._table.apply(plan)), transfers)
 
-    def execute(self, batch: StepBatch) -> SimulatedOutput:
+    def execute(self, step: SimulatedStep) -> SimulatedOutput:
+        batch = step.batch
         timestamps, work = HostTimestamps(self._clock), step_work(batch.host)
         timestamps.record()
-        if work.rows:
-            self._wait(self._cost.forward_seconds(work))
+        forward = self._cost.forward_seconds(work) if work.rows else 0.0
+        begin = self._clock.time_ns()
+        end, tiers = self._tiers.run(step.transfers, begin, round(forward * 1e9))
+        if end > begin:
+            self._wait((end - begin) / 1e9)
         timestamps.record()
         if work.samples:
             self._wait(self._cost.sampling_seconds(work, parallel=batch.layout.parallel))
         timestamps.record()
-        return SimulatedOutput(batch.host.samples, self.config.vocab_size, timestamps)
+        return SimulatedOutput(batch.host.samples, self.config.vocab_size, timestamps, tiers)
+
+    def close(self) -> None:
+        """Nothing runs next to the steps."""
 
     def feed_back(self, output: HostOutput) -> None:
         """The next tokens do not depend on the last ones."""

@@ -34,7 +34,7 @@ class FinishDetector:
     def __init__(self, max_seqs: int, *, eos_ids: frozenset[int], max_model_len: int) -> None:
         self._eos_ids = eos_ids
         self._max_model_len = max_model_len
-        self._incarnations = np.full(max_seqs, -1, dtype=np.int64)  # -1: none, or finished
+        self._incarnations = np.full(max_seqs, -1, dtype=np.int64)  # -1: none, finished, or without its KV
         self.outputs = np.zeros(max_seqs, dtype=np.int64)  # tokens of each slot's request so far
         self._prompts = np.zeros(max_seqs, dtype=np.int64)
         self._ends_at = np.zeros(max_seqs, dtype=np.int64)  # number of outputs with which the length ends it
@@ -61,7 +61,10 @@ class FinishDetector:
         )
 
     def advance(self, output: HostOutput) -> tuple[Ints, bytearray]:
-        """Entries of ``output`` that count, and the Finish of each; the others came after an end."""
+        """Entries of ``output`` that count, and the Finish of each. The others came after an end, or are of
+        requests that lack KV."""
+        if output.tiers is not None and output.tiers.unfetched:
+            self._incarnations[np.isin(self._incarnations, output.tiers.unfetched)] = -1
         for incarnation, (_, logprobs) in output.prompt_logprobs.items():
             if has_nan(logprobs):
                 self._nan_prompts.update(np.flatnonzero(self._incarnations == incarnation).tolist())

@@ -14,11 +14,13 @@ from albireo.contract.codec import ended_to_proto
 from albireo.contract.keys import Keys
 from albireo.contract.plan import Finish, Plan
 from albireo.contract.result_rows import columns
+from albireo.contract.tier_codec import contents_to_proto, lost_to_proto, read_to_proto
 from albireo.runtime.clock import Clock
 from albireo.store.interface import LAST_STEP, EntryId, Fenced, OpenStore
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.tier_report import TierReport
 from worker_svc.stages.finish import FinishDetector, has_nan
 from worker_svc.stages.step import ComputedStep
 from worker_svc.telemetry.token_spans import TokenSpans
@@ -57,6 +59,8 @@ class OutputStage:
         timing.CopyFrom(step.timing)
         timing.forward_begin, timing.sampling_begin, timing.sampling_end = step.output.timestamps()
         timing.output_begin, timing.previous_appended = began, self._appended
+        if output.tiers is not None:
+            _add_tiers(entry.result, output.tiers)
         self._append(step.plan, entry)
         self._appended = self._clock.time_ns()
         self._spans.step(step.plan, timing, slots, finishes, self._detector.outputs)
@@ -102,3 +106,13 @@ class OutputStage:
                 if sampled in output.logprobs and finishes[row] != Finish.ERROR:
                     result.logprobs.append(log.RowLogprobs(row=row, logprobs=output.logprobs[sampled]))
         return entry, slots, finishes
+
+
+def _add_tiers(result: log.StepResult, report: TierReport) -> None:
+    result.unfetched.extend(report.unfetched)
+    result.lost.extend(lost_to_proto(report.lost))
+    result.read.extend(read_to_proto(report.read))
+    result.contents.extend(contents_to_proto(report.contents))
+    result.contents_end = report.contents_end
+    result.timing.kv_wait = report.kv_wait_ns
+    result.timing.transfers.extend(report.transfers)

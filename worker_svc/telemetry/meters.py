@@ -53,6 +53,7 @@ class WorkerMeters:
         telemetry.observe(metrics.STEP_AGE, steps.seconds)
         telemetry.observe(metrics.WORKER_KV_BLOCKS, lambda: runner.shape.num_blocks)
         telemetry.observe(metrics.WORKER_KV_MEMORY, lambda: runner.kv_bytes)
+        telemetry.observe(metrics.WORKER_KV_FAILURES, lambda: runner.tier_failures)
         if gpu is not None:
             self._reading = gpu.read()
             telemetry.observe(metrics.STAGING_WAIT, lambda: runner.staging_wait)

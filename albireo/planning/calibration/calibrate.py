@@ -28,6 +28,7 @@ from worker_svc.cost.device import (
     Link,
     Residual,
     SamplingCost,
+    Tier,
     Variation,
 )
 from worker_svc.cost.physical import PhysicalCost
@@ -123,9 +124,16 @@ class Calibrator:
 
 
 def calibrate(
-    setting: Setting, degrees: Sequence[int], *, quick: bool, machine: str, report: Callable[[str], None]
+    setting: Setting,
+    degrees: Sequence[int],
+    *,
+    quick: bool,
+    machine: str,
+    report: Callable[[str], None],
+    tiers: tuple[Tier, ...] = (),
 ) -> Device:
-    """Measures at ``degrees`` and at 1; ``machine`` is for the record. Raises what ``Calibrator`` raises."""
+    """Measures at ``degrees`` and at 1; ``machine`` and ``tiers`` are for the record. Raises what
+    ``Calibrator`` raises."""
     degrees = sorted({1, *degrees})
     calibrator = Calibrator(setting, degrees, quick=quick, report=report)
     for tp in degrees:
@@ -137,7 +145,7 @@ def calibrate(
         setup=_setup(setting, degrees),
         residuals=tuple(calibrator.residuals),
     )
-    return calibrator.device.model_copy(update={"calibration": record})
+    return calibrator.device.model_copy(update={"tier": tiers, "calibration": record})
 
 
 def _setup(setting: Setting, degrees: Sequence[int]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from albireo.planning.calibration.fits import START, START_SAMPLING
 from albireo.planning.calibration.limits import multiply_rate, read_bandwidth
 from albireo.planning.calibration.measure import Setting
 from worker_svc.collectives.tp_group import compute_threads
-from worker_svc.cost.device import Device
+from worker_svc.cost.device import Device, Tier
 from worker_svc.cost.memory import GPU_MEMORY_SHARE, activation_bytes, kv_block_bytes
 from worker_svc.cost.shape import ModelShape
+from worker_svc.kv_tiers.disk_speed import directory_speed
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
 from worker_svc.runner.main_memory import available_memory
@@ -40,6 +43,16 @@ def describe(setting: Setting, most_ranks: int) -> Device:
         efficiency=(START,),
         sampling=(START_SAMPLING,),
     )
+
+
+def disk_tier(directory: Path, size: int) -> Tier:
+    """``size``: bytes of each rank. Raises ValueError for a directory that cannot be written."""
+    try:
+        speed = directory_speed(directory)
+    except OSError as error:
+        raise ValueError(f"--kv-disk {directory}: {error.strerror}") from None
+    read, write = speed.read / 1e9, speed.write / 1e9
+    return Tier(name="disk", gib=size / 2**30, read_gb_per_second=read, write_gb_per_second=write)
 
 
 def reserved_gib(device: Device, config: ModelConfig, setting: Setting, num_blocks: int) -> float:

@@ -24,9 +24,11 @@ from albireo.planning.choice.share import Share, share_of
 from albireo.planning.choice.split import FittingSplit
 from albireo.planning.choice.steady import Part, counted, steady_part, tokens_within, whole_run
 from albireo.planning.figures import summarize_requests
+from albireo.planning.hits import hit_shares
 from albireo.planning.result import SimulationResult
 from worker_svc.cost.device import Device
 from worker_svc.cost.physical import PhysicalCost
+from worker_svc.cost.tiers import described_tiers
 
 MOST_PROCESSES = 4
 POLL_SECONDS = 0.1
@@ -54,7 +56,8 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
 
     split, question, share = job.fitting.split, job.question, job.share
     serving, part = question.serving, steady_part(share.workload)
-    cost = MeteredCost(PhysicalCost(question.device, question.config, split.tp))
+    physical = PhysicalCost(question.device, question.config, split.tp)
+    cost = MeteredCost(physical)
     readings = {0: Reading()}  # by requests that have ended
 
     def on_end(done: int, total: int) -> None:
@@ -69,6 +72,7 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Outcome:
         num_blocks=job.fitting.num_blocks,
         max_seqs=serving.max_seqs,
         max_model_len=serving.max_model_len,
+        tiers=described_tiers(physical, physical.shape),
         synchronous=serving.synchronous,
         sampling=serving.sampling,
         scheduler=serving.scheduler_options(),
@@ -102,6 +106,7 @@ def _outcome(job: Job, share: Share, part: Part, result: SimulationResult, stead
         tpot=figures["tpot"],
         kv_headroom=1 - result.peak_blocks / result.num_blocks,
         preemptions=result.preemptions,
+        hits=hit_shares(result),
         recomputed=max(0.0, result.totals.prefill_tokens / prompts - 1),
         rows=steady.rows / steady.steps,
         terms=per_token(terms, devices=question.devices, used=used, tokens_per_second=throughput),

@@ -19,6 +19,7 @@ from worker_svc.cost.work import StepWork
 
 SAMPLING = "sampling"
 HOST = "host work that is not hidden"
+TIERS = "layers that wait for KV"
 WAITING = "waiting for requests"
 UNUSED = "unused devices"
 
@@ -89,13 +90,14 @@ class MeteredCost:
 def run_terms(computed: Mapping[str, float], seconds: float, totals: StepTotals) -> dict[str, float]:
     """The ``seconds`` of a group by term: what it ``computed``, and the rest, in which its devices waited.
 
-    That is divided as in the whole run, ``totals``, into waits of running requests for the host, and waits
-    for requests.
+    That is divided as in the whole run, ``totals``, into waits of running requests for the host and for KV
+    of a tier, and waits for requests.
     """
     rest = max(0.0, seconds - sum(computed.values()))
-    waits = totals.visible + totals.idle
-    host = totals.visible / waits if waits else 1.0
-    terms = {**computed, HOST: host * rest, WAITING: (1 - host) * rest}
+    waits = {HOST: totals.visible, TIERS: totals.kv_wait, WAITING: totals.idle}
+    if not (waited := sum(waits.values())):
+        waits[HOST] = waited = 1.0
+    terms = {**computed, **{term: rest * wait / waited for term, wait in waits.items()}}
     return {term: value for term, value in terms.items() if value > 0}
 
 

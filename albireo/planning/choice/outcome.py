@@ -24,6 +24,7 @@ class Outcome:
     tpot: dict[str, float]  # likewise; empty where all requests have one token
     kv_headroom: float  # share of the KV blocks that were never in use
     preemptions: int  # of one group
+    hits: dict[str, float]  # share of the prompt tokens whose KV was on the device, or in each tier
     recomputed: float  # prompt tokens that were computed over those of the prompts, less 1; 0 at least
     rows: float  # decoding rows of a step, on average
     terms: dict[str, float]  # device seconds of an output token, see ``device_time``
@@ -48,6 +49,7 @@ class Outcome:
             "kv_blocks": self.num_blocks,
             "kv_headroom": self.kv_headroom,
             "preemptions_of_a_group": self.preemptions,
+            "prefix_hits": self.hits,
             "recomputed_share": self.recomputed,
             "decoding_rows": self.rows,
             "joules_per_output_token": self.joules_per_token,

@@ -30,6 +30,7 @@ COLUMNS = (
     "TPOT, ms\np50 / p99",
     "KV\nfree",
     "pre-\nempted",
+    "prefix\nhits",
     "rows a\nstep",
     "J a\ntoken",
 )
@@ -61,6 +62,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
         _milliseconds(outcome.tpot),
         f"{outcome.kv_headroom:.0%}",
         str(outcome.preemptions * outcome.split.groups),
+        f"{sum(outcome.hits.values()):.0%}",
         f"{outcome.rows:.0f}",
         "--" if energy is None else f"{energy:.2f}",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from albireo.contract.bounds import MAX_DEADLINE_SECONDS
@@ -39,7 +40,6 @@ class Clients:
         space: Keyspace,
         keys: Keys,
         workload: Workload,
-        *,
         max_queue: int,
         gateway_seconds: float,
         on_progress: Callable[[int, int], None] | None = None,
@@ -60,7 +60,8 @@ class Clients:
         self._began = 0.0
         self._gateway_seconds = gateway_seconds
         self._gateway_free = 0.0  # when it can take the next request
-        self._next = 0  # request to send
+        self._first_turns = deque(workload.first_turns)  # that are still to be sent
+        self._next_turns = workload.next_turns
         self._left = len(workload.requests)  # to end
         self._all_ended = asyncio.Event()
         self._by_name: dict[str, int] = {}  # index of a live request
@@ -80,7 +81,7 @@ class Clients:
         await self._store.start_heartbeat(float("inf"))
         reader = self._clock.start_task("results", self._read(await self._store.position()))
         if self._workload.concurrency:
-            for _ in range(min(self._workload.concurrency, self._left)):
+            for _ in range(min(self._workload.concurrency, len(self._first_turns))):
                 self._send_next()
         else:
             self._clock.start_task("arrivals", self._arrive())
@@ -92,16 +93,14 @@ class Clients:
         return self._clock.now() - self._began
 
     async def _arrive(self) -> None:
-        for request in self._workload.requests:
-            wait = request.at - self.now()
+        while self._first_turns:
+            wait = self._workload.requests[self._first_turns[0]].at - self.now()
             if wait > 0:
                 await asyncio.sleep(wait)
             self._send_next()
 
     def _send_next(self) -> None:
-        index = self._next
-        self._next += 1
-        self._clock.loop.call_soon(self._reach_gateway, index)
+        self._clock.loop.call_soon(self._reach_gateway, self._first_turns.popleft())
 
     def _reach_gateway(self, index: int) -> None:
         """One gateway takes requests one after another: those that are sent at once do not come at once."""
@@ -118,7 +117,7 @@ class Clients:
             request.outputs, seed % 2**64, ignore_eos=True, **SAMPLING_OPTIONS[self._workload.sampling]
         )
         valid = ValidRequest(
-            f"r{index}", self._prompts.of(request), sampling, stops=(), priority=0, n=1, tenant=DEFAULT_TENANT
+            f"r{index}", self._prompts.of(index), sampling, stops=(), priority=0, n=1, tenant=DEFAULT_TENANT
         )
         name = self._submitter.new_name(valid.request_id)
         self._by_name[name] = index
@@ -184,5 +183,8 @@ class Clients:
             self._on_progress(len(self.times) - self._left, len(self.times))
         if not self._left:
             self._all_ended.set()
-        elif self._workload.concurrency and self._next < len(self.times):
+        elif (after := self._next_turns.get(index)) is not None:
+            think = self._workload.requests[after].think
+            self._clock.loop.call_later(think, self._reach_gateway, after)
+        elif self._workload.concurrency and self._first_turns:
             self._send_next()

@@ -22,6 +22,7 @@ from scheduler_svc.core import SchedulerCore
 from scheduler_svc.service import SchedulerService
 from scheduler_svc.settings import SchedulerSettings
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.sampling.layout import SamplingMode
 from worker_svc.service import WorkerService
 from worker_svc.settings import WorkerSettings
@@ -69,8 +70,10 @@ class Cluster:
         synchronous: bool,
         sampling: SamplingMode,
         scheduler: Mapping[str, object],
+        tiers: DescribedTiers = NO_TIERS,
     ) -> None:
-        """``scheduler``: options of SchedulerSettings. Raises ValueError where they do not fit the group."""
+        """``scheduler``: options of SchedulerSettings. ``tiers``: those of ``shape``. Raises ValueError where
+        the options do not fit the group."""
         self.clock = clock = space.clock
         self.space = space
         self.kv = KvUse()
@@ -88,7 +91,7 @@ class Cluster:
                 WorkerSettings, {**common, "model": TINY, "device": "sim", "step_timeout_seconds": 1e9}
             ),
             OneRank(),
-            VirtualRunner(host, shape, "driver" if synchronous else sampling, speed),
+            VirtualRunner(host, shape, "driver" if synchronous else sampling, speed, tiers),
             "simulated",
             self._health,
             self._stop,

@@ -15,6 +15,7 @@ from worker_svc.cost.load import load_cost_model
 from worker_svc.cost.memory import kv_block_bytes, kv_blocks, useful_blocks
 from worker_svc.cost.physical import PhysicalCost
 from worker_svc.cost.shape import ModelShape
+from worker_svc.cost.tiers import DescribedTiers, described_tiers
 from worker_svc.model.config import ModelConfig
 
 
@@ -26,6 +27,7 @@ class Group:
     source: str  # of the cost model's numbers
     num_blocks: int
     max_model_len: int  # at most as many tokens as all blocks hold, as on a real rank
+    tiers: DescribedTiers
 
 
 def described_group(
@@ -37,9 +39,12 @@ def described_group(
     max_model_len: int,
     max_step_tokens: int,
     kv_memory: str = "auto",
+    kv_host_memory: str = "auto",
+    kv_disk_size: str = "auto",
 ) -> Group:
     """``device``: a preset or a TOML file, of a device or of explicit step times. ``kv_memory``: of each
-    rank, a size; auto: what a device has left, at most what is of use, as on a real rank.
+    rank, a size; auto: what a device has left, at most what is of use, as on a real rank. Of the tiers host
+    and disk likewise: a size, none, or auto, which is what the file says.
 
     Raises ValueError in one line, that begins with the option's name where it is of one.
     """
@@ -48,7 +53,26 @@ def described_group(
     except ValueError as error:
         raise ValueError(f"device: {error}") from None
     blocks = _num_blocks(cost, config, max_seqs, max_model_len, max_step_tokens, kv_memory)
-    return Group(cost, _source(cost), blocks, min(max_model_len, blocks * BLOCK_SIZE))
+    sizes = _size("host", "kv_host_memory", kv_host_memory) | _size("disk", "kv_disk_size", kv_disk_size)
+    tiers = described_tiers(cost, _shape(cost, config), sizes)
+    return Group(cost, _source(cost), blocks, min(max_model_len, blocks * BLOCK_SIZE), tiers)
+
+
+def _size(tier: str, option: str, text: str) -> dict[str, int]:
+    """Bytes by the tier's name; empty where the device's file says them."""
+    if text == "none":
+        return {tier: 0}
+    try:
+        asked = KvMemory.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}, nor none") from None
+    if asked.share is not None:
+        raise ValueError(f"{option}: {text}; a simulated device takes a size, such as 8GiB, auto or none")
+    return {} if asked.size is None else {tier: asked.size}
+
+
+def _shape(cost: CostModel, config: ModelConfig) -> ModelShape:
+    return cost.shape if isinstance(cost, PhysicalCost) else ModelShape(config, cost.tp)
 
 
 def _source(cost: CostModel) -> str:
@@ -67,8 +91,7 @@ def _num_blocks(
     if asked.share is not None:
         raise ValueError(f"kv_memory: {memory}; a simulated device takes a size, such as 8GiB, or auto")
     if asked.size is not None:
-        shape = cost.shape if isinstance(cost, PhysicalCost) else ModelShape(config, cost.tp)
-        blocks = int(asked.size // (shape.kv_token_bytes * BLOCK_SIZE))
+        blocks = int(asked.size // (_shape(cost, config).kv_token_bytes * BLOCK_SIZE))
         if not blocks:
             raise ValueError(f"kv_memory: {memory} holds not even one block of {BLOCK_SIZE} tokens")
         if isinstance(cost, PhysicalCost):

@@ -16,6 +16,7 @@ from albireo.planning.workload import Workload
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Keyspace
 from worker_svc.cost.interface import CostModel
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.cost.work import StepWork
 from worker_svc.sampling.layout import SamplingMode
 
@@ -24,7 +25,9 @@ MAX_QUEUE = 1024
 """Default of the gateways' ``--max-queue``."""
 GATEWAY_SECONDS = 1e-3
 """Of a gateway's CPU until a request is in the inbox: half of the 2 ms that a Xeon core took for a whole
-request of 100 prompt tokens and one output token."""
+request of 100 prompt tokens and one output token. Without it, requests that end in the same step would be
+admitted in the same step ever after; in a real stack the first one's plan is published before the next has
+come."""
 
 MAX_BLOCKS = 1 << 24
 """KV blocks: what slots and prefixes need is far less, and each takes memory of the simulation."""
@@ -40,6 +43,7 @@ def simulate(
     num_blocks: int,
     max_seqs: int,
     max_model_len: int,
+    tiers: DescribedTiers = NO_TIERS,
     synchronous: bool = False,
     sampling: SamplingMode = "auto",
     scheduler: Mapping[str, object] = NO_OPTIONS,
@@ -50,35 +54,31 @@ def simulate(
     """Runs ``workload`` on the group that ``cost`` is of, in virtual time, until its last request has ended.
 
     ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
-    at most as many as all blocks hold. ``synchronous`` means sampling on rank 0, as in the real stack.
-    ``scheduler``: options of :class:`SchedulerSettings`; by default as many slots as the group.
-    ``max_queue``: most requests that wait; further ones are refused. ``gateway_seconds``: how long the one
-    gateway takes for each request. Without it, requests that end in the same step would be admitted in the
-    same step ever after; in a real stack the first one's plan is published before the next has come.
-    ``on_progress`` gets the number of requests that ended, and of all.
+    at most as many as all blocks hold. ``tiers``: of KV below the blocks. ``synchronous`` means sampling on
+    rank 0, as in the real stack. ``scheduler``: options of :class:`SchedulerSettings`; by default as many
+    slots as the group. ``max_queue``: most requests that wait; further ones are refused.
+    ``gateway_seconds``: how long the one gateway takes for each request. ``on_progress`` gets the number of
+    requests that ended, and of all.
 
     The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
     device that varies. Raises ValueError in one line.
     """
-    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE))
-    _check(workload, cost, shape)
     began = time.process_time()
+    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE), tiers.shapes)
+    _check(workload, cost, shape)
     with _frozen_heap(), VirtualClock() as clock:
-        space = Keyspace(clock)
-        speed = DrawnSpeed(cost.variation, workload.seed)
         cluster = Cluster(
-            space, cost, shape, speed, synchronous=synchronous, sampling=sampling, scheduler=scheduler
+            Keyspace(clock),
+            cost,
+            shape,
+            DrawnSpeed(cost.variation, workload.seed),
+            synchronous=synchronous,
+            sampling=sampling,
+            scheduler=scheduler,
+            tiers=tiers,
         )
         with cluster.running():
-            clients = Clients(
-                clock,
-                space,
-                KEYS,
-                workload,
-                max_queue=max_queue,
-                gateway_seconds=gateway_seconds,
-                on_progress=on_progress,
-            )
+            clients = Clients(clock, cluster.space, KEYS, workload, max_queue, gateway_seconds, on_progress)
             clock.run(clients.run())
             result = _result(clients, cluster, shape)
     result.cpu_seconds = time.process_time() - began
@@ -111,6 +111,7 @@ def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> Simulation
         peak_blocks=kv.peak,
         step_periods=clients.sums.periods,
         result_periods=clients.sums.result_periods,
+        tiers=shape.tiers,
         kv_use=[(at - (now - seconds), used) for at, used in kv.changes],
     )
 
@@ -131,12 +132,17 @@ def _check(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
             raise ValueError(f"request {number}: prompt and output have at least one token each")
         if not 0 <= request.prefix_tokens < request.prompt and request.prefix:
             raise ValueError(f"request {number}: the shared prefix must be shorter than the prompt")
+        workload.own_tokens(number - 1)  # refuses a turn that adds nothing
     _check_durations(workload, cost, shape)
 
 
 def _check_durations(workload: Workload, cost: CostModel, shape: GroupShape) -> None:
     """Times without sense would make a run without end. Raises ValueError."""
-    last = max((request.at for request in workload.requests), default=0.0)
+    earliest: list[float] = []  # time at which each request can be sent
+    for request in workload.requests:
+        begin = request.at if request.after is None else earliest[request.after]
+        earliest.append(begin + request.think)
+    last = max(earliest, default=0.0)
     if last > MAX_ARRIVAL_SECONDS:
         raise ValueError(
             f"the last request arrives after {last:.3g} s; "

@@ -6,6 +6,7 @@ without.
 
 from __future__ import annotations
 
+from albireo.contract.plan import BLOCK_SIZE
 from albireo.planning.result import StepTotals
 from albireo.telemetry.step_times import KEPT_STEPS, visible_seconds
 from albireo.v1 import log_pb2 as log
@@ -28,6 +29,11 @@ class StepSums:
         totals.decode_rows += result.decodes
         totals.wasted_rows += result.wasted_rows
         totals.prefill_tokens += result.prefill_tokens
+        totals.kv_wait += timing.kv_wait / 1e9
+        for admitted in result.admitted:
+            totals.cached_tokens += admitted.num_cached
+        for read in result.read:
+            totals.fetched_tokens[read.tier] += BLOCK_SIZE * read.blocks
         totals.t2 += (timing.staged - timing.fetched) / 1e9
         totals.t3 += (timing.sampling_begin - timing.forward_begin) / 1e9
         totals.t4 += (timing.sampling_end - timing.sampling_begin) / 1e9

@@ -25,8 +25,9 @@ def with_arrivals(
     """The same requests with other arrivals, which the name then begins with.
 
     ``rate``: requests a second of an open loop; 0 or None is a closed loop of ``concurrency`` requests, 16
-    where that is not given. ``burstiness``: of the open loop, see ``gaps``; None is a Poisson process. Raises
-    ValueError with the name of the argument, also for one that would not count.
+    where that is not given. ``burstiness``: of the open loop, see ``gaps``; None is a Poisson process. Of
+    conversations the first turns arrive. Raises ValueError with the name of the argument, also for one that
+    would not count.
     """
     if rate and concurrency is not None:
         raise ValueError("concurrency: is of a closed loop; with a rate, requests do not wait for others")
@@ -38,19 +39,21 @@ def with_arrivals(
         raise ValueError(f"rate: {rate:g}: must be 0 or requests a second")
     if not MIN_BURSTINESS <= burstiness < math.inf:
         raise ValueError(f"burstiness: {burstiness:g}: must be at least {MIN_BURSTINESS}")
+    first_turns = workload.first_turns
+    what = "requests" if len(first_turns) == len(workload.requests) else "conversations"
     if rate:
-        how = f"{rate:g} requests/s" + (f" with burstiness {burstiness:g}" if burstiness != 1 else "")
-        drawn = gaps(len(workload.requests), rate, burstiness, random.Random(f"{workload.seed} arrivals"))
-        arrivals = list(accumulate(drawn))
+        how = f"{rate:g} {what}/s" + (f" with burstiness {burstiness:g}" if burstiness != 1 else "")
+        drawn = gaps(len(first_turns), rate, burstiness, random.Random(f"{workload.seed} arrivals"))
+        arrivals = dict(zip(first_turns, accumulate(drawn), strict=True))
     elif concurrency >= 1:
-        how, arrivals = f"{concurrency} at a time", [0.0] * len(workload.requests)
+        how, arrivals = f"{concurrency} {'' if what == 'requests' else what + ' '}at a time", {}
     else:
         raise ValueError(f"concurrency: {concurrency}: must be at least 1 where no rate is given")
     return replace(
         workload,
         name=f"{how}, {workload.name}",
         concurrency=0 if rate else concurrency,
-        requests=tuple(replace(r, at=at) for r, at in zip(workload.requests, arrivals, strict=True)),
+        requests=tuple(replace(r, at=arrivals.get(i, 0.0)) for i, r in enumerate(workload.requests)),
     )
 
 

@@ -7,12 +7,17 @@ import time
 import torch
 import torch.distributed as dist
 
+from albireo.planning.calibration.limits import best_seconds
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import compute_threads
+from worker_svc.main import DTYPES
+from worker_svc.model.config import ModelConfig
 from worker_svc.settings import WorkerSettings
 
 ROWS, WIDTH = 16, 2048
 """A small batch through a layer of a small model."""
+CHUNK_ROWS, CHUNK_OPERATIONS = 512, 4 << 30
+"""A chunk of a prompt, and the most that is computed of it."""
 
 
 def check_torch(settings: WorkerSettings, tp: int) -> list[Finding]:
@@ -71,6 +76,20 @@ def _seconds(dtype: torch.dtype) -> float:
         torch.nn.functional.linear(rows, weight)
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def chunk_rate(settings: WorkerSettings, config: ModelConfig, tp: int) -> float | None:
+    """Operations per second of one rank in a chunk of a prompt, by the product of a layer's largest matrix;
+    ``tp`` ranks on CPUs share them. None for a device that is not there."""
+    if settings.device == "sim" or (settings.device == "cuda" and not torch.cuda.is_available()):
+        return None
+    device, dtype = torch.device(settings.device), DTYPES[settings.dtype]
+    inner, outer = config.hidden_size, max(1, config.intermediate_size // tp)
+    rows = max(ROWS, min(CHUNK_ROWS, CHUNK_OPERATIONS // (2 * inner * outer)))
+    chunk = torch.randn(rows, inner, device=device).to(dtype)
+    weight = torch.randn(outer, inner, device=device).to(dtype)
+    seconds = best_seconds(lambda: torch.nn.functional.linear(chunk, weight), device, times=3)
+    return 2 * rows * inner * outer / seconds / (tp if device.type == "cpu" else 1)
 
 
 def _devices(tp: int) -> Finding:

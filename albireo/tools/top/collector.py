@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ import grpc
 from albireo.client import Client, describe
 from albireo.runtime.access import ANYONE, Access
 from albireo.tools.top.recent import Figures, RecentSteps
+from albireo.tools.top.tier_rates import Blocks, Key, TierRates
 from albireo.v1 import control_pb2 as control
 
 CALL_SECONDS = 2.0
@@ -29,6 +31,7 @@ class View:
     model: control.ModelInfo | None  # as the last group that joined has it
     load: control.Load | None
     steps: Figures
+    tier_rates: Mapping[Key, Blocks]
     problem: str  # why something is missing; empty where nothing is
 
 
@@ -63,6 +66,7 @@ class Collector:
         self._server: control.ServerInfo | None = None
         self._model: control.ModelInfo | None = None
         self._load: control.Load | None = None
+        self._tier_rates = TierRates()
         self._problem = ""
         self._pause = Pause(0.5)
         self._next_poll = 0.0
@@ -93,12 +97,14 @@ class Collector:
             watched = self._call is not None and self._call.is_active()
             problem = self._problem or ("" if watched else self._watch_problem)
             steps = self._recent.figures(now)
-        return View(self._target, self._server, self._model, self._load, steps, problem)
+        rates = self._tier_rates.rates()
+        return View(self._target, self._server, self._model, self._load, steps, rates, problem)
 
     def _poll(self) -> None:
         try:
             self._server = self._client.server_info(timeout=CALL_SECONDS)
             self._load = self._client.load(self._name, timeout=CALL_SECONDS)
+            self._tier_rates.push(self._load, time.monotonic())
             self._model = self._client.model_info(self._name, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             self._load, self._problem = None, describe(error)

@@ -30,6 +30,7 @@ class Figures:
     look_ahead: int
     times: Mapping[str, Mapping[str, float]]  # median and p99 in seconds; empty where no step decoded
     group_tokens: Mapping[str, float]  # output tokens by the name of the group
+    group_waits: Mapping[str, float]  # seconds for which layers waited for KV from a tier, likewise
     output_history: tuple[float, ...]  # tokens per second between samples, oldest first
     prefill_history: tuple[float, ...]
 
@@ -68,9 +69,10 @@ class RecentSteps:
         seconds = max(1e-3, min(WINDOW_SECONDS, now - since))
         records = [record for _, record, _ in self._steps]
         times = [found for _, _, found in self._steps if found is not None]
-        tokens = Counter[str]()
+        tokens, waits = Counter[str](), Counter[str]()  # these in nanoseconds
         for record in records:
             tokens[record.group] += record.tokens
+            waits[record.group] += record.timing.kv_wait
         rows = [record.decodes for record in records if record.decodes]
         return Figures(
             steps=len(records) / seconds,
@@ -81,6 +83,7 @@ class RecentSteps:
             look_ahead=records[-1].timing.look_ahead if records else 0,
             times={name: spread([getattr(t, name) for t in times]) for name in SECONDS} if times else {},
             group_tokens={group: count / seconds for group, count in tokens.items()},
+            group_waits={group: wait / 1e9 / seconds for group, wait in waits.items()},
             output_history=tuple(self._output_history),
             prefill_history=tuple(self._prefill_history),
         )

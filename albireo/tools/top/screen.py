@@ -13,6 +13,7 @@ from albireo.telemetry.step_times import TASKS
 from albireo.tools.top.collector import View
 from albireo.tools.top.groups import groups_table
 from albireo.tools.top.recent import WINDOW_SECONDS, Figures
+from albireo.tools.top.tiers import tiers_table
 from albireo.v1 import control_pb2 as control
 
 SIDE_BY_SIDE = 100
@@ -53,6 +54,9 @@ class Screen:
         if view.load is not None and view.load.groups:
             table = groups_table(view.load.groups, view.steps.group_tokens, width - 4)
             yield Panel(table, title="groups", padding=(0, 1))
+            if any(group.tiers for group in view.load.groups):
+                tiers = tiers_table(view.load.groups, view.tier_rates, view.steps.group_waits, width - 4)
+                yield Panel(tiers, title="KV tiers, in blocks", padding=(0, 1))
         yield Panel(_throughput(view.steps, width - 4, plain), title="tokens/s", padding=(0, 1))
 
 

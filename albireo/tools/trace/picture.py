@@ -18,29 +18,36 @@ COLORS = {
     "sampling": "#dd8452",
     "output": "#c44e52",
     "hand out": "#8172b3",
+    "wait for KV": "#da8bc3",
+    "fetch": "#64b5cd",
+    "spill": "#ccb974",
 }
+COPIES = ("fetch", "spill")
 
 
 def draw(trace: dict[str, Any], path: Path, *, first: int, steps: int) -> None:
-    """Steps ``first`` to ``first + steps - 1``, one row a lane, each bar with the step's number."""
+    """Steps ``first`` to ``first + steps - 1``, each bar with the step's number, and the copies of KV that
+    ran meanwhile; one row a lane."""
     from matplotlib.patches import Patch
 
     events = trace["traceEvents"]
     lanes = _lanes(events)
     rows = {lane: index for index, lane in enumerate(lanes)}
-    shown = [e for e in events if e["ph"] == "X" and first <= e["args"]["step"] < first + steps]
-    start = min(e["ts"] for e in shown)
+    drawn = shown([e for e in events if e["ph"] == "X"], first, steps)
+    start = min(e["ts"] for e in drawn)
+    kinds = {_kind(e) for e in drawn}
     with drawing(path, figsize=(13, 1.0 + 0.75 * len(lanes))) as (_, axes):
-        for event in shown:
+        for event in drawn:
             _draw_event(axes, rows[event["pid"], event["tid"]], event, start)
         axes.set_yticks(list(rows.values()), list(lanes.values()))
         axes.invert_yaxis()
         axes.set_xlabel("milliseconds")
-        handles, below = [Patch(color=color) for color in COLORS.values()], (0.5, -0.2)
+        colors = {kind: color for kind, color in COLORS.items() if kind in kinds}
+        handles, below = [Patch(color=color) for color in colors.values()], (0.5, -0.2)
         axes.legend(
-            handles, COLORS, ncols=len(COLORS), loc="upper center", bbox_to_anchor=below, frameon=False
+            handles, colors, ncols=len(colors), loc="upper center", bbox_to_anchor=below, frameon=False
         )
-        simulated = any(e["cat"].startswith("simulated") for e in shown)
+        simulated = any(e["cat"].startswith("simulated") for e in drawn)
         axes.set_title("simulated device, everything else real" if simulated else "", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
 
@@ -55,9 +62,26 @@ def _lanes(events: list[dict[str, Any]]) -> dict[tuple[int, int], str]:
     }
 
 
+def shown(spans: list[dict[str, Any]], first: int, steps: int) -> list[dict[str, Any]]:
+    """Those of the steps, and of each copy what is between their begin and their end: the step that reports a
+    copy is a later one."""
+    found = [e for e in spans if _kind(e) not in COPIES and first <= e["args"]["step"] < first + steps]
+    begin, end = min(e["ts"] for e in found), max(e["ts"] + e["dur"] for e in found)
+    for copy in (e for e in spans if _kind(e) in COPIES):
+        left, right = max(begin, copy["ts"]), min(end, copy["ts"] + copy["dur"])
+        if left < right:
+            found.append({**copy, "ts": left, "dur": right - left})
+    return found
+
+
+def _kind(event: dict[str, Any]) -> str:
+    category: str = event["cat"]
+    return category.removeprefix("simulated ")
+
+
 def _draw_event(axes: Axes, row: int, event: dict[str, Any], start: float) -> None:
     """``start``: microseconds of the trace's clock at the left edge."""
-    kind, step = event["cat"].removeprefix("simulated "), str(event["args"]["step"])
+    kind, step = _kind(event), str(event["args"]["step"])
     left, width = (event["ts"] - start) / 1e3, event["dur"] / 1e3
     axes.barh(row, width, left=left, height=0.7, color=COLORS[kind], edgecolor="white", linewidth=0.3)
     if kind in ("forward", "sampling"):

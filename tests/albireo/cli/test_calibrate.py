@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from albireo.cli import app
 from albireo.planning.calibration import calibrate
 from albireo.planning.calibration.measure import Setting
+from worker_svc.cost.device import Tier
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -48,6 +49,29 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tm
     output = _refusal("--output", str(tmp_path / "missing" / "device.toml"))
     assert "--output" in output
     assert "No such file or directory" in output
+
+
+def test_a_disk_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    output = _refusal("--kv-disk", str(missing), "--output", str(tmp_path / "device.toml"))
+    assert f"--kv-disk {missing}: No such file or directory" in output.replace("\n", "")
+
+
+def test_the_disk_is_measured_for_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Tier] = []
+
+    def stopped(*_: Any, tiers: tuple[Tier, ...], **__: Any) -> None:
+        found.extend(tiers)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(calibrate, "calibrate", stopped)
+    output = tmp_path / "device.toml"
+    CliRunner().invoke(app, ["calibrate", "--kv-disk", str(tmp_path), "--output", str(output)])
+    [disk] = found
+    assert (disk.name, disk.gib) == ("disk", 8)
+    assert 1e-3 < disk.write_gb_per_second < 1e3  # from an SD card to memory
+    assert 1e-3 < disk.read_gb_per_second < 1e3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,9 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "scheduler": SchedulerSettings,
     "worker": WorkerSettings,
 }
+TIERED = ("kv_memory", "kv_host_memory", "kv_disk", "kv_disk_size")
 PASSED_ON = {
-    "kv_memory": "ALBIREO_WORKER_KV_MEMORY",
+    **{name: f"ALBIREO_WORKER_{name.upper()}" for name in TIERED},
     **{name: f"ALBIREO_GATEWAY_{name.upper()}" for name in ("open", "tls_cert", "tls_key", "tls_client_ca")},
 }
 """What `albireo up` takes for its workers and its gateway, by their own variables."""

@@ -62,7 +62,7 @@ def test_a_commands_own_concurrency_holds_where_the_options_do_not_say(tmp_path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"prompt_length": "fixed:4"}, "the lengths are in"),
+        ({"prompt_length": "fixed:4"}, "says it itself"),
         ({"max_model_len": 64}, "has 80 tokens, the context only 64"),
     ],
 )

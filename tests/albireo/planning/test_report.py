@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from albireo.contract.tiers import TierShape
 from albireo.planning.chart import chart
+from albireo.planning.hits import hit_shares
 from albireo.planning.report import step_shares, summarize, table
 from albireo.planning.result import RequestTimes, SimulationResult, StepTotals
 from albireo.planning.simulation.run import simulate
@@ -24,13 +27,25 @@ RESULT = SimulationResult(
         RequestTimes(sent=0.5, ended=0.5, error="the queue is full"),
     ],
     totals=StepTotals(
-        steps=4, decode_rows=6, t1=0.4, t3=2.0, t4=0.5, visible=0.5, visible_t1=0.5, kv_blocks_used=6.0
+        steps=4,
+        decode_rows=6,
+        prefill_tokens=20,
+        cached_tokens=60,
+        fetched_tokens=Counter({1: 48}),
+        kv_wait=0.1,
+        t1=0.4,
+        t3=2.0,
+        t4=0.5,
+        visible=0.5,
+        visible_t1=0.5,
+        kv_blocks_used=6.0,
     ),
     seconds=4.0,
     preemptions=1,
     num_blocks=10,
     peak_blocks=4,
     result_periods=[(1.0, 2), (2.0, 1)],
+    tiers=(TierShape("host", 8, 1e-3, 1e-3), TierShape("disk", 8, 1e-2, 1e-2)),
 )
 
 
@@ -45,6 +60,16 @@ def test_figures_are_those_of_bench_serve_and_of_the_simulation() -> None:
     assert found["kv"] == {"blocks": 10, "peak_blocks": 4, "peak_share": 0.4, "mean_share": 0.15}
     assert found["steps"]["seconds"]["t1"] == pytest.approx(0.1)
     assert found["preemptions"] == 1
+
+
+def test_hits_are_counted_by_where_the_kv_was() -> None:
+    found = summarize(RESULT, WORKLOAD)
+    assert found["prefix_cache"] == {
+        "prompt_tokens": 80,
+        "hit_tokens": {"device": 12, "host": 0, "disk": 48},
+    }
+    assert found["kv_wait"] == {"seconds": 0.1, "share": pytest.approx(0.05)}
+    assert hit_shares(RESULT) == {"device": 0.15, "disk": 0.6}
 
 
 def test_the_shares_of_a_run_add_up_to_it() -> None:

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from albireo.runtime.settings import ServiceSettings
 from albireo.telemetry import catalogue
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS
+from albireo.telemetry.attributes import ATTRIBUTES
+from albireo.telemetry.catalogue import METRICS
 from albireo.telemetry.metric import Kind
 from albireo.telemetry.providers import Exported
 from albireo.telemetry.table import markdown
@@ -64,7 +65,8 @@ def exported() -> dict[str, str]:
         if metric.kind is Kind.HISTOGRAM:
             telemetry.folded(metric, attributes).add(0.5)
         else:
-            telemetry.observe(metric, lambda many=bool(attributes): {"x": 1.0} if many else 1.0)  # type: ignore[misc]
+            name: tuple[str, ...] = tuple(attributes.values())
+            telemetry.observe(metric, lambda name=name: {name: 1.0} if name else 1.0)  # type: ignore[misc]
     address = f"http://127.0.0.1:{telemetry.metrics_port}/metrics"
     with urllib.request.urlopen(address, timeout=5) as answer:
         text = answer.read().decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from albireo.telemetry.step_times import KEPT_STEPS, MAX_GROUPS, StepWindow, step_times
+from albireo.telemetry.step_times import KEPT_STEPS, MAX_GROUPS, KvWaits, StepWindow, kv_waits, step_times
 from albireo.v1 import control_pb2 as control
 from tests.step_records import overlapped, synchronous
 
@@ -83,3 +83,15 @@ def test_steps_of_two_groups_are_not_compared() -> None:
         mixed += [fast, other]
     assert step_times(mixed)[::2] == step_times(alone)
     assert step_times(mixed)[1::2] == step_times(synchronous(range(1, 9)))
+
+
+def test_waits_for_kv_are_a_share_of_t3_of_all_steps_also_of_those_that_prefill() -> None:
+    records = overlapped(range(1, 5))
+    assert kv_waits(records) == KvWaits(0, 0, 0)
+    assert kv_waits([]) == KvWaits(0, 0, 0)
+    records[2].prefill_tokens = 16
+    records[2].timing.kv_wait = 4_000_000
+    found = kv_waits(records)
+    assert found.steps == 1
+    assert found.seconds == pytest.approx(4e-3)
+    assert found.share_of_t3 == pytest.approx(4 / 32)

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from albireo.planning.workload import Workload, WorkloadRequest
 from albireo.planning.workloads.draw import make_workload
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
@@ -94,6 +95,25 @@ async def test_a_closed_loop_runs_at_the_workloads_concurrency() -> None:
         records = await run_workload(target, workload, make_requests(workload, 99))
     assert server.most == 3
     assert len(records) == 9
+
+
+async def test_a_turn_is_sent_after_the_one_before_and_begins_with_it() -> None:
+    turns = (
+        WorkloadRequest(0, 3, 4),
+        WorkloadRequest(0, 9, 2, after=0, think=0.1),
+        WorkloadRequest(0, 5, 4),
+        WorkloadRequest(0, 12, 2, after=1),
+    )
+    workload = Workload("w", turns, concurrency=1)
+    own = [list(request.token_ids.ids) for request in make_requests(workload, 99)]
+    assert [len(ids) for ids in own] == [3, 2, 5, 1]
+    async with server_of(0.05) as (server, target):
+        records = await run_workload(target, workload, make_requests(workload, 99))
+    assert server.most == 1
+    sent = [list(request.token_ids.ids) for request in server.requests]
+    second = [*own[0], 5, 6, 5, 6, *own[1]]
+    assert sent == [own[0], second, [*second, 5, 6, *own[3]], own[2]]
+    assert records[1].sent - records[0].ended >= 0.1
 
 
 async def test_a_warm_up_has_other_prompts_and_may_be_longer_than_the_workload() -> None:

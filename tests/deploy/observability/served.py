@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from albireo.telemetry.catalogue import ATTRIBUTES, METRICS, RESOURCE
+from albireo.telemetry.attributes import ATTRIBUTES, RESOURCE
+from albireo.telemetry.catalogue import METRICS
 from albireo.telemetry.metric import Kind, Metric
 
 OWN = re.compile(r"\b(?:albireo|gen_ai)_[a-z0-9_]+")

@@ -63,6 +63,7 @@ class Logs:
         *,
         admitted: Iterable[log.Admitted] = (),
         ended: Iterable[log.Ended] = (),
+        unfetched: Iterable[int] = (),
     ) -> None:
         rows = list(rows)
         result = log.StepResult(
@@ -79,6 +80,7 @@ class Logs:
                 if row.logprob is not None
             ],
             ended=ended,
+            unfetched=unfetched,
         )
         entry_id = EntryId(EPOCH, self.entries[group][-1][0].step + 1)
         self._append(group, entry_id, log.ResultEntry(result=result).SerializeToString())

@@ -73,8 +73,9 @@ def bound(stream: Scene) -> RouteTable:
     return table
 
 
-def admission(num_outputs: int = 0, name: str = "r") -> log.StepResult:
-    return log.StepResult(admitted=[log.Admitted(request_id=name, incarnation=7, num_outputs=num_outputs)])
+def admission(num_outputs: int = 0, name: str = "r", num_cached: int = 0) -> log.StepResult:
+    admitted = log.Admitted(request_id=name, incarnation=7, num_outputs=num_outputs, num_cached=num_cached)
+    return log.StepResult(admitted=[admitted])
 
 
 def rows(*ids: int) -> log.StepResult:
@@ -136,3 +137,19 @@ async def test_a_removed_stream_leaves_no_row_and_takes_none_of_a_later_one() ->
     assert second[0].has_pending
     table.remove(second)
     assert not table._rows
+
+
+async def test_tokens_of_a_fetch_that_failed_do_not_count_as_cached_whatever_is_read_first() -> None:
+    """The request went on in group b: what a reports is read before what b does, or after."""
+    failed = log.StepResult(unfetched=[7])
+    for order in (("a", "failed", "b"), ("a", "b", "failed"), ("b", "a", "failed")):
+        stream = Scene()
+        table = bound(stream)
+        for part in order:
+            if part == "failed":
+                table.result("a", EPOCH, failed)
+            else:
+                table.result(part, EPOCH, admission(num_cached=96 if part == "a" else 16))
+        table.result("b", EPOCH, rows(50))
+        stream.finish(Finish.CANCELLED)
+        assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 16, order

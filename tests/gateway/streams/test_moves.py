@@ -18,7 +18,7 @@ from tests.gateway.streams.scripted_logs import EPOCH, Counts, Logs, Row, read_a
 from tests.gateway.streams.test_stream import CODEC, Scene
 
 TEXTS = ("The fox 🦩 jumps over the lazy dog.", "Ünïcode is späß")
-KINDS = ("open", "admit", "admit", "step", "step", "step", "preempt", "close", "end")
+KINDS = ("open", "admit", "admit", "step", "step", "step", "preempt", "unfetched", "close", "end")
 NOISE = 999
 """Incarnation of another gateway's request, which has a row in every step."""
 
@@ -34,6 +34,7 @@ class Branch:
     incarnation: int = 0
     end: Finish = Finish.NONE
     first_cached: list[int] = field(default_factory=list)  # of its admissions before the first token
+    computed: bool = True  # since its last admission
 
 
 class Fleet:
@@ -59,6 +60,8 @@ class Fleet:
             self._step(data.draw(st.sampled_from(self._open)))
         elif kind == "preempt" and running:
             data.draw(st.sampled_from(running)).group = ""
+        elif kind == "unfetched" and (fresh := [found for found in running if not found.computed]):
+            self._unfetched(data.draw(st.sampled_from(fresh)))
         elif kind == "close" and self._open:
             self._close(data.draw(st.sampled_from(self._open)))
         elif kind == "end" and (running or waiting):
@@ -82,6 +85,7 @@ class Fleet:
     def _admit(self, branch: Branch, group: str) -> None:
         self._admissions[group] += 1
         branch.group, branch.incarnation = group, self._admissions[group]
+        branch.computed = False
         cached = self._admissions.total()
         if not branch.done:
             branch.first_cached.append(cached)
@@ -97,12 +101,19 @@ class Fleet:
         rows = [Row(NOISE, 7)]
         for branch in self.branches:
             if branch.group == group:
+                branch.computed = True
                 token = branch.ids[branch.done]
                 branch.done += 1
                 if branch.done == len(branch.ids):
                     branch.end, branch.group = Finish.LENGTH, ""
                 rows.append(Row(branch.incarnation, token, branch.end, -float(branch.done)))
         self.logs.step(group, rows)
+
+    def _unfetched(self, branch: Branch) -> None:
+        self.logs.step(branch.group, [Row(NOISE, 7)], unfetched=[branch.incarnation])
+        branch.group = ""
+        if not branch.done:
+            branch.first_cached.pop()
 
     def _close(self, group: str) -> None:
         self._open.remove(group)

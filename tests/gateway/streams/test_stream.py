@@ -254,3 +254,22 @@ async def test_cached_prompt_tokens_are_those_of_the_first_admission() -> None:
     stream[0].admit(0, 64)  # after a preemption
     stream.push_all(CODEC.encode("x"), Finish.LENGTH)
     assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 2
+
+
+async def test_cached_prompt_tokens_are_not_those_of_an_admission_whose_kv_did_not_come() -> None:
+    stream = Scene()
+    failed = stream[0].admit(0, 96)
+    stream[0].unfetched(failed)
+    stream[0].unfetched(failed)  # read again: no other admission counts less for it
+    stream[0].admit(0, 32)
+    stream[0].admit(0, 64)  # after a preemption
+    stream.push_all(CODEC.encode("x"), Finish.LENGTH)
+    assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 32
+
+
+async def test_nothing_was_cached_for_a_request_that_ends_after_its_kv_did_not_come() -> None:
+    stream = Scene()
+    stream[0].unfetched(stream[0].admit(0, 96))
+    assert stream[0].admitted
+    stream.finish(Finish.DEADLINE)
+    assert (await rest(stream))[-1].finished.usage.cached_prompt_tokens == 0

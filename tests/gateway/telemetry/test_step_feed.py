@@ -20,6 +20,7 @@ def test_histograms_hold_every_step_that_can_be_compared() -> None:
     message = feed.stats.message(simulated=True)
     found = {histogram.name: histogram for histogram in message.histograms}
     assert {"t1", "t2", "t3", "t4", "t5", "visible", "visible_t1", "plan_age", "period"} <= set(found)
+    assert not any(found.pop("kv_wait").counts)
     assert all(sum(histogram.counts) == 9 for histogram in found.values())
     forward = found["t3"]
     assert forward.sum == pytest.approx(9 * 8e-3)
@@ -28,6 +29,20 @@ def test_histograms_hold_every_step_that_can_be_compared() -> None:
     assert message.wasted_rows == 22
     assert message.look_ahead == 1
     assert message.simulated
+
+
+def test_waits_for_kv_are_counted_of_all_steps_that_waited() -> None:
+    """Most of them prefill, and are no part of the other histograms."""
+    feed = StepFeed()
+    for record in overlapped(range(1, 9)):
+        if record.step % 2 == 0:
+            record.prefill_tokens = 16
+            record.timing.kv_wait = 2_000_000
+        feed.put(record)
+    found = {histogram.name: histogram for histogram in feed.stats.message(simulated=False).histograms}
+    assert sum(found["t3"].counts) == 0
+    assert sum(found["kv_wait"].counts) == 4
+    assert found["kv_wait"].sum == pytest.approx(8e-3)
 
 
 async def test_a_watcher_sees_steps_and_a_slow_one_delays_no_other() -> None:

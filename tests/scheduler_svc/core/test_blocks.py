@@ -26,7 +26,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert pool.next_free(1) == [blocks[1]]
     pool.take(blocks[1:2])
     assert [pool.find(key) for key in keys] == [blocks[0], None, blocks[2]]
-    assert pool.check([int(number == blocks[1]) for number in range(3)]) == []
+    assert pool.check([int(number == blocks[1]) for number in range(3)], {}) == []
 
 
 def test_a_key_stands_for_all_that_came_before() -> None:

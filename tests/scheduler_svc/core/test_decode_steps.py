@@ -15,7 +15,7 @@ SAMPLING = SamplingParams(max_tokens=100, seed=0)
 def row(slot: int, *, blocks: int = 1) -> Occupancy:
     """One that has computed its prompt."""
     request = Request(Submission("r", PROMPT, SAMPLING), (0.0, 0), array("I", PROMPT), 103, b"")
-    occupancy = Occupancy.of(request, Admission(slot, slot + 1, "r", PROMPT, 0, 0, SAMPLING))
+    occupancy = Occupancy.of(request, Admission(slot, slot + 1, "r", PROMPT, 0, 0, SAMPLING), first=True)
     occupancy.append_blocks(range(blocks))
     occupancy.scheduled_before = len(PROMPT)
     return occupancy

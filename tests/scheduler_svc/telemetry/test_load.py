@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 
 from albireo.contract.plan import GroupShape, SamplingParams, StepResult, Submission
 from albireo.v1 import control_pb2 as control
-from scheduler_svc.core import GroupCore, Limits, SchedulerCore
+from scheduler_svc.core import GroupCore, Limits, SchedulerCore, TierStats
+from scheduler_svc.telemetry.group_report import GroupReport
 from scheduler_svc.telemetry.load import LoadReport
 
 
@@ -77,3 +80,12 @@ def test_a_check_ends_though_groups_run_in_between(scene: Scene) -> None:
         scene.load()
     [wrong] = scene.load().integrity_violations
     assert wrong.startswith("group g2: block 0")
+
+
+def test_a_group_reports_its_tiers(scene: Scene) -> None:
+    tier = TierStats("disk", 10, 4, 1, 2, 3, 4, 5)
+    stats = replace(scene.groups[0].stats(), tiers=(tier,))
+    group = GroupReport("g0", "0a", "cpu", 1, stats, look_ahead=1, beat_age=0.0, ranks=[])
+    load = LoadReport().message(1, scene.core, scene.core.stats(), [group], wait_seconds=0.0)
+    [found] = load.groups[0].tiers
+    assert {field.name: value for field, value in found.ListFields()} == asdict(tier)

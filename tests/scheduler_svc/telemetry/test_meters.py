@@ -12,7 +12,7 @@ from albireo.telemetry import catalogue
 from albireo.telemetry.metric import Metric
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
-from scheduler_svc.core import MAX_TENANTS, GroupStats, Limits, SchedulerCore
+from scheduler_svc.core import MAX_TENANTS, GroupStats, Limits, SchedulerCore, TierStats
 from scheduler_svc.telemetry.group_report import GroupReport
 from scheduler_svc.telemetry.meters import MAX_GROUPS, SchedulerMeters
 from tests.albireo.telemetry.kept import KeptTelemetry
@@ -87,6 +87,15 @@ def test_amounts_are_those_of_the_groups_that_serve(
     assert telemetry.values(catalogue.SLOTS_USED) == {}
     assert telemetry.values(catalogue.GROUPS)[()] == 0
     assert telemetry.values(catalogue.PREDICTED_WAIT) == {}
+
+
+def test_tiers_of_groups_are_exported_with_them(telemetry: KeptTelemetry, meters: SchedulerMeters) -> None:
+    disk = TierStats("disk", 10, 4, blocks_fetched=3)
+    meters.update(control.Load(), [report("a", tiers=(disk,)), report("b")], backlog=0)
+    assert telemetry.values(catalogue.TIER_FETCHED) == {("a", "disk"): 3}
+    meters.group_closed("a", "left", stats(tiers=(replace(disk, blocks_fetched=5),)))
+    assert telemetry.values(catalogue.TIER_FETCHED) == {("a", "disk"): 5}
+    assert telemetry.values(catalogue.TIER_USED) == {}
 
 
 def test_an_epoch_after_another_ones_is_a_failover(telemetry: KeptTelemetry, meters: SchedulerMeters) -> None:

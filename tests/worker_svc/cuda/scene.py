@@ -14,8 +14,9 @@ from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
-from worker_svc.runner.model_runner import DeviceOutput, ModelRunner
+from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.stages.queue import StageQueue
 
 VOCABULARY = 384

@@ -1,4 +1,4 @@
-"""The tokens of the simulated device."""
+"""The tokens of the simulated device, and how long its steps take where KV comes from a tier."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
+from albireo.contract.tiers import Fetch, Spill, TierShape
+from albireo.models import TINY
+from albireo.virtual.clock import VirtualClock
+from tests.albireo.planning.simulation.costs import Constant
 from tests.races.fake_scheduler import VOCAB, tokens
 from worker_svc.batch.slot_table import SlotTable
-from worker_svc.runner.simulated_runner import token_ids
+from worker_svc.cost.tiers import DescribedTiers
+from worker_svc.runner.simulated_runner import SimulatedRunner, token_ids
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.rows import SampleRows
 
@@ -67,3 +72,42 @@ def test_an_id_that_is_allowed_and_not_bad_is_drawn(seed: int, at: int) -> None:
 def test_tokens_are_spread_over_the_vocabulary() -> None:
     drawn = np.array([tokens(seed, 0, 50) for seed in range(200)])
     assert len(np.unique(drawn)) == VOCAB
+
+
+def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> None:
+    tiers = DescribedTiers((TierShape("host", 4, 0.010, 0.001),), layers=2, block_bytes=64)
+    with VirtualClock() as clock:
+        runner = SimulatedRunner(
+            TINY,
+            Constant(t3=0.018, t4=0.002),
+            rank=0,
+            kv_memory=1 << 20,
+            max_seqs=4,
+            max_model_len=128,
+            tiers=tiers,
+            clock=clock,
+        )
+        assert runner.shape.tiers == tiers.shapes
+        runner.reset()
+        keys = (bytes(16), bytes([1] * 16))
+        filling = Plan(1, 1, spills=(Spill(0, (0, 1), (2, 3), keys),))
+        reported = runner.execute(runner.prepare(filling)).to_host().tiers
+        assert reported is not None
+        assert reported.contents_end
+        reading = Plan(
+            1,
+            2,
+            admissions=(Admission(0, 7, "r", (5,) * 40, 0, 32, SamplingParams(9, 0)),),
+            fetches=(Fetch(0, 0, (4, 5), (2, 3), keys),),
+            grants=(Grant(0, (4, 5, 6)),),
+            chunks=(Chunk(0, 32, 8),),
+        )
+        began = clock.time_ns()
+        output = runner.execute(runner.prepare(reading))
+        begin, sampling_begin, sampling_end = output.timestamps()
+        reported = output.to_host().tiers
+    assert reported is not None
+    assert [read.blocks for read in reported.read] == [2]
+    # The first layer waits for 10 of 20 ms of reading and computes for 9, the second for one more.
+    assert reported.kv_wait_ns == 11_000_000
+    assert (begin, sampling_begin, sampling_end) == (began, began + 29_000_000, began + 31_000_000)

@@ -8,6 +8,7 @@ from opentelemetry.trace import NoOpTracer
 
 from albireo.contract import codec, result_rows
 from albireo.contract.plan import Admission, Chunk, Ended, Finish, Plan, SamplingParams
+from albireo.contract.tiers import Contents, Frames, TierRead
 from albireo.store.interface import LAST_STEP, Fenced
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import inference_pb2 as api
@@ -15,6 +16,7 @@ from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from tests.worker_svc.stages.opened import GROUP, KEYS, OpenedGroup
 from worker_svc.runner.interface import HostOutput
+from worker_svc.runner.tier_report import TierReport
 from worker_svc.stages.output_stage import OutputStage
 from worker_svc.stages.step import ComputedStep
 
@@ -86,6 +88,48 @@ def test_a_result_holds_rows_ends_and_log_probabilities_of_the_rows_that_count()
     assert (result.prefill_tokens, result.wasted_rows, result.decodes) == (8, 1, 0)
     timing = result.timing
     assert (timing.fetched, timing.forward_begin, timing.sampling_begin, timing.sampling_end) == (3, 5, 6, 7)
+
+
+def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
+    sampling = SamplingParams(max_tokens=9, seed=0)
+    plan = Plan(
+        1,
+        1,
+        admissions=tuple(
+            Admission(slot, 10 + slot, f"r{slot}", (7,) * 20, 0, 16, sampling) for slot in (0, 1)
+        ),
+        chunks=(Chunk(0, 16, 4), Chunk(1, 16, 4)),
+    )
+    slots, incarnations = np.array([0, 1]), np.array([10, 11])
+    transfer = control.KvTransfer(tier="disk", begin=1, end=2, bytes=3)
+    report = TierReport(
+        unfetched=(11,),
+        lost=(Frames(1, (4, 5)),),
+        read=(TierRead(0, 1, 0.5),),
+        contents=(Contents(1, (6,), (b"k" * 16,)),),
+        contents_end=True,
+        transfers=(transfer,),
+        kv_wait_ns=77,
+    )
+    first = HostOutput(slots, incarnations, np.array([40, 41]), {}, tiers=report)
+    with VirtualClock() as clock:
+        group = OpenedGroup(clock)
+        stage = output_stage(group, clock)
+        stage.put(ComputedStep(plan, Output(first), control.StepTiming()), first)
+        second = HostOutput(slots, incarnations, np.array([42, 43]), {})
+        stage.put(ComputedStep(Plan(1, 2, num_decodes=2), Output(second), control.StepTiming()), second)
+        entries = group.store.log(KEYS.results(GROUP)).read("0-0", 0)
+    found = [codec.result_from_bytes(data).result for _, data in entries[1:]]
+    assert [result_rows.rows_of(result)[:3] for result in found] == [
+        ((0,), (10,), (40,)),
+        ((0,), (10,), (42,)),
+    ]
+    assert [list(result.unfetched) for result in found] == [[11], []]
+    result = codec.result_from_proto(1, 1, found[0])
+    assert (result.lost, result.read) == (report.lost, report.read)
+    assert (result.contents, result.contents_end) == (report.contents, True)
+    assert list(found[0].timing.transfers) == [transfer]
+    assert found[0].timing.kv_wait == 77
 
 
 NO_ROWS = np.zeros(0, dtype=np.int64)

@@ -52,8 +52,16 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
     memory = telemetry.values(catalogue.WORKER_KV_MEMORY)[()]
     assert 0.9 * KV_MEMORY < memory <= KV_MEMORY
     assert memory % blocks == 0
-    assert telemetry.values(catalogue.GPU_POWER) == {}
+    assert telemetry.values(catalogue.WORKER_KV_FAILURES) == telemetry.values(catalogue.GPU_POWER) == {}
     assert not connect(redis_url).exists(GPU_KEY)
+
+
+def test_failures_of_kv_tiers_are_exported_by_tier_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = {("disk", "late"): 3, ("host", "full"): 1}
+    monkeypatch.setattr(SimulatedRunner, "tier_failures", failures)
+    telemetry = KeptTelemetry()
+    meters(telemetry, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK))
+    assert telemetry.values(catalogue.WORKER_KV_FAILURES) == failures
 
 
 def test_a_gpu_that_cannot_be_read_is_reported_by_its_rank(redis_url: str) -> None:

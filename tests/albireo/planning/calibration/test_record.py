@@ -9,10 +9,11 @@ from rich.console import Console
 
 from albireo.planning.calibration.record import residual_table, write_device
 from tests.albireo.planning.calibration.measurements import DEVICE
-from worker_svc.cost.device import PRESETS, Calibration, Device, Residual, Variation
+from worker_svc.cost.device import PRESETS, Calibration, Device, Residual, Tier, Variation
 
 CALIBRATED = DEVICE.model_copy(
     update={
+        "tier": (Tier(name="disk", gib=8, read_gb_per_second=0.75, write_gb_per_second=0.5),),
         "variation": (Variation(step_spread=0.09, slow_spread=0.12, slow_seconds=1.5),),
         "calibration": Calibration(
             machine='A "quoted" name, 2 cores \\ é',

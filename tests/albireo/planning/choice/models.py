@@ -68,6 +68,7 @@ def outcome(split: Split = FOUR_PAIRS, **fields: Any) -> Outcome:
         "tpot": {"p50": 0.02, "p99": 0.04},
         "kv_headroom": 0.5,
         "preemptions": 0,
+        "hits": {},
         "recomputed": 0.0,
         "rows": 62.0,
         "terms": {"weights": 1.5e-3, "kv": 0.3e-3, "sampling": 0.2e-3},

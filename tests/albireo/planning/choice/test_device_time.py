@@ -9,6 +9,7 @@ import pytest
 from albireo.planning.choice.device_time import (
     HOST,
     SAMPLING,
+    TIERS,
     UNUSED,
     WAITING,
     MeteredCost,
@@ -54,6 +55,8 @@ def test_the_terms_of_all_steps_are_added_up() -> None:
 def test_what_is_not_computed_is_waiting_divided_as_in_the_whole_run() -> None:
     terms = run_terms({"weights": 9.0, SAMPLING: 3.0}, 20.0, StepTotals(visible=3.0, idle=1.0))
     assert terms == {"weights": 9.0, SAMPLING: 3.0, HOST: 6.0, WAITING: 2.0}
+    terms = run_terms({"weights": 9.0, SAMPLING: 3.0}, 20.0, StepTotals(visible=2.0, idle=1.0, kv_wait=1.0))
+    assert terms == {"weights": 9.0, SAMPLING: 3.0, HOST: 4.0, TIERS: 2.0, WAITING: 2.0}
 
 
 def test_the_device_time_of_a_token_is_the_devices_over_the_throughput() -> None:

@@ -36,6 +36,16 @@ def test_requests_that_are_fewer_than_the_concurrency_are_what_is_in_flight() ->
     assert (share.workload.concurrency, len(share.workload.requests), share.scale) == (1, 1, 4)
 
 
+def test_a_conversation_stays_in_one_group() -> None:
+    """Four of three turns each; the turns of two are one after the other, those of two interleaved."""
+    after = [None, 0, 1, None, None, 3, 4, 5, 6, None, 9, 10]
+    requests = tuple(WorkloadRequest(0, 10 * i + 10, 5, after=before) for i, before in enumerate(after))
+    share = share_of(Workload("w", requests, concurrency=4), 2)
+    assert [request.prompt // 10 - 1 for request in share.workload.requests] == [0, 1, 2, 4, 6, 8]
+    assert [request.after for request in share.workload.requests] == [None, 0, 1, None, 3, 4]
+    assert (share.workload.concurrency, share.scale) == (2, 2)
+
+
 def test_of_an_open_loop_a_group_gets_every_nth_arrival_at_its_time() -> None:
     share = share_of(workload(8, 0), 4)
     assert [request.at for request in share.workload.requests] == [0.0, 2.0]

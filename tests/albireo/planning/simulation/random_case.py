@@ -120,16 +120,27 @@ def random_case(seed: int) -> Case:
 
 
 def _workload(draw: random.Random, context: int) -> Workload:
-    count, at, requests = draw.randint(1, 60), 0.0, []
+    count, at = draw.randint(1, 60), 0.0
+    requests: list[WorkloadRequest] = []
     shared = draw.randrange(context // 2)
     closed = draw.random() < 0.5
     longest = draw.choice([8, context // 4, context - 1])
-    for _ in range(count):
+    unfinished: list[int] = []  # requests that another turn may continue
+    for index in range(count):
         at += 0.0 if closed or draw.random() < 0.4 else draw.expovariate(20)
         prompt = draw.randint(1, longest)
         prefix = draw.choice(["", "a", "b"]) if prompt > shared else ""
         outputs = draw.randint(1, min(draw.choice([4, 60]), context - prompt))
-        requests.append(WorkloadRequest(at, prompt, outputs, prefix, shared if prefix else 0))
+        request = WorkloadRequest(at, prompt, outputs, prefix, shared if prefix else 0)
+        if unfinished and draw.random() < 0.3:
+            before = unfinished.pop(draw.randrange(len(unfinished)))
+            so_far = requests[before].prompt + requests[before].outputs
+            if so_far + 2 < context:
+                prompt = draw.randint(so_far + 1, context - 1)
+                outputs = draw.randint(1, min(60, context - prompt))
+                request = WorkloadRequest(0.0, prompt, outputs, after=before, think=draw.choice([0.0, 0.3]))
+        requests.append(request)
+        unfinished.append(index)
     kind = draw.choice(list(SAMPLING_OPTIONS))
     concurrency = draw.randint(1, 40) if closed else 0
     return Workload("random", tuple(requests), concurrency, kind, seed=draw.randrange(1000))
@@ -202,7 +213,9 @@ def _check_requests(case: Case, clients: Clients, space: KeptLogs) -> None:
         assert times.error == ""
         assert times.tokens == request.outputs
         assert times.sent < times.first <= times.ended
-        if not case.workload.concurrency:
+        if request.after is not None:
+            assert times.sent == pytest.approx(clients.times[request.after].ended + request.think)
+        elif not case.workload.concurrency:
             assert times.sent == pytest.approx(request.at)
 
 

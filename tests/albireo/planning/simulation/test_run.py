@@ -107,6 +107,27 @@ def test_prompts_without_a_prefix_share_nothing() -> None:
     assert result.totals.prefill_tokens == 1000
 
 
+def test_a_turn_comes_after_the_one_before_and_finds_it_in_the_prefix_cache() -> None:
+    turns = (
+        WorkloadRequest(0.0, 64, 17),
+        WorkloadRequest(0.0, 100, 4, after=0, think=5.0),
+        WorkloadRequest(0.0, 120, 4, after=1, think=2.0),
+        WorkloadRequest(0.0, 32, 4),
+    )
+    result = run(Workload("test", turns, concurrency=1), Constant())
+    first, second, third, other = result.requests
+    assert (second.sent - first.ended, third.sent - second.ended) == pytest.approx((5.0, 2.0))
+    assert other.sent == pytest.approx(third.ended)
+    # Of the last token of an answer there is no KV: of 80 tokens five blocks, of 103 six.
+    assert result.totals.prefill_tokens == 64 + (100 - 80) + (120 - 96) + 32
+
+
+def test_a_turn_that_adds_nothing_is_refused() -> None:
+    turns = (WorkloadRequest(0.0, 64, 16), WorkloadRequest(0.0, 80, 4, after=0))
+    with pytest.raises(ValueError, match="request 2: a prompt of 80 tokens adds nothing"):
+        run(Workload("test", turns), Constant())
+
+
 def test_too_few_blocks_preempt_and_all_requests_end_all_the_same() -> None:
     result = run(closed(8, concurrency=8, outputs=200), Constant(), num_blocks=64)
     assert result.preemptions > 0

@@ -60,6 +60,9 @@ def test_lengths_of_which_none_fits_the_context_are_an_error() -> None:
         ({"output_length": "fixed:0"}, "output_length: 'fixed:0': must be"),
         ({"num_requests": 0}, "num_requests: 0: must be"),
         ({"rate": -1.0}, "rate: -1: must be"),
+        ({"turns": 0}, "turns: 0: must be"),
+        ({"think_time": 3.0}, "think_time: is of conversations"),
+        ({"turns": 2, "think_time": -1.0}, "think_time: -1: must be"),
     ],
 )
 def test_a_bad_value_is_named(arguments: dict[str, Any], message: str) -> None:
@@ -86,3 +89,28 @@ def test_the_name_says_how_many_requests_are_cut() -> None:
 def test_requests_are_bounded() -> None:
     with pytest.raises(ValueError, match="num_requests: 1000000000: must be from 1 to 1000000"):
         make_workload(num_requests=10**9)
+
+
+def test_each_turn_of_a_conversation_adds_to_the_one_before() -> None:
+    workload = make_workload("uniform:5-9", "fixed:4", num_requests=500, turns=4, think_time=2.0)
+    assert workload.name.endswith("outputs fixed:4, conversations of 4 turns, 2 s apart")
+    assert workload.first_turns == list(range(0, 500, 4))
+    assert workload.next_turns == {i: i + 1 for i in range(499) if i % 4 < 3}
+    assert {workload.own_tokens(i) for i in range(500)} == set(range(5, 10))
+    thinks = [request.think for request in workload.requests if request.after is not None]
+    assert sum(thinks) / len(thinks) == pytest.approx(2.0, rel=0.15)
+    assert all(request.think == 0 for request in workload.requests if request.after is None)
+
+
+def test_a_conversation_that_fills_the_context_is_over() -> None:
+    workload = make_workload("fixed:20", "fixed:10", num_requests=7, turns=9, max_model_len=100)
+    assert [request.prompt for request in workload.requests] == [20, 50, 80, 20, 50, 80, 20][:7]
+    assert workload.first_turns == [0, 3, 6]
+
+
+def test_of_conversations_the_first_turns_arrive() -> None:
+    workload = make_workload("fixed:9", "fixed:4", num_requests=40, turns=2, rate=3.0)
+    assert workload.name.startswith("3 conversations/s, ")
+    arrivals = [workload.requests[index].at for index in workload.first_turns]
+    assert arrivals == sorted(set(arrivals))
+    assert {request.at for request in workload.requests if request.after is not None} == {0.0}

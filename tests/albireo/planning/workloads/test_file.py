@@ -123,3 +123,39 @@ def test_arrivals_must_not_fall(tmp_path: Path) -> None:
 def test_a_file_without_requests_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"load\.jsonl: no requests"):
         read_workload(written(tmp_path, "", "  "))
+
+
+TURN = '{{"conversation": "{}", "prompt_tokens": {}, "output_tokens": 7{}}}'
+
+
+def test_lines_of_one_conversation_are_its_turns(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        TURN.format("a", 5, ', "arrival": 1.0'),
+        TURN.format("b", 5, ', "arrival": 2.0'),
+        TURN.format("a", 13, ', "think": 4.5'),
+        '{"arrival": 3.0, "prompt_tokens": 5, "output_tokens": 7}',
+        TURN.format("a", 30, ""),
+    )
+    assert read_workload(path).requests == (
+        WorkloadRequest(1.0, 5, 7),
+        WorkloadRequest(2.0, 5, 7),
+        WorkloadRequest(0.0, 13, 7, after=0, think=4.5),
+        WorkloadRequest(3.0, 5, 7),
+        WorkloadRequest(0.0, 30, 7, after=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (TURN.format("a", 12, ""), "prompt_tokens: 12; the turn before had 5 and brought 7"),
+        (TURN.format("a", 13, ', "arrival": 9.0'), "arrival: is of the first turn"),
+        (TURN.format("a", 13, ', "prefix": "p", "prefix_tokens": 3'), "prefix: is of the first turn"),
+        (TURN.format("b", 13, ', "think": 1.0'), "think: is of a turn that follows another"),
+        (LINE[:-1] + ', "think": 1.0}', "think: is of a turn that follows another"),
+    ],
+)
+def test_an_error_in_a_turn_names_its_field(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"line 2: {message}"):
+        read_workload(written(tmp_path, TURN.format("a", 5, ""), line))

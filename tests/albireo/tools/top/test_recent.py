@@ -99,3 +99,14 @@ def test_tokens_are_counted_by_group_and_steps_of_two_groups_are_not_compared() 
     figures = recent.figures(2.0)
     assert figures.group_tokens == {"fast": 40, "slow": 10}
     assert figures.times["period"]["median"] == pytest.approx(10e-3)
+
+
+def test_waits_for_kv_are_a_share_of_the_time_by_group() -> None:
+    recent = RecentSteps(0.0)
+    for step in overlapped(range(1, 5)):
+        step.group, step.prefill_tokens, step.timing.kv_wait = "a", 16, 50_000_000
+        recent.push(step, 0.0)
+    [other] = overlapped([1])
+    other.group = "b"
+    recent.push(other, 0.0)
+    assert recent.figures(2.0).group_waits == {"a": pytest.approx(0.1), "b": 0}

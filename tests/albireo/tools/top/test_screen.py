@@ -14,6 +14,8 @@ from albireo.tools.top.groups import MOST_GROUPS
 from albireo.tools.top.picture import svg
 from albireo.tools.top.recent import RecentSteps
 from albireo.tools.top.screen import Screen, sparkline
+from albireo.tools.top.tier_rates import Blocks
+from albireo.tools.top.tiers import MOST_TIERS
 from albireo.v1 import control_pb2 as control
 from tests.step_records import overlapped
 
@@ -64,7 +66,7 @@ def view(*, device: str = "cpu", problem: str = "") -> View:
         model="tiny", architecture="LlamaForCausalLM", tp=2, device=device, dtype="float32"
     )
     server = control.ServerInfo(version="1.2.3", max_queue=1024)
-    return View("gw:50051", server, model, load, recent.figures(2.0), problem)
+    return View("gw:50051", server, model, load, recent.figures(2.0), {}, problem)
 
 
 def printed(found: View, width: int, encoding: str = "utf-8") -> list[str]:
@@ -136,7 +138,7 @@ def test_a_problem_is_told_beside_what_is_known() -> None:
 
 
 def test_nothing_known_yet_is_a_frame_too() -> None:
-    empty = View("gw:1", None, None, None, RecentSteps(0.0).figures(0.0), "")
+    empty = View("gw:1", None, None, None, RecentSteps(0.0).figures(0.0), {}, "")
     assert "connecting" in words(printed(empty, 80))
 
 
@@ -208,3 +210,55 @@ def test_a_name_of_a_group_is_no_markup() -> None:
     assert found.load is not None
     found.load.groups[0].name = "[red]"
     assert "[red]" in words(printed(found, 120))
+
+
+def tier(name: str, used: int = 40) -> control.TierLoad:
+    return control.TierLoad(
+        name=name,
+        frames_total=4096,
+        frames_used=used,
+        blocks_fetched=70,
+        frames_lost=3,
+        fetches_failed=2,
+        prefix_hit_tokens=12345,
+    )
+
+
+def with_tiers(waits: float = 0.0125) -> View:
+    """The group that is called cpu has two tiers; nothing is known yet of how fast the second one is used."""
+    found = view()
+    assert found.load is not None
+    found.load.groups[1].incarnation = "0b"
+    found.load.groups[1].tiers.extend([tier("host"), tier("disk", 4000)])
+    steps = dataclasses.replace(found.steps, group_waits={"cpu": waits})
+    return dataclasses.replace(found, steps=steps, tier_rates={("0b", "host"): Blocks(12.4, 3)})
+
+
+def test_each_kv_tier_has_a_line_where_there_are_any() -> None:
+    assert "KV tier" not in words(printed(view(), 120))
+    text = words(printed(with_tiers(), 120))
+    assert "fetched/s spilled/s hit tokens failed lost waits" in text
+    assert "cpu host 40 / 4096 12 3 12345 2 3 1.2%" in text
+    assert "cpu disk 4000 / 4096 -- -- 12345 2 3 1.2%" in text
+
+
+@pytest.mark.parametrize("width", [40, 56, 64, 80, 99, 200])
+def test_tiers_fit_their_terminal(width: int) -> None:
+    lines = printed(with_tiers(), width)
+    assert max(map(len, lines)) == width
+    assert not any("…" in line for line in lines)
+    text = words(lines)
+    assert "cpu disk 4000 / 4096" in text
+    assert ("1.2%" in text) == (width >= 50)
+    assert ("fetched/s" in text) == (width >= 54)
+
+
+def test_tiers_of_many_groups_are_those_of_the_ones_that_wait_first() -> None:
+    found = with_tiers()
+    assert found.load is not None
+    for number in range(MOST_TIERS):
+        found.load.groups.add(name=f"g{number}", incarnation=str(number), tiers=[tier("disk")])
+    lines = printed(found, 120)
+    shown = [line.split()[1] for line in lines if " / 4096 " in line]
+    assert shown == ["cpu", "cpu", *(f"g{number}" for number in range(MOST_TIERS - 2))]
+    assert "and 2 more tiers" in words(lines)

@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from albireo.tools.trace.picture import draw
+from albireo.tools.trace.picture import draw, shown
 from albireo.tools.trace.trace import LANES, PROCESSES, chrome_trace
-from tests.step_records import overlapped
+from albireo.v1 import control_pb2 as control
+from tests.step_records import nanoseconds, overlapped
+
+
+def transfer(
+    tier: str, begin: float, end: float, *, write: bool = False, size: int = 2**20
+) -> control.KvTransfer:
+    """``begin`` and ``end`` in milliseconds."""
+    return control.KvTransfer(
+        tier=tier, write=write, begin=nanoseconds(begin), end=nanoseconds(end), bytes=size
+    )
+
+
+def with_copies() -> list[control.StepRecord]:
+    """Steps 1 to 4, the forward of step n from 10 n to 10 n + 8 ms. Layers of step 2 wait for 3 ms."""
+    records = overlapped(range(1, 5))
+    records[1].timing.kv_wait = 3_000_000
+    records[1].timing.transfers.append(transfer("disk", 15, 23))
+    records[2].timing.transfers.extend([transfer("host", 24, 25, write=True), transfer("disk", 24, 26)])
+    return records
 
 
 def test_every_stage_of_a_step_is_in_its_lane() -> None:
@@ -61,3 +80,70 @@ def test_nothing_unknown_is_drawn() -> None:
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
     draw(chrome_trace(overlapped(range(1, 9))), tmp_path / "trace.png", first=3, steps=3)
     assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_copies_have_a_lane_for_each_tier_and_direction_in_the_process_of_rank_0() -> None:
+    events = chrome_trace(with_copies())["traceEvents"]
+    lanes = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    copies = [e for e in events if e.get("cat") in ("fetch", "spill")]
+    assert [lanes[e["pid"], e["tid"]] for e in copies] == [
+        "fetches from disk",
+        "spills to host",
+        "fetches from disk",
+    ]
+    assert {e["pid"] for e in copies} == {2}
+    assert not {e["tid"] for e in copies} & {thread for process, _, thread, _ in LANES if process == 2}
+    first = copies[0]
+    assert (first["dur"], first["name"]) == (8000, "fetch 1.0 MiB")
+    assert (first["args"]["tier"], first["args"]["bytes"], first["args"]["step"]) == ("disk", 2**20, 2)
+
+
+def test_a_group_without_tiers_has_no_lanes_for_copies_where_another_has_some() -> None:
+    records = with_copies()
+    for record in overlapped(range(1, 5)):
+        record.group = "z"
+        records.append(record)
+    names = Counter(e["args"]["name"] for e in chrome_trace(records)["traceEvents"] if e["ph"] == "M")
+    assert (names["T2 input"], names["fetches from disk"], names["spills to host"]) == (2, 1, 1)
+
+
+def test_the_time_for_which_layers_waited_is_marked_within_the_forward() -> None:
+    records = with_copies()
+    events = chrome_trace(records)["traceEvents"]
+    [forward] = [e for e in events if e["name"] == "forward 2"]
+    [wait] = [e for e in events if e["name"] == "wait for KV 2"]
+    assert (wait["ts"], wait["dur"]) == (forward["ts"], 3000)
+    assert (wait["pid"], wait["tid"]) == (forward["pid"], forward["tid"])
+    records[1].timing.kv_wait = 3_000_000_000  # more than the forward took: by another clock
+    [wait] = [e for e in chrome_trace(records)["traceEvents"] if e["name"] == "wait for KV 2"]
+    assert wait["dur"] == forward["dur"]
+
+
+def test_simulated_copies_and_waits_say_so() -> None:
+    records = with_copies()
+    for record in records:
+        record.simulated = True
+    names = {e["cat"] for e in chrome_trace(records)["traceEvents"] if e["ph"] == "X"}
+    assert {"simulated fetch", "simulated spill", "simulated wait for KV"} <= names
+
+
+def test_a_picture_shows_of_copies_what_ran_during_its_steps(tmp_path: Path) -> None:
+    """Step 3 is from the begin of its plan, at 24 ms, on: the first fetch was over by then."""
+    spans = [e for e in chrome_trace(with_copies())["traceEvents"] if e["ph"] == "X"]
+    for first, copies in (
+        (2, [("fetch", 8000), ("spill", 1000), ("fetch", 2000)]),
+        (3, [("spill", 1000), ("fetch", 2000)]),
+        (4, []),
+    ):
+        found = shown(spans, first, 1)
+        assert [(e["cat"], e["dur"]) for e in found if e["cat"] in ("fetch", "spill")] == copies
+    draw(chrome_trace(with_copies()), tmp_path / "trace.png", first=2, steps=2)
+    assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_cuts_copies_at_its_edges() -> None:
+    records = with_copies()
+    records[3].timing.transfers.append(transfer("disk", 30, 33))
+    spans = [e for e in chrome_trace(records)["traceEvents"] if e["ph"] == "X"]
+    [cut] = [e for e in shown(spans, 2, 1) if e["cat"] == "fetch" and e["args"]["step"] == 4]
+    assert cut["dur"] == 1100  # until the rows of step 2 are handed out

@@ -1,0 +1,208 @@
+"""The part of a group's ledger that concerns its KV tiers.
+
+The ledger makes and changes it; the plan builder, the placement and the audit read it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+
+from albireo.contract.plan import BLOCK_SIZE, StepResult
+from albireo.contract.tiers import Fetch, Spill, TierShape
+from scheduler_svc.core.blocks import BlockPool
+from scheduler_svc.core.directory import TierDirectory
+from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.fetching import Fetching, Source
+from scheduler_svc.core.request import Occupancy
+from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.tier_stats import TierCounters, TierStats
+
+
+class TierLedger:
+    """What the tiers hold, what is on the way to them and from them, and what they do not hold yet.
+
+    A block that is spilled is held until the step of the plan has settled, unless the same plan grants it
+    anew: then the group copies it before the step begins. A fetch pins its frames until the first step that
+    reads them has settled; only then its blocks are in the prefix cache.
+
+    A cached block is *dirty* for a tier from when it is cached until it is spilled there, unless the tier had
+    its key before. It is no more dirty if the frame is lost, or goes to another key: it would be copied again
+    and again where a tier is full or broken.
+
+    No tiers, no cost: then nothing here is called but by plans and results that have no place there.
+    """
+
+    def __init__(self, tiers: Sequence[TierShape], pool: BlockPool) -> None:
+        self._tiers = tuple(tiers)
+        self.directories = tuple(TierDirectory(number, tier.frames) for number, tier in enumerate(tiers))
+        self.counters = tuple(TierCounters() for _ in tiers)
+        self.unknown = bool(tiers)  # whether the group has still to report what its tiers hold
+        self._pool = pool
+        self._dirty: tuple[OrderedDict[int, None], ...] = tuple(OrderedDict() for _ in tiers)
+        self._spilled: Counter[int] = Counter()  # blocks that the plan being built holds
+
+    # -- the plans ----------------------------------------------------------------------------------
+
+    def spill(self, spill: Spill) -> None:
+        """Blocks are copied to frames. These can be fetched from by later plans."""
+        directory, dirty, pool = self._directory(spill.tier), self._dirty[spill.tier], self._pool
+        for block, frame, key in zip(spill.blocks, spill.frames, spill.keys, strict=True):
+            if not 0 <= block < pool.num_blocks or pool.key_of(block) != key:
+                raise ProtocolError(f"block {block} is spilled, and is not cached under that key")
+            directory.reserve(frame, key)
+            pool.hold(block)
+            self._spilled[block] += 1
+            dirty.pop(block, None)
+        self.counters[spill.tier].blocks_spilled += len(spill.blocks)
+
+    def fetch(self, occupancy: Occupancy, fetch: Fetch) -> None:
+        """Blocks that come with the first grant of an occupancy are filled from frames."""
+        directory = self._directory(fetch.tier)
+        if occupancy.blocks:
+            raise ProtocolError(f"a fetch for slot {occupancy.slot}, which has blocks already")
+        if occupancy.fetching is None:
+            occupancy.fetching = Fetching()
+        sources = occupancy.fetching.sources
+        for block, frame, key in zip(fetch.blocks, fetch.frames, fetch.keys, strict=True):
+            if directory.find(key) != frame or block in sources:
+                raise ProtocolError(f"frame {frame} of tier {fetch.tier} is fetched and holds something else")
+            directory.pin(frame)
+            sources[block] = Source(fetch.tier, frame, key)
+        counters = self.counters[fetch.tier]
+        counters.blocks_fetched += len(fetch.blocks)
+        if occupancy.first:
+            counters.prefix_hit_tokens += BLOCK_SIZE * len(fetch.blocks)
+
+    def split(self, occupancy: Occupancy, prefix: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The blocks of the first grant that hold a prefix: those to share, and those that are fetched."""
+        sources = occupancy.fetching.sources if occupancy.fetching else {}
+        shared = [block for block in prefix if block not in sources]
+        fetched = {block: index for index, block in enumerate(prefix) if block in sources}
+        right = all(sources[block].key == occupancy.request.key(index) for block, index in fetched.items())
+        if len(fetched) != len(sources) or not right:
+            raise ProtocolError(f"slot {occupancy.slot} is granted other blocks than are fetched for it")
+        return shared, list(fetched)
+
+    def regrant(self, blocks: Iterable[int]) -> None:
+        """Free blocks are granted: those that the same plan spills are not held any longer."""
+        for block in blocks:
+            for _ in range(self._spilled.pop(block, 0)):
+                self._pool.let_go(block)
+
+    def publish(self, step: StepInFlight) -> None:
+        """The plan is complete."""
+        step.spilled = dict(self._spilled)
+        self._spilled.clear()
+        for directory in self.directories:
+            directory.fill()
+
+    # -- the results --------------------------------------------------------------------------------
+
+    def settle(self, step: StepInFlight, result: StepResult) -> None:
+        """The copies of a step to the tiers have left their blocks, and the group reports what its tiers
+        hold."""
+        for block, copies in step.spilled.items():
+            for _ in range(copies):
+                self._pool.let_go(block)
+        for lost in result.lost:
+            directory = self._directory(lost.tier)
+            used = len(directory.by_key)
+            for frame in lost.frames:
+                directory.drop(frame)
+            self.counters[lost.tier].frames_lost += used - len(directory.by_key)
+        if self.unknown:
+            for contents in result.contents:
+                directory = self._directory(contents.tier)
+                for frame, key in zip(contents.frames, contents.keys, strict=True):
+                    directory.add(frame, key)
+            self.unknown = not result.contents_end
+
+    def fetched(self, occupancy: Occupancy) -> None:
+        """The first step that reads the fetches of an occupancy has settled: its blocks can be shared."""
+        for block, source in self._end_fetch(occupancy):
+            self._pool.register(block, source.key)
+            self.registered([block])
+
+    def failed(self, occupancy: Occupancy) -> None:
+        """The first step that reads the fetches of an occupancy did without: its frames hold nothing."""
+        sources = [source for _, source in self._end_fetch(occupancy)]
+        for source in sources:
+            self.directories[source.tier].drop(source.frame)
+        for tier in {source.tier for source in sources}:
+            self.counters[tier].fetches_failed += 1
+        occupancy.unfetched = True
+
+    def freed(self, occupancy: Occupancy) -> None:
+        """The occupancy is over. Of what it has used, the last blocks are the first to go."""
+        self._end_fetch(occupancy)
+        for index in reversed(range(occupancy.registered)):
+            key = occupancy.request.key(index)
+            for directory in self.directories:
+                directory.touch(key)
+
+    def registered(self, blocks: Iterable[int]) -> None:
+        """Blocks have been offered to the prefix cache."""
+        for block in blocks:
+            key = self._pool.key_of(block)
+            for directory, dirty in zip(self.directories, self._dirty, strict=True):
+                if key is not None and key not in directory:
+                    dirty[block] = None
+                    dirty.move_to_end(block)
+
+    def forget(self, occupancy: Occupancy) -> None:
+        """The KV of an occupancy may be invalid."""
+        for index in range(occupancy.registered):
+            for directory in self.directories:
+                directory.forget(occupancy.request.key(index))
+
+    # -- looking at it ------------------------------------------------------------------------------
+
+    def is_missing(self, block: int, tier: int) -> bool:
+        """Whether a block is cached, and the tier has not its key, nor will have it by this plan."""
+        key = self._pool.key_of(block)
+        return key is not None and not self.directories[tier].will_have(key)
+
+    def next_dirty(self, tier: int, count: int) -> list[int]:
+        """The ``count`` blocks that have been dirty for a tier for the longest time, or all there are."""
+        dirty, found, clean = self._dirty[tier], list[int](), list[int]()
+        for block in dirty:
+            if len(found) == count:
+                break
+            (found if self.is_missing(block, tier) else clean).append(block)
+        for block in clean:  # they are not cached any more, or were moved out under the same key
+            del dirty[block]
+        return found
+
+    def stats(self) -> tuple[TierStats, ...]:
+        """Those of all tiers."""
+        return tuple(
+            TierStats(tier.name, tier.frames, len(directory.by_key), **asdict(counters))
+            for tier, directory, counters in zip(self._tiers, self.directories, self.counters, strict=True)
+        )
+
+    def check(self, occupancies: Iterable[Occupancy]) -> Iterator[str]:
+        """What is wrong with it, given the occupancies that have not ended."""
+        fetching = [o.fetching for o in occupancies if o.fetching is not None]
+        sources = list(chain.from_iterable(one.sources.values() for one in fetching))
+        for directory in self.directories:
+            pins = Counter(source.frame for source in sources if source.tier == directory.number)
+            yield from directory.check(pins)
+        for block in chain.from_iterable(one.sources for one in fetching):
+            if self._pool.owners(block) != 1 or self._pool.key_of(block) is not None:
+                yield f"block {block} is shared or cached, and its fetch has not settled"
+
+    def _end_fetch(self, occupancy: Occupancy) -> list[tuple[int, Source]]:
+        """The fetches of an occupancy, if any, end in one way or another. Returns what they were."""
+        fetching, occupancy.fetching = occupancy.fetching, None
+        sources = list(fetching.sources.items()) if fetching else []
+        for _, source in sources:
+            self.directories[source.tier].unpin(source.frame)
+        return sources
+
+    def _directory(self, tier: int) -> TierDirectory:
+        if not 0 <= tier < len(self.directories):
+            raise ProtocolError(f"there is no tier {tier}")
+        return self.directories[tier]

@@ -1,0 +1,210 @@
+"""The tiers of the simulated device, by plans that are written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from albireo.contract.plan import Admission, Chunk, Plan, SamplingParams
+from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
+from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
+from worker_svc.runner.simulated_tiers import DEADLINE_NS, PORTION, RING_BYTES, SimulatedTiers, pipeline
+from worker_svc.runner.tier_report import TierReport
+
+MS = 1_000_000
+LAYERS = 4
+# A block takes 8 ms from the host and 40 ms from the disk; to write it half as long.
+TIERS = DescribedTiers((TierShape("host", 8, 0.008, 0.004), TierShape("disk", 64, 0.040, 0.020)), LAYERS, 512)
+HOST, DISK = 0, 1
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def spill(tier: int, frames: dict[int, int]) -> Spill:
+    """Keys by frame."""
+    return Spill(tier, tuple(range(len(frames))), tuple(frames), tuple(map(key, frames.values())))
+
+
+def fetch(slot: int, tier: int, frames: dict[int, int]) -> Fetch:
+    return Fetch(slot, tier, tuple(range(len(frames))), tuple(frames), tuple(map(key, frames.values())))
+
+
+def admission(slot: int) -> Admission:
+    return Admission(slot, 100 + slot, f"r{slot}", (1,) * 99, 0, 96, SamplingParams(8, 0))
+
+
+def plan(*fetches: Fetch, **fields: Any) -> Plan:
+    """Admits the slots of fetches; unless fields say otherwise, it has a chunk of each."""
+    slots = sorted({one.slot for one in fetches})
+    fields.setdefault("chunks", tuple(Chunk(slot, 96, 3) for slot in slots))
+    return Plan(1, 1, fetches=fetches, admissions=tuple(map(admission, slots)), **fields)
+
+
+class Device:
+    """Tiers, and a clock that is where the last step ended."""
+
+    def __init__(self, tiers: DescribedTiers = TIERS) -> None:
+        self.tiers = SimulatedTiers(tiers)
+        self.now = 0
+
+    def step(self, plan: Plan, forward: int = 0, at: int | None = None) -> TierReport:
+        """``forward``, ``at``: milliseconds that it computes, and when it begins."""
+        step = self.tiers.begin(plan, self.now)
+        begin = self.now if at is None else at * MS
+        self.now, report = self.tiers.run(step, begin, forward * MS)
+        return report or TierReport()
+
+
+def filled() -> Device:
+    """Frames 0 to 7 of the host, and 0 to 63 of the disk, hold the keys of the same number."""
+    device = Device()
+    numbers = {frame: frame for frame in range(8)}
+    device.step(plan(spills=(spill(HOST, numbers), spill(DISK, {frame: frame for frame in range(64)}))))
+    device.step(plan(), at=10_000)  # everything has been written
+    return device
+
+
+def test_a_layer_starts_when_its_kv_is_there_and_the_layer_before_has_run() -> None:
+    device = filled()
+    report = device.step(plan(fetch(0, HOST, {1: 1, 2: 2})), forward=20)
+    # 16 ms of reading, 4 for each layer; a layer computes for 5: only the first one waits.
+    assert device.now == (10_000 + 4 + 20) * MS
+    assert report.kv_wait_ns == 4 * MS
+    assert report.read == (TierRead(HOST, 2, 0.016),)
+    (copy,) = report.transfers
+    assert (copy.tier, copy.write, copy.bytes) == ("host", False, 1024)
+    assert (copy.begin, copy.end) == (10_000 * MS, 10_016 * MS)
+
+
+def test_where_reading_takes_longer_than_computing_only_the_last_layer_is_added() -> None:
+    device = filled()
+    report = device.step(plan(fetch(0, HOST, {1: 1, 2: 2})), forward=8)
+    assert device.now == (10_000 + 16 + 2) * MS
+    assert report.kv_wait_ns == 10 * MS
+
+
+def test_reading_begins_when_the_plan_is_read_during_the_step_before() -> None:
+    device = filled()
+    step = device.tiers.begin(plan(fetch(0, HOST, {1: 1, 2: 2})), device.now)
+    end, report = device.tiers.run(step, device.now + 20 * MS, 8 * MS)
+    assert end == device.now + 28 * MS
+    assert report is not None
+    assert report.kv_wait_ns == 0
+
+
+def test_fetches_of_one_tier_follow_one_another_and_tiers_read_at_the_same_time() -> None:
+    device = filled()
+    report = device.step(plan(fetch(0, HOST, {1: 1}), fetch(1, HOST, {2: 2, 3: 3}), fetch(2, DISK, {9: 9})))
+    begins = {(copy.tier, (copy.begin - 10_000 * MS) // MS, (copy.end - 10_000 * MS) // MS)
+              for copy in report.transfers}  # fmt: skip
+    assert begins == {("host", 0, 8), ("host", 8, 24), ("disk", 0, 40)}
+    assert device.now == 10_040 * MS
+
+
+def test_the_first_step_with_a_chunk_of_the_slot_waits_and_no_other() -> None:
+    device = filled()
+    step = device.step(plan(fetch(0, DISK, {1: 1}), chunks=()), forward=10)
+    assert (step.read, step.kv_wait_ns, device.now) == ((), 0, 10_010 * MS)
+    step = device.step(plan(chunks=(Chunk(0, 96, 2),)), forward=4)
+    assert step.read == (TierRead(DISK, 1, 0.040),)
+    assert device.now == (10_040 + 1) * MS
+    assert device.step(plan(chunks=(Chunk(0, 98, 1),)), forward=4).read == ()
+
+
+def test_a_fetch_of_a_released_slot_is_not_waited_for() -> None:
+    device = filled()
+    device.step(plan(fetch(0, DISK, {1: 1}), chunks=()))
+    report = device.step(Plan(1, 2, released=(0,), admissions=(admission(0),), chunks=(Chunk(0, 96, 3),)))
+    assert (report.read, report.unfetched, report.kv_wait_ns) == ((), (), 0)
+
+
+def test_a_frame_with_another_key_is_lost_and_its_request_unfetched() -> None:
+    device = filled()
+    report = device.step(plan(fetch(0, HOST, {1: 1, 2: 99}), fetch(1, HOST, {3: 3})))
+    assert report.unfetched == (100,)
+    assert report.lost == (Frames(HOST, (2,)),)
+    assert [read.blocks for read in report.read] == [1]
+    assert device.step(plan(fetch(0, HOST, {2: 2}))).unfetched == (100,)  # it is forgotten
+    assert device.step(plan(fetch(0, HOST, {1: 1}))).unfetched == ()
+
+
+def test_a_spill_takes_the_frame_of_what_was_there_and_can_be_fetched_at_once() -> None:
+    device = filled()
+    report = device.step(
+        plan(fetch(0, HOST, {1: 50}), fetch(1, HOST, {2: 2}), spills=(spill(HOST, {1: 50}),))
+    )
+    assert report.unfetched == ()
+    assert device.step(plan(fetch(0, HOST, {1: 1}))).unfetched == (100,)
+
+
+def test_a_copy_is_reported_once_in_the_first_result_after_its_end() -> None:
+    device = Device()
+    report = device.step(plan(spills=(spill(DISK, {1: 1, 2: 2}),)), forward=30)
+    assert report.transfers == ()
+    (copy,) = device.step(plan(), forward=30).transfers
+    assert (copy.tier, copy.write, copy.begin, copy.end, copy.bytes) == ("disk", True, 0, 40 * MS, 1024)
+    assert device.step(plan(), forward=30).transfers == ()
+
+
+def test_what_finds_no_room_to_wait_is_lost() -> None:
+    big = DescribedTiers((TierShape("disk", 64, 0.1, 0.1),), LAYERS, RING_BYTES // 8)
+    device = Device(big)
+    report = device.step(plan(spills=(spill(0, {frame: frame for frame in range(10)}),)), forward=200)
+    assert report.lost == (Frames(0, (8, 9)),)
+    # Two of them are written by now: two more find room.
+    report = device.step(plan(spills=(spill(0, {20: 20, 21: 21, 22: 22}),)))
+    assert report.lost == (Frames(0, (22,)),)
+    assert device.step(plan(fetch(0, 0, {7: 7, 21: 21}))).unfetched == ()
+    assert device.step(plan(fetch(0, 0, {8: 8}))).unfetched == (100,)
+
+
+def test_a_fetch_past_the_deadline_has_failed_and_is_waited_for_until_then() -> None:
+    device = filled()
+    report = device.step(plan(fetch(0, DISK, {frame: frame for frame in range(51)})), forward=4)
+    assert report.unfetched == (100,)
+    assert report.read == ()
+    assert device.now == 10_000 * MS + DEADLINE_NS + 1 * MS
+
+
+def test_contents_survive_the_epoch_and_are_reported_in_portions_by_its_first_results() -> None:
+    device = Device(DescribedTiers((TIERS.shapes[HOST], TierShape("disk", 9000, 0, 1e-6)), LAYERS, 1))
+    device.tiers.reset()
+    empty = device.step(plan())
+    assert (empty.contents, empty.contents_end) == ((), True)
+    numbers = {frame: frame + 1 for frame in range(PORTION + 5)}
+    device.step(plan(fetch(0, DISK, {0: 1}), spills=(spill(HOST, {3: 3}), spill(DISK, numbers)), chunks=()))
+    device.tiers.reset()
+    reported: dict[tuple[int, int], bytes] = {}
+    reports = [device.step(plan()) for _ in range(4)]
+    assert [report.contents_end for report in reports] == [False, False, True, False]
+    for report in reports:
+        for contents in report.contents:
+            assert isinstance(contents, Contents)
+            assert len(contents.frames) <= PORTION
+            reported |= {
+                (contents.tier, frame): k for frame, k in zip(contents.frames, contents.keys, strict=True)
+            }
+    assert reported == {(HOST, 3): key(3), **{(DISK, frame): key(n) for frame, n in numbers.items()}}
+    assert device.step(plan(chunks=(Chunk(0, 96, 3),))).read == ()  # of the epoch before
+
+
+def test_without_tiers_nothing_is_reported_and_a_forward_takes_its_time() -> None:
+    tiers = SimulatedTiers(NO_TIERS)
+    tiers.reset()
+    assert tiers.run(tiers.begin(plan(), 5), 7, 3) == (10, None)
+
+
+@given(
+    forward=st.integers(0, 10**6),
+    there=st.lists(st.integers(0, 10**6), min_size=1, max_size=80).map(sorted),
+)
+def test_the_pipeline_is_no_faster_than_either_side_and_at_worst_their_sum(
+    forward: int, there: list[int]
+) -> None:
+    end, waited = pipeline(1000, forward, there)
+    assert end == 1000 + forward + waited
+    assert max(1000 + forward, there[-1]) <= end <= max(1000, there[-1]) + forward

@@ -1,0 +1,187 @@
+"""Fetches from one tier: a thread that reads ranges of layers, checks them and copies them into blocks.
+
+The first layers come alone, so that compute can begin; later ones in larger pieces.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import torch
+from torch import Tensor
+
+from albireo.contract.tiers import Fetch
+from worker_svc.kv_tiers.copies import DONE, Copies, Copy
+from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS, FetchJob
+from worker_svc.kv_tiers.interface import Tier
+from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.record import TransferRecord
+from worker_svc.kv_tiers.spill_job import SpillJob
+from worker_svc.kv_tiers.spilling import Spilling
+
+logger = logging.getLogger(__name__)
+
+BUFFER_BYTES = 8 << 20
+BUFFERS = 2
+"""One is read into while the other is copied to the device."""
+MOST_LAYERS = 8
+"""Of one piece: compute waits for a whole one."""
+
+
+def layer_ranges(layers: int) -> Iterator[range]:
+    """1, 1, 2, 4, 8, 8, ... layers."""
+    first, count = 0, 1
+    while first < layers:
+        yield range(first, stop := min(layers, first + count))
+        count = 1 if not first else min(MOST_LAYERS, 2 * count)
+        first = stop
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """What the tier is read into, and the last copy out of it."""
+
+    memory: Tensor
+    copy: Copy = DONE
+
+
+class FetchLane:
+    """The fetches from one tier, in their order."""
+
+    def __init__(
+        self,
+        number: int,
+        tier: Tier,
+        copies: Copies,
+        layout: KvLayout,
+        spilling: Spilling,
+        record: TransferRecord,
+    ) -> None:
+        self._number = number
+        self._tier = tier
+        self._copies = copies
+        self._layout = layout
+        self._spilling = spilling
+        self._record = record
+        self._size = max(BUFFER_BYTES, MOST_LAYERS * layout.part_bytes)
+        self._jobs: queue.SimpleQueue[FetchJob | None] = queue.SimpleQueue()
+        self._live: dict[FetchJob, None] = {}  # in their order; removed by the thread alone
+        self._now: FetchJob | None = None
+        self._stuck_with: FetchJob | None = None
+        self._thread = threading.Thread(target=self._run, name=f"kv-fetch-{tier.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the thread has the same job since a step waited in vain: the tier does not answer."""
+        return self._now is not None and self._now is self._stuck_with
+
+    def submit(self, fetch: Fetch, after: Sequence[SpillJob]) -> FetchJob:
+        """Input stage. The copy begins at once, unless the tier does not answer."""
+        held = self._spilling.hold(self._number, fetch.frames)
+        job = FetchJob(fetch, self._layout.layers, held=held, after=after)
+        if self.stuck:
+            self.fail(job, "refused")
+        self._live[job] = None
+        self._jobs.put(job)
+        return job
+
+    def fail(self, job: FetchJob, reason: str) -> None:
+        """Any thread."""
+        if job.fail(reason):
+            self._record.failed(self._number, reason, len(job.fetch.blocks))
+
+    def cancel(self, job: FetchJob) -> list[Copy]:
+        """Input stage: after this nothing is written to the blocks, but by the copies that it returns."""
+        job.fail("cancelled")
+        return job.launched()
+
+    def cancel_all(self) -> list[Copy]:
+        return [copy for job in list(self._live) for copy in self.cancel(job)]
+
+    def await_layer(self, job: FetchJob, layer: int, until: float) -> None:
+        """Compute stage: a job that is not there by ``until`` fails, at once if the tier does not answer."""
+        if not job.await_layer(layer, 0.0 if self.stuck else until) and not job.failed:
+            self._stuck_with = self._now
+            self.fail(job, "late")
+
+    def close(self, seconds: float) -> None:
+        self.cancel_all()
+        self._jobs.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)
+        shape = (BUFFERS, self._size // self._layout.dtype.itemsize)
+        turn = cycle([_Buffer(memory) for memory in self._copies.buffer(shape, self._layout.dtype)])
+        while (job := self._jobs.get()) is not None:
+            self._now = job
+            try:
+                self._fetch(job, turn)
+            except Exception:
+                logger.exception("KV blocks could not be fetched from the tier %s", self._tier.name)
+                self.fail(job, "error")
+            self._spilling.let_go(spill for spill, _ in job.held.values())
+            self._now = None
+            self._live.pop(job, None)
+
+    def _fetch(self, job: FetchJob, turn: Iterator[_Buffer]) -> None:
+        if not all(spill.copied.wait(FETCH_SECONDS) for spill in job.after):
+            self.fail(job, "late")
+        began, first = time.time_ns(), time.monotonic()
+        stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
+        for layers in layer_ranges(self._layout.layers):
+            most = self._size // (len(layers) * self._layout.part_bytes)
+            for some in (stored, list(job.held)):
+                for start in range(0, len(some), most):
+                    if not self._bring(job, some[start : start + most], layers, next(turn)):
+                        return
+            job.ready(layers.stop)
+        if stored:
+            self._record.read(self._number, len(stored), time.monotonic() - first)
+        size = len(job.fetch.blocks) * self._layout.block_bytes
+        self._record.copied(self._number, write=False, begin=began, end=time.time_ns(), size=size)
+
+    def _bring(self, job: FetchJob, positions: list[int], layers: range, buffer: _Buffer) -> bool:
+        """Brings some layers of some blocks, unless the job is over or one of them is not there."""
+        if job.over:
+            return False
+        fetch = job.fetch
+        buffer.copy.wait()
+        shape = (len(positions), len(layers), *self._layout.part_shape)
+        out = buffer.memory[: math.prod(shape)].view(shape)
+        if positions[0] in job.held:
+            bad = self._from_buffers(job, positions, layers, out)
+        else:
+            frames = [fetch.frames[i] for i in positions]
+            bad = self._tier.read(frames, [fetch.keys[i] for i in positions], layers, out)
+        if bad:
+            self._record.lost(self._number, [fetch.frames[positions[i]] for i in bad])
+            self.fail(job, "read")
+            return False
+        blocks = [fetch.blocks[i] for i in positions]
+        after = [] if layers.start else [spill.copy for spill in job.after]
+
+        def launch() -> Copy:
+            buffer.copy = self._copies.scatter(blocks, layers, out, after)
+            return buffer.copy
+
+        return job.copy(layers.start, launch)
+
+    def _from_buffers(self, job: FetchJob, positions: list[int], layers: range, out: Tensor) -> list[int]:
+        bad = []
+        for i, position in enumerate(positions):
+            spill, row = job.held[position]
+            if spill.keys[row] == job.fetch.keys[position] and spill.await_copied(FETCH_SECONDS):
+                spill.copy.wait()
+                out[i].copy_(spill.rows[row, layers.start : layers.stop])
+            else:
+                bad.append(i)
+        return bad
