@@ -14,6 +14,7 @@ Times are estimates for two cores:
 | ``python -m bench.plan_cost`` | CPU time of planning and settling a step | 2 minutes |
 | ``python -m bench.fairness`` | tenants: a flood, weights, priorities, in virtual time | 2 minutes |
 | ``python -m bench.simulation_cost`` | CPU time of a simulated step, and its part by folder | 2 minutes |
+| ``python -m bench.kv_tiers.bandwidths`` | KV tiers on a simulated device, against the ideal | 2 minutes |
 | ``python -m bench.fleet`` | one scheduler, up to 64 groups, in virtual time | 10 minutes |
 | ``python -m bench.ttft`` | time to first token at half load: synchronous, overlapped | 2 minutes |
 | ``python -m bench.control_mix`` | 64 sets of sampling controls at once, against one by one | 5 minutes |

@@ -16,7 +16,7 @@ GENERATED = ROOT / "albireo" / "v1"
 MAX_FILE_LINES = 299
 MAX_FUNCTION_LINES = 50
 # Tests of one kind for the whole package, and not of one of its folders.
-KINDS = {Path("worker_svc/cuda")}
+KINDS = {Path("worker_svc/cuda"), Path("worker_svc/simulated_cuda")}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -162,7 +162,9 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
             max_seqs=settings.max_seqs,
             max_model_len=settings.max_model_len,
             sampling="driver" if settings.synchronous else settings.sampling,
-            tiers=described_tiers(cost, ModelShape(config, group.size, dtype.itemsize)),
+            tiers=described_tiers(
+                cost, ModelShape(config, group.size, dtype.itemsize), _simulated_sizes(settings)
+            ),
         )
     return ModelRunner(
         settings.model,
@@ -207,6 +209,21 @@ def _simulated_memory(settings: WorkerSettings, cost: CostModel) -> int:
     )
     useful = useful_blocks(settings.max_seqs, settings.max_model_len)
     return min(blocks, useful) * block_bytes(shape.config, 1, torch.bfloat16)
+
+
+def _simulated_sizes(settings: WorkerSettings) -> dict[str, int]:
+    """Bytes of the tier in host memory on each rank; empty for auto, which is what the device's file says.
+
+    Raises ValueError.
+    """
+    asked = KvMemory.parse_or_none(settings.kv_host_memory)
+    if asked is None:
+        return {"host": 0}
+    if asked.share is not None:
+        raise ValueError(
+            f"kv_host_memory: {settings.kv_host_memory}: --device sim takes a size, auto or none"
+        )
+    return {} if asked.size is None else {"host": asked.size}
 
 
 def _tell(settings: WorkerSettings, runner: Runner[Any], device: torch.device, rank: int) -> None:

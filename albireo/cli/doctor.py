@@ -40,19 +40,22 @@ def doctor(
         str | None,
         typer.Option(envvar=["ALBIREO_WORKER_DTYPE", "ALBIREO_UP_DTYPE"], help="float32 or bfloat16."),
     ] = None,
+    kv_disk: Annotated[
+        Path | None, typer.Option(envvar="ALBIREO_WORKER_KV_DISK", help="Directory of the KV tier on disk.")
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option(envvar="ALBIREO_REDIS_URL", help="Redis that holds the logs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Checks Redis, clock, ports, torch, the model and memory, and says what to do.
+    """Checks Redis, clock, ports, torch, the model, memory and the disk for KV, and says what to do.
 
     All other settings are read as the services read them, from their environment variables. The exit status
     is 1 where anything fails; warnings and notes leave it at 0.
     """
     from albireo.tools.doctor.examine import examine
 
-    options = {"model": model, "device": device, "dtype": dtype, "redis_url": redis_url}
+    options = {"model": model, "device": device, "dtype": dtype, "kv_disk": kv_disk, "redis_url": redis_url}
     given = {name: value for name, value in options.items() if value is not None}
     console, findings = Console(highlight=False), list["Finding"]()
     for finding in examine(given, tp=tp):

@@ -24,6 +24,9 @@ from scheduler_svc.core.prefix import Prefix, claim, find_prefix
 from scheduler_svc.core.request import Occupancy, Phase, Request
 from scheduler_svc.core.tier_builder import TierBuilder
 
+FREE_SHARE = 4
+"""One in so many free blocks can be withheld by copies to tiers while requests run that may need them."""
+
 
 class PlanBuilder:
     """Decides what the next step of a group runs. Made by its core for one plan.
@@ -52,7 +55,7 @@ class PlanBuilder:
         self._grants: list[Grant] = []
         self._chunks: list[Chunk] = []
         # What is decided and not booked:
-        self._supply = BlockSupply(ledger)  # who leaves its slot, and which blocks are promised
+        self._supply: BlockSupply  # who leaves its slot, which blocks are promised: once ends are booked
         self._granting: list[tuple[int, int]] = []  # slot, number of blocks
         self._booked = False
         # What the decisions add up to:
@@ -66,17 +69,18 @@ class PlanBuilder:
         that has more to say, so that it does not use up the window when a request arrives.
         """
         ledger = self._ledger
-        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
-            return None if ledger.in_flight else self._publish()
         self._end()
         self._supply = supply = BlockSupply(ledger)
+        if ledger.tiers.unknown:  # an empty step brings a part of the group's report of them
+            return None if ledger.in_flight else self._publish()
         self._serve(self._release())
         release_now = supply.releasing and not ledger.in_flight
         if supply.rows or self._chunks or self._paused or self._ended or release_now:
             self._book()
         self._admit()
         if self._tiers is not None and (self._booked or not ledger.in_flight):
-            self._booked = self._tiers.write_behind() or self._booked
+            free = ledger.pool.num_free // (FREE_SHARE if self._others_run else 1)
+            self._booked = self._tiers.write_behind(free) or self._booked
         return self._publish() if self._booked else None
 
     def next_time(self) -> float | None:

@@ -31,7 +31,7 @@ class TierBuilder:
         self._now = now
         times.look(now)
         self.worthwhile = times.worthwhile(ledger.tiers.directories)  # the fastest first
-        self._next_begin = times.next_begin(len(ledger.in_flight), now)
+        self._next_begin = times.next_begin(ledger.in_flight, now)
         self._moved: list[Spill] = []
         self._written: list[Spill] = []  # behind the steps
         self.fetches: list[Fetch] = []
@@ -71,13 +71,22 @@ class TierBuilder:
             frames = directory.next_frames(min(len(missing), room))
             self._moved += self._spill(directory, missing[len(missing) - len(frames) :], frames)
 
-    def write_behind(self) -> bool:
-        """Blocks that a tier has not got yet are written as it can take them. Whether there are any."""
+    def write_behind(self, free: int) -> bool:
+        """Blocks that a tier has not got yet are written as it can take them, the later ones of a prefix
+        first: of what it has, they are the first to go. Whether there are any.
+
+        ``free``: of the free blocks, how many can be withheld until they have been copied."""
+        pool = self._ledger.pool
         for directory in self.worthwhile:
             count = self._times.writes(directory.number, self._now)
-            blocks = self._ledger.tiers.next_dirty(directory.number, count)
+            blocks = []
+            for block in self._ledger.tiers.next_dirty(directory.number, count):
+                owned = pool.owners(block) > 0
+                if owned or free > 0:
+                    blocks.append(block)
+                    free -= not owned
             frames = directory.next_frames(len(blocks))
-            self._written += self._spill(directory, blocks[: len(frames)], frames)
+            self._written += self._spill(directory, blocks[: len(frames)][::-1], frames)
         return bool(self._written)
 
     def next_write(self) -> float | None:

@@ -150,7 +150,6 @@ class TierLedger:
             for directory, dirty in zip(self.directories, self._dirty, strict=True):
                 if key is not None and key not in directory:
                     dirty[block] = None
-                    dirty.move_to_end(block)
 
     def forget(self, occupancy: Occupancy) -> None:
         """The KV of an occupancy may be invalid."""

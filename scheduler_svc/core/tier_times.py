@@ -13,6 +13,7 @@ from albireo.contract.tiers import Fetch, TierRead, TierShape
 from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.speed import Speed, moved_mean
+from scheduler_svc.core.step_in_flight import StepInFlight
 
 WRITE_SHARE = 0.5
 """Of what a tier can write in a step, so much is written to it behind the steps."""
@@ -79,10 +80,12 @@ class TierTimes:
         seconds = blocks * self._tiers[tier].write_block_seconds
         self._writing_until[tier] = max(now, self._writing_until[tier]) + seconds
 
-    def next_begin(self, in_flight: int, now: float) -> float:
+    def next_begin(self, in_flight: Sequence[StepInFlight], now: float) -> float:
         """By when fetches must be done so that a step that is planned now hardly waits for them, after those
         in flight."""
-        return now + (in_flight + EARLY_STEPS) * self._speed.step_seconds
+        steps = (len(in_flight) + EARLY_STEPS) * self._speed.step_seconds
+        tokens = sum(step.prefill_tokens for step in in_flight)
+        return now + steps + tokens * self._speed.prefill_token_seconds
 
     def room(self, tier: int, now: float) -> int:
         """How many blocks can wait to be written in addition to those that do."""

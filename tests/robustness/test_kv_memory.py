@@ -17,7 +17,7 @@ from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.load import load_cost_model
-from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory
+from worker_svc.main import SIMULATED_KV_BYTES, _simulated_memory, _simulated_sizes
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.runner import model_runner
@@ -68,6 +68,15 @@ def tiny(kv_memory: KvMemory, local_ranks: int = 1) -> ModelRunner:
 )
 def test_sizes_shares_and_auto(text: str, expected: KvMemory) -> None:
     assert KvMemory.parse(text) == expected
+
+
+def test_a_tier_in_host_memory_can_be_left_out_and_a_disk_takes_a_size() -> None:
+    assert KvMemory.parse_or_none("None") is None
+    assert KvMemory.parse_or_none("8GiB") == KvMemory(size=8 << 30)
+    assert KvMemory.parse_size("8GiB") == 8 << 30
+    for text in ("auto", "40%"):
+        with pytest.raises(ValueError, match="no size"):
+            KvMemory.parse_size(text)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +220,17 @@ def test_a_device_without_memory_left_ends_a_rank_with_one_line() -> None:
         "worker-0: the device has no memory left, lower --kv-memory: "
         "CUDA out of memory. Tried to allocate 2 GiB."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"), [("auto", {}), ("none", {"host": 0}), ("2GiB", {"host": 2 << 30})]
+)
+def test_a_simulated_host_tier_has_the_size_that_is_asked_for(text: str, sizes: dict[str, int]) -> None:
+    options = {"model": TINY, "device": "sim", "kv_host_memory": text}
+    assert _simulated_sizes(WorkerSettings.model_validate(options)) == sizes
+
+
+def test_a_simulated_host_has_nothing_to_take_a_share_of() -> None:
+    settings = WorkerSettings.model_validate({"model": TINY, "device": "sim", "kv_host_memory": "40%"})
+    with pytest.raises(ValueError, match="kv_host_memory: 40%: --device sim takes a size"):
+        _simulated_sizes(settings)

@@ -7,7 +7,8 @@ the same. Nothing in this module knows what the right answers are.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from albireo.v1 import inference_pb2 as api
 from scheduler_svc.core import Limits, SchedulerCore
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kv_tiers.interface import Tier
+from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.runner.interface import HostOutput
@@ -67,8 +70,10 @@ class Outcome:
 
     answers: dict[str, Answer] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)  # steps, when each plan was made
     preemptions: int = 0
     prefix_hit_tokens: int = 0
+    unfetched: int = 0  # occupancies that lacked KV of a fetch
 
 
 class Capture:
@@ -78,6 +83,7 @@ class Capture:
         self._model = runner._model
         self._vocab_size = runner.config.vocab_size
         self._group = group
+        self.ranks = group.size
         self.last = torch.empty(0)
         runner._model = self  # type: ignore[assignment]
 
@@ -102,6 +108,7 @@ def make_runner(
     device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
     sampling: SamplingMode = "auto",
+    tiers: Callable[[KvLayout], Sequence[Tier]] | None = None,
 ) -> ModelRunner:
     """A runner with just the scenario's number of blocks."""
     config = ModelConfig.from_dir(directory)
@@ -115,6 +122,7 @@ def make_runner(
         max_seqs=8,
         max_model_len=scenario.max_model_len,
         sampling=sampling,
+        tiers=tiers,
     )
 
 
@@ -150,6 +158,7 @@ class _Run:
         self._coming = deque(sorted(asks, key=lambda ask: ask.after_step))
         self._asks = {ask.name: ask for ask in asks}
         self._names: dict[int, str] = {}  # by incarnation
+        self._unfetched: set[int] = set()
 
     def to_the_end(self) -> None:
         settled = 0
@@ -161,6 +170,7 @@ class _Run:
                 self._core.submit(Submission(ask.name, ask.prompt, ask.sampling), now=float(settled))
             while (plan := self._plan(float(settled))) is not None:
                 self._outcome.plans.append(plan)
+                self._outcome.settled.append(settled)
                 ahead.append((plan, self._runner.prepare(plan)))
             if not ahead:
                 break
@@ -185,10 +195,16 @@ class _Run:
         for incarnation, (start, logprobs) in output.prompt_logprobs.items():
             answer = self._outcome.answers[self._names[incarnation]]
             answer.prompt_logprobs |= dict(enumerate(logprobs, start))
+        report = output.tiers
+        if report is not None:
+            self._unfetched |= set(report.unfetched)
+            self._outcome.unfetched += len(report.unfetched)
         rows = []
         for index, (slot, incarnation, token) in enumerate(
             zip(output.slots.tolist(), output.incarnations.tolist(), output.ids.tolist(), strict=True)
         ):
+            if incarnation in self._unfetched:
+                continue
             name = self._names[incarnation]
             answer = self._outcome.answers[name]
             if answer.finish is not Finish.NONE:
@@ -198,7 +214,17 @@ class _Run:
             answer.finish = self._finish(self._asks[name], token, len(answer.ids))
             rows.append((slot, incarnation, max(0, token), int(answer.finish)))  # as the output stage has it
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)
+        result = StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)
+        if report is None:
+            return result
+        # What a rank alone knows would let the schedulers of the ranks differ.
+        return replace(
+            result,
+            unfetched=report.unfetched,
+            lost=() if self._capture.ranks > 1 else report.lost,
+            contents=report.contents,
+            contents_end=report.contents_end,
+        )
 
     def _finish(self, ask: Ask, token: int, num_outputs: int) -> Finish:
         if token < 0:

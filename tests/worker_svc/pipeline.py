@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Sequence
 
 from albireo.contract.plan import Plan
 from albireo.runtime.clock import SYSTEM_CLOCK
@@ -27,8 +29,12 @@ def in_turn(runner: ModelRunner, plans: list[Plan]) -> list[Sampled]:
     return [plain(runner.execute(runner.prepare(plan)).to_host()) for plan in plans]
 
 
-def overlapped(runner: ModelRunner, plans: list[Plan]) -> list[Sampled]:
-    """Three threads: a step is prepared while earlier ones run, and fetched while later ones do."""
+def overlapped(runner: ModelRunner, plans: list[Plan], settled: Sequence[int] = ()) -> list[Sampled]:
+    """Three threads: a step is prepared while earlier ones run, and fetched while later ones do.
+
+    ``settled``: how many steps had settled when each plan was made: none is read before. It matters to KV
+    tiers alone, whose copies into blocks begin when a plan is read.
+    """
     runner.reset()
     stop = threading.Event()
     staged: StageQueue[StagedStep] = StageQueue(2, stop, SYSTEM_CLOCK)
@@ -36,7 +42,9 @@ def overlapped(runner: ModelRunner, plans: list[Plan]) -> list[Sampled]:
     outputs: list[Sampled] = []
 
     def prepare() -> None:
-        for plan in plans:
+        for plan, needed in zip(plans, settled or [0] * len(plans), strict=True):
+            while len(outputs) < needed and not stop.is_set():
+                time.sleep(1e-4)
             staged.put(StagedStep(plan, runner.prepare(plan), control.StepTiming()))
 
     def fetch() -> None:

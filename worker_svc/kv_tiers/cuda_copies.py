@@ -46,7 +46,8 @@ class CudaCopies:
             stream.wait_stream(torch.cuda.current_stream(device))  # which zeroes the cache
 
     def buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        with torch.cuda.device(self._device):  # a thread begins with the first GPU of the machine
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def mark(self) -> object:
         return torch.cuda.current_stream(self._device).record_event()
@@ -60,7 +61,7 @@ class CudaCopies:
             found = self._cache.gather(index)
             taken = stream.record_event()
             out.copy_(found, non_blocking=True)
-            return CudaCopy(taken, stream.record_event(), self._device)
+            return CudaCopy(taken, _record(stream), self._device)
 
     def scatter(
         self, blocks: Sequence[int], layers: range, source: Tensor, after: Sequence[Copy] = ()
@@ -73,9 +74,16 @@ class CudaCopies:
                 if isinstance(copy, CudaCopy):
                     stream.wait_event(copy.blocks)
             self._cache.scatter(index, layers, brought)
-            done = stream.record_event()
+            done = _record(stream)
             return CudaCopy(done, done, self._device)
 
     def _index(self, blocks: Sequence[int]) -> Tensor:
         # torch's allocator of pinned memory keeps it until the stream is past the copy.
         return torch.tensor(blocks).pin_memory().to(self._device, non_blocking=True)
+
+
+def _record(stream: torch.cuda.Stream) -> torch.cuda.Event:
+    """An event for threads to wait for: they sleep, and leave the core to the stages."""
+    event = torch.cuda.Event(blocking=True)
+    event.record(stream)
+    return event

@@ -10,9 +10,6 @@ from albireo.contract.tiers import Fetch
 from worker_svc.kv_tiers.copies import Copy
 from worker_svc.kv_tiers.spill_job import SpillJob
 
-FETCH_SECONDS = 2.0
-"""How long a step waits for its fetches."""
-
 
 class FetchJob:
     """It is over when it has failed, for whichever reason, or when all layers are there."""

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from albireo.contract.tiers import Fetch
 from worker_svc.kv_tiers.copies import DONE, Copies, Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS, FetchJob
+from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import FETCH_SECONDS, MOST_LAYERS, layer_ranges
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
@@ -31,17 +32,6 @@ logger = logging.getLogger(__name__)
 BUFFER_BYTES = 8 << 20
 BUFFERS = 2
 """One is read into while the other is copied to the device."""
-MOST_LAYERS = 8
-"""Of one piece: compute waits for a whole one."""
-
-
-def layer_ranges(layers: int) -> Iterator[range]:
-    """1, 1, 2, 4, 8, 8, ... layers."""
-    first, count = 0, 1
-    while first < layers:
-        yield range(first, stop := min(layers, first + count))
-        count = 1 if not first else min(MOST_LAYERS, 2 * count)
-        first = stop
 
 
 @dataclass(slots=True)
@@ -85,10 +75,12 @@ class FetchLane:
 
     def submit(self, fetch: Fetch, after: Sequence[SpillJob]) -> FetchJob:
         """Input stage. The copy begins at once, unless the tier does not answer."""
+        if self.stuck:  # nothing is to wait behind it, nor keep buffers
+            job = FetchJob(fetch, self._layout.layers, held={}, after=())
+            self.fail(job, "refused")
+            return job
         held = self._spilling.hold(self._number, fetch.frames)
         job = FetchJob(fetch, self._layout.layers, held=held, after=after)
-        if self.stuck:
-            self.fail(job, "refused")
         self._live[job] = None
         self._jobs.put(job)
         return job
@@ -137,7 +129,7 @@ class FetchLane:
             self.fail(job, "late")
         began, first = time.time_ns(), time.monotonic()
         stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
-        for layers in layer_ranges(self._layout.layers):
+        for layers in layer_ranges(self._layout.layers, self._layout.part_bytes):
             most = self._size // (len(layers) * self._layout.part_bytes)
             for some in (stored, list(job.held)):
                 for start in range(0, len(some), most):

@@ -35,15 +35,7 @@ class TransferRecord:
         self._read: list[TierRead] = []
         self._transfers: deque[control.KvTransfer] = deque(maxlen=TRANSFERS)
         self._new = False
-        self._bytes: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[tuple[str, str]] = Counter()
-        self.wait_seconds = 0.0  # that layers waited; the compute stage alone adds to it
-
-    @property
-    def bytes(self) -> dict[tuple[str, str], int]:
-        """Copied so far, by tier and direction: ``in``, to the device, or ``out``."""
-        with self._lock:
-            return dict(self._bytes)
 
     @property
     def failures(self) -> dict[tuple[str, str], int]:
@@ -69,7 +61,6 @@ class TransferRecord:
         """A copy ended. ``begin``, ``end``: ns of the Unix clock; ``size``: bytes."""
         name = self._names[tier]
         with self._lock:
-            self._bytes[name, "out" if write else "in"] += size
             self._transfers.append(
                 control.KvTransfer(tier=name, write=write, begin=begin, end=end, bytes=size)
             )

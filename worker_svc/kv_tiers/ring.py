@@ -8,19 +8,15 @@ from torch import Tensor
 
 from worker_svc.kv_tiers.copies import Copies
 from worker_svc.kv_tiers.layout import KvLayout
-
-PORTION = 8
-"""Most blocks of one buffer: one copy brings them, one write takes them away."""
-FEWEST, MOST = 4, 32
-RING_BYTES = 256 << 20
+from worker_svc.kv_tiers.limits import PORTION, ring_buffers
 
 
 class BufferRing:
     """Buffers ``[8, *block_shape]``. Each is given back once; callers hold a lock for taking and giving."""
 
     def __init__(self, copies: Copies, layout: KvLayout) -> None:
-        """Of large blocks there are fewer buffers: 256 MiB, or four."""
-        count = max(FEWEST, min(MOST, RING_BYTES // (PORTION * layout.block_bytes)))
+        """As many as ``ring_buffers`` says."""
+        count = ring_buffers(layout.block_bytes)
         memory = copies.buffer((count, PORTION, *layout.block_shape), layout.dtype)
         self._free = deque(memory.unbind())
 

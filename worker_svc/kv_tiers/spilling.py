@@ -19,8 +19,9 @@ from albireo.contract.tiers import Spill
 from worker_svc.kv_tiers.copies import Copies
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import PORTION
 from worker_svc.kv_tiers.record import TransferRecord
-from worker_svc.kv_tiers.ring import PORTION, BufferRing
+from worker_svc.kv_tiers.ring import BufferRing
 from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,6 @@ class Spilling:
         with self._lock:
             if job.state is SpillState.COPYING:
                 job.state = SpillState.COPIED
-                self._uncopied.discard(job)
         job.copied.set()
         self._to_write[job.tier].put(job)
 
@@ -179,6 +179,9 @@ class Spilling:
         while (job := self._to_write[number].get()) is not None:
             try:
                 job.copy.wait()
+                # Not when the copy was launched: rank 0 settles steps, and this rank's device may be behind.
+                with self._lock:
+                    self._uncopied.discard(job)
                 self._write(job)
             except Exception:
                 logger.exception("KV tier %s could not be written", self._tiers[number].name)

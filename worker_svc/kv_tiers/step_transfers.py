@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from albireo.contract.tiers import Contents
 from worker_svc.kv_tiers.copies import Copy
-from worker_svc.kv_tiers.fetch_job import FETCH_SECONDS, FetchJob
+from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
-from worker_svc.kv_tiers.record import TransferRecord
-from worker_svc.kv_tiers.spill_job import SpillJob
+from worker_svc.kv_tiers.limits import FETCH_SECONDS
+from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.model.kv_cache import LayerCache
 
@@ -33,7 +33,7 @@ class SlotFetches:
 class StepTransfers:
     """Of one step."""
 
-    def __init__(self, spilling: Spilling, record: TransferRecord) -> None:
+    def __init__(self, spilling: Spilling) -> None:
         self.copied: tuple[SpillJob, ...] = ()  # of blocks that change hands: the step waits for these
         self.ended: tuple[Copy, ...] = ()  # likewise, of fetches that have been cancelled
         self.spills: tuple[SpillJob, ...] = ()  # copied while it runs
@@ -42,7 +42,6 @@ class StepTransfers:
         self.contents_end = False
         self.wait_ns = 0  # that layers waited
         self._spilling = spilling
-        self._record = record
 
     @property
     def empty(self) -> bool:
@@ -70,7 +69,6 @@ class StepTransfers:
 
     def missing(self) -> list[bool]:
         """Of each slot in ``reads``, whether this rank lacks some of its KV. After the last layer."""
-        self._record.wait_seconds += self.wait_ns * 1e-9
         for slot in self.reads:
             for _, job in slot.jobs:
                 job.order_all()
@@ -83,7 +81,7 @@ class StepTransfers:
     def _await_copies(self, jobs: Iterable[SpillJob], finish: Callable[[Copy], None]) -> None:
         until = time.monotonic() + COPY_SECONDS
         for job in jobs:
-            if job.await_copied(until - time.monotonic()):
-                finish(job.copy)
-            else:
+            if not job.await_copied(until - time.monotonic()):
                 self._spilling.drop([job])
+            if job.state is SpillState.COPIED:  # it may have become so just now
+                finish(job.copy)

@@ -19,12 +19,11 @@ from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
+from worker_svc.kv_tiers.limits import PORTION_FRAMES
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.step_transfers import SlotFetches, StepTransfers
 
-PORTION_FRAMES = 4096
-"""Of the contents in one result."""
 CLOSE_SECONDS = 2.0
 """For spills that are still to be written when the rank ends."""
 
@@ -80,7 +79,7 @@ class KvTransfers:
             for slot in plan.released:
                 for lane, job in self._unread.pop(slot, ()):
                     self._ended += lane.cancel(job)
-        step = StepTransfers(self._spilling, self.record)
+        step = StepTransfers(self._spilling)
         if plan.spills or plan.fetches or self._spilling.copies_wait:
             self._begin_copies(plan, step)
         if self._unread:

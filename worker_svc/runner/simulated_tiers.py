@@ -1,7 +1,8 @@
 """The tiers of KV of a simulated device: what they hold is keys of blocks, and copies take time.
 
 Simulated ranks and simulated groups call it where a runner calls the tiers of a device. Left out is that
-copies of one direction slow down those of the other. Times are nanoseconds of the Unix clock.
+copies of one direction slow down those of the other, and that blocks that change hands are copied first.
+Times are nanoseconds of the Unix clock.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from albireo.contract.plan import Plan
 from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead
 from albireo.v1 import control_pb2 as control
 from worker_svc.cost.tiers import DescribedTiers
+from worker_svc.kv_tiers.limits import (
+    FETCH_SECONDS,
+    PORTION,
+    PORTION_FRAMES,
+    layer_ranges,
+    ring_buffers,
+)
 from worker_svc.runner.simulated_lane import SimulatedLane
 from worker_svc.runner.tier_report import TierReport
 
-DEADLINE_NS = 2_000_000_000
+DEADLINE_NS = round(FETCH_SECONDS * 1e9)
 """A fetch that has not ended so long after the begin of the step that waits for it has failed."""
-RING_BYTES = 256 << 20
-"""What may wait to be written to a tier. A block beyond it is not written, and its frame holds nothing."""
-PORTION = 4096
-"""Most frames whose contents one result reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,10 @@ class SimulatedFetch:
     copy: control.KvTransfer
     missing: tuple[int, ...]  # frames that do not hold what they should
 
-    def there(self, layer: int, layers: int) -> int:
-        """When the part of a layer is in the blocks: those of the layers come one after the other."""
-        return self.copy.begin + (self.copy.end - self.copy.begin) * (layer + 1) // layers
+    def there(self, pieces: Sequence[range]) -> list[int]:
+        """When the part of each layer is in the blocks: they come piece by piece."""
+        begin, duration, layers = self.copy.begin, self.copy.end - self.copy.begin, pieces[-1].stop
+        return [begin + duration * piece.stop // layers for piece in pieces for _ in piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class SimulatedTiers:
     """Those of one rank. ``begin`` and ``reset`` belong to the input stage, ``run`` to the compute stage."""
 
     def __init__(self, tiers: DescribedTiers) -> None:
-        self._tiers = tiers
+        self._pieces = tuple(layer_ranges(tiers.layers, max(1, tiers.block_bytes // tiers.layers)))
+        self._ring = PORTION * ring_buffers(max(1, tiers.block_bytes))  # blocks
         self._contents: list[dict[int, bytes]] = [{} for _ in tiers.shapes]  # key by frame
         self._reads = [
             SimulatedLane(tier.name, tier.read_block_seconds, tiers.block_bytes, write=False)
@@ -73,8 +79,8 @@ class SimulatedTiers:
         self._unreported = [
             Contents(tier, frames, tuple([held[frame] for frame in frames]))
             for tier, held in enumerate(self._contents)
-            for first in range(0, len(held), PORTION)
-            for frames in [tuple(sorted(held)[first : first + PORTION])]
+            for first in range(0, len(held), PORTION_FRAMES)
+            for frames in [tuple(sorted(held)[first : first + PORTION_FRAMES])]
         ]
 
     def begin(self, plan: Plan, now: int) -> StepTransfers:
@@ -100,7 +106,8 @@ class SimulatedTiers:
         if step.fetches:
             deadline = begin + DEADLINE_NS
             failed = {f.incarnation for f in step.fetches if f.missing or f.copy.end > deadline}
-            end, waited = pipeline(begin, forward, self._there(step.fetches, deadline))
+            layers = zip(*(fetch.there(self._pieces) for fetch in step.fetches), strict=True)
+            end, waited = pipeline(begin, forward, [min(deadline, max(at)) for at in layers])
         transfers = [copy for lane in (*self._reads, *self._writes) for copy in lane.ended(end)]
         if not transfers and step == NOTHING:
             return end, None
@@ -116,11 +123,11 @@ class SimulatedTiers:
         )
 
     def _spill(self, spills: Iterable[Spill], now: int) -> tuple[Frames, ...]:
-        """Returns the frames of what found no room to wait."""
+        """Returns the frames of what found no room to wait: the tiers share the buffers."""
         lost = []
         for tier, _, frames, keys in spills:
             held, lane = self._contents[tier], self._writes[tier]
-            room = max(0, int(RING_BYTES / self._tiers.block_bytes - lane.waiting(now)))
+            room = max(0, int(self._ring - sum(lane.waiting(now) for lane in self._writes)))
             held.update(zip(frames[:room], keys, strict=False))
             if frames[room:]:
                 lost.append(Frames(tier, frames[room:]))
@@ -141,13 +148,6 @@ class SimulatedTiers:
             copy = self._reads[fetch.tier].take(len(fetch.blocks), now)
             found = SimulatedFetch(incarnations[fetch.slot], fetch, copy, missing)
             self._fetches.setdefault(fetch.slot, []).append(found)
-
-    def _there(self, fetches: Iterable[SimulatedFetch], deadline: int) -> list[int]:
-        """When all KV of each layer is there, or is not waited for any more."""
-        layers = self._tiers.layers
-        return [
-            min(deadline, max([fetch.there(layer, layers) for fetch in fetches])) for layer in range(layers)
-        ]
 
 
 NOTHING = StepTransfers()

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from albireo.runtime.kv_memory import KvMemory
 from albireo.runtime.settings import ServiceSettings, variable
 from albireo.store.connection import connect
-from albireo.tools.doctor import checkpoint, gateway_access, limits, ports, redis_server
+from albireo.tools.doctor import checkpoint, gateway_access, kv_disk, limits, ports, redis_server
 from albireo.tools.doctor.clock import check_clock
 from albireo.tools.doctor.finding import Finding, failure, note, ok, warning
 from gateway.settings import GatewaySettings
 from scheduler_svc.settings import SchedulerSettings
+from worker_svc.kv_tiers.disk_speed import DiskSpeed
 from worker_svc.model.config import ModelConfig
 from worker_svc.settings import WorkerSettings
 
@@ -101,6 +103,11 @@ def _worker(settings: WorkerSettings, tp: int) -> Iterator[Finding]:
         if settings.device != "sim":  # which reads no weights
             yield (weights := checkpoint.check_files(settings.model))
             fits = fits and weights.level == "ok"
+    speed = None
+    if settings.kv_disk is not None and settings.device != "sim":
+        wanted = tp * KvMemory.parse_size(settings.kv_disk_size)
+        found_disk, speed = kv_disk.check_disk(settings.kv_disk, wanted)
+        yield found_disk
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if missing:
         absent = f"{' and '.join(missing)} not installed; needed on worker machines only"
@@ -111,15 +118,19 @@ def _worker(settings: WorkerSettings, tp: int) -> Iterator[Finding]:
     except (ImportError, OSError) as error:
         yield failure("torch", f"does not load: {error}", "install a build of torch for this machine")
         return
-    yield from _with_torch(settings, config if fits else None, tp)
+    yield from _with_torch(settings, config if fits else None, tp, speed)
 
 
-def _with_torch(settings: WorkerSettings, config: ModelConfig | None, tp: int) -> Iterator[Finding]:
+def _with_torch(
+    settings: WorkerSettings, config: ModelConfig | None, tp: int, disk: DiskSpeed | None
+) -> Iterator[Finding]:
     from albireo.tools.doctor.memory import check_memory
-    from albireo.tools.doctor.torch_checks import check_torch
+    from albireo.tools.doctor.torch_checks import check_torch, chunk_rate
     from albireo.tools.doctor.two_ranks import check_two_ranks
 
     yield from check_torch(settings, tp)
     yield check_two_ranks()
     if config is not None:
         yield from check_memory(settings, config, tp)
+    if config is not None and disk is not None:
+        yield kv_disk.check_use(disk, config, settings.dtype, chunk_rate(settings, config, tp), tp)

@@ -1,28 +1,46 @@
-"""The lanes of copies between KV blocks and tiers in a group's trace: one for each tier and direction."""
+"""The lanes of copies between KV blocks and tiers in a group's trace.
+
+One for each tier and direction, and more where copies overlap: a lane shows one span at a time.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from albireo.v1 import control_pb2 as control
 
 
+class LanedCopy(NamedTuple):
+    """A copy, and the step whose result names it."""
+
+    lane: int
+    transfer: control.KvTransfer
+    record: control.StepRecord
+
+
 class CopyLanes:
-    """Those of the tiers that the group's records name. Fetches before spills."""
+    """Of the copies that the group's records name. Fetches come before spills."""
 
     def __init__(self, records: Iterable[control.StepRecord]) -> None:
-        found = {_key(transfer) for record in records for transfer in record.timing.transfers}
-        self._numbers = {key: number for number, key in enumerate(sorted(found))}
+        self.names: list[str] = []
+        """Of the lanes, which are numbered from 0."""
+        self.copies: list[LanedCopy] = []
+        found = defaultdict[tuple[bool, str], list[tuple[control.KvTransfer, control.StepRecord]]](list)
+        for record in records:
+            for transfer in record.timing.transfers:
+                found[transfer.write, transfer.tier].append((transfer, record))
+        for (write, tier), copies in sorted(found.items(), key=lambda item: item[0]):
+            self._place(f"spills to {tier}" if write else f"fetches from {tier}", copies)
 
-    @property
-    def names(self) -> list[str]:
-        """In the order of their numbers, which count from 0."""
-        return [f"spills to {tier}" if write else f"fetches from {tier}" for write, tier in self._numbers]
-
-    def number(self, transfer: control.KvTransfer) -> int:
-        """Of a transfer in one of the records."""
-        return self._numbers[_key(transfer)]
-
-
-def _key(transfer: control.KvTransfer) -> tuple[bool, str]:
-    return transfer.write, transfer.tier
+    def _place(self, name: str, copies: list[tuple[control.KvTransfer, control.StepRecord]]) -> None:
+        """Each copy in the first of the lanes that is free when it begins."""
+        first, ends = len(self.names), list[int]()
+        for transfer, record in sorted(copies, key=lambda copy: copy[0].begin):
+            free = next((n for n, end in enumerate(ends) if end <= transfer.begin), len(ends))
+            if free == len(ends):
+                ends.append(0)
+                self.names.append(f"{name}, {free + 1}" if free else name)
+            ends[free] = transfer.end
+            self.copies.append(LanedCopy(first + free, transfer, record))

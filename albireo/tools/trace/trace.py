@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from albireo.telemetry.step_times import published_at
-from albireo.tools.trace.copy_lanes import CopyLanes
+from albireo.tools.trace.copy_lanes import CopyLanes, LanedCopy
 from albireo.v1 import control_pb2 as control
 
 RANK_0 = "worker, rank 0"
@@ -48,7 +48,7 @@ def chrome_trace(records: Iterable[control.StepRecord]) -> dict[str, Any]:
     spans: list[_Span] = []
     for (group, epoch, step), record in sorted(known.items(), key=itemgetter(0)):
         spans += _stages(record, known.get((group, epoch, step + 1)))
-        spans += _copies(record, copies[group])
+    spans += [_copy(copy) for lanes in copies.values() for copy in lanes.copies]
     spans = [span for span in spans if 0 < span.begin <= span.end]
     start = min((span.begin for span in spans), default=0)
     events: list[dict[str, Any]] = []
@@ -78,12 +78,11 @@ def _stages(record: control.StepRecord, following: control.StepRecord | None) ->
     yield _Span(3, 1, "hand out", record.received, record.handed_out, record)
 
 
-def _copies(record: control.StepRecord, lanes: CopyLanes) -> Iterator[_Span]:
-    for transfer in record.timing.transfers:
-        lane = FIRST_COPY_LANE + lanes.number(transfer)
-        category = _label(record) + ("spill" if transfer.write else "fetch")
-        size, more = f"{transfer.bytes / 2**20:.1f} MiB", {"tier": transfer.tier, "bytes": transfer.bytes}
-        yield _Span(2, lane, category, transfer.begin, transfer.end, record, size, more)
+def _copy(copy: LanedCopy) -> _Span:
+    lane, transfer, record = copy
+    category = _label(record) + ("spill" if transfer.write else "fetch")
+    size, more = f"{transfer.bytes / 2**20:.1f} MiB", {"tier": transfer.tier, "bytes": transfer.bytes}
+    return _Span(2, FIRST_COPY_LANE + lane, category, transfer.begin, transfer.end, record, size, more)
 
 
 def _label(record: control.StepRecord) -> str:

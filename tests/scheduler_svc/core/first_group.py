@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from albireo.contract.plan import GroupShape, Plan, StepResult
+from albireo.contract.plan import Ended, GroupShape, Plan, StepResult
+from scheduler_svc.core import WaitingEnd
 
 from .auditor import Auditor
 from .group_world import GroupWorld
@@ -15,6 +16,7 @@ class FirstGroup:
     """What the first of ``groups`` has."""
 
     groups: dict[str, GroupWorld]
+    notices: list[WaitingEnd]
 
     @property
     def group(self) -> GroupWorld:
@@ -47,3 +49,8 @@ class FirstGroup:
     @property
     def settled(self) -> list[StepResult]:
         return self.group.settled
+
+    def ended(self) -> list[Ended]:
+        """All ends by the scheduler's decision: those of notices, then those of the group's plans."""
+        notices = [Ended(end.request_id, end.reason) for end in self.notices]
+        return notices + [end for plan in self.plans for end in plan.ended]

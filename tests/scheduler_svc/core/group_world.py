@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Mapping
 
 from albireo.contract.plan import GroupShape, Plan, StepResult
-from scheduler_svc.core import GroupCore, Limits
+from scheduler_svc.core import GroupCore
 
 from .auditor import Auditor
 from .followers import from_log
 from .reader import read_result
 from .story import Story
+from .tier_model import Frame, Stored
 from .worker_model import Worker
 
 
@@ -19,13 +20,18 @@ class GroupWorld:
     """A life of one group. Plans are published, run and settled one call at a time, in that order."""
 
     def __init__(
-        self, core: GroupCore, follower: GroupCore | None, limits: Limits, stories: Mapping[str, Story]
+        self,
+        core: GroupCore,
+        follower: GroupCore | None,
+        stories: Mapping[str, Story],
+        frames: Mapping[Frame, Stored],
     ) -> None:
+        """``frames``: what the tiers hold at first."""
         self.core, self.follower = core, follower
         self.shape: GroupShape = core.shape
-        self.worker = Worker(self.shape)
-        self.window = limits.max_in_flight
-        self.auditor = Auditor(self.shape, limits, stories)
+        self.worker = Worker(self.shape, frames)
+        self.window = core.limits.max_in_flight
+        self.auditor = Auditor(self.shape, core.limits, stories, frames)
         self.published: deque[Plan] = deque()  # not run yet
         self.unsettled: deque[StepResult] = deque()  # run, not settled
         self.settled: list[StepResult] = []
@@ -64,6 +70,11 @@ class GroupWorld:
         self.published.append(plan)
         return plan
 
+    def read(self) -> None:
+        """The worker's input stage has read all that is published."""
+        for plan in self.published:
+            self.worker.read(plan)
+
     def run(self) -> StepResult:
         """The worker runs the oldest plan, and the result is in the log."""
         plan = self.published.popleft()
@@ -78,6 +89,7 @@ class GroupWorld:
         if self.follower:
             self.follower.settle(result)
         self.settled.append(result)
+        self.auditor.settled(result)
         for incarnation, finish in zip(result.incarnations, result.finishes, strict=True):
             if finish:
                 self._stories[self.auditor.by_incarnation[incarnation]].settled_final = True

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape
-from scheduler_svc.core import Limits
+from albireo.contract.tiers import TierShape
+from scheduler_svc.core import Limits, Speed
 
 from .world import World
 
@@ -34,11 +35,19 @@ NUMBERS = st.integers(0, 2)
 """Which of the groups; less than all there are where there are fewer."""
 
 
-def _shape(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
+def shape_of(num_blocks: int, max_seqs: int, length: float) -> GroupShape:
     return GroupShape(num_blocks, max_seqs, max(4, int(length * num_blocks * BLOCK_SIZE)))
 
 
-SHAPES = st.builds(_shape, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
+SHAPES = st.builds(shape_of, st.integers(2, 9), st.integers(1, SEQS + 1), st.floats(0.3, 1))
+
+
+def _with_tiers(machine: CoreMachine) -> st.SearchStrategy[GroupShape]:
+    return st.builds(lambda shape, tiers: replace(shape, tiers=tiers), machine.shapes, machine.tiers)
+
+
+MACHINE_SHAPES = st.runner().flatmap(_with_tiers)
+"""Those of the machine that runs, with tiers if it has them."""
 
 
 def explore(machine: type[CoreMachine], *, examples: int = EXAMPLES) -> type[unittest.TestCase]:
@@ -58,13 +67,17 @@ class CoreMachine(RuleBasedStateMachine):
     max_in_flight = 1
     max_groups = 1
     followed = False
+    shapes = SHAPES
+    largest = LARGEST
+    prefix_cache: st.SearchStrategy[bool] = st.sampled_from([True, True, False])
+    tiers: st.SearchStrategy[tuple[TierShape, ...]] = st.just(())  # below the blocks of each group
 
     @initialize(
-        shape=SHAPES,
+        shape=MACHINE_SHAPES,
         max_seqs=st.integers(1, SEQS),
         spare_tokens=st.integers(0, 40),
         prefill_chunk=st.sampled_from([1, 5, 16, 24, 64]),
-        prefix_cache=st.sampled_from([True, True, False]),
+        prefix_cache=st.runner().flatmap(lambda machine: machine.prefix_cache),
         late=st.booleans(),
     )
     def open(
@@ -167,7 +180,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.notice()
 
     @precondition(lambda self: len(self.world.groups) < self.max_groups)
-    @rule(shape=SHAPES)
+    @rule(shape=MACHINE_SHAPES)
     def join(self, shape: GroupShape) -> None:
         self._join(shape)
 
@@ -183,7 +196,11 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.leave(name, died=died)
 
     @precondition(lambda self: self.max_groups > 1)
-    @rule(shape=st.one_of(st.just(LARGEST), SHAPES), deaths=st.integers(2, 4), ran=st.integers(0, 2))
+    @rule(
+        shape=st.one_of(st.runner().map(lambda machine: machine.largest), MACHINE_SHAPES),
+        deaths=st.integers(2, 4),
+        ran=st.integers(0, 2),
+    )
     def die_again_and_again(self, shape: GroupShape, deaths: int, ran: int) -> None:
         """All groups die with what was just planned, several times: requests run alone, and end."""
         for _ in range(deaths):
@@ -228,12 +245,17 @@ class CoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         if not any(g.shape.max_model_len >= self.world.context for g in self.world.groups.values()):
-            self._join(LARGEST)
-        self.world.drain(max_steps=200 + 20 * self.world.work_left())
+            self._join(self.largest)
+        left = self.world.work_left() + sum(g.shape.num_blocks for g in self.world.groups.values())
+        self.world.drain(max_steps=200 + 20 * left)
 
     def _join(self, shape: GroupShape) -> None:
-        self.world.join(f"g{self.joined}", shape)
+        self.world.join(f"g{self.joined}", shape, speed=self._speed())
         self.joined += 1
+
+    def _speed(self) -> Speed:
+        """What a group has measured at its start."""
+        return Speed()
 
     def _group(self, number: int) -> str | None:
         """The name of one of the groups that are there."""

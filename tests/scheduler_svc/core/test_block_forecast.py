@@ -22,6 +22,21 @@ def test_blocks_come_in_when_the_last_of_their_owners_leaves() -> None:
         assert (forecast.now, forecast.later) == (0, incoming)
 
 
+def test_blocks_that_are_copied_come_in_with_the_steps_of_their_copies() -> None:
+    w = world(num_blocks=16)
+    w.submit("r", prompt(33), max_tokens=20, ignore_eos=True)
+    w.step()
+    w.step()
+    ledger = w.group.core.ledger
+    blocks = ledger.occupied[0].blocks
+    ledger.pool.hold(blocks[0])
+    ledger.pool.hold(ledger.pool.next_free(1)[0])
+    forecast = BlockForecast(ledger, ())
+    assert (forecast.now, forecast.later) == (0, 1)
+    forecast.add(ledger.occupied[0])
+    assert (forecast.now, forecast.later) == (len(blocks) - 1, 2)
+
+
 @pytest.mark.parametrize("in_flight", [True, False])
 def test_blocks_that_a_plan_in_the_making_releases_come_in_likewise(in_flight: bool) -> None:
     w = world(chunk=64)

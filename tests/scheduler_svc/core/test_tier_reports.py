@@ -61,6 +61,17 @@ def test_nothing_is_cached_that_was_computed_from_what_did_not_come() -> None:
     assert w.group.stats().blocks_cached == cached
 
 
+def test_neither_is_a_chunk_of_the_same_step() -> None:
+    w = evicted()
+    w.submit("again", prompt(9))
+    (admission,) = w.planned().admissions
+    assert admission.num_cached == 96
+    cached = w.group.stats().blocks_cached
+    w.settle(unfetched=(admission.incarnation,))
+    assert w.group.stats().blocks_cached == cached
+    w.run()
+
+
 def test_the_fetch_of_a_request_that_was_cancelled_may_fail_as_well() -> None:
     w = evicted()
     w.submit("again", prompt(6))

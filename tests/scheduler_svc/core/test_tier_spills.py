@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from albireo.contract.plan import Plan
+from albireo.contract.plan import Plan, StepResult
 from albireo.contract.tiers import Frames, TierShape
 
 from .tiered import STEP_SECONDS, Tiered, disk, prompt
@@ -27,7 +27,7 @@ def test_blocks_are_written_behind_the_steps_at_half_of_what_the_tier_can_do() -
         w.settle()
         w.now += STEP_SECONDS
     assert counts == [5, 5, 2, 0]
-    assert w.plans[2].spills[0].blocks == tuple(range(5))
+    assert w.plans[2].spills[0].blocks == tuple(reversed(range(5)))
     assert w.frames_used() == 12
 
 
@@ -91,6 +91,19 @@ def test_a_block_that_is_copied_is_not_granted_until_its_step_has_settled() -> N
     assert [a.request_id for a in granted.admissions] == ["b"]
 
 
+def test_copies_leave_free_blocks_to_what_runs() -> None:
+    w = Tiered(num_blocks=24)
+    w.submit("a", prompt(8), max_tokens=1)
+    w.submit("row", prompt(1, 1), max_tokens=8)
+    w.plan()
+    w.settle()
+    plan = w.planned()
+    assert plan.released == (0,)
+    assert spilled(plan) == 22 // 4 + 1  # a block that the row owns is no free one
+    w.run()
+    assert w.frames_used() == 9
+
+
 def test_a_block_that_is_granted_anew_is_moved_out_by_the_same_plan() -> None:
     w = Tiered(disk(write=1.0), num_blocks=8, max_seqs=1)  # so slow that hardly any is written behind
     w.submit("a", prompt(6), max_tokens=1)
@@ -136,6 +149,25 @@ def test_a_tier_smaller_than_the_blocks_does_not_copy_them_for_ever() -> None:
     (tier,) = w.group.stats().tiers
     assert tier.frames_used == 3
     assert tier.blocks_spilled <= 12
+
+
+@pytest.mark.parametrize("outputs", [1, 4])  # written with its release, or before
+def test_what_a_tier_has_of_a_request_goes_from_its_end(outputs: int) -> None:
+    w = Tiered(disk(6), num_blocks=32)
+    w.submit("first", prompt(6), max_tokens=outputs)
+    w.run()
+    (spill,) = [spill for plan in w.plans for spill in plan.spills]
+    w.submit("other", prompt(3, 1), max_tokens=1)
+    w.run()
+    directory = w.group.ledger.tiers.directories[0]
+    assert [key in directory for key in spill.keys] == [False] * 3 + [True] * 3
+
+
+def test_steps_that_run_nothing_are_no_measure_of_speed() -> None:
+    w = Tiered(known=False)
+    w.plan()
+    w.group.settle(StepResult(3, 1, contents_end=True), 1e-6)
+    assert w.group.speed.step_seconds == STEP_SECONDS
 
 
 def test_a_tier_without_frames_is_left_alone() -> None:

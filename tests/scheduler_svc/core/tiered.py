@@ -35,10 +35,11 @@ class Tiered:
         num_blocks: int = 64,
         max_seqs: int = 4,
         window: int = 2,
+        chunk: int = 1024,
         known: bool = True,
     ) -> None:
         """``known``: that the tiers hold nothing has been reported."""
-        limits = Limits(1024, max_seqs, 1024, window, digest_every=1)
+        limits = Limits(1024, max_seqs, chunk, window, digest_every=1)
         self.shape = GroupShape(num_blocks, max_seqs, num_blocks * 16, tiers or (disk(),))
         self.now = 10.0
         self.core, self.group = self._core(limits)
@@ -174,9 +175,11 @@ class Tiered:
         check_follower(self.follower, self.core)
 
 
-def evicted(*tiers: TierShape, blocks: int = 6, num_blocks: int = 32, window: int = 2) -> Tiered:
+def evicted(
+    *tiers: TierShape, blocks: int = 6, num_blocks: int = 32, window: int = 2, chunk: int = 1024
+) -> Tiered:
     """The blocks of prompt(blocks) are in the fastest tier, and hold something else."""
-    w = Tiered(*tiers, num_blocks=num_blocks, window=window)
+    w = Tiered(*tiers, num_blocks=num_blocks, window=window, chunk=chunk)
     w.submit("first", prompt(blocks), max_tokens=1)
     w.run()
     w.evict()

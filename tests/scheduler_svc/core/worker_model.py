@@ -2,11 +2,12 @@
 
 A cell of the store holds a hash of the whole token prefix up to its position. A row recomputes the hashes
 of all that it attends to and compares: a block with two owners, one that is used again too early, a wrong
-prefix hit or a wrong recompute cannot go unnoticed.
+prefix hit or a wrong recompute cannot go unnoticed. The tiers below the store are in ``tier_model.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from albireo.contract.plan import (
@@ -19,6 +20,8 @@ from albireo.contract.plan import (
     finish_of,
     table_digest,
 )
+
+from .tier_model import Frame, Stored, TierModel
 
 EOS_IDS = frozenset({0})
 VOCAB = 24
@@ -70,33 +73,49 @@ class Row:
     joins: bool = False
     paused: bool = False
     finish: Finish = Finish.NONE
+    unfetched: bool = False  # it lacks KV: nothing of it counts
 
 
 class Worker:
-    """Applies plans in order; each call runs one step at once."""
+    """Applies plans in order; each call runs one step at once. Copies to and from tiers begin when a plan is
+    read, which may be long before."""
 
-    def __init__(self, shape: GroupShape) -> None:
+    def __init__(self, shape: GroupShape, frames: Mapping[Frame, Stored] | None = None) -> None:
+        """``frames``: what the tiers hold from an earlier life."""
         self.shape = shape
         self.slots: dict[int, Row] = {}
         self.store: list[list[int | None]] = [[None] * BLOCK_SIZE for _ in range(shape.num_blocks)]
-        self.step = 0
+        self.tiers = TierModel(shape, self.store, dict(frames or {}))
+        self.step = self._read_step = 0
         self.wasted_rows = 0
         self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
         self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
         self.writers: dict[int, str] = {}  # block -> the request that wrote it last
         self.failing: set[str] = set()  # requests that end with an error at their next row
 
+    def read(self, plan: Plan) -> None:
+        """The input stage has the plan. One that was read before is left as it is."""
+        if plan.step > self._read_step:
+            assert plan.step == self._read_step + 1
+            self._read_step = plan.step
+            tables: dict[int, list[int]] = {}
+            for slot, blocks in plan.grants:
+                tables.setdefault(slot, []).extend(blocks)
+            self.tiers.read(plan, tables)
+
     def run(self, plan: Plan) -> StepResult:
         """Runs one step; raises AssertionError where the plan breaks its contract."""
         assert plan.step == self.step + 1
+        self.read(plan)
         self.step = plan.step
         for row in self.slots.values():
             row.decoding, row.joins = row.decoding or row.joins, False
         self._apply(plan)
+        self.tiers.begin(plan)
         decoding = [slot for slot in sorted(self.slots) if self.slots[slot].decoding]
         assert plan.num_decodes == len(decoding)
         self.reached[plan.step], self.written[plan.step] = set(), set()
-        sampled = []
+        sampled, unfetched = [], []
         for slot in decoding:
             row = self.slots[slot]
             assert row.computed == len(row.tokens) - 1
@@ -108,13 +127,17 @@ class Worker:
             assert not row.paused
             assert chunk.start == row.computed
             assert 0 < chunk.count <= len(row.tokens) - row.computed
+            if not self.tiers.complete(chunk.slot, plan.step):
+                row.unfetched = True
+                unfetched.append(row.incarnation)
             if self._compute(row, chunk.count):
                 row.joins = True
                 sampled.append(chunk.slot)
         assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks)
         if plan.digest is not None:
             assert plan.digest == self.digest()
-        return self._results(plan, sampled)
+        self.tiers.end(plan)
+        return self._results(plan, sampled, tuple(unfetched))
 
     def sample(self, row: Row, state: int) -> int:
         """The next token of a row whose newest cell is ``state``; a scripted worker has its own."""
@@ -154,36 +177,38 @@ class Worker:
             self.slots[grant.slot].blocks += grant.blocks
 
     def _compute(self, row: Row, count: int) -> bool:
-        """Computes the KV of the next ``count`` tokens, after checking all that they attend to.
+        """Computes the KV of the next ``count`` tokens, after checking all that they attend to. Where some of
+        that is known to be missing, what comes of it is as good as nothing.
 
         True if that reached the last token, so that the row has sampled another one.
         """
         assert row.computed + count <= len(row.blocks) * BLOCK_SIZE, "KV beyond the block table"
-        state = 0
+        state, good = 0, not row.unfetched
         for position in range(row.computed + count):
             block, offset = row.blocks[position // BLOCK_SIZE], position % BLOCK_SIZE
             state = cell(state, row.tokens[position])
             self.reached[self.step].add(block)
             if position < row.computed:
-                assert self.store[block][offset] == state, f"foreign KV at {position} of {row.request_id}"
+                found = self.store[block][offset]
+                assert found == state or not good, f"foreign KV at {position} of {row.request_id}"
             else:
-                self.store[block][offset] = state
+                self.store[block][offset] = state if good else None
                 self.written[self.step].add(block)
                 self.writers[block] = row.request_id
         row.computed += count
         if row.computed < len(row.tokens):
             return False
-        row.tokens.append(self.sample(row, state))
+        row.tokens.append(self.sample(row, state if good else ~state))
         if row.finish:
             assert row.finish in (Finish.STOP, Finish.ERROR), "a row beyond a predictable end"
             self.wasted_rows += 1
         return True
 
-    def _results(self, plan: Plan, sampled: list[int]) -> StepResult:
+    def _results(self, plan: Plan, sampled: list[int], unfetched: tuple[int, ...]) -> StepResult:
         rows = []
         for slot in sampled:
             row = self.slots[slot]
-            if row.finish:
+            if row.finish or row.unfetched:
                 continue
             row.finish = finish_of(
                 row.sampling,
@@ -197,4 +222,5 @@ class Worker:
                 row.finish = Finish.ERROR
             rows.append((slot, row.incarnation, row.tokens[-1], int(row.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes)
+        reports = self.tiers.reports(unfetched, later=bool(plan.step % 2))
+        return StepResult(plan.epoch, plan.step, slots, incarnations, ids, finishes, **reports)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from albireo.contract.plan import (
     DEFAULT_TENANT,
-    Ended,
     GroupShape,
     Plan,
     SamplingParams,
@@ -12,13 +11,16 @@ from albireo.contract.plan import (
     Submission,
     branches,
 )
+from albireo.contract.tiers import TierShape
 from scheduler_svc.core import Limits, SchedulerCore, Speed, WaitingEnd
 
 from .auditor import EPOCH
 from .first_group import FirstGroup
 from .followers import check_follower, folded
 from .group_world import GroupWorld
+from .nothing_left import check_nothing_left
 from .story import Story, family, has_failed
+from .tier_model import Frame, Stored, fitting
 
 SALT = b"test"
 
@@ -36,12 +38,13 @@ def world(
     priority_seconds: float = 10.0,
     followed: bool = False,
     groups: int = 1,
+    tiers: tuple[TierShape, ...] = (),
 ) -> World:
     """A world with capacity for everything, unless the arguments say otherwise; its groups are g0, g1, ..."""
     limits = Limits(tokens, max_seqs, chunk, ahead, prefix_cache, priority_seconds, digest_every)
     w = World(limits, followed=followed)
     for number in range(groups):
-        w.join(f"g{number}", GroupShape(num_blocks, max_seqs, max_model_len))
+        w.join(f"g{number}", GroupShape(num_blocks, max_seqs, max_model_len, tiers))
     return w
 
 
@@ -68,14 +71,16 @@ class World(FirstGroup):
         self.failing: set[str] = set()
         self.lost: set[str] = set()  # whose `ended` was in a plan that has never run
         self.context = 0  # of the largest group so far
+        self.kept: dict[Frame, Stored] = {}  # what the tiers of the last group that left hold
 
     # -- groups -------------------------------------------------------------------------------------
 
     def join(self, name: str, shape: GroupShape, *, speed: Speed | None = None) -> GroupWorld:
+        """Its tiers hold what those of the group that left last held, as far as they have the frames."""
         core = self.core.join(name, shape, speed=speed)
         follower = self.follower.join(name, shape) if self.follower else None
-        limits = core.limits
-        self.groups[name] = group = GroupWorld(core, follower, limits, self.stories)
+        frames = fitting(self.kept, shape)
+        self.groups[name] = group = GroupWorld(core, follower, self.stories, frames)
         group.worker.failing = self.failing
         if not self.context:
             for story in self.stories.values():
@@ -91,6 +96,7 @@ class World(FirstGroup):
             group.settle()
             self.check()
         self.wasted_rows += group.worker.wasted_rows
+        self.kept = group.worker.tiers.frames
         del self.groups[name]
         self.core.leave(group.core, died=died)
         if self.follower:
@@ -258,29 +264,13 @@ class World(FirstGroup):
     def drain(self, max_steps: int) -> int:
         """Runs until everything is over; checks that nothing is left. Returns the steps it took."""
         steps = 0
-        while self.step():
+        while self.step() or self._wait():
             steps += 1
             assert steps <= max_steps, "does not come to an end"
-        assert not [name for name, story in self.stories.items() if not story.final], "never ended"
-        stats = self.core.stats()
-        assert stats.waiting == stats.running == stats.steps_in_flight == 0
-        for group in self.groups.values():
-            assert group.core.stats().slots_free == group.shape.max_seqs
-            assert group.core.stats().blocks_free == group.shape.num_blocks
-            assert not group.worker.slots
-        assert self.core.next_deadline() is None
-        if not any(story.announced for story in self.stories.values()):
-            wasted = sum(group.worker.wasted_rows for group in self.groups.values())
-            assert stats.wasted_rows == self.wasted_rows + wasted
-            assert stats.late_rows == 0
+        check_nothing_left(self)
         self.departures += self.core.take_departures()
         assert self.departures == len(self.stories)
         return steps
-
-    def ended(self) -> list[Ended]:
-        """All ends by the scheduler's decision: those of notices, then those of the first group's plans."""
-        notices = [Ended(end.request_id, end.reason) for end in self.notices]
-        return notices + [end for plan in self.plans for end in plan.ended]
 
     def work_left(self) -> int:
         """Tokens that the requests may still need, alone."""
@@ -291,6 +281,14 @@ class World(FirstGroup):
         assert self.core.check_integrity() == []
         if self.follower:
             check_follower(self.follower, self.core)
+
+    def _wait(self) -> bool:
+        """Where nothing is left but blocks that tiers can take later, it is later."""
+        deadline = self.core.next_deadline()
+        if deadline is None or not all(story.final for story in self.stories.values()):
+            return False
+        self.advance(deadline - self.now)
+        return True
 
     def _named(self, name: str | None) -> GroupWorld:
         return self.group if name is None else self.groups[name]

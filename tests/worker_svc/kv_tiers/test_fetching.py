@@ -118,8 +118,6 @@ def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
         refused = s.run(chunk_plan(3, fetch({9: 0}, names=[5]), slot=1))
         assert refused.missing == [True]
         assert refused.step.wait_ns < 0.1e9
-        waited = (found.step.wait_ns + refused.step.wait_ns) / 1e9
-        assert s.transfers.record.wait_seconds == pytest.approx(waited, abs=1e-3)
         assert s.transfers.failures == {("tier 0", "late"): 1, ("tier 0", "refused"): 1}
         s.put(8, 6)
         s.tiers[0].reads.set()

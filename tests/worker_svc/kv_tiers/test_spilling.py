@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
+
+import pytest
+import torch
 
 from albireo.contract.plan import Grant, Plan
 from albireo.contract.tiers import Frames
@@ -11,11 +15,12 @@ from tests.worker_svc.kv_tiers.scene import (
     chunk_plan,
     eventually,
     fetch,
+    key,
     scene,
     spill,
 )
-from worker_svc.kv_tiers import fetch_job
-from worker_svc.kv_tiers.ring import FEWEST, MOST, PORTION
+from worker_svc.kv_tiers import step_transfers
+from worker_svc.kv_tiers.limits import MOST
 
 
 def test_blocks_that_change_hands_are_copied_before_the_step_touches_them() -> None:
@@ -134,7 +139,30 @@ def test_the_end_writes_what_was_copied() -> None:
     assert s.tiers[0].closed
 
 
-def test_the_ring_is_bounded() -> None:
-    assert FEWEST <= MOST
-    assert PORTION * MOST == 256
-    assert fetch_job.FETCH_SECONDS == 2
+def test_a_copy_that_takes_too_long_is_dropped_and_its_blocks_change_hands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the buffer gets from then on is the next owner's: no tier may have it under the old key."""
+    monkeypatch.setattr(step_transfers, "COPY_SECONDS", 0.1)
+    with scene() as s:
+        s.put(1, 5)
+        begun, go_on = threading.Event(), threading.Event()
+        gather = s.cache.gather
+
+        def slow(blocks: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+            begun.set()
+            assert go_on.wait(SECONDS)
+            return gather(blocks, out)
+
+        monkeypatch.setattr(type(s.cache), "gather", lambda self, blocks, out=None: slow(blocks, out))
+        found = s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        assert begun.is_set()
+        assert found.recorded.lost == (Frames(0, (0,)),)
+        step = s.begin(Plan(1, 2, grants=(Grant(0, (1,)),)))
+        assert step is None  # nothing to wait for any more
+        s.put(1, 6)
+        go_on.set()
+        s.run(Plan(1, 3, spills=(spill({1: 1}, names=[6]),)))
+        eventually(lambda: s.stored(1, 6))
+        assert s.tiers[0].contents() == {1: key(6)}
+        assert s.transfers.failures == {("tier 0", "dropped"): 1}

@@ -75,7 +75,7 @@ def test_tokens_are_spread_over_the_vocabulary() -> None:
 
 
 def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> None:
-    tiers = DescribedTiers((TierShape("host", 4, 0.010, 0.001),), layers=2, block_bytes=64)
+    tiers = DescribedTiers((TierShape("host", 4, 0.010, 0.001),), layers=2, block_bytes=1 << 17)
     with VirtualClock() as clock:
         runner = SimulatedRunner(
             TINY,

@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 from albireo.contract.plan import Admission, Chunk, Plan, SamplingParams
 from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
 from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
-from worker_svc.runner.simulated_tiers import DEADLINE_NS, PORTION, RING_BYTES, SimulatedTiers, pipeline
+from worker_svc.kv_tiers.limits import PORTION_FRAMES, RING_BYTES
+from worker_svc.runner.simulated_tiers import DEADLINE_NS, SimulatedTiers, pipeline
 from worker_svc.runner.tier_report import TierReport
 
 MS = 1_000_000
 LAYERS = 4
+SIZE = LAYERS << 15  # so much that each layer comes alone
 # A block takes 8 ms from the host and 40 ms from the disk; to write it half as long.
-TIERS = DescribedTiers((TierShape("host", 8, 0.008, 0.004), TierShape("disk", 64, 0.040, 0.020)), LAYERS, 512)
+TIERS = DescribedTiers(
+    (TierShape("host", 8, 0.008, 0.004), TierShape("disk", 64, 0.040, 0.020)), LAYERS, SIZE
+)
 HOST, DISK = 0, 1
 
 
@@ -76,7 +80,7 @@ def test_a_layer_starts_when_its_kv_is_there_and_the_layer_before_has_run() -> N
     assert report.kv_wait_ns == 4 * MS
     assert report.read == (TierRead(HOST, 2, 0.016),)
     (copy,) = report.transfers
-    assert (copy.tier, copy.write, copy.bytes) == ("host", False, 1024)
+    assert (copy.tier, copy.write, copy.bytes) == ("host", False, 2 * SIZE)
     assert (copy.begin, copy.end) == (10_000 * MS, 10_016 * MS)
 
 
@@ -146,20 +150,20 @@ def test_a_copy_is_reported_once_in_the_first_result_after_its_end() -> None:
     report = device.step(plan(spills=(spill(DISK, {1: 1, 2: 2}),)), forward=30)
     assert report.transfers == ()
     (copy,) = device.step(plan(), forward=30).transfers
-    assert (copy.tier, copy.write, copy.begin, copy.end, copy.bytes) == ("disk", True, 0, 40 * MS, 1024)
+    assert (copy.tier, copy.write, copy.begin, copy.end, copy.bytes) == ("disk", True, 0, 40 * MS, 2 * SIZE)
     assert device.step(plan(), forward=30).transfers == ()
 
 
 def test_what_finds_no_room_to_wait_is_lost() -> None:
-    big = DescribedTiers((TierShape("disk", 64, 0.1, 0.1),), LAYERS, RING_BYTES // 8)
+    big = DescribedTiers((TierShape("disk", 64, 0.1, 0.1),), LAYERS, RING_BYTES)
     device = Device(big)
-    report = device.step(plan(spills=(spill(0, {frame: frame for frame in range(10)}),)), forward=200)
-    assert report.lost == (Frames(0, (8, 9)),)
+    report = device.step(plan(spills=(spill(0, {frame: frame for frame in range(34)}),)), forward=200)
+    assert report.lost == (Frames(0, (32, 33)),)
     # Two of them are written by now: two more find room.
-    report = device.step(plan(spills=(spill(0, {20: 20, 21: 21, 22: 22}),)))
-    assert report.lost == (Frames(0, (22,)),)
-    assert device.step(plan(fetch(0, 0, {7: 7, 21: 21}))).unfetched == ()
-    assert device.step(plan(fetch(0, 0, {8: 8}))).unfetched == (100,)
+    report = device.step(plan(spills=(spill(0, {50: 50, 51: 51, 52: 52}),)))
+    assert report.lost == (Frames(0, (52,)),)
+    assert device.step(plan(fetch(0, 0, {31: 31, 51: 51}))).unfetched == ()
+    assert device.step(plan(fetch(0, 0, {32: 32}))).unfetched == (100,)
 
 
 def test_a_fetch_past_the_deadline_has_failed_and_is_waited_for_until_then() -> None:
@@ -175,8 +179,11 @@ def test_contents_survive_the_epoch_and_are_reported_in_portions_by_its_first_re
     device.tiers.reset()
     empty = device.step(plan())
     assert (empty.contents, empty.contents_end) == ((), True)
-    numbers = {frame: frame + 1 for frame in range(PORTION + 5)}
-    device.step(plan(fetch(0, DISK, {0: 1}), spills=(spill(HOST, {3: 3}), spill(DISK, numbers)), chunks=()))
+    numbers = {frame: frame + 1 for frame in range(PORTION_FRAMES + 5)}
+    for first in range(0, len(numbers), 200):  # what waits to be written is bounded
+        some = {frame: numbers[frame] for frame in range(first, min(first + 200, len(numbers)))}
+        assert device.step(plan(spills=(spill(DISK, some),)), forward=1).lost == ()
+    device.step(plan(fetch(0, DISK, {0: 1}), spills=(spill(HOST, {3: 3}),), chunks=()))
     device.tiers.reset()
     reported: dict[tuple[int, int], bytes] = {}
     reports = [device.step(plan()) for _ in range(4)]
@@ -184,7 +191,7 @@ def test_contents_survive_the_epoch_and_are_reported_in_portions_by_its_first_re
     for report in reports:
         for contents in report.contents:
             assert isinstance(contents, Contents)
-            assert len(contents.frames) <= PORTION
+            assert len(contents.frames) <= PORTION_FRAMES
             reported |= {
                 (contents.tier, frame): k for frame, k in zip(contents.frames, contents.keys, strict=True)
             }

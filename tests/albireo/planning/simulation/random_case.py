@@ -9,13 +9,14 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from albireo.contract.plan import BLOCK_SIZE, Finish, GroupShape, blocks_for
 from albireo.contract.result_rows import rows_of
+from albireo.contract.tiers import TierShape
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import GROUP, KEYS, Cluster
 from albireo.planning.simulation.drawn_speed import DrawnSpeed
@@ -23,47 +24,12 @@ from albireo.planning.workload import SAMPLING_OPTIONS, Workload, WorkloadReques
 from albireo.v1 import log_pb2 as log
 from albireo.virtual.clock import VirtualClock
 from albireo.virtual.keyspace import Id, Keyspace
-from worker_svc.cost.device import STEADY, Variation
-from worker_svc.cost.interface import HostCost
+from tests.albireo.planning.simulation.costs import Linear
+from worker_svc.cost.device import STEADY
+from worker_svc.cost.tiers import DescribedTiers
 from worker_svc.cost.work import StepWork
 
 NANOSECOND = 1e-9
-
-
-@dataclass
-class Linear:
-    """Times that are linear in the counts of a step; keeps what it was asked, and what it answered."""
-
-    tp: int
-    scale: float
-    host_scale: float
-    works: list[StepWork] = field(default_factory=list)
-    forward: float = 0.0
-    sampling: float = 0.0
-    name: str = "linear"
-    variation: Variation = STEADY
-
-    def forget(self) -> None:
-        """What it was asked so far was no step: a group announces how fast it is."""
-        self.works.clear()
-        self.forward = self.sampling = 0.0
-
-    def forward_seconds(self, work: StepWork) -> float:
-        self.works.append(work)
-        seconds = self.scale * (5e-3 + 1e-5 * work.decodes + 2e-5 * work.prefill + 1e-8 * work.context)
-        seconds += self.scale * 1e-8 * work.prefill_pairs
-        self.forward += seconds
-        return seconds
-
-    def sampling_seconds(self, work: StepWork, *, parallel: bool) -> float:
-        seconds = self.scale * 1e-5 * (work.greedy + 2 * work.drawn + 4 * work.penalized)
-        seconds /= self.tp if parallel else 1
-        self.sampling += seconds
-        return seconds
-
-    def host(self, work: StepWork) -> HostCost:
-        rows = 1e-6 * work.rows
-        return HostCost(*(self.host_scale * part for part in (2e-3 + rows, 1e-3 + rows, 1e-3)))
 
 
 class KeptLogs(Keyspace):
@@ -89,6 +55,7 @@ class Case:
     shape: GroupShape
     options: dict[str, Any]
     gateway_seconds: float
+    tiers: DescribedTiers
     checks: tuple[float, ...]  # seconds after which the scheduler's ledger is checked, one after the other
 
 
@@ -105,18 +72,29 @@ def random_case(seed: int) -> Case:
         "prefix_cache": draw.random() < 0.8,
         "look_ahead": draw.choice(["1", "1", "2", "auto"]),
     }
+    tiers = _tiers(random.Random(f"{seed} tiers"))
     return Case(
         _workload(draw, context),
         Linear(draw.choice([1, 2, 8]), draw.choice([0.1, 1.0, 5.0]), draw.choice([0.0, 1.0, 10.0])),
-        GroupShape(blocks, slots, context),
+        GroupShape(blocks, slots, context, tiers.shapes),
         {
             "synchronous": synchronous,
             "sampling": draw.choice(["auto", "parallel", "driver"]),
             "scheduler": scheduler,
         },
         draw.choice([0.0, 1e-3]),
+        tiers,
         tuple(draw.uniform(0.0, 0.5) for _ in range(8)),
     )
+
+
+def _tiers(draw: random.Random) -> DescribedTiers:
+    """None, one or two, some of which are too small or too slow."""
+    shapes = [
+        TierShape(f"tier{n}", draw.choice([1, 9, 200]), *(draw.choice([1e-5, 1e-4, 1e-2]) for _ in range(2)))
+        for n in range(draw.choice([0, 0, 1, 2]))
+    ]
+    return DescribedTiers(tuple(shapes), draw.choice([1, 7, 24]), draw.choice([1, 1 << 20, 1 << 26]))
 
 
 def _workload(draw: random.Random, context: int) -> Workload:
@@ -151,7 +129,9 @@ def check(seed: int) -> None:
     case = random_case(seed)
     with VirtualClock() as clock:
         space = KeptLogs(clock)
-        cluster = Cluster(space, case.cost, case.shape, DrawnSpeed(STEADY, 0), **case.options)
+        cluster = Cluster(
+            space, case.cost, case.shape, DrawnSpeed(STEADY, 0), tiers=case.tiers, **case.options
+        )
         with cluster.running():
             case.cost.forget()
             clients = Clients(
@@ -223,7 +203,8 @@ def _check_work(case: Case, clients: Clients, space: KeptLogs, late_rows: int) -
     """What the device computed is what the plans asked for, and takes as long as the cost model says."""
     totals, works = clients.sums.totals, case.cost.works
     steps = len(space.results)
-    assert totals.t3 == pytest.approx(case.cost.forward, abs=steps * NANOSECOND)
+    assert totals.t3 == pytest.approx(case.cost.forward + totals.kv_wait, abs=steps * NANOSECOND)
+    assert totals.fetched_tokens.total() <= totals.cached_tokens
     assert totals.t4 == pytest.approx(case.cost.sampling, abs=steps * NANOSECOND)
     assert sum(work.decodes for work in works) == sum(result.decodes for result in space.results)
     assert sum(work.prefill for work in works) == sum(result.prefill_tokens for result in space.results)

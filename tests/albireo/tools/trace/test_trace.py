@@ -88,8 +88,8 @@ def test_copies_have_a_lane_for_each_tier_and_direction_in_the_process_of_rank_0
     copies = [e for e in events if e.get("cat") in ("fetch", "spill")]
     assert [lanes[e["pid"], e["tid"]] for e in copies] == [
         "fetches from disk",
-        "spills to host",
         "fetches from disk",
+        "spills to host",
     ]
     assert {e["pid"] for e in copies} == {2}
     assert not {e["tid"] for e in copies} & {thread for process, _, thread, _ in LANES if process == 2}
@@ -131,8 +131,8 @@ def test_a_picture_shows_of_copies_what_ran_during_its_steps(tmp_path: Path) -> 
     """Step 3 is from the begin of its plan, at 24 ms, on: the first fetch was over by then."""
     spans = [e for e in chrome_trace(with_copies())["traceEvents"] if e["ph"] == "X"]
     for first, copies in (
-        (2, [("fetch", 8000), ("spill", 1000), ("fetch", 2000)]),
-        (3, [("spill", 1000), ("fetch", 2000)]),
+        (2, [("fetch", 8000), ("fetch", 2000), ("spill", 1000)]),
+        (3, [("fetch", 2000), ("spill", 1000)]),
         (4, []),
     ):
         found = shown(spans, first, 1)
@@ -147,3 +147,20 @@ def test_a_picture_cuts_copies_at_its_edges() -> None:
     spans = [e for e in chrome_trace(records)["traceEvents"] if e["ph"] == "X"]
     [cut] = [e for e in shown(spans, 2, 1) if e["cat"] == "fetch" and e["args"]["step"] == 4]
     assert cut["dur"] == 1100  # until the rows of step 2 are handed out
+
+
+def test_copies_that_overlap_have_lanes_of_their_own() -> None:
+    """A lane shows one span at a time: viewers leave out what overlaps."""
+    records = overlapped(range(1, 3))
+    times = [(10, 14), (12, 16), (13, 15), (14, 18), (30, 31)]
+    records[1].timing.transfers.extend(transfer("disk", *time, write=True) for time in reversed(times))
+    events = chrome_trace(records)["traceEvents"]
+    lanes = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name" and e["pid"] == 2}
+    found = [(lanes[e["tid"]], e["dur"] / 1e3) for e in events if e.get("cat") == "spill"]
+    assert found == [
+        ("spills to disk", 4),
+        ("spills to disk, 2", 4),
+        ("spills to disk, 3", 2),
+        ("spills to disk", 4),
+        ("spills to disk", 1),
+    ]

@@ -1,0 +1,31 @@
+"""Random histories of groups with KV tiers: no wrong block is ever read, and followers agree."""
+
+from __future__ import annotations
+
+from hypothesis.stateful import rule
+
+from .machine import explore
+from .tier_machine import TierMachine
+
+
+class SynchronousTierMachine(TierMachine):
+    max_in_flight = 1
+
+
+class ManyGroupsTierMachine(TierMachine):
+    max_groups = 3
+
+
+class FollowedTierMachine(TierMachine):
+    followed = True
+    max_groups = 2
+
+    @rule()
+    def promote(self) -> None:
+        self.world.promote()
+
+
+TestTiersSynchronous = explore(SynchronousTierMachine)
+TestTiers = explore(TierMachine)
+TestTiersManyGroups = explore(ManyGroupsTierMachine)
+TestTiersFollowed = explore(FollowedTierMachine)

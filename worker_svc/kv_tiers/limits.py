@@ -1,0 +1,38 @@
+"""What bounds the transfers between blocks and tiers of a rank, and of a simulated one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+FETCH_SECONDS = 2.0
+"""How long a step waits for its fetches."""
+PORTION = 8
+"""Most blocks of one host buffer for spills: one copy brings them, one write takes them away."""
+FEWEST, MOST = 4, 32
+RING_BYTES = 256 << 20
+PORTION_FRAMES = 4096
+"""Of the contents in one result."""
+MOST_LAYERS = 8
+"""Of one piece of a fetch."""
+PIECE_BYTES = 32 << 10
+"""Of one block, a piece has at least about so much: a read from a disk takes its time however small it is."""
+
+
+def ring_buffers(block_bytes: int) -> int:
+    """Buffers for spills: of large blocks there are fewer, 256 MiB, or four."""
+    return max(FEWEST, min(MOST, RING_BYTES // (PORTION * block_bytes)))
+
+
+def layer_ranges(layers: int, part_bytes: int) -> Iterator[range]:
+    """The pieces of a fetch: the first layers come alone, so that compute can begin, later ones by more.
+
+    ``part_bytes``: of one layer of a block. Compute waits for whole pieces: where reading takes as long as
+    computing, a step takes one piece longer than either. So a piece has at most a twentieth of the layers,
+    unless that is very little to read at once.
+    """
+    most = min(MOST_LAYERS, max(1, layers // 20, PIECE_BYTES // part_bytes))
+    first, count = 0, 1
+    while first < layers:
+        yield range(first, stop := min(layers, first + count))
+        count = min(most, 2 * count) if first else 1
+        first = stop
