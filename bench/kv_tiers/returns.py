@@ -127,18 +127,17 @@ def measure(
     found = {}
     with tempfile.TemporaryDirectory() as directory:
         disk = {
-            "ALBIREO_WORKER_KV_DISK": directory,
-            "ALBIREO_WORKER_KV_DISK_SIZE": str(2 * count * blocks * block),
+            "kv_disk": directory,
+            "kv_disk_size": str(2 * count * blocks * block),
         }
-        for label, size, environment, those in (
+        for label, size, options, those in (
             ("memory", "all", disk, conversations),
             ("disk", "quarter", disk, conversations),
             ("recompute", "quarter", {}, conversations[:without]),
         ):
             _drop_cached_pages(Path(directory))
-            settings = {"ALBIREO_WORKER_KV_MEMORY": memory[size], **environment}
             report.print(f"{label}: {len(those)} conversations")
-            with running_stack({"model": checkpoint}, settings) as stack:
+            with running_stack({"model": checkpoint, "kv_memory": memory[size], **options}) as stack:
                 found[label] = asyncio.run(_run(stack.target, those, label, others, tokens))
     return found
 
