@@ -67,7 +67,8 @@ async def _others(
         turn = 0
         while True:
             received.append(Received(number, f"other{turn}-{number}"))
-            await receive(stub, request, received[-1], TIMEOUT_SECONDS)
+            if (await receive(stub, request, received[-1], TIMEOUT_SECONDS)).error:
+                raise RuntimeError(f"{received[-1].request_id}: {received[-1].error}")
             turn += 1
 
     async with asyncio.TaskGroup() as tasks:
@@ -89,7 +90,7 @@ async def _run(target: str, conversations: list[Conversation], label: str, other
         received: list[Received] = []
         running = asyncio.create_task(_others(stub, others, conversations[0].vocab_size, received))
         try:
-            while len(received) < others or not all(one.arrivals for one in received):
+            while not running.done() and sum(bool(one.arrivals) for one in received) < others:
                 await asyncio.sleep(0.1)
             begin, turns = time.monotonic(), []
             for conversation in conversations:
