@@ -13,8 +13,9 @@ from albireo.contract.plan import Admission, Chunk, Grant, Plan
 from albireo.contract.tiers import Fetch, Spill
 from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
-from tests.worker_svc.cuda.scene import GREEDY, ids, in_turn, overlapped, staggered
+from tests.worker_svc.cuda.scene import GREEDY, ids, in_turn, staggered
 from tests.worker_svc.kv_tiers.memory_tier import MemoryTier
+from tests.worker_svc.pipeline import overlapped
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
 from worker_svc.collectives.tp_group import TPGroup
@@ -22,15 +23,16 @@ from worker_svc.kv_tiers.cuda_copies import CudaCopy
 from worker_svc.runner.model_runner import ModelRunner
 
 STEPS = 16
+SETTLED = [max(0, step - 2) for step in range(1, STEPS + 1)]
 KEYS = tuple(bytes([number]) * 16 for number in range(1, 5))
 """Of the blocks of A's prompt."""
-FIRST, SECOND, THIRD = (tuple(2 + 7 * i % (300 + n) for i in range(n)) for n in (66, 38, 36))
+FIRST, SECOND, THIRD = (tuple(2 + 7 * i % (300 + n) for i in range(n)) for n in (66, 36, 36))
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.FETCH_SECONDS", "step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
+    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
         monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
 
 
@@ -61,7 +63,9 @@ def admitted(step: int, slot: int, prompt: tuple[int, ...], blocks: Sequence[int
 
 def story(*, tiers: bool) -> list[Plan]:
     """A and B decode. A's blocks are spilled, A ends, and C gets them, one in the plan that spills it.
-    A comes back and is fetched. A fetch for D is cancelled, and B gets its block."""
+    A comes back and is fetched. A fetch for D is cancelled, and B gets its block.
+
+    Each plan is made for blocks that are free once the step two before it has settled: ``SETTLED``."""
     plans = {step: Plan(1, step) for step in range(1, STEPS + 1)}
     first, second = admitted(1, 0, FIRST, range(5)), admitted(1, 1, SECOND, (10, 11, 12))
     plans[1] = replace(
@@ -73,14 +77,14 @@ def story(*, tiers: bool) -> list[Plan]:
     plans[5] = Plan(1, 5, released=(0,))
     plans[6] = admitted(6, 2, THIRD, (3, 0, 1))
     plans[8] = admitted(8, 3, FIRST, (20, 21, 2, 22, 23), cached=64 if tiers else 0)
-    plans[12] = Plan(1, 12, grants=(Grant(1, (30,)),))
+    plans[14] = Plan(1, 14, grants=(Grant(1, (30,)),))
     if tiers:
         plans[4] = Plan(1, 4, spills=(Spill(0, (0, 1, 2), (7, 8, 9), KEYS[:3]),))
         plans[6] = replace(plans[6], spills=(Spill(0, (3,), (5,), KEYS[3:]),))
         plans[8] = replace(plans[8], fetches=(Fetch(3, 0, (20, 21, 2, 22), (7, 8, 9, 5), KEYS),))
         waiting = admitted(10, 4, FIRST, (30,), cached=16)
         plans[10] = replace(waiting, chunks=(), fetches=(Fetch(4, 0, (30,), (7,), KEYS[:1]),))
-        plans[12] = replace(plans[12], released=(4,))
+        plans[11] = Plan(1, 11, released=(4,))
     decoding: set[int] = set()
     found = []
     for plan in plans.values():
@@ -101,11 +105,11 @@ def test_stages_that_overlap_bring_the_same_ids(expected: list[list[int]], seed:
     """Spills go on behind the replay of graphs, the fetch next to decoding rows of others."""
     with simulated_cuda(seed) as device:
         runner = make_runner(CUDA, tiers=True, cuda_graphs=bool(seed % 2))
-        found = overlapped(runner, story(tiers=True))
+        for _ in range(2):  # at first graphs are captured
+            found = overlapped(runner, story(tiers=True), SETTLED)
+            assert [sampled[2] for sampled in found] == expected
         runner.close()
-        assert ids(found) == expected
         assert runner.tier_failures == {}
-        assert not any(output.tiers.unfetched for output in found if output.tiers is not None)
         assert bool(device.counts["replay"]) == bool(seed % 2)
 
 
@@ -120,11 +124,12 @@ def test_a_step_that_does_not_wait_for_its_layers_shows(
     assert ids(found) != expected
 
 
-@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["eager", "graphs"])
-def test_steps_without_transfers_ask_nothing_more_of_the_device(cuda_graphs: bool) -> None:
+def test_steps_without_transfers_ask_nothing_more_of_the_device() -> None:
+    """Steps with prompts, and those that run as graphs."""
+
     def asked(tiers: bool) -> Counter[str]:
         with simulated_cuda(0) as device:
-            runner = make_runner(CUDA, tiers=tiers, cuda_graphs=cuda_graphs)
+            runner = make_runner(CUDA, tiers=tiers, cuda_graphs=True)
             before = device.calls()
             in_turn(runner, list(staggered(2, 4)))
             found = device.calls() - before
