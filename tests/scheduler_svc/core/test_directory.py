@@ -81,3 +81,18 @@ def test_the_check_finds_a_pin_that_is_none() -> None:
     directory.pin(0)
     assert directory.check({0: 1}) == []
     assert directory.check({})
+
+
+def test_the_check_finds_frames_that_are_not_free_or_hold_something_else() -> None:
+    for break_it in (
+        lambda directory: directory._free.popitem(),
+        lambda directory: directory._free.update({0: None}),
+        lambda directory: directory._keys.__setitem__(0, None),
+        lambda directory: directory._frames.update({KEYS[0]: 1}),
+    ):
+        directory = TierDirectory(0, 3)
+        for frame in range(2):
+            directory.add(frame, KEYS[frame])
+        assert directory.check({}) == []
+        break_it(directory)
+        assert directory.check({})
