@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from scheduler_svc.core import ProtocolError
@@ -84,15 +86,16 @@ def test_the_check_finds_a_pin_that_is_none() -> None:
 
 
 def test_the_check_finds_frames_that_are_not_free_or_hold_something_else() -> None:
-    for break_it in (
+    faults: tuple[Callable[[TierDirectory], object], ...] = (
         lambda directory: directory._free.popitem(),
         lambda directory: directory._free.update({0: None}),
         lambda directory: directory._keys.__setitem__(0, None),
         lambda directory: directory._frames.update({KEYS[0]: 1}),
-    ):
+    )
+    for fault in faults:
         directory = TierDirectory(0, 3)
         for frame in range(2):
             directory.add(frame, KEYS[frame])
         assert directory.check({}) == []
-        break_it(directory)
+        fault(directory)
         assert directory.check({})
