@@ -32,7 +32,7 @@ FIRST, SECOND, THIRD = (tuple(2 + 7 * i % (300 + n) for i in range(n)) for n in 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.FETCH_SECONDS", "step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
+    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
         monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
 
 

@@ -19,7 +19,7 @@ STEPS = 40
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.FETCH_SECONDS", "step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
+    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
         monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
 
 
