@@ -20,6 +20,8 @@ Times are estimates for two cores:
 | ``python -m bench.control_mix`` | 64 sets of sampling controls at once, against one by one | 5 minutes |
 | ``python -m bench.hostile`` | ordinary clients of a gateway while others attack it | 3 minutes |
 | ``python -m bench.tokenizers`` | ids and texts of the gateway, against transformers | 1 minute |
+| ``python -m bench.kv_tiers.exact`` | KV that comes back from a disk: are tokens the same? | 3 minutes |
+| ``python -m bench.kv_tiers.returns DIR`` | conversations that come back, with a disk, without | 12 minutes |
 | ``python -m bench.observability`` | whether all telemetry of a stack arrives and is plausible | 80 seconds |
 | ``python -m bench.observability.cost`` | what telemetry costs | 2 minutes |
 | ``python -m bench.prediction`` | whether a simulation predicts a calibrated stack | 25 minutes |

@@ -214,8 +214,10 @@ def _simulated_memory(settings: WorkerSettings, cost: CostModel) -> int:
 def _simulated_sizes(settings: WorkerSettings) -> dict[str, int]:
     """Bytes of the tier in host memory on each rank; empty for auto, which is what the device's file says.
 
-    Raises ValueError.
+    Raises ValueError, also for a disk: what a simulated one is like is in that file alone.
     """
+    if settings.kv_disk is not None:
+        raise ValueError(f"kv_disk: {settings.kv_disk}: --device sim has the tiers of its cost model's file")
     asked = KvMemory.parse_or_none(settings.kv_host_memory)
     if asked is None:
         return {"host": 0}

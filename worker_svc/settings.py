@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.runtime.kv_memory import KvMemory
@@ -114,3 +114,9 @@ class WorkerSettings(ServiceSettings):
     def _a_size(cls, text: str) -> str:
         KvMemory.parse_size(text)
         return text
+
+    @model_validator(mode="after")
+    def _a_size_has_a_disk(self) -> Self:
+        if "kv_disk_size" in self.model_fields_set and self.kv_disk is None:
+            raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
+        return self

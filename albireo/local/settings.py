@@ -106,6 +106,12 @@ class StackSettings(ServiceSettings):
         return text
 
     @model_validator(mode="after")
+    def _a_size_has_a_disk(self) -> Self:
+        if "kv_disk_size" in self.model_fields_set and self.kv_disk is None:
+            raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
+        return self
+
+    @model_validator(mode="after")
     def _a_password_has_a_redis(self) -> Self:
         if self.redis_password_file is not None and not self.redis_url:
             raise ValueError("redis_password_file: give redis_url too; our own Redis is a private socket")

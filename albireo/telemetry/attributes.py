@@ -26,8 +26,9 @@ ATTRIBUTES = {
     "rank showed none), `stuck` (all ranks in one collective), `protocol` (an impossible result)",
     "albireo.group": "name of the worker group; `other` beyond 128",
     "failure": "`full`: too many blocks wait to be written; `late`: it took longer than a step waits; "
-    "`refused`: the tier does not answer; `dropped`: given up with an epoch or a step; `read`, `write`, "
-    "`forget`, `index`: errors of the disk; `checksum`: other bytes than were written; `error`: a defect",
+    "`refused`: the tier does not answer; `dropped`: given up with an epoch or a step; `nan`: KV that is not "
+    "finite, not kept; `read`, `write`, `forget`, `index`: errors of the disk; `checksum`: other bytes than "
+    "were written; `error`: a defect",
     "kv_tier": "what holds KV below the blocks of a group: `host` (memory), `disk`; `other` beyond 8",
 }
 """What each attribute means, and its values."""

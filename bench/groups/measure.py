@@ -14,9 +14,10 @@ from typing import Any
 
 from albireo.local.stack import Stack
 from bench.groups.deaths import Death, kill_in_turn
-from bench.groups.streams import Received, make_requests, run_once, run_until
+from bench.groups.streams import make_requests, run_once, run_until
 from bench.groups.whereabouts import Whereabouts
 from bench.stack import running_stack
+from bench.streams import Received
 
 TIMEOUT_SECONDS = 300.0
 

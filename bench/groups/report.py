@@ -10,8 +10,8 @@ from rich.table import Table
 
 from bench.groups.deaths import Death
 from bench.groups.measure import Found
-from bench.groups.streams import Received
 from bench.machine import machine
+from bench.streams import Received
 
 
 def summarize(found: Found) -> dict[str, Any]:

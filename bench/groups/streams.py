@@ -1,4 +1,4 @@
-"""Streams that run one after the other on many clients, and what each of them received.
+"""Streams that run one after the other on many clients.
 
 The measurement runs them in its event loop, first undisturbed, then while groups die.
 """
@@ -8,31 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 
 import grpc
 
 from albireo.v1 import inference_pb2 as api
 from albireo.v1 import inference_pb2_grpc
-
-
-@dataclass(slots=True)
-class Received:
-    """One stream: its ids and when they came, in seconds of ``time.monotonic``."""
-
-    number: int  # of its request
-    request_id: str
-    began: float
-    ids: list[int] = field(default_factory=list)
-    arrivals: list[float] = field(default_factory=list)  # of messages with tokens
-    ended: float = 0.0
-    error: str = ""  # empty: it ended as the model or its length ended it
-
-    @property
-    def gaps(self) -> list[tuple[float, float]]:
-        """Between two messages with tokens: when each began, and how many seconds it took."""
-        return [(before, after - before) for before, after in pairwise(self.arrivals)]
+from bench.streams import Received, receive
 
 
 def make_requests(count: int, outputs: int) -> list[api.GenerateRequest]:
@@ -54,7 +35,10 @@ async def run_once(target: str, requests: Sequence[api.GenerateRequest], timeout
     """All requests at once."""
     async with grpc.aio.insecure_channel(target) as channel:
         stub = inference_pb2_grpc.InferenceStub(channel)
-        runs = (_receive(stub, number, request, "once", timeout) for number, request in enumerate(requests))
+        runs = (
+            receive(stub, request, Received(number, f"once-{number}"), timeout)
+            for number, request in enumerate(requests)
+        )
         return await asyncio.gather(*runs)
 
 
@@ -73,7 +57,9 @@ async def run_until(
     async def client(stub: inference_pb2_grpc.InferenceStub, number: int) -> None:
         turn = 0
         while time.monotonic() < until:
-            received = await _receive(stub, number, requests[number], f"turn{turn}", timeout)
+            received = await receive(
+                stub, requests[number], Received(number, f"turn{turn}-{number}"), timeout
+            )
             found.append(received)
             on_done(received)
             turn += 1
@@ -85,35 +71,3 @@ async def run_until(
         for number in range(len(requests)):
             tasks.create_task(client(stub, number))
     return found
-
-
-async def _receive(
-    stub: inference_pb2_grpc.InferenceStub,
-    number: int,
-    request: api.GenerateRequest,
-    label: str,
-    timeout: float,
-) -> Received:
-    named = api.GenerateRequest()
-    named.CopyFrom(request)
-    named.request_id = f"{label}-{number}"
-    received = Received(number, named.request_id, time.monotonic())
-    finished = False
-    try:
-        async for event in stub.Generate(named, timeout=timeout):
-            kind = event.WhichOneof("event")
-            if kind == "tokens":
-                if event.tokens.offset != len(received.ids):
-                    received.error = f"offset {event.tokens.offset} after {len(received.ids)} tokens"
-                received.ids += event.tokens.ids
-                received.arrivals.append(time.monotonic())
-            elif kind == "error":
-                received.error = received.error or event.error.message
-            elif kind == "finished":
-                finished = True
-    except grpc.aio.AioRpcError as error:
-        received.error = received.error or f"{error.code().name}: {error.details()}"
-    received.ended = time.monotonic()
-    if not finished and not received.error:
-        received.error = "the stream ended without a last event"
-    return received

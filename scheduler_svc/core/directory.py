@@ -133,11 +133,14 @@ class TierDirectory:
         wrong = []
         if self._pins != pins:
             wrong.append(f"frames {dict(self._pins)} are pinned, fetches read {dict(pins)}")
-        if {key: frame for frame, key in enumerate(self._keys) if key is not None} != self._frames:
+        keys, empty = self._keys, self._keys.count(None)
+        if self.frames - empty != len(self._frames) or any(keys[f] != key for key, f in self._frames.items()):
             wrong.append("the frames by key and the keys of the frames differ")
-        free = {frame for frame, key in enumerate(self._keys) if key is None and frame not in self._pins}
-        if free != self._free.keys():
-            wrong.append(f"the free frames are wrong about {sorted(free ^ self._free.keys())}")
+        free = [frame for frame in self._free if keys[frame] is None and frame not in pins]
+        if not len(free) == len(self._free) == empty - sum(keys[frame] is None for frame in pins):
+            wrong.append(
+                f"{len(self._free)} frames are free, of which {len(free)} hold nothing and are not read"
+            )
         if self._reserved:
             wrong.append(f"frames {sorted(self._reserved.values())} are reserved, and no plan is being built")
         return [f"tier {self.number}: {text}" for text in wrong]

@@ -42,10 +42,12 @@ class TierLedger:
         self.counters = tuple(TierCounters() for _ in tiers)
         self.unknown = bool(tiers)  # whether the group has still to report what its tiers hold
         self._pool = pool
-        self._dirty: tuple[OrderedDict[int, None], ...] = tuple(OrderedDict() for _ in tiers)
+        # The blocks that became dirty first come first; each has the keys of its occupancy once that is over.
+        self._dirty: tuple[OrderedDict[int, Sequence[bytes]], ...] = tuple(OrderedDict() for _ in tiers)
         self._spilled: Counter[int] = Counter()  # blocks that the plan being built holds
         self._spilling: list[tuple[int, int]] = []  # tiers and frames that it writes
         self._copying: dict[tuple[int, int], int] = {}  # the step in flight by the frame that it writes
+        self._completed: dict[int, Sequence[bytes]] = {}  # keys of occupancies it spills parts of, by id
 
     # -- the plans ----------------------------------------------------------------------------------
 
@@ -59,7 +61,8 @@ class TierLedger:
             pool.hold(block)
             self._spilled[block] += 1
             self._spilling.append((spill.tier, frame))
-            dirty.pop(block, None)
+            if keys := dirty.pop(block, ()):
+                self._completed[id(keys)] = keys
         self.counters[spill.tier].blocks_spilled += len(spill.blocks)
 
     def fetch(self, occupancy: Occupancy, fetch: Fetch) -> None:
@@ -116,6 +119,9 @@ class TierLedger:
         step.written, self._spilling = self._spilling, []
         for directory in self.directories:
             directory.fill()
+        for keys in self._completed.values():
+            self._touch(keys)
+        self._completed.clear()
 
     # -- the results --------------------------------------------------------------------------------
 
@@ -159,16 +165,19 @@ class TierLedger:
         occupancy.unfetched = True
 
     def freed(self, occupancy: Occupancy) -> None:
-        """The occupancy is over. Of what it has used, the last blocks are the first to go."""
+        """The occupancy is over. Of what it has used, the last blocks are the first to go, also once those
+        are spilled that are dirty still."""
         self._end_fetch(occupancy)
-        if occupancy.streaming is not None:
-            for source in occupancy.streaming.sources:
-                self.directories[source.tier].unpin(source.frame)
-            occupancy.streaming = None
-        for index in reversed(range(occupancy.registered)):
-            key = occupancy.request.key(index)
-            for directory in self.directories:
-                directory.touch(key)
+        streaming, occupancy.streaming = occupancy.streaming, None
+        sources = streaming.sources if streaming is not None else []
+        for source in sources:
+            self.directories[source.tier].unpin(source.frame)
+        keys = [occupancy.request.key(index) for index in range(occupancy.registered)]
+        self._touch(keys)
+        for dirty in self._dirty:
+            for block in occupancy.blocks[: occupancy.registered - len(sources)]:
+                if block in dirty:
+                    dirty[block] = keys
 
     def registered(self, blocks: Iterable[int]) -> None:
         """Blocks have been offered to the prefix cache."""
@@ -176,7 +185,7 @@ class TierLedger:
             key = self._pool.key_of(block)
             for directory, dirty in zip(self.directories, self._dirty, strict=True):
                 if key is not None and key not in directory:
-                    dirty[block] = None
+                    dirty[block] = ()
 
     def forget(self, occupancy: Occupancy) -> None:
         """The KV of an occupancy may be invalid."""
@@ -226,6 +235,12 @@ class TierLedger:
         for block in chain.from_iterable(one.sources for one in fetching):
             if self._pool.owners(block) != 1 or self._pool.key_of(block) is not None:
                 yield f"block {block} is shared or cached, and its fetch has not settled"
+
+    def _touch(self, keys: Sequence[bytes]) -> None:
+        """The keys of a prefix are used, the first ones last."""
+        for directory in self.directories:
+            for key in reversed(keys):
+                directory.touch(key)
 
     def _end_fetch(self, occupancy: Occupancy) -> list[tuple[int, Source]]:
         """The fetches of an occupancy, if any, end in one way or another. Returns what they were."""

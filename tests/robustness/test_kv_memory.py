@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import Plan
+from albireo.local.settings import StackSettings
 from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.oracle import CPU
@@ -234,3 +235,12 @@ def test_a_simulated_host_has_nothing_to_take_a_share_of() -> None:
     settings = WorkerSettings.model_validate({"model": TINY, "device": "sim", "kv_host_memory": "40%"})
     with pytest.raises(ValueError, match="kv_host_memory: 40%: --device sim takes a size"):
         _simulated_sizes(settings)
+
+
+def test_a_disk_that_would_not_be_used_is_refused() -> None:
+    settings = WorkerSettings.model_validate({"model": TINY, "device": "sim", "kv_disk": "/var/kv"})
+    with pytest.raises(ValueError, match="kv_disk: /var/kv: --device sim has the tiers"):
+        _simulated_sizes(settings)
+    for of in (WorkerSettings, StackSettings):
+        with pytest.raises(ValueError, match="kv_disk_size: give kv_disk too"):
+            of.model_validate({"model": TINY, "kv_disk_size": "1GiB"})

@@ -5,6 +5,7 @@ A disk tier measures with this when it starts; the doctor and calibration measur
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -47,7 +48,7 @@ def _write(file: int, offset: int) -> tuple[int, float]:
         piece = os.urandom(FIRST_BYTES) * (size // FIRST_BYTES)
         start = time.perf_counter()
         zlib.crc32(piece)
-        done = os.pwritev(file, [piece], offset + written, os.RWF_DSYNC)
+        done = _moved(os.pwritev(file, [piece], offset + written, os.RWF_DSYNC))
         end = time.perf_counter()
         written += done
         if done < size or end - began > SECONDS or written + 2 * size > MEASURED_BYTES:
@@ -60,6 +61,13 @@ def _read(file: int, offset: int, size: int, block: int) -> float:
     buffer = mmap.mmap(-1, block)
     done, began = 0, time.perf_counter()
     while done + block <= size and time.perf_counter() - began < SECONDS:
-        done += os.preadv(file, [buffer], offset + done)
+        done += _moved(os.preadv(file, [buffer], offset + done))
         zlib.crc32(buffer)
     return done / (time.perf_counter() - began)
+
+
+def _moved(count: int) -> int:
+    """Raises OSError where a call has moved nothing: there is no speed then."""
+    if not count:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return count

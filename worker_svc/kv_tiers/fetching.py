@@ -22,7 +22,7 @@ from worker_svc.kv_tiers.copies import DONE, Copies, Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
-from worker_svc.kv_tiers.limits import FETCH_SECONDS, MOST_LAYERS, layer_ranges
+from worker_svc.kv_tiers.limits import FETCH_SECONDS, MOST_LAYERS, MOST_SECONDS, layer_ranges
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spill_job import SpillJob
 from worker_svc.kv_tiers.spilling import Spilling
@@ -32,6 +32,12 @@ logger = logging.getLogger(__name__)
 BUFFER_BYTES = 8 << 20
 BUFFERS = 2
 """One is read into while the other is copied to the device."""
+DETAILS = {
+    "late": "it did not bring blocks in time",
+    "refused": "it does not answer",
+    "error": "blocks could not be fetched",
+}
+"""Why fetches fail as a whole, for the log."""
 
 
 @dataclass(slots=True)
@@ -61,10 +67,13 @@ class FetchLane:
         self._spilling = spilling
         self._record = record
         self._size = max(BUFFER_BYTES, MOST_LAYERS * layout.part_bytes)
+        shape = (BUFFERS, self._size // layout.dtype.itemsize)
+        self._buffers = [_Buffer(memory) for memory in copies.buffer(shape, layout.dtype)]
         self._jobs: queue.SimpleQueue[FetchJob | None] = queue.SimpleQueue()
         self._live: dict[FetchJob, None] = {}  # in their order; removed by the thread alone
         self._now: FetchJob | None = None
         self._stuck_with: FetchJob | None = None
+        self._progress = 0.0  # when the tier brought something last, of time.monotonic
         self._thread = threading.Thread(target=self._run, name=f"kv-fetch-{tier.name}", daemon=True)
         self._thread.start()
 
@@ -86,23 +95,35 @@ class FetchLane:
         return job
 
     def fail(self, job: FetchJob, reason: str) -> None:
-        """Any thread."""
+        """Any thread. ``reason``: of ``DETAILS``."""
         if job.fail(reason):
-            self._record.failed(self._number, reason, len(job.fetch.blocks))
+            self._tier.faults.add(reason, DETAILS[reason], len(job.fetch.blocks))
 
     def cancel(self, job: FetchJob) -> list[Copy]:
         """Input stage: after this nothing is written to the blocks, but by the copies that it returns."""
         job.fail("cancelled")
         return job.launched()
 
-    def cancel_all(self) -> list[Copy]:
-        return [copy for job in list(self._live) for copy in self.cancel(job)]
+    def cancel_all(self) -> None:
+        for job in list(self._live):
+            self.cancel(job)
 
-    def await_layer(self, job: FetchJob, layer: int, until: float) -> None:
-        """Compute stage: a job that is not there by ``until`` fails, at once if the tier does not answer."""
-        if not job.await_layer(layer, 0.0 if self.stuck else until) and not job.failed:
-            self._stuck_with = self._now
-            self.fail(job, "late")
+    def await_layer(self, job: FetchJob, layer: int, began: float) -> None:
+        """Compute stage: waits as long as the tier brings anything, for this job or for those before it. If
+        not, the job fails; at once if the tier does not answer.
+
+        ``began``: of ``time.monotonic``, when the step began to wait.
+        """
+        while not job.await_layer(layer, self._until(began)) and not job.failed:
+            if (now := time.monotonic()) >= self._until(began):
+                if now < began + MOST_SECONDS:
+                    self._stuck_with = self._now
+                self.fail(job, "late")
+
+    def _until(self, began: float) -> float:
+        if self.stuck:
+            return 0.0
+        return min(began + MOST_SECONDS, max(began, self._progress) + FETCH_SECONDS)
 
     def close(self, seconds: float) -> None:
         self.cancel_all()
@@ -111,8 +132,7 @@ class FetchLane:
 
     def _run(self) -> None:
         torch.set_num_threads(1)
-        shape = (BUFFERS, self._size // self._layout.dtype.itemsize)
-        turn = cycle([_Buffer(memory) for memory in self._copies.buffer(shape, self._layout.dtype)])
+        turn = cycle(self._buffers)
         while (job := self._jobs.get()) is not None:
             self._now = job
             try:
@@ -125,7 +145,7 @@ class FetchLane:
             self._live.pop(job, None)
 
     def _fetch(self, job: FetchJob, turn: Iterator[_Buffer]) -> None:
-        if not all(spill.copied.wait(FETCH_SECONDS) for spill in job.after):
+        if not all(spill.copied.wait(MOST_SECONDS) for spill in job.after):
             self.fail(job, "late")
         began, first = time.time_ns(), time.monotonic()
         stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
@@ -154,9 +174,10 @@ class FetchLane:
         else:
             frames = [fetch.frames[i] for i in positions]
             bad = self._tier.read(frames, [fetch.keys[i] for i in positions], layers, out)
+        self._progress = time.monotonic()
         if bad:
             self._record.lost(self._number, [fetch.frames[positions[i]] for i in bad])
-            self.fail(job, "read")
+            job.fail("read")  # the tier has counted what it found
             return False
         blocks = [fetch.blocks[i] for i in positions]
         after = [] if layers.start else [spill.copy for spill in job.after]
@@ -171,6 +192,6 @@ class FetchLane:
         bad = []
         for i, position in enumerate(positions):
             spill, row = job.held[position]
-            if not spill.read(row, job.fetch.keys[position], layers, out[i], FETCH_SECONDS):
+            if not spill.read(row, job.fetch.keys[position], layers, out[i], MOST_SECONDS):
                 bad.append(i)
         return bad

@@ -1,4 +1,4 @@
-"""What came of copies between blocks and tiers: for the next result, and for metrics.
+"""What came of copies between blocks and tiers, for the next result.
 
 The threads of the copies add to it, the output stage takes what the results have to say.
 """
@@ -6,7 +6,7 @@ The threads of the copies add to it, the output stage takes what the results hav
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -35,17 +35,6 @@ class TransferRecord:
         self._read: list[TierRead] = []
         self._transfers: deque[control.KvTransfer] = deque(maxlen=TRANSFERS)
         self._new = False
-        self._failures: Counter[tuple[str, str]] = Counter()
-
-    @property
-    def failures(self) -> dict[tuple[str, str], int]:
-        """Blocks that were not spilled or not fetched so far, by tier and reason."""
-        with self._lock:
-            return dict(self._failures)
-
-    def failed(self, tier: int, reason: str, blocks: int) -> None:
-        with self._lock:
-            self._failures[self._names[tier], reason] += blocks
 
     def lost(self, tier: int, frames: Iterable[int]) -> None:
         with self._lock:

@@ -13,7 +13,6 @@ from albireo.contract.tiers import Contents
 from worker_svc.kv_tiers.copies import Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
-from worker_svc.kv_tiers.limits import FETCH_SECONDS
 from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streaming import StepStreams
@@ -63,11 +62,11 @@ class StepTransfers:
     def caches(self, layers: Iterable[LayerCache]) -> Iterator[LayerCache]:
         """Each layer once its part of all that the step fetches is there, or given up."""
         jobs = [found for slot in self.reads for found in slot.jobs]
-        until = time.monotonic() + FETCH_SECONDS
+        step_began = time.monotonic()
         for number, layer in enumerate(layers):
             began = time.monotonic_ns()
             for lane, job in jobs:
-                lane.await_layer(job, number, until)
+                lane.await_layer(job, number, step_began)
             self.wait_ns += time.monotonic_ns() - began
             yield layer
 

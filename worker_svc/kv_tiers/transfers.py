@@ -50,18 +50,21 @@ class KvTransfers:
 
     @property
     def failures(self) -> dict[tuple[str, str], int]:
-        """Blocks that were not spilled or not fetched so far, by tier and reason."""
-        found = self.record.failures
-        for tier in self._tiers:
-            for kind, count in tier.faults.counts.items():
-                found[tier.name, kind] = found.get((tier.name, kind), 0) + count
-        return found
+        """Blocks that tiers did not take or did not bring so far, by tier and reason. Each counts where its
+        fault is found; those that a fetch does not bring for the fault of another one do not."""
+        return {
+            (tier.name, kind): count for tier in self._tiers for kind, count in tier.faults.counts.items()
+        }
 
     def reset(self) -> None:
         """An epoch begins: fetches are cancelled, what has not been copied is not spilled, and the next steps
         report what the tiers hold."""
+        for jobs in self._unread.values():  # also those whose copies are launched, and not done
+            for lane, job in jobs:
+                self._ended += lane.cancel(job)
         self._unread.clear()
-        self._ended += [copy for lane in self._lanes for copy in lane.cancel_all()]
+        for lane in self._lanes:  # those that steps have taken along, which wait for their copies
+            lane.cancel_all()
         self._spilling.drop_uncopied()
         pending = self._spilling.pending()
         self._contents.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from albireo.checkpoint.files import CheckpointError, check_directory
 from albireo.checkpoint.fingerprint import fingerprint
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kv_tiers.errors import TierError
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.model.weight_files import weights_fingerprint
 
@@ -56,6 +58,17 @@ def agree_on_incarnation(group: TPGroup, device: torch.device) -> uuid.UUID:
     """A name for this life of the group, chosen by rank 0. Called by all ranks."""
     name = torch.frombuffer(bytearray(uuid.uuid4().bytes), dtype=torch.uint8).to(device)
     return uuid.UUID(bytes=bytes(group.broadcast(name).tolist()))
+
+
+def agree_on_tiers(tiers: Sequence[Tier], group: TPGroup, device: torch.device) -> None:
+    """Raises TierError on every rank if they have other tiers. Called by all ranks."""
+    own = [len(tiers), sum(tier.frames for tier in tiers)]  # those of the host are agreed on before
+    for rank, theirs in enumerate(_of_all_ranks(own, group, device)):
+        if theirs != own:
+            raise TierError(
+                f"--kv-disk, --kv-disk-size: rank {group.rank} has {own[0]} KV tiers with {own[1]} frames, "
+                f"rank {rank} has {theirs[0]} with {theirs[1]}: all ranks of a group need the same"
+            )
 
 
 def agree_on_contents(tier: Tier, group: TPGroup, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead
 from albireo.v1 import control_pb2 as control
 from worker_svc.cost.tiers import DescribedTiers
 from worker_svc.kv_tiers.limits import (
-    FETCH_SECONDS,
+    MOST_SECONDS,
     PORTION,
     PORTION_FRAMES,
     layer_ranges,
@@ -24,8 +24,9 @@ from worker_svc.kv_tiers.limits import (
 from worker_svc.runner.simulated_lane import SimulatedLane
 from worker_svc.runner.tier_report import TierReport
 
-DEADLINE_NS = round(FETCH_SECONDS * 1e9)
-"""A fetch that has not ended so long after the begin of the step that waits for it has failed."""
+DEADLINE_NS = round(MOST_SECONDS * 1e9)
+"""A fetch that has not ended so long after the begin of the step that waits for it has failed. Until then a
+simulated tier always brings something."""
 
 
 @dataclass(frozen=True, slots=True)

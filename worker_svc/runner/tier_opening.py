@@ -18,7 +18,7 @@ from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.kv_cache import KVCache
-from worker_svc.runner.agreement import agree_on_blocks, agree_on_contents, slowest
+from worker_svc.runner.agreement import agree_on_blocks, agree_on_contents, agree_on_tiers, slowest
 from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
 
 AUTO_SHARE = 0.25
@@ -53,6 +53,7 @@ def open_tiers(
         tiers.append(HostTier(host_storage(frames * layout.block_bytes, layout, pinned=pinned)))
     if options.disk is not None:
         tiers.append(DiskTier.open(options.disk, options.disk_bytes, layout))
+    agree_on_tiers(tiers, group, device)
     return tiers
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from scheduler_svc.core import ProtocolError
@@ -81,3 +83,19 @@ def test_the_check_finds_a_pin_that_is_none() -> None:
     directory.pin(0)
     assert directory.check({0: 1}) == []
     assert directory.check({})
+
+
+def test_the_check_finds_frames_that_are_not_free_or_hold_something_else() -> None:
+    faults: tuple[Callable[[TierDirectory], object], ...] = (
+        lambda directory: directory._free.popitem(),
+        lambda directory: directory._free.update({0: None}),
+        lambda directory: directory._keys.__setitem__(0, None),
+        lambda directory: directory._frames.update({KEYS[0]: 1}),
+    )
+    for fault in faults:
+        directory = TierDirectory(0, 3)
+        for frame in range(2):
+            directory.add(frame, KEYS[frame])
+        assert directory.check({}) == []
+        fault(directory)
+        assert directory.check({})

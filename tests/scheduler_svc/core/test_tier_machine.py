@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis.stateful import rule
 
 from .machine import explore
 from .tier_machine import TierMachine
+
+EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "6"))
+"""Histories of each machine; fewer than of others, since each is longer. Set it to thousands to hunt."""
 
 
 class SynchronousTierMachine(TierMachine):
@@ -25,7 +30,7 @@ class FollowedTierMachine(TierMachine):
         self.world.promote()
 
 
-TestTiersSynchronous = explore(SynchronousTierMachine)
-TestTiers = explore(TierMachine)
-TestTiersManyGroups = explore(ManyGroupsTierMachine)
-TestTiersFollowed = explore(FollowedTierMachine)
+TestTiersSynchronous = explore(SynchronousTierMachine, examples=EXAMPLES)
+TestTiers = explore(TierMachine, examples=EXAMPLES)
+TestTiersManyGroups = explore(ManyGroupsTierMachine, examples=EXAMPLES)
+TestTiersFollowed = explore(FollowedTierMachine, examples=EXAMPLES)

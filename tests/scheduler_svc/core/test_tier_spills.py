@@ -163,6 +163,27 @@ def test_what_a_tier_has_of_a_request_goes_from_its_end(outputs: int) -> None:
     assert [key in directory for key in spill.keys] == [False] * 3 + [True] * 3
 
 
+@pytest.mark.parametrize(("frames", "first"), [(20, 15), (24, 19)])
+def test_so_does_what_was_written_after_the_request_was_over(frames: int, first: int) -> None:
+    w = Tiered(disk(frames, write=STEP_SECONDS / 4))
+    w.submit("first", prompt(20), max_tokens=1)
+    w.run()
+    assert w.frames_used() < 10
+    _write_all(w)
+    w.submit("other", prompt(5, 1), max_tokens=1)
+    w.run()
+    _write_all(w)
+    key_of = w.group.ledger.pool.key_of
+    directory = w.group.ledger.tiers.directories[0]
+    assert [key_of(block) in directory for block in range(20)] == [True] * first + [False] * (20 - first)
+
+
+def _write_all(w: Tiered) -> None:
+    while (then := w.core.next_deadline()) is not None:
+        w.now = then
+        w.run()
+
+
 def test_steps_that_run_nothing_are_no_measure_of_speed() -> None:
     w = Tiered(known=False)
     w.plan()

@@ -45,6 +45,7 @@ class MemoryTier:
         assert self.reads.wait(GATE_SECONDS)
         time.sleep(self.read_seconds)
         if self.broken_layer in layers:
+            self.faults.add("read", f"layer {self.broken_layer}", len(frames))
             return list(range(len(frames)))
         assert out.shape == (len(frames), len(layers), *self._layout.part_shape)
         bad = []
@@ -60,6 +61,7 @@ class MemoryTier:
         assert self.writes.wait(GATE_SECONDS)
         if self.full:
             self.forget(frames)
+            self.faults.add("write", "full", len(frames))
             return list(range(len(frames)))
         assert blocks.shape == (len(frames), *self._layout.block_shape)
         for frame, key, block in zip(frames, keys, blocks, strict=True):

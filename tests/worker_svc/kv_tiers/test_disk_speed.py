@@ -85,6 +85,15 @@ def test_a_disk_that_fails_meanwhile_is_named(disk: DiskTier, monkeypatch: pytes
         disk.measure()
 
 
+@pytest.mark.parametrize("call", ["preadv", "pwritev"])
+def test_a_disk_that_moves_nothing_is_named(
+    disk: DiskTier, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(os, call, lambda *arguments: 0)
+    with pytest.raises(TierError, match="while it was measured"):
+        disk.measure()
+
+
 def test_a_tier_is_as_fast_as_its_disk(disk: DiskTier) -> None:
     """Seconds of one block, which are those of its bytes."""
     speed = disk.measure()

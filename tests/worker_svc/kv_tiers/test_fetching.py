@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames
 from tests.worker_svc.kv_tiers.scene import (
     SECONDS,
+    Scene,
     chunk_plan,
     eventually,
     fetch,
@@ -19,7 +22,8 @@ from tests.worker_svc.kv_tiers.scene import (
     scene,
     spill,
 )
-from worker_svc.kv_tiers import step_transfers
+from worker_svc.kv_tiers import fetching
+from worker_svc.kv_tiers.copies import CpuCopies, Done
 
 
 def test_a_fetch_begins_with_the_plan_and_a_step_reads_it_later() -> None:
@@ -88,6 +92,34 @@ def test_a_released_slot_is_written_to_no_more() -> None:
         assert s.transfers.failures == {}
 
 
+def test_blocks_of_an_ended_epoch_wait_for_copies_that_were_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a fetch of which all layers are launched may still write to its blocks."""
+    launched: list[Done] = []
+
+    def scatter(self: CpuCopies, *args: object) -> Done:
+        launched.append(Done())
+        return launched[-1]
+
+    monkeypatch.setattr(CpuCopies, "scatter", scatter)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        for slot in (0, 1):
+            plan = chunk_plan(2 + slot, fetch({8 + slot: 0}, names=[5]), slot=slot)
+            s.tiers[0].reading.clear()
+            s.begin(Plan(1, 2, admissions=plan.admissions, fetches=plan.fetches, grants=plan.grants))
+            assert s.tiers[0].reading.wait(SECONDS)
+            if slot == 0:
+                eventually(lambda: bool((found := s.transfers.record.take()) and found.read))
+                s.tiers[0].reads.clear()
+        s.transfers.reset()
+        step = s.begin(Plan(2, 1))
+        assert step is not None
+        assert launched
+        assert set(launched) <= set(step.ended)
+
+
 def test_a_slot_that_is_released_after_a_step_reads_it_is_read() -> None:
     """With look-ahead its last step may not have run when the plan that releases it comes."""
     with scene() as s:
@@ -105,7 +137,7 @@ def test_a_slot_that_is_released_after_a_step_reads_it_is_read() -> None:
 def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(step_transfers, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.2)
     with scene() as s:
         s.put(1, 5)
         s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
@@ -123,6 +155,63 @@ def test_a_tier_that_does_not_answer_is_given_up_and_refused_until_it_does(
         s.tiers[0].reads.set()
         eventually(lambda: s.run(chunk_plan(4, fetch({10: 0}, names=[5]), slot=2)).missing == [False])
         assert s.holds(8, 6)  # what came too late was not written
+
+
+def test_a_spill_that_waits_for_a_long_step_can_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is copied when its step begins, and not by the patience that a tier is owed."""
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.5)
+    with scene() as s:
+        s.put(1, 5)
+        plan = chunk_plan(1, fetch({9: 0}, names=[5]))
+        step = s.begin(replace(plan, spills=(spill({1: 0}, names=[5]),)))
+        assert step is not None
+        time.sleep(0.7)  # the step before runs
+        assert s.compute(step) == [False]
+        assert s.holds(9, 5)
+
+
+def test_a_tier_that_is_slow_and_brings_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all of a fetch, and the fetches before it: longer than for a tier that brings nothing."""
+    monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.5)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        s.tiers[0].read_seconds = 0.15
+        before = chunk_plan(2, fetch({8: 0}, names=[5]), slot=1)
+        s.begin(Plan(1, 2, admissions=before.admissions, fetches=before.fetches, grants=before.grants))
+        found = s.run(chunk_plan(3, fetch({9: 0}, names=[5])))
+        assert found.missing == [False]
+        assert found.step.wait_ns > 0.5e9
+        assert s.transfers.failures == {}
+
+
+def test_a_tier_that_is_too_slow_is_given_up_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.3)
+    with scene() as s:
+        s.put(1, 5)
+        s.run(Plan(1, 1, spills=(spill({1: 0}, names=[5]),)))
+        eventually(lambda: s.stored(0, 5))
+        s.tiers[0].read_seconds = 0.2
+        assert s.run(chunk_plan(2, fetch({8: 0}, names=[5]))).missing == [True]
+        s.tiers[0].read_seconds = 0.0
+        eventually(lambda: s.run(chunk_plan(3, fetch({9: 0}, names=[5]), slot=1)).missing == [False])
+        assert s.transfers.failures.keys() == {("tier 0", "late")}
+
+
+def test_a_rank_without_memory_for_buffers_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ended for it would let each step wait for its fetches in vain."""
+    buffer, calls = CpuCopies.buffer, list[int]()
+
+    def no_more(self: CpuCopies, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        calls.append(len(shape))
+        if len(calls) > 1:
+            raise RuntimeError("out of memory")
+        return buffer(self, shape, dtype)
+
+    monkeypatch.setattr(CpuCopies, "buffer", no_more)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Scene()
 
 
 def test_layers_are_waited_for_one_by_one() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from albireo.contract.plan import Grant, Plan
+from tests.worker_svc.kv_tiers.blocks import flip
 from tests.worker_svc.kv_tiers.scene import (
+    BLOCKS,
     LAYOUT,
     chunk_plan,
     eventually,
@@ -14,6 +18,9 @@ from tests.worker_svc.kv_tiers.scene import (
     scene,
     spill,
 )
+from worker_svc.kv_tiers.copies import CpuCopies
+from worker_svc.kv_tiers.disk import DiskTier
+from worker_svc.kv_tiers.transfers import KvTransfers
 
 
 def test_what_is_spilled_comes_back_in_another_block() -> None:
@@ -107,3 +114,17 @@ def test_a_new_epoch_ends_what_the_old_one_began() -> None:
 def test_what_is_not_there_is_refused(plan: Plan) -> None:
     with scene() as s, pytest.raises(ValueError, match=r"there is no|no such frame"):
         s.begin(plan)
+
+
+def test_a_flipped_bit_counts_once(tmp_path: Path) -> None:
+    """The other blocks of its fetch were not at fault."""
+    with scene() as s:
+        disk = DiskTier.open(tmp_path / "kv", 64 * LAYOUT.block_bytes, LAYOUT)
+        s.transfers.close()
+        s.transfers = KvTransfers([disk], CpuCopies(s.cache), LAYOUT, BLOCKS)
+        s.run(Plan(1, 1, spills=(spill({1: 1, 2: 2, 3: 3}, names=[1, 2, 3]),)))
+        eventually(lambda: len(disk.contents()) == 3)
+        flip(tmp_path / "kv" / "rank0-0.data", 2 * LAYOUT.block_bytes, bit=3)
+        plan = chunk_plan(2, fetch({11: 1, 12: 2, 13: 3}, names=[1, 2, 3]))
+        eventually(lambda: s.run(plan).missing == [True])  # one that is early is served from the buffer
+        assert s.transfers.failures == {("disk", "checksum"): 1}

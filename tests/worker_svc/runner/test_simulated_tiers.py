@@ -167,11 +167,18 @@ def test_what_finds_no_room_to_wait_is_lost() -> None:
 
 
 def test_a_fetch_past_the_deadline_has_failed_and_is_waited_for_until_then() -> None:
-    device = filled()
-    report = device.step(plan(fetch(0, DISK, {frame: frame for frame in range(51)})), forward=4)
+    device = Device(DescribedTiers((TierShape("disk", 64, 0.5, 0.001),), LAYERS, SIZE))
+    frames = {frame: frame for frame in range(42)}
+    device.step(plan(spills=(spill(0, frames),)), forward=4)
+    began = device.now
+    report = device.step(plan(fetch(0, 0, dict(list(frames.items())[:39]))), forward=4)
+    assert report.unfetched == ()
+    assert device.now - began > 19_000 * MS
+    began = device.now
+    report = device.step(plan(fetch(0, 0, frames)), forward=4)
     assert report.unfetched == (100,)
     assert report.read == ()
-    assert device.now == 10_000 * MS + DEADLINE_NS + 1 * MS
+    assert device.now == began + DEADLINE_NS + 1 * MS
 
 
 def test_contents_survive_the_epoch_and_are_reported_in_portions_by_its_first_results() -> None:

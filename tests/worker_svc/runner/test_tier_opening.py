@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,34 @@ def test_on_a_cpu_there_is_no_tier_unless_one_is_asked_for(tmp_path: Path) -> No
 def test_a_size_that_holds_no_block_is_refused(options: TierOptions) -> None:
     with pytest.raises(TierError, match="hold no block"):
         open_tiers(options, LAYOUT, TPGroup(), CPU, local_ranks=1)
+
+
+class _Options:
+    """What ranks say whose options of the disk differ."""
+
+    def __init__(self, *options: TierOptions) -> None:
+        self.options = options
+
+    def __call__(self, group: TPGroup) -> str:
+        layout = replace(LAYOUT, tp=group.size, rank=group.rank)
+        try:
+            open_tiers(self.options[group.rank], layout, group, CPU, local_ranks=2)
+        except TierError as error:
+            return str(error)
+        return ""
+
+
+def test_ranks_with_other_tiers_do_not_start(tmp_path: Path) -> None:
+    """The copies of plans name tiers and frames, which all ranks must have."""
+    none, small, large = (
+        TierOptions(None, path, frames * LAYOUT.block_bytes)
+        for path, frames in ((None, 0), (tmp_path / "kv", 4), (tmp_path / "kv", 8))
+    )
+    jobs = {"none": _Options(small, none), "other": _Options(small, large), "same": _Options(small, small)}
+    found = run_group(2, jobs, tmp_path)
+    assert "rank 0 has 1 KV tiers with 4 frames, rank 1 has 0 with 0" in found["none"]
+    assert "rank 1 has 1 with 8: all ranks of a group need the same" in found["other"]
+    assert found["same"] == ""
 
 
 class _Common:

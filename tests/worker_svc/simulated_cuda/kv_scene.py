@@ -116,6 +116,27 @@ class KvScene:
         self._check_frames()
         return not self.wrong
 
+    def give_away_behind_a_copy(self) -> bool:
+        """Of a follower: a block changes hands when the copy that spills it has been launched and not run.
+        Whether the tier gets what was spilled."""
+        self._tier.writes.clear()  # the first spill keeps the thread that would wait for the second
+        self._launch(Step(Plan(1, 1), None, {1: 5, 2: 6}, {}))
+        self._settle(self._launched.popleft())
+        for block in (1, 2):
+            plan = Plan(1, 1 + block, spills=(Spill(0, (block,), (block,), (key(4 + block),)),))
+            transfers = self._transfers.begin(plan, self._incarnations)
+            assert transfers is not None
+            self._launch(Step(plan, transfers, {}, {}))
+            assert transfers.spills[0].copied.wait(20)
+            self._settle(self._launched.popleft())
+        plan = Plan(1, 4, grants=(Grant(0, (2,)),))
+        self._launch(Step(plan, self._transfers.begin(plan, self._incarnations), {2: 7}, {}))
+        self._settle(self._launched.popleft())
+        self._tier.writes.set()
+        self._transfers.close()
+        self._check_frames()
+        return not self.wrong
+
     def _idle(self) -> list[int]:
         idle = [block for block in range(BLOCKS) if not self._busy[block]]
         self._draw.shuffle(idle)

@@ -27,9 +27,15 @@ def fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_gpu_overlap, "staggered", fewer)
 
 
-test_launches_far_ahead_of_the_device = test_gpu_overlap.test_launches_far_ahead_of_the_device
-test_execute_calls_nothing_that_waits = test_gpu_overlap.test_execute_calls_nothing_that_waits
 test_timestamps_show_how_long_the_device_took = test_gpu_overlap.test_timestamps_show_how_long_the_device_took
+
+
+def test_launches_far_ahead_of_the_device(cuda: torch.device) -> None:
+    test_gpu_overlap.test_launches_far_ahead_of_the_device(cuda, cuda_graphs=True)
+
+
+def test_execute_calls_nothing_that_waits(cuda: torch.device) -> None:
+    test_gpu_overlap.test_execute_calls_nothing_that_waits(cuda, cuda_graphs=True)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ STEPS = 40
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.FETCH_SECONDS", "step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
+    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
         monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
 
 
@@ -41,6 +41,12 @@ def test_random_transfers_are_exact(follower: bool, seeds: range) -> None:
     assert sum(scene.fetched for scene in scenes) > 15 * len(seeds)
     assert sum(scene.cancelled for scene in scenes) > 3 * len(seeds)
     assert sum(scene.moved for scene in scenes) > 12 * len(seeds)
+
+
+def test_a_block_changes_hands_behind_the_copy_that_spills_it() -> None:
+    """Rank 0 has settled that step; on this rank the copy is launched, and its stream is behind."""
+    with simulated_cuda(2):  # nothing runs before it must
+        assert KvScene(0, follower=True).give_away_behind_a_copy()
 
 
 def fault_shows() -> bool:
