@@ -106,11 +106,11 @@ class StreamReader:
         """Compute stage: a piece did not come in time. Steps do not wait until the thread goes on."""
         self._stuck_with = self._now
 
-    def fail(self, span: SpanPieces, reason: str) -> None:
-        """Any thread."""
+    def fail_late(self, span: SpanPieces) -> None:
+        """Compute stage: a piece of a span did not come in time."""
         span.failed = True
         for piece in span.pieces:
-            self._record.failed(piece.tier, reason, len(piece.frames))
+            self._tiers[piece.tier].faults.add("late", "it did not bring blocks in time", len(piece.frames))
 
     def give(self, buffer: _Buffer, *, used: bool) -> None:
         """``used``: what reads it has been launched on the compute stage's stream."""
@@ -148,7 +148,7 @@ class StreamReader:
         bad = self._read(piece, range(layer, layer + 1), source.unsqueeze(1))
         if bad:
             self._record.lost(piece.tier, [piece.frames[i] for i in bad])
-            self.fail(span, "read")
+            span.failed = True  # the tier has counted what it found
             return None
         buffer = self._free.get()
         host.copy = buffer.filled = self._copies.bring(source, buffer.memory[:, :blocks], buffer.used)
@@ -223,7 +223,7 @@ class StepStreams:
             self._reader.wait_no_more()
             self.close()
         if found is None and not span.failed:
-            self._reader.fail(span, "late")
+            self._reader.fail_late(span)
         return found
 
     def release(self, buffer: _Buffer) -> None:
