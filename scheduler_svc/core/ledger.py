@@ -66,7 +66,7 @@ class Ledger:
         self.occupied, self.phases = self._slots.by_slot, self._slots.phases
         self.receiving = self._slots.receiving
         self._streams = StreamLedger(self._slots, self.pool, self.tiers, shape.num_layers)
-        self._unfetched = Unfetched(self._slots, self.tiers, requests)
+        self._unfetched = Unfetched(shape, self._slots, self.tiers, requests)
         self.due: list[Occupancy] = []  # rows of the last step that need a decision before another one
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
@@ -228,7 +228,7 @@ class Ledger:
         for a request that came to its length end and did not finish."""
         step = self.in_flight[0]
         if self.tiers.directories:
-            self.tiers.settle(step, result)
+            self._unfetched.count_lost(self.tiers.settle(step, result))
             if result.unfetched:
                 self._unfetched.drop(step, frozenset(result.unfetched))
         receiving, late = self.receiving, self._slots.append_tokens(result)

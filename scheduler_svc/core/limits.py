@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import BLOCK_SIZE, GroupShape, blocks_for
 from albireo.contract.tiers import most_blocks
 
 
@@ -15,6 +15,18 @@ def spare_blocks(shape: GroupShape) -> int:
     """Free KV blocks that an admission leaves while other requests run, so that these do not preempt it at
     once."""
     return max(1, shape.num_blocks // 100)
+
+
+def usable_blocks(shape: GroupShape) -> int:
+    """That one request can have in addition to those that an admission leaves."""
+    return max(1, shape.num_blocks - spare_blocks(shape))
+
+
+def is_long(shape: GroupShape, tokens: int) -> bool:
+    """Whether a slot cannot have the blocks of so many tokens, in a group where requests may be longer than
+    its blocks."""
+    longer = shape.max_model_len > shape.num_blocks * BLOCK_SIZE
+    return longer and blocks_for(tokens) > usable_blocks(shape)
 
 
 KEPT_SHARE = 32

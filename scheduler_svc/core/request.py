@@ -24,8 +24,8 @@ Order = tuple[float, int]
 """Position in the queue: arrival time shifted by the priority, then arrival number. Lower comes first."""
 PROGRESS_TOKENS = 16
 """Outputs that settle after an admission and show that the request does not end its group."""
-MOST_MISSES = 16
-"""Times in a row that a streamed request may lack its frames before it makes progress."""
+MOST_MISSES = 64
+"""Of a request that does not fit without tiers; with more it ends."""
 DEATHS_TO_RUN_ALONE = 2
 """Deaths of groups in a row after which a request runs alone; with one more it ends."""
 
@@ -46,7 +46,8 @@ class Request:
     admitted: bool = False  # at least once
     ending: Finish = Finish.NONE  # with which it is to end, once a plan or a notice has said so
     deaths: int = 0  # of groups in a row, while steps of it were in flight there and it had made no progress
-    misses: int = 0  # times in a row that its frames could not be read, and it had made no progress
+    misses: int = 0  # blocks that a tier did not take or give back, while it did not come beyond
+    reached: int = 0  # tokens with KV
     charged: int = 0  # of ``tokens``, what its tenant has been charged for
 
     @property

@@ -12,7 +12,7 @@ from albireo.contract.tiers import RESIDENT_SHARE
 from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.fetching import Source
 from scheduler_svc.core.ledger import Ledger
-from scheduler_svc.core.limits import Limits, spare_blocks
+from scheduler_svc.core.limits import Limits, is_long
 from scheduler_svc.core.pending import Claim
 from scheduler_svc.core.prefix import NO_PREFIX, Prefix, claim, find_prefix
 from scheduler_svc.core.request import Occupancy, Phase, Request
@@ -29,7 +29,6 @@ class StreamRules:
         """``limits`` are those of the group."""
         shape = ledger.shape
         self._ledger = ledger
-        self._usable = max(1, shape.num_blocks - spare_blocks(shape))
         self.active = bool(ledger.tiers.directories) and shape.max_model_len > shape.num_blocks * BLOCK_SIZE
         of_chunk = min(blocks_for(limits.prefill_chunk) + 2, shape.num_blocks // MOST_OF_CHUNK)
         # Blocks of a streamed slot, at most:
@@ -37,7 +36,7 @@ class StreamRules:
 
     def is_long(self, tokens: int) -> bool:
         """Whether a slot with so many tokens cannot have all their blocks."""
-        return self.active and blocks_for(tokens) > self._usable
+        return is_long(self._ledger.shape, tokens)
 
     def takes(self, occupancy: Occupancy) -> bool:
         """Whether a slot is streamed, or will be before its prompt is computed."""

@@ -125,9 +125,10 @@ class TierLedger:
 
     # -- the results --------------------------------------------------------------------------------
 
-    def settle(self, step: StepInFlight, result: StepResult) -> None:
+    def settle(self, step: StepInFlight, result: StepResult) -> set[bytes]:
         """The copies of a step to the tiers have left their blocks, and the group reports what its tiers
-        hold."""
+        hold. Returns the keys that are lost."""
+        keys = set[bytes]()
         for block, copies in step.spilled.items():
             for _ in range(copies):
                 self._pool.let_go(block)
@@ -136,16 +137,16 @@ class TierLedger:
                 del self._copying[written]
         for lost in result.lost:
             directory = self._directory(lost.tier)
-            used = len(directory.by_key)
-            for frame in lost.frames:
-                directory.drop(frame)
-            self.counters[lost.tier].frames_lost += used - len(directory.by_key)
+            found = [key for frame in lost.frames if (key := directory.drop(frame)) is not None]
+            self.counters[lost.tier].frames_lost += len(found)
+            keys.update(found)
         if self.unknown:
             for contents in result.contents:
                 directory = self._directory(contents.tier)
                 for frame, key in zip(contents.frames, contents.keys, strict=True):
                     directory.add(frame, key)
             self.unknown = not result.contents_end
+        return keys
 
     def fetched(self, occupancy: Occupancy) -> None:
         """The first step that reads the fetches of an occupancy has settled: its blocks can be shared."""

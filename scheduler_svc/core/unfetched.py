@@ -5,8 +5,9 @@ The ledger makes it and calls it.
 
 from __future__ import annotations
 
-from albireo.contract.plan import Finish
+from albireo.contract.plan import Finish, GroupShape
 from scheduler_svc.core.errors import ProtocolError
+from scheduler_svc.core.limits import is_long
 from scheduler_svc.core.occupancies import Occupancies
 from scheduler_svc.core.request import MOST_MISSES, Occupancy, Phase
 from scheduler_svc.core.request_table import RequestTable
@@ -17,7 +18,10 @@ from scheduler_svc.core.tier_ledger import TierLedger
 class Unfetched:
     """Takes what the group reports of them: nothing that was computed from then on counts."""
 
-    def __init__(self, slots: Occupancies, tiers: TierLedger, requests: RequestTable) -> None:
+    def __init__(
+        self, shape: GroupShape, slots: Occupancies, tiers: TierLedger, requests: RequestTable
+    ) -> None:
+        self._shape = shape
         self._slots = slots
         self._tiers = tiers
         self._requests = requests
@@ -43,9 +47,24 @@ class Unfetched:
             if occupancy.streaming is not None:
                 self._count(occupancy)
 
+    def count_lost(self, keys: set[bytes]) -> None:
+        """Frames hold nothing after all: also those that blocks were to leave their slots for."""
+        for occupancy in self._slots.receiving.values() if keys else ():
+            if self._next_key(occupancy) in keys:
+                self._count(occupancy)
+
+    def _next_key(self, occupancy: Occupancy) -> bytes | None:
+        """Of the block that is the next to leave a slot which does not fit; None if there is none."""
+        long = is_long(self._shape, max(occupancy.prefill, occupancy.scheduled + 1))
+        if occupancy.streamed < occupancy.registered and (occupancy.streaming is not None or long):
+            return occupancy.request.key(occupancy.streamed)
+        return None
+
     def _count(self, occupancy: Occupancy) -> None:
         """A disk that is full takes nothing of a request that does not fit without it: it must end."""
         request = occupancy.request
-        request.misses = 1 if occupancy.progressed else request.misses + 1
+        request.misses += 1
+        if occupancy.settled > request.reached:
+            request.reached, request.misses = occupancy.settled, 1
         if request.misses > MOST_MISSES:
             self._requests.schedule_end(request, Finish.ERROR)

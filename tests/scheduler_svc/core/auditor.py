@@ -174,7 +174,7 @@ class Auditor:
         if ended.reason is Finish.CANCELLED:
             assert story.cancelled
         elif ended.reason is Finish.ERROR:
-            assert has_failed(self._stories, ended.request_id)
+            assert story.homeless or has_failed(self._stories, ended.request_id)
         else:
             assert ended.reason is Finish.DEADLINE
             assert story.deadline is not None

@@ -9,6 +9,7 @@ from albireo.contract.tiers import TierShape
 from scheduler_svc.core import Limits, SchedulerCore
 from scheduler_svc.core.stream_pace import STREAM_SHARE
 
+from .tier_model import Faults
 from .world import World
 
 LAYERS = 4
@@ -111,13 +112,26 @@ def test_of_two_slots_that_need_all_frames_the_later_one_gives_way() -> None:
     assert w.group.core.stats().preemptions > 0
 
 
-def test_a_request_ends_whose_blocks_no_tier_takes() -> None:
+@pytest.mark.parametrize("prompt", [500, 150])
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_request_ends_whose_blocks_no_tier_takes(prompt: int, silent: bool) -> None:
     w = streaming()
-    w.group.worker.tiers.faults.spills = 10**9
-    w.submit("long", text(500), max_tokens=5, ignore_eos=True)
+    w.group.worker.tiers.faults = Faults(spills=10**9, silent=silent)
+    w.submit("long", text(prompt), max_tokens=400, ignore_eos=True)
     w.stories["long"].homeless = True
-    w.drain(max_steps=2000)
+    w.drain(max_steps=6000)
     assert w.stories["long"].final is Finish.ERROR
+
+
+def test_a_request_goes_on_whose_blocks_a_tier_takes_at_times() -> None:
+    w = streaming()
+    w.submit("long", text(300), max_tokens=400, ignore_eos=True)
+    for _ in range(300):
+        w.group.worker.tiers.faults = Faults(spills=1)
+        for _ in range(20):
+            w.step()
+    w.drain(max_steps=3000)
+    assert len(w.stories["long"].read) == 400
 
 
 def test_branches_of_a_long_prompt_are_streamed_one_after_the_other() -> None:
