@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from albireo.v1 import inference_pb2 as api
+from tests.integration.test_kv_tiers import damage
 from tests.stack import Answer, Running, ask, request, running_stack
 
 DEVICE_TOKENS = 256
@@ -48,3 +49,28 @@ def test_a_context_past_the_devices_memory(tmp_path: Path, tp: int) -> None:
         assert all(one.prompt_tokens > 3.5 * DEVICE_TOKENS for one in usage[:2])
         load = running.wait_idle()
         assert list(load.integrity_violations) == []
+
+
+def test_a_long_context_comes_back_from_a_disk_also_where_it_is_damaged(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "kv"
+    with running_stack(tmp_path / "large", kv_memory="16MiB") as running:
+        truth = ask(running, conversation("Anna", temperature=0.0)).ids
+    with running_stack(
+        tmp_path / "small", kv_memory=f"{DEVICE_TOKENS * 2}KiB", kv_disk=disk, kv_disk_size="8MiB"
+    ) as running:
+        assert ask(running, conversation("Anna", temperature=0.0)).ids == truth
+        running.wait_idle()
+        for damaged in (False, True):
+            [name] = running.stack.group_names
+            running.stack.remove_group(name)
+            if damaged:
+                [data] = disk.glob("*.data")
+                damage(data)
+            running.stack.add_group()
+            answer = ask(running, conversation("Anna", temperature=0.0), timeout=90)
+            assert answer.ids == truth
+            usage = answer.finished.usage
+            assert (usage.cached_prompt_tokens > 3 * DEVICE_TOKENS) != damaged
+        assert list(running.wait_idle().integrity_violations) == []
