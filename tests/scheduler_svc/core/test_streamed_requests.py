@@ -85,6 +85,7 @@ def test_a_slot_among_others_runs_as_many_layers_as_its_share_of_the_steps_allow
     w.submit("long", text(44 * BLOCK_SIZE), max_tokens=4, ignore_eos=True)
     while not w.stories["long"].read:
         w.step()
+    assert w.group.core.stats().streamed == 1
     w.submit("short", text(20, 9), max_tokens=200, ignore_eos=True)
     while not w.stories["short"].read:
         w.step()
