@@ -172,8 +172,7 @@ class Ledger:
             occupancy = self._slots.find(slot)
             # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's
             # ``num_cached`` there.
-            shared = occupancy.scheduled // BLOCK_SIZE - occupancy.streamed
-            if not occupancy.blocks and shared > 0:
+            if not occupancy.blocks and (shared := occupancy.scheduled // BLOCK_SIZE - occupancy.streamed):
                 prefix: Sequence[int] = blocks[:shared]
                 if occupancy.fetching is not None:
                     prefix, fetched = self.tiers.split(occupancy, prefix)

@@ -172,16 +172,14 @@ class Occupancy:
     def append_blocks(self, blocks: Sequence[int]) -> None:
         """Appends to the block table."""
         self.blocks += blocks
-        self.set_row_limit()
-
-    def set_row_limit(self) -> None:
-        """The block table has changed."""
-        self.row_limit = min((self.streamed + len(self.blocks)) * BLOCK_SIZE, self.request.end - 1)
+        first = self.streamed if self.streaming is not None else 0
+        self.row_limit = min((first + len(self.blocks)) * BLOCK_SIZE, self.request.end - 1)
 
     def register_blocks(self, pool: BlockPool, settled: int) -> None:
         """Offers the full blocks of the ``settled`` tokens to the prefix cache."""
         while (index := self.registered) < settled // BLOCK_SIZE:
-            pool.register(self.blocks[index - self.streamed], self.request.key(index))
+            first = self.streamed if self.streaming is not None else 0
+            pool.register(self.blocks[index - first], self.request.key(index))
             self.registered = index + 1
 
     @property

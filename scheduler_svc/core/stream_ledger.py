@@ -45,7 +45,7 @@ class StreamLedger:
             occupancy.streaming = Streaming()
         self._tiers.offload(occupancy, occupancy.streaming, offload)
         left, occupancy.blocks = occupancy.blocks[:count], occupancy.blocks[count:]
-        occupancy.set_row_limit()
+        occupancy.append_blocks(())
         return occupancy, left
 
     def schedule(self, span: Span, step: StepInFlight) -> None:
