@@ -12,7 +12,7 @@ import torch
 from redis.exceptions import RedisError
 
 from albireo.contract.plan import BLOCK_SIZE
-from albireo.runtime.kv_memory import KvMemory
+from albireo.runtime.kv_memory import DISK_BYTES, KvMemory
 from albireo.runtime.process import HealthServer, freeze_heap, stop_on_signals, switch_quickly
 from albireo.store.interface import Fenced
 from albireo.store.redis_errors import describe
@@ -181,7 +181,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         tiers=TierOptions(
             KvMemory.parse_or_none(settings.kv_host_memory),
             settings.kv_disk,
-            KvMemory.parse_size(settings.kv_disk_size),
+            KvMemory.parse_disk(settings.kv_disk_size) or DISK_BYTES,
         ),
     )
 

@@ -58,7 +58,7 @@ class WorkerSettings(ServiceSettings):
         "it holds outlives the rank.",
     )
     kv_disk_size: str = Field(
-        "8GiB", description="Space that each rank takes in --kv-disk, from its start on."
+        "auto", description="Space that each rank takes in --kv-disk, from its start on; auto: 8GiB."
     )
     gpu_memory_share: float = Field(
         0.9, gt=0, le=1, description="Of a GPU's memory, what --kv-memory auto may fill, all included."
@@ -111,12 +111,12 @@ class WorkerSettings(ServiceSettings):
 
     @field_validator("kv_disk_size")
     @classmethod
-    def _a_size(cls, text: str) -> str:
-        KvMemory.parse_size(text)
+    def _a_size_or_auto(cls, text: str) -> str:
+        KvMemory.parse_disk(text)
         return text
 
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:
-        if "kv_disk_size" in self.model_fields_set and self.kv_disk is None:
+        if self.kv_disk is None and KvMemory.parse_disk(self.kv_disk_size) is not None:
             raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
         return self

@@ -62,7 +62,7 @@ class Commands:
             "ALBIREO_WORKER_KV_MEMORY": settings.kv_memory,
             "ALBIREO_WORKER_KV_HOST_MEMORY": settings.kv_host_memory,
             "ALBIREO_WORKER_KV_DISK": "" if settings.kv_disk is None else str(settings.kv_disk.absolute()),
-            "ALBIREO_WORKER_KV_DISK_SIZE": "" if settings.kv_disk is None else settings.kv_disk_size,
+            "ALBIREO_WORKER_KV_DISK_SIZE": settings.kv_disk_size,
             "WORLD_SIZE": str(settings.tp),
             "LOCAL_WORLD_SIZE": str(local_ranks),
             "MASTER_ADDR": HOST,

@@ -58,9 +58,9 @@ class StackSettings(ServiceSettings):
         description="Directory of the KV tier on disk; not set: no such tier.",
     )
     kv_disk_size: str = Field(
-        "8GiB",
+        "auto",
         validation_alias=AliasChoices("kv_disk_size", "ALBIREO_WORKER_KV_DISK_SIZE"),
-        description="Space that each rank takes in --kv-disk.",
+        description="Space that each rank takes in --kv-disk; auto: 8GiB.",
     )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(50051, ge=0, le=65535, description="Port of the gateway; 0 takes a free one.")
@@ -101,13 +101,13 @@ class StackSettings(ServiceSettings):
 
     @field_validator("kv_disk_size")
     @classmethod
-    def _a_size(cls, text: str) -> str:
-        KvMemory.parse_size(text)
+    def _a_size_or_auto(cls, text: str) -> str:
+        KvMemory.parse_disk(text)
         return text
 
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:
-        if "kv_disk_size" in self.model_fields_set and self.kv_disk is None:
+        if self.kv_disk is None and KvMemory.parse_disk(self.kv_disk_size) is not None:
             raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
         return self
 

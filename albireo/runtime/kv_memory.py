@@ -8,6 +8,9 @@ from typing import Self
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+DISK_BYTES = 8 << 30
+"""What auto means for the size of a KV tier on a disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class KvMemory:
@@ -39,12 +42,12 @@ class KvMemory:
         return cls(size=size)
 
     @classmethod
-    def parse_size(cls, text: str) -> int:
-        """Bytes, of a size alone. Raises ValueError."""
-        size = cls.parse(text).size
-        if size is None:
-            raise ValueError(f"{text!r} is no size such as 8GiB")
-        return size
+    def parse_disk(cls, text: str) -> int | None:
+        """Bytes on a disk: a size, or None for ``auto``. Raises ValueError."""
+        found = cls.parse(text)
+        if found.share is not None:
+            raise ValueError(f"{text!r} is neither a size such as 8GiB nor auto")
+        return found.size
 
     @classmethod
     def parse_or_none(cls, text: str) -> Self | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from albireo.runtime.kv_memory import KvMemory
+from albireo.runtime.kv_memory import DISK_BYTES, KvMemory
 from albireo.runtime.settings import ServiceSettings, variable
 from albireo.store.connection import connect
 from albireo.tools.doctor import checkpoint, gateway_access, kv_disk, limits, ports, redis_server
@@ -105,7 +105,7 @@ def _worker(settings: WorkerSettings, tp: int) -> Iterator[Finding]:
             fits = fits and weights.level == "ok"
     speed = None
     if settings.kv_disk is not None and settings.device != "sim":
-        wanted = tp * KvMemory.parse_size(settings.kv_disk_size)
+        wanted = tp * (KvMemory.parse_disk(settings.kv_disk_size) or DISK_BYTES)
         found_disk, speed = kv_disk.check_disk(settings.kv_disk, wanted)
         yield found_disk
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
