@@ -121,17 +121,15 @@ def command(settings: type[Settings], run: Callable[[Settings], None]) -> Callab
     An invalid value ends the command with the field's name and what is wrong, exit status 2.
     """
 
-    def entry(context: typer.Context, **values: Any) -> None:
-        given = {name: value for name, value in values.items() if _is_given(context, name)}
+    def entry(**values: Any) -> None:
+        given = {name: value for name, value in values.items() if value is not None}
         try:
             parsed = settings(**given)
         except ValidationError as error:
             raise typer.BadParameter("; ".join(map(_problem, error.errors()))) from None
         run(parsed)
 
-    parameters = [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-    ]
+    parameters = []
     for name, field in settings.model_fields.items():
         option = typer.Option(
             envvar=variable(settings, name, field), help=field.description, show_default=True
@@ -146,12 +144,6 @@ def command(settings: type[Settings], run: Callable[[Settings], None]) -> Callab
     entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     entry.__doc__ = run.__doc__
     return entry
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option has its value from the command line or a variable, and not from its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and not source.name.startswith("DEFAULT")
 
 
 def _option_type(field: FieldInfo) -> Any:

@@ -40,13 +40,6 @@ def test_flags_override_variables_override_defaults() -> None:
     assert (from_flag.port, from_flag.kind) == (9, "b")
 
 
-def test_what_is_not_given_is_not_taken_for_given() -> None:
-    _, _, [plain] = invoke(env={"ALBIREO_EXAMPLE_KIND": ""})
-    assert plain.model_fields_set == set()
-    _, _, [found] = invoke("--port", "7", env={"ALBIREO_EXAMPLE_KIND": "a"})
-    assert found.model_fields_set == {"port", "kind"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
