@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     "doctor": (
         "albireo.cli.doctor:doctor",
-        "Checks Redis, clock, ports, torch, the model and memory, and says what to do.",
+        "Checks Redis, clock, ports, torch, the model, memory and the disk for KV, and says what to do.",
     ),
     "tenants": ("albireo.cli.tenants:app", "Shares and quotas of tenants, changed while everything runs."),
     "calibrate": (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
+
+from albireo.tools.fastest import best_seconds
 
 READ_BYTES = 1 << 30
 SIDE = {"cpu": 2048, "cuda": 8192}
@@ -23,16 +22,3 @@ def multiply_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = SIDE[device.type]
     square = torch.randn(side, side, device=device).to(dtype)
     return 2 * side**3 / best_seconds(lambda: square @ square, device)
-
-
-def best_seconds(body: Callable[[], object], device: torch.device, times: int = 7) -> float:
-    """Seconds of the fastest of several runs."""
-    return min(_seconds(body, device) for _ in range(times))
-
-
-def _seconds(body: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    body()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 import torch.distributed as dist
 
-from albireo.planning.calibration.limits import best_seconds
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
+from albireo.tools.fastest import best_seconds
 from worker_svc.collectives.tp_group import compute_threads
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
@@ -70,12 +68,7 @@ def _types(settings: WorkerSettings) -> Finding:
 
 def _seconds(dtype: torch.dtype) -> float:
     rows, weight = torch.ones(ROWS, WIDTH, dtype=dtype), torch.ones(WIDTH, WIDTH, dtype=dtype)
-    times = []
-    for _ in range(8):
-        began = time.perf_counter()
-        torch.nn.functional.linear(rows, weight)
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return best_seconds(lambda: torch.nn.functional.linear(rows, weight), torch.device("cpu"), times=8)
 
 
 def chunk_rate(settings: WorkerSettings, config: ModelConfig, tp: int) -> float | None:
