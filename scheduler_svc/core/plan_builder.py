@@ -74,6 +74,8 @@ class PlanBuilder:
             self._book()
         self._admit()
         if streams is not None:
+            if not self._booked and streams.copies():
+                self._book()
             self._booked = streams.finish(others_run=self._others_run) or self._booked
         if self._tiers is not None and (self._booked or not ledger.in_flight):
             free = ledger.pool.num_free // (FREE_SHARE if self._others_run else 1)

@@ -58,12 +58,13 @@ class StreamBuilder:
     def serve(self, occupancy: Occupancy, supply: BlockSupply) -> None:
         """Blocks and rows for a slot that is streamed, or is to be."""
         streaming = occupancy.streaming
-        self._copying.append(occupancy)
-        if streaming is not None and streaming.under_way:
-            self._run(occupancy, streaming.count)
-            return
-        if occupancy.at_length_end:
+        under_way = streaming is not None and streaming.under_way
+        if occupancy.at_length_end and not under_way:
             supply.release(occupancy)
+            return
+        self._copying.append(occupancy)
+        if streaming is not None and under_way:
+            self._run(occupancy, streaming.count)
             return
         count = min(self._limits.prefill_chunk, max(1, occupancy.prefill - occupancy.scheduled))
         count = self._fit(occupancy, min(count, self._draft.budget), supply)
@@ -128,6 +129,14 @@ class StreamBuilder:
             self._run(occupancy, count)
         else:
             self._ledger.schedule_chunk(self._draft.add_chunk(occupancy, count))
+
+    def copies(self) -> bool:
+        """Whether there are blocks to copy: a plan for them alone must release slots, too."""
+        return any(
+            self._tiers.can_copy(directory) and bool(self._missing(occupancy, directory))
+            for occupancy in self._copying
+            for directory in [self._rules.tier_of(occupancy.request)]
+        )
 
     def finish(self, *, others_run: bool) -> bool:
         """Decides on layers, and copies blocks. Whether there is anything in the plan because of it. The
@@ -223,14 +232,19 @@ class StreamBuilder:
 
     def _copy(self, occupancy: Occupancy) -> bool:
         """Its full blocks are copied to the tier from which they will be streamed."""
-        directory, request = self._rules.tier_of(occupancy.request), occupancy.request
+        directory = self._rules.tier_of(occupancy.request)
+        return self._tiers.copy(directory, self._missing(occupancy, directory))
+
+    def _missing(self, occupancy: Occupancy, directory: TierDirectory) -> dict[bytes, int]:
+        """Its full blocks that a tier has not got, by their keys."""
+        request = occupancy.request
         missing: dict[bytes, int] = {}  # the block by its key
         for index in range(occupancy.streamed, occupancy.registered):
             key = request.key(index)
             if not directory.will_have(key):
                 block = self._ledger.pool.find(key)
                 missing[key] = occupancy.blocks[index - occupancy.streamed] if block is None else block
-        return self._tiers.copy(directory, missing)
+        return missing
 
 
 def _offload(occupancy: Occupancy, sources: Sequence[Source]) -> Offload:

@@ -89,6 +89,11 @@ class TierBuilder:
             self._written += self._spill(directory, blocks[: len(frames)][::-1], frames)
         return bool(self._written)
 
+    def can_copy(self, directory: TierDirectory) -> bool:
+        """Whether :meth:`copy` would write a block to a tier."""
+        waits = self._ledger.in_flight and not self._times.room(directory.number, self._now)
+        return not waits and bool(directory.next_frames(1))
+
     def copy(self, directory: TierDirectory, missing: Mapping[bytes, int]) -> bool:
         """Blocks are written to a tier before others, by their keys, as it can take them. Whether there are
         any."""
