@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from albireo.contract.plan import BLOCK_SIZE, Grant, blocks_for
 from albireo.contract.tiers import Offload, Span
 from scheduler_svc.core.block_supply import BlockSupply
+from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.fetching import Source
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
