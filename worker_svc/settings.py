@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from albireo.runtime.kv_memory import KvMemory
+from albireo.runtime.kv_memory import BlockMemoryText, DiskSizeText, HostMemoryText, check_disk
 from albireo.runtime.settings import ServiceSettings, metrics_port_field, shared, synchronous_field
 
 
@@ -40,13 +40,13 @@ class WorkerSettings(ServiceSettings):
         "auto goes by their number. Synchronous mode means driver.",
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    kv_memory: str = Field(
+    kv_memory: BlockMemoryText = Field(
         "auto",
         description="Memory for KV blocks on each rank: a size (8GiB), a share of what is free after the "
         "weights (40%), or auto: what --gpu-memory-share leaves of a GPU, or a quarter of free main memory, "
         "at most twice what all slots can use.",
     )
-    kv_host_memory: str = Field(
+    kv_host_memory: HostMemoryText = Field(
         "auto",
         description="Memory of the KV tier in host memory on each rank: a size (8GiB), a share of what is "
         "free (40%), none, or auto: with GPUs a quarter of free main memory, divided among the ranks of the "
@@ -57,7 +57,7 @@ class WorkerSettings(ServiceSettings):
         description="Directory of the KV tier on a disk of each rank's machine; not set: no such tier. What "
         "it holds outlives the rank.",
     )
-    kv_disk_size: str = Field(
+    kv_disk_size: DiskSizeText = Field(
         "auto", description="Space that each rank takes in --kv-disk, from its start on; auto: 8GiB."
     )
     gpu_memory_share: float = Field(
@@ -97,26 +97,7 @@ class WorkerSettings(ServiceSettings):
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
-    @field_validator("kv_memory")
-    @classmethod
-    def _a_size_or_a_share(cls, text: str) -> str:
-        KvMemory.parse(text)
-        return text
-
-    @field_validator("kv_host_memory")
-    @classmethod
-    def _a_size_a_share_or_none(cls, text: str) -> str:
-        KvMemory.parse_or_none(text)
-        return text
-
-    @field_validator("kv_disk_size")
-    @classmethod
-    def _a_size_or_auto(cls, text: str) -> str:
-        KvMemory.parse_disk(text)
-        return text
-
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:
-        if self.kv_disk is None and KvMemory.parse_disk(self.kv_disk_size) is not None:
-            raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
+        check_disk(self.kv_disk, self.kv_disk_size)
         return self

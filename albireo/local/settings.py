@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from albireo.models import TINY
-from albireo.runtime.kv_memory import KvMemory
+from albireo.runtime.kv_memory import BlockMemoryText, DiskSizeText, HostMemoryText, check_disk
 from albireo.runtime.settings import ServiceSettings, synchronous_field
 
 
@@ -42,12 +42,12 @@ class StackSettings(ServiceSettings):
     )
     synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    kv_memory: str = Field(
+    kv_memory: BlockMemoryText = Field(
         "auto",
         validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),
         description="Memory for KV blocks on each rank: 8GiB, 40% of what the weights leave free, or auto.",
     )
-    kv_host_memory: str = Field(
+    kv_host_memory: HostMemoryText = Field(
         "auto",
         validation_alias=AliasChoices("kv_host_memory", "ALBIREO_WORKER_KV_HOST_MEMORY"),
         description="Memory of the KV tier in host memory on each rank: 8GiB, 40%, none, or auto.",
@@ -57,7 +57,7 @@ class StackSettings(ServiceSettings):
         validation_alias=AliasChoices("kv_disk", "ALBIREO_WORKER_KV_DISK"),
         description="Directory of the KV tier on disk; not set: no such tier.",
     )
-    kv_disk_size: str = Field(
+    kv_disk_size: DiskSizeText = Field(
         "auto",
         validation_alias=AliasChoices("kv_disk_size", "ALBIREO_WORKER_KV_DISK_SIZE"),
         description="Space that each rank takes in --kv-disk; auto: 8GiB.",
@@ -87,28 +87,9 @@ class StackSettings(ServiceSettings):
     data_dir: Path = Field(Path(".albireo"), description="Where Redis keeps its file, and the logs go.")
     start_seconds: float = Field(300.0, gt=0, description="Most seconds until everything must serve.")
 
-    @field_validator("kv_memory")
-    @classmethod
-    def _a_size_or_a_share(cls, text: str) -> str:
-        KvMemory.parse(text)
-        return text
-
-    @field_validator("kv_host_memory")
-    @classmethod
-    def _a_size_a_share_or_none(cls, text: str) -> str:
-        KvMemory.parse_or_none(text)
-        return text
-
-    @field_validator("kv_disk_size")
-    @classmethod
-    def _a_size_or_auto(cls, text: str) -> str:
-        KvMemory.parse_disk(text)
-        return text
-
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:
-        if self.kv_disk is None and KvMemory.parse_disk(self.kv_disk_size) is not None:
-            raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
+        check_disk(self.kv_disk, self.kv_disk_size)
         return self
 
     @model_validator(mode="after")

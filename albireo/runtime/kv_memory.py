@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ByteSize, TypeAdapter, ValidationError
 
 DISK_BYTES = 8 << 30
 """What auto means for the size of a KV tier on a disk."""
@@ -53,3 +55,25 @@ class KvMemory:
     def parse_or_none(cls, text: str) -> Self | None:
         """The same, and ``none``. Raises ValueError."""
         return None if text.strip().lower() == "none" else cls.parse(text)
+
+
+def check_disk(directory: Path | None, size: str) -> None:
+    """Raises ValueError where a size is given for a disk that is not."""
+    if directory is None and KvMemory.parse_disk(size) is not None:
+        raise ValueError("kv_disk_size: give kv_disk too; without it there is no KV tier on a disk")
+
+
+def _checked(parse: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+BlockMemoryText = Annotated[str, _checked(KvMemory.parse)]
+"""A setting that ``KvMemory.parse`` takes."""
+HostMemoryText = Annotated[str, _checked(KvMemory.parse_or_none)]
+"""One that ``KvMemory.parse_or_none`` takes."""
+DiskSizeText = Annotated[str, _checked(KvMemory.parse_disk)]
+"""One that ``KvMemory.parse_disk`` takes."""
