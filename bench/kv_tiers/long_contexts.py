@@ -7,10 +7,10 @@ disk, from which each token's layers read the rest.
 
 - *tokens*: greedy, of both. With float32 they must be equal (the exit status says so); with bfloat16
   attention over pieces rounds otherwise than over the whole, and near ties can end otherwise.
-- *pace* of the request alone. The bound of a token is the longer of reading what was streamed, as fast as the
-  tier reads the same by itself, and the time of a token with enough memory. The files were just written, so
-  they are read from the page cache; the table says how fast the disk itself is, too.
-- *other streams* decode alone, beside the prompt of such a request, and beside its decoding, in turn. What a
+- *pace* of the request alone. The bound of a token is the longer of reading what the device has no memory
+  for, as fast as the tier reads the same by itself, and the time of a token with enough memory. The files
+  were just written, so they are in the page cache; the table says how fast the disk itself is, too.
+- *other streams* decode alone, during the prompt of such a request, and during its decoding, in turn. What a
   prompt computes before it fills its part of the device are chunks as of any prompt; they come before.
 """
 
@@ -45,7 +45,7 @@ TIMES = 4
 FRAMES = 4
 """Of the disk, in contexts: those that the windows begin do not take the frames of the first."""
 BAR = 1.1
-"""TPOT P50 of other streams beside the long request over alone: at most this."""
+"""TPOT P50 of other streams during the long request over alone: at most this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,13 @@ def measure(checkpoint: Path, dtype: torch.dtype, sizes: Sizes) -> Found:
 
 def pace_table(found: Found, kv_token_bytes: int, sizes: Sizes) -> Table:
     """A row a round; milliseconds for each token."""
-    columns = "with enough memory", "streamed, MB", "tier reads alone, GB/s", "disk itself", "bound"
+    columns = "with enough memory", "past the device, MB", "tier reads, GB/s", "disk itself", "bound"
     table = Table("round", *columns, "with a disk", "share of the bound", title="alone, ms a token")
     for number, (memory, disk, speed) in enumerate(zip(found.memory, found.disk, found.speeds, strict=True)):
-        streamed = (sizes.context - sizes.device) * kv_token_bytes
-        bound = max(streamed / speed.cache, memory.token_seconds)
+        past = (sizes.context - sizes.device) * kv_token_bytes
+        bound = max(past / speed.cache, memory.token_seconds)
         speeds = f"{speed.cache / 1e9:.2f}", f"{speed.disk / 1e9:.2f}"
-        figures = f"{memory.token_seconds * 1e3:.0f}", f"{streamed / 1e6:.0f}", *speeds, f"{bound * 1e3:.0f}"
+        figures = f"{memory.token_seconds * 1e3:.0f}", f"{past / 1e6:.0f}", *speeds, f"{bound * 1e3:.0f}"
         share = bound / disk.token_seconds
         table.add_row(str(number), *figures, f"{disk.token_seconds * 1e3:.0f}", f"{share:.2f}")
     return table
@@ -148,7 +148,10 @@ def main(
     console = Console()
     layout = KvLayout.of(config, kind, "measured", tp=1, rank=0)
     console.print(pace_table(found, layout.block_bytes // BLOCK_SIZE, sizes))
-    console.print(others_table(found.windows), machine())
+    windows = found.windows
+    console.print(others_table(windows), machine())
+    long = f"{windows.long_tokens} tokens in {windows.long_seconds:.0f} s"
+    console.print(f"of the long request meanwhile: {long}")
     pairs = list(zip(found.memory, found.disk, strict=True))
     differ = sum(memory.ids != disk.ids for memory, disk in pairs)
     console.print(

@@ -1,4 +1,4 @@
-"""Windows of time in which other streams decode: alone, beside a long request's prompt, beside its tokens."""
+"""Windows of time in which other streams decode: alone, while a long prompt is computed, while it decodes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
 from bench.kv_tiers.long_request import TIMEOUT_SECONDS, LongRequest
-from bench.kv_tiers.others import other_streams
+from bench.kv_tiers.others import other_streams, tokens_between
 from bench.streams import Received, receive
 
-PHASES = "alone", "beside a long prompt", "beside its decoding"
+PHASES = "alone", "during a long prompt", "during its decoding"
 OTHER_PROMPT = 32
 START_SECONDS = 300.0
 """Until a long request is where a window can begin."""
@@ -51,6 +51,8 @@ class Windows:
         self._others = others
         self._outputs = device // 2 // others - OTHER_PROMPT
         self._gaps: dict[str, list[list[tuple[float, int]]]] = defaultdict(list)  # of streams: with tokens
+        self.long_tokens = 0  # of long requests, in the windows in which they decode
+        self.long_seconds = 0.0  # of these
 
     async def measure(self, known: LongRequest, *, rounds: int, seconds: float) -> None:
         """``known``: its prompt is in the tier. Raises RuntimeError where a stream fails or a phase does not
@@ -62,14 +64,16 @@ class Windows:
             for number in range(1, rounds + 1):
                 await self._window(PHASES[0], others, seconds)
                 prompt = LongRequest(number, self._vocab_size, known.prompt, known.outputs)
-                async with self._beside(prompt, f"prompt{number}") as received:
+                async with self._meanwhile(prompt, f"prompt{number}") as received:
                     await self._streamed(lambda count: count > 0)
                     await self._window(PHASES[1], others, seconds)
                     _expect(not received.arrivals, "the prompt was over before the window")
                 await self._window(PHASES[0], others, seconds)
-                async with self._beside(known, f"decoding{number}") as received:
+                async with self._meanwhile(known, f"decoding{number}") as received:
                     await _until(lambda: bool(received.arrivals), "a first token")
-                    await self._window(PHASES[2], others, seconds)
+                    begin, end = await self._window(PHASES[2], others, seconds)
+                    self.long_tokens += tokens_between([received], begin, end)
+                    self.long_seconds += end - begin
                     _expect(not received.ended, "the long request ended before the window")
 
     def summary(self, phase: str) -> Summary:
@@ -78,9 +82,11 @@ class Windows:
         every = np.concatenate([gaps[:, 0] for gaps in streams])
         return Summary(float(np.median(tpot)), *np.percentile(every, [50, 99, 100]).tolist())
 
-    async def _window(self, phase: str, others: Sequence[Received], seconds: float) -> None:
+    async def _window(self, phase: str, others: Sequence[Received], seconds: float) -> tuple[float, float]:
+        """Returns its begin and end."""
         begin = time.monotonic()
         await asyncio.sleep(seconds)
+        end = time.monotonic()
         gaps: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for one in others:
             for (at, gap), count in zip(one.gaps, one.counts[1:], strict=True):
@@ -88,9 +94,10 @@ class Windows:
                     gaps[one.number].append((gap, count))
         _expect(len(gaps) == self._others, "a stream got no token in a window")
         self._gaps[phase] += gaps.values()
+        return begin, end
 
     @asynccontextmanager
-    async def _beside(self, request: LongRequest, name: str) -> AsyncIterator[Received]:
+    async def _meanwhile(self, request: LongRequest, name: str) -> AsyncIterator[Received]:
         """The request runs; it is cancelled when the block is left, and gone when this is."""
         received = Received(request.number, name)
         running = asyncio.create_task(receive(self._stub, request.message(), received, TIMEOUT_SECONDS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -29,13 +29,11 @@ async def other_streams(
         ids = np.random.default_rng(10**6 + number).integers(10, vocab_size, prompt).tolist()
         sampling = api.SamplingOptions(max_tokens=outputs, ignore_eos=True, temperature=0)
         request = api.GenerateRequest(token_ids=api.TokenIds(ids=ids), sampling=sampling)
-        turn = 0
         while True:
-            one = Received(number, f"other{turn}-{number}-{len(received)}")
+            one = Received(number, f"other{number}-{len(received)}")
             received.append(one)
             if (await receive(stub, request, one, TIMEOUT_SECONDS)).error:
                 raise RuntimeError(f"{one.request_id}: {one.error}")
-            turn += 1
 
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(stream(number)) for number in range(count)]
@@ -46,7 +44,7 @@ async def other_streams(
             task.cancel()
 
 
-def tokens_between(received: list[Received], begin: float, end: float) -> int:
+def tokens_between(received: Sequence[Received], begin: float, end: float) -> int:
     """Tokens that came in a time."""
     arrivals = (pair for one in received for pair in zip(one.arrivals, one.counts, strict=True))
     return sum(count for at, count in arrivals if begin <= at < end)
