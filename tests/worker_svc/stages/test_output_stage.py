@@ -110,6 +110,7 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         contents_end=True,
         transfers=(transfer,),
         kv_wait_ns=77,
+        stream_wait_ns=7,
     )
     first = HostOutput(slots, incarnations, np.array([40, 41]), {}, tiers=report)
     with VirtualClock() as clock:
@@ -129,7 +130,7 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
     assert (result.lost, result.read) == (report.lost, report.read)
     assert (result.contents, result.contents_end) == (report.contents, True)
     assert list(found[0].timing.transfers) == [transfer]
-    assert found[0].timing.kv_wait == 77
+    assert (found[0].timing.kv_wait, found[0].timing.stream_wait) == (77, 7)
 
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
