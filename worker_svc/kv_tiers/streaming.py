@@ -154,7 +154,7 @@ class StreamReader:
         host.copy = buffer.filled = self._copies.bring(source, buffer.memory[:, :blocks], buffer.used)
         buffer.blocks = blocks
         size = blocks * self._part_bytes
-        self._record.copied(piece.tier, write=False, begin=began, end=time.time_ns(), size=size)
+        self._record.streamed(piece.tier, layer, begin=began, end=time.time_ns(), size=size)
         return buffer
 
     def _read(self, piece: FramePiece, layers: range, out: Tensor) -> list[int]:

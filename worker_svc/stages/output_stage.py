@@ -117,4 +117,5 @@ def _add_tiers(result: log.StepResult, report: TierReport) -> None:
     result.contents.extend(contents_to_proto(report.contents))
     result.contents_end = report.contents_end
     result.timing.kv_wait = report.kv_wait_ns
+    result.timing.stream_wait = report.stream_wait_ns
     result.timing.transfers.extend(report.transfers)

@@ -107,6 +107,11 @@ def test_pieces_are_read_ahead_as_far_as_there_are_buffers() -> None:
         assert s.tiers[0].num_reads == ahead
         assert holds(step, spans, [frames, frames])
         assert s.tiers[0].num_reads == 20
+        recorded = s.transfers.record.take()
+        assert recorded is not None
+        reads = [transfer for transfer in recorded.transfers if transfer.streamed]
+        assert len(reads) == 5  # one a layer
+        assert sum(read.bytes for read in reads) == 2 * len(frames) * LAYOUT.block_bytes
 
 
 def test_a_frame_that_is_lost_fails_its_span_alone() -> None:

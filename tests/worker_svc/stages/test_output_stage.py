@@ -110,6 +110,7 @@ def test_a_request_that_lacks_kv_has_no_row_nor_prompt_from_that_step_on() -> No
         contents_end=True,
         transfers=(transfer,),
         kv_wait_ns=77,
+        stream_wait_ns=7,
     )
     prompts = {10: (17, [api.TokenLogprobs(logprob=-1)]), 11: (17, [api.TokenLogprobs(logprob=-2)])}
     first = HostOutput(slots, incarnations, np.array([40, 41]), {}, prompts, tiers=report)
@@ -131,7 +132,7 @@ def test_a_request_that_lacks_kv_has_no_row_nor_prompt_from_that_step_on() -> No
     assert (result.lost, result.read) == (report.lost, report.read)
     assert (result.contents, result.contents_end) == (report.contents, True)
     assert list(found[0].timing.transfers) == [transfer]
-    assert found[0].timing.kv_wait == 77
+    assert (found[0].timing.kv_wait, found[0].timing.stream_wait) == (77, 7)
 
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
