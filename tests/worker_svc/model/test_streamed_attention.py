@@ -109,7 +109,7 @@ def test_scores_in_memory_do_not_grow_with_the_tokens(monkeypatch: pytest.Monkey
     monkeypatch.setattr(streamed_attention, "_fused", streamed_attention._products)
     q = torch.randn(200, 4, 16)
     keys, values = torch.randn(2, 200 if causal else 3000, 2, 16)
-    with Products() as products:
+    with Products() as products:  # type: ignore[no-untyped-call]
         attend(q, [Piece(keys, values, causal)])
     assert 0 < products.most <= 1 << 14
 
