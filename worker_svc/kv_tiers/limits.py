@@ -19,6 +19,16 @@ MOST_LAYERS = 8
 PIECE_BYTES = 32 << 10
 """Of one block, a piece has at least about so much: a read from a disk takes its time however small it is."""
 
+FEWEST_PIECES, MOST_PIECES = 2, 16
+PIECES_BYTES = 64 << 20
+"""Of the buffers on the device for what streamed slots read: with more than two, much of a step's span is
+there when the step begins."""
+
+
+def piece_buffers(piece_bytes: int) -> int:
+    """Buffers for pieces that layers of streamed slots read: as many as fit, at most ``MOST_PIECES``."""
+    return max(FEWEST_PIECES, min(MOST_PIECES, PIECES_BYTES // piece_bytes))
+
 
 def ring_buffers(block_bytes: int) -> int:
     """Buffers for spills: of large blocks there are fewer, 256 MiB, or four."""

@@ -23,17 +23,13 @@ from torch import Tensor
 from worker_svc.kv_tiers.copies import DONE, Copies, Copy
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
-from worker_svc.kv_tiers.limits import FETCH_SECONDS
+from worker_svc.kv_tiers.limits import FETCH_SECONDS, piece_buffers
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS, FramePiece, SpanFrames
 from worker_svc.model.streamed_attention import Piece
 
 logger = logging.getLogger(__name__)
-
-FEWEST, MOST = 2, 16
-BUFFER_BYTES = 64 << 20
-"""Of the buffers on the device: there are as many as fit, at most ``MOST``."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +69,7 @@ class StreamReader:
         host = copies.buffer((2, PIECE_BLOCKS, *layout.part_shape), layout.dtype)
         self._turn = cycle([_HostBuffer(memory) for memory in host])
         both, *part = layout.part_shape
-        count = max(FEWEST, min(MOST, BUFFER_BYTES // (PIECE_BLOCKS * layout.part_bytes)))
+        count = piece_buffers(PIECE_BLOCKS * layout.part_bytes)
         memories = copies.device_buffer((count, both, PIECE_BLOCKS, *part), layout.dtype)
         self._free: queue.SimpleQueue[_Buffer] = queue.SimpleQueue()
         for memory in memories:
@@ -154,7 +150,7 @@ class StreamReader:
         host.copy = buffer.filled = self._copies.bring(source, buffer.memory[:, :blocks], buffer.used)
         buffer.blocks = blocks
         size = blocks * self._part_bytes
-        self._record.copied(piece.tier, write=False, begin=began, end=time.time_ns(), size=size)
+        self._record.streamed(piece.tier, layer, begin=began, end=time.time_ns(), size=size)
         return buffer
 
     def _read(self, piece: FramePiece, layers: range, out: Tensor) -> list[int]:

@@ -12,9 +12,10 @@ from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames, Offload
 from tests.worker_svc.kv_tiers.scene import LAYOUT, SECONDS, Scene, eventually, key, kv, scene, spill
 from worker_svc.kv_tiers import streaming
+from worker_svc.kv_tiers.limits import MOST_PIECES
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS, SpanFrames, StreamedFrames
-from worker_svc.kv_tiers.streaming import MOST, SpanPieces, StepStreams
+from worker_svc.kv_tiers.streaming import SpanPieces, StepStreams
 
 
 def stored(s: Scene, count: int) -> None:
@@ -101,12 +102,17 @@ def test_pieces_are_read_ahead_as_far_as_there_are_buffers() -> None:
         frames = range(PIECE_BLOCKS + 1)
         spans = [span(frames, range(5), incarnation=i) for i in range(2)]
         step = begun(s, *spans)  # 2 spans, 5 layers, 2 pieces each
-        ahead = MOST + 1  # one more waits in host memory
+        ahead = MOST_PIECES + 1  # one more waits in host memory
         eventually(lambda: s.tiers[0].num_reads == ahead)
         time.sleep(0.05)
         assert s.tiers[0].num_reads == ahead
         assert holds(step, spans, [frames, frames])
         assert s.tiers[0].num_reads == 20
+        recorded = s.transfers.record.take()
+        assert recorded is not None
+        reads = [transfer for transfer in recorded.transfers if transfer.streamed]
+        assert len(reads) == 5  # one a layer
+        assert sum(read.bytes for read in reads) == 2 * len(frames) * LAYOUT.block_bytes
 
 
 def test_a_frame_that_is_lost_fails_its_span_alone() -> None:
