@@ -243,7 +243,7 @@ class WatchStepsRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class StepTiming(_message.Message):
-    __slots__ = ("plan_begin", "plan_end", "previous_published", "settled_step", "look_ahead", "fetched", "staged", "forward_begin", "sampling_begin", "sampling_end", "output_begin", "previous_appended", "kv_wait", "transfers")
+    __slots__ = ("plan_begin", "plan_end", "previous_published", "settled_step", "look_ahead", "fetched", "staged", "forward_begin", "sampling_begin", "sampling_end", "output_begin", "previous_appended", "kv_wait", "transfers", "stream_wait")
     PLAN_BEGIN_FIELD_NUMBER: _ClassVar[int]
     PLAN_END_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +258,7 @@ class StepTiming(_message.Message):
     PREVIOUS_APPENDED_FIELD_NUMBER: _ClassVar[int]
     KV_WAIT_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_WAIT_FIELD_NUMBER: _ClassVar[int]
     plan_begin: int
     plan_end: int
     previous_published: int
@@ -272,21 +273,24 @@ class StepTiming(_message.Message):
     previous_appended: int
     kv_wait: int
     transfers: _containers.RepeatedCompositeFieldContainer[KvTransfer]
-    def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ..., kv_wait: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[KvTransfer, _Mapping]]] = ...) -> None: ...
+    stream_wait: int
+    def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ..., kv_wait: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[KvTransfer, _Mapping]]] = ..., stream_wait: _Optional[int] = ...) -> None: ...
 
 class KvTransfer(_message.Message):
-    __slots__ = ("tier", "write", "begin", "end", "bytes")
+    __slots__ = ("tier", "write", "begin", "end", "bytes", "streamed")
     TIER_FIELD_NUMBER: _ClassVar[int]
     WRITE_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
     tier: str
     write: bool
     begin: int
     end: int
     bytes: int
-    def __init__(self, tier: _Optional[str] = ..., write: _Optional[bool] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+    streamed: bool
+    def __init__(self, tier: _Optional[str] = ..., write: _Optional[bool] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., bytes: _Optional[int] = ..., streamed: _Optional[bool] = ...) -> None: ...
 
 class StepRecord(_message.Message):
     __slots__ = ("epoch", "step", "timing", "decodes", "prefill_tokens", "tokens", "wasted_rows", "simulated", "received", "handed_out", "group")

@@ -8,6 +8,8 @@ FETCH_SECONDS = 2.0
 """How long a step waits for a tier that brings nothing."""
 MOST_SECONDS = 20.0
 """How long a step waits for its fetches in all: 60 GB at 3 GB/s. A rank ends after a step of 120 s."""
+MOST_STREAM_SECONDS = 90.0
+"""How long a step waits for what its spans read in all, also where it comes: the rest is for computing."""
 PORTION = 8
 """Most blocks of one host buffer for spills: one copy brings them, one write takes them away."""
 FEWEST, MOST = 4, 32
@@ -18,6 +20,16 @@ MOST_LAYERS = 8
 """Of one piece of a fetch."""
 PIECE_BYTES = 32 << 10
 """Of one block, a piece has at least about so much: a read from a disk takes its time however small it is."""
+
+FEWEST_PIECES, MOST_PIECES = 2, 16
+PIECES_BYTES = 64 << 20
+"""Of the buffers on the device for what streamed slots read: with more than two, much of a step's span is
+there when the step begins."""
+
+
+def piece_buffers(piece_bytes: int) -> int:
+    """Buffers for pieces that layers of streamed slots read: as many as fit, at most ``MOST_PIECES``."""
+    return max(FEWEST_PIECES, min(MOST_PIECES, PIECES_BYTES // piece_bytes))
 
 
 def ring_buffers(block_bytes: int) -> int:

@@ -41,4 +41,5 @@ class TierOutput:
             contents_end=step.contents_end,
             transfers=transfers,
             kv_wait_ns=step.wait_ns,
+            stream_wait_ns=0 if step.streams is None else step.streams.wait_ns,
         )
