@@ -142,10 +142,10 @@ class StreamBuilder:
     def finish(self, *, others_run: bool) -> bool:
         """Decides on layers, and copies blocks. Whether there is anything in the plan because of it. The
         other decisions are booked."""
-        if others_run and self._ready:
-            self._pace.begin_plan()
+        if self._ready:
+            self._pace.begin_plan(others_run=others_run)
         for occupancy, count in self._ready:
-            self._schedule(occupancy, count, others_run=others_run)
+            self._schedule(occupancy, count)
         copied = [
             self._copy(occupancy) for occupancy in self._copying if occupancy.phase is not Phase.RELEASED
         ]
@@ -220,12 +220,12 @@ class StreamBuilder:
             supply.give_up(occupancy.blocks[: len(sources)], in_flight=in_flight)
         return len(sources)
 
-    def _schedule(self, occupancy: Occupancy, count: int, *, others_run: bool) -> None:
+    def _schedule(self, occupancy: Occupancy, count: int) -> None:
         streaming = occupancy.streaming
         assert streaming is not None
-        first, last = streaming.next_layer, self._ledger.shape.num_layers
-        if others_run:
-            last = first + self._pace.layers(last - first, blocks=occupancy.streamed, rows=count)
+        first = streaming.next_layer
+        left = self._ledger.shape.num_layers - first
+        last = first + self._pace.layers(left, blocks=occupancy.streamed, rows=count)
         if first < last:
             span = Span(occupancy.slot, occupancy.scheduled, count, first, last)
             self._ledger.schedule_span(span)

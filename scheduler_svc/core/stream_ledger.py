@@ -63,6 +63,7 @@ class StreamLedger:
         step.spans.append(occupancy)
         step.streamed_blocks += (span.last_layer - span.first_layer) * occupancy.streamed
         step.streamed_rows += (span.last_layer - span.first_layer) * span.count
+        step.streamed_prompt |= span.count > 1
         if not streaming.advance(span, num_layers=self._num_layers):
             return
         occupancy.scheduled_before = end

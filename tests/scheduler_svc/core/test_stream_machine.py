@@ -13,8 +13,8 @@ from albireo.contract.tiers import TierShape, most_blocks
 from .machine import LARGEST, SEQS, explore, shape_of
 from .tier_machine import SECONDS, TIERS, TierMachine
 
-READS = st.sampled_from([1e-4, 3e-4, 1e-3])
-"""So that a step has room for some layers of some rows in addition to others."""
+READS = st.sampled_from([1e-4, 3e-4, 1e-3, 0.1])
+"""So that a step has room for some layers of some rows in addition to others; or not for all of one row."""
 
 
 class StreamMachine(TierMachine):
