@@ -38,9 +38,11 @@ class SimulatedFetch:
     copy: control.KvTransfer
     missing: tuple[int, ...]  # frames that do not hold what they should
 
-    def there(self, pieces: Sequence[range]) -> list[int]:
-        """When the part of each layer is in the blocks: they come piece by piece."""
-        begin, duration, layers = self.copy.begin, self.copy.end - self.copy.begin, pieces[-1].stop
+    def there(self, layers: int, part_bytes: int) -> list[int]:
+        """When the part of each layer is in the blocks: they come piece by piece. ``part_bytes``: of one
+        layer of a block."""
+        begin, duration = self.copy.begin, self.copy.end - self.copy.begin
+        pieces = layer_ranges(layers, part_bytes, len(self.fetch.blocks))
         return [begin + duration * piece.stop // layers for piece in pieces for _ in piece]
 
 
@@ -58,7 +60,8 @@ class SimulatedTiers:
     """Those of one rank. ``begin`` and ``reset`` belong to the input stage, ``run`` to the compute stage."""
 
     def __init__(self, tiers: DescribedTiers) -> None:
-        self._pieces = tuple(layer_ranges(tiers.layers, max(1, tiers.block_bytes // tiers.layers)))
+        self._layers = tiers.layers
+        self._part_bytes = max(1, tiers.block_bytes // tiers.layers)
         self._ring = PORTION * ring_buffers(max(1, tiers.block_bytes))  # blocks
         self._contents: list[dict[int, bytes]] = [{} for _ in tiers.shapes]  # key by frame
         self._reads = [
@@ -107,7 +110,7 @@ class SimulatedTiers:
         if step.fetches:
             deadline = begin + DEADLINE_NS
             failed = {f.incarnation for f in step.fetches if f.missing or f.copy.end > deadline}
-            layers = zip(*(fetch.there(self._pieces) for fetch in step.fetches), strict=True)
+            layers = zip(*(f.there(self._layers, self._part_bytes) for f in step.fetches), strict=True)
             end, waited = pipeline(begin, forward, [min(deadline, max(at)) for at in layers])
         transfers = [copy for lane in (*self._reads, *self._writes) for copy in lane.ended(end)]
         if not transfers and step == NOTHING:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Chunk, Plan, SamplingParams
 from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
 from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
+from worker_svc.kv_tiers import limits
 from worker_svc.kv_tiers.limits import PORTION_FRAMES, RING_BYTES
 from worker_svc.runner.simulated_tiers import DEADLINE_NS, SimulatedTiers, pipeline
 from worker_svc.runner.tier_report import TierReport
@@ -22,6 +25,14 @@ TIERS = DescribedTiers(
     (TierShape("host", 8, 0.008, 0.004), TierShape("disk", 64, 0.040, 0.020)), LAYERS, SIZE
 )
 HOST, DISK = 0, 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def by_layers() -> Iterator[None]:
+    """Fetches come in pieces of some layers, although they are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "WHOLE_BYTES", 0)
+        yield
 
 
 def key(number: int) -> bytes:
