@@ -23,7 +23,9 @@ class BlockSupply:
         self.running = ledger.num_running  # requests that hold a slot and go on
         self.free = ledger.pool.num_free  # blocks, promised to no request, without those in the forecast
         self.scarce = False  # a request waits for a block, or was preempted
+        self.stuck = False  # no block is coming for the last one that waits, and none was admitted later
         self._forecast: BlockForecast | None = None  # made at the first shortage
+        self._given_up: list[tuple[list[int], bool]] = []  # blocks that leave slots for frames
         self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def release(self, occupancy: Occupancy) -> None:
@@ -33,9 +35,16 @@ class BlockSupply:
         if occupancy.phase is Phase.DECODING:
             self.rows -= 1
 
+    def give_up(self, blocks: list[int], *, in_flight: bool) -> None:
+        """Blocks leave a slot that goes on. ``in_flight``: whether a step in flight may still use them."""
+        self._given_up.append((blocks, in_flight))
+        if self._forecast is not None:
+            self._forecast.add_blocks(blocks, in_flight=in_flight)
+
     def obtain(self, occupancy: Occupancy, count: int) -> bool:
         """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
         it waits for them in place."""
+        self.stuck = False
         found = self.free >= count or self._make_free(occupancy, count)
         self.free -= count
         return found
@@ -48,11 +57,16 @@ class BlockSupply:
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self.releasing)
+            for blocks, in_flight in self._given_up:
+                self._forecast.add_blocks(blocks, in_flight=in_flight)
         forecast = self._forecast
         while self.free + forecast.now < count:
             self.scarce = True
             coming = self.free + forecast.now + forecast.later
-            if coming >= count or not self._preempt_after(occupancy, forecast):
+            if coming >= count:
+                return False
+            if not self._preempt_after(occupancy, forecast):
+                self.stuck = True
                 return False
         return True
 

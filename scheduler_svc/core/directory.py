@@ -99,9 +99,9 @@ class TierDirectory:
             del self._free[frame]
             self._frames[key], self._keys[frame] = frame, key
 
-    def drop(self, frame: int) -> None:
-        """A frame holds nothing; nothing happens if none was known. Raises ProtocolError where there is no
-        such frame."""
+    def drop(self, frame: int) -> bytes | None:
+        """A frame holds nothing; returns the key that it held, if any was known. Raises ProtocolError where
+        there is no such frame."""
         self._check_range(frame)
         key = self._keys[frame]
         if key is not None:
@@ -109,6 +109,7 @@ class TierDirectory:
             self._keys[frame] = None
             if frame not in self._pins:
                 self._free[frame] = None
+        return key
 
     def forget(self, key: bytes) -> None:
         """What ``key`` stands for is not to be used any more."""

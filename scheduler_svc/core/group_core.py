@@ -11,9 +11,13 @@ from scheduler_svc.core.following import apply_plan
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.plan_builder import PlanBuilder
+from scheduler_svc.core.plan_draft import PlanDraft
 from scheduler_svc.core.snapshot import GroupSnapshot, take_group_snapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import GroupStats, group_stats
+from scheduler_svc.core.stream_builder import StreamBuilder
+from scheduler_svc.core.stream_pace import StreamPace
+from scheduler_svc.core.stream_rules import StreamRules
 from scheduler_svc.core.tier_builder import TierBuilder
 from scheduler_svc.core.tier_times import TierTimes
 
@@ -51,6 +55,8 @@ class GroupCore:
         self.limits = limits
         self.speed = speed
         self.times = TierTimes(ledger.shape.tiers, speed)
+        self.streams = StreamRules(ledger, limits)
+        self.pace = StreamPace(speed, ledger.shape)
         self._epoch = epoch
         self._window = limits.max_in_flight
         ledger.pending.touch()
@@ -90,8 +96,8 @@ class GroupCore:
         plan = None
         if len(ledger.in_flight) < self._window:
             tiers = TierBuilder(ledger, self.times, now) if ledger.tiers.directories else None
-            builder = PlanBuilder(ledger, self.limits, tiers, self._epoch)
-            plan = builder.build()
+            builder = self._builder(tiers)
+            plan = builder.build(self._epoch)
             if plan is None and (then := builder.next_time()) is not None:
                 ledger.pending.changes.timed[ledger.pending] = then
             for request in list(ledger.pending.placed):
@@ -101,6 +107,13 @@ class GroupCore:
         else:
             ledger.pending.touch()
         return plan
+
+    def _builder(self, tiers: TierBuilder | None) -> PlanBuilder:
+        ledger, limits, rules, draft = self.ledger, self.limits, self.streams, PlanDraft()
+        streams = None
+        if tiers is not None and rules.active:
+            streams = StreamBuilder(ledger, limits, rules, self.pace, tiers, draft)
+        return PlanBuilder(ledger, limits, rules, draft, tiers, streams)
 
     def apply(self, plan: Plan) -> None:
         """Takes over a plan that another core has made; see **Following** of ``SchedulerCore``.
@@ -133,7 +146,9 @@ class GroupCore:
                 f"a result of step {result.step}; {ledger.settled_step} settled, {ledger.step} published"
             )
         step = ledger.in_flight[0]
-        if seconds is not None and (step.rows or step.chunks):  # else it ran nothing
+        if seconds is not None and step.spans:
+            self.pace.observe(seconds, step)
+        elif seconds is not None and (step.rows or step.chunks):  # else it ran nothing
             self.speed.observe(seconds, step.prefill_tokens)
         for read in result.read:
             self.times.observe(read)

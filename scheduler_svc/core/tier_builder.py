@@ -6,8 +6,8 @@ The plan builder makes it, once for each plan of a group that has tiers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 from albireo.contract.tiers import Fetch, Spill
 from scheduler_svc.core.directory import TierDirectory
@@ -89,6 +89,20 @@ class TierBuilder:
             self._written += self._spill(directory, blocks[: len(frames)][::-1], frames)
         return bool(self._written)
 
+    def can_copy(self, directory: TierDirectory) -> bool:
+        """Whether :meth:`copy` would write a block to a tier."""
+        waits = self._ledger.in_flight and not self._times.room(directory.number, self._now)
+        return not waits and bool(directory.next_frames(1))
+
+    def copy(self, directory: TierDirectory, missing: Mapping[bytes, int]) -> bool:
+        """Blocks are written to a tier before others, by their keys, as it can take them. Whether there are
+        any."""
+        room = self._times.room(directory.number, self._now) or (not self._ledger.in_flight)
+        frames = directory.next_frames(min(len(missing), room))
+        blocks = dict(islice(missing.items(), len(frames)))
+        self._written += self._spill(directory, list(blocks.values()), frames, list(blocks))
+        return bool(frames)
+
     def next_write(self) -> float | None:
         """When :meth:`write_behind` will have something to do if it has nothing to do now; None if never, as
         things are."""
@@ -101,13 +115,18 @@ class TierBuilder:
         return self._ledger.tiers.is_missing(block, directory.number)
 
     def _spill(
-        self, directory: TierDirectory, blocks: Sequence[int], frames: Sequence[int]
+        self,
+        directory: TierDirectory,
+        blocks: Sequence[int],
+        frames: Sequence[int],
+        keys: Sequence[bytes] = (),
     ) -> Iterator[Spill]:
+        """``keys``: those of the blocks, unless they are cached under them."""
         if not blocks:
             return
-        keys = [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
+        keys = keys or [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
         spill = Spill(directory.number, tuple(blocks), tuple(frames), tuple(keys))
-        self._ledger.tiers.spill(spill)
+        self._ledger.spill(spill)
         self._times.spill(directory.number, len(blocks), self._now)
         yield spill
 

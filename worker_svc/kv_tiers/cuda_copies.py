@@ -77,6 +77,19 @@ class CudaCopies:
             done = _record(stream)
             return CudaCopy(done, done, self._device)
 
+    def device_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def bring(self, source: Tensor, out: Tensor, after: object) -> Copy:
+        stream = self._fetches
+        with torch.cuda.stream(stream):
+            brought = source.to(self._device, non_blocking=True)
+            if isinstance(after, torch.cuda.Event):
+                stream.wait_event(after)
+            out.copy_(brought.transpose(0, 1))
+            done = stream.record_event()
+            return CudaCopy(done, done, self._device)
+
     def _index(self, blocks: Sequence[int]) -> Tensor:
         # torch's allocator of pinned memory keeps it until the stream is past the copy.
         return torch.tensor(blocks).pin_memory().to(self._device, non_blocking=True)

@@ -192,9 +192,6 @@ class FetchLane:
         bad = []
         for i, position in enumerate(positions):
             spill, row = job.held[position]
-            if spill.keys[row] == job.fetch.keys[position] and spill.await_copied(MOST_SECONDS):
-                spill.copy.wait()
-                out[i].copy_(spill.rows[row, layers.start : layers.stop])
-            else:
+            if not spill.read(row, job.fetch.keys[position], layers, out[i], MOST_SECONDS):
                 bad.append(i)
         return bad

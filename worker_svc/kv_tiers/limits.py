@@ -21,6 +21,16 @@ PIECE_BYTES = 32 << 10
 WHOLE_BYTES = 32 << 20
 """A fetch of so much at most has all layers in one piece."""
 
+FEWEST_PIECES, MOST_PIECES = 2, 16
+PIECES_BYTES = 64 << 20
+"""Of the buffers on the device for what streamed slots read: with more than two, much of a step's span is
+there when the step begins."""
+
+
+def piece_buffers(piece_bytes: int) -> int:
+    """Buffers for pieces that layers of streamed slots read: as many as fit, at most ``MOST_PIECES``."""
+    return max(FEWEST_PIECES, min(MOST_PIECES, PIECES_BYTES // piece_bytes))
+
 
 def ring_buffers(block_bytes: int) -> int:
     """Buffers for spills: of large blocks there are fewer, 256 MiB, or four."""

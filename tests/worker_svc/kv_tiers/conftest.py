@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.worker_svc.kv_tiers.blocks import FRAMES, LAYOUT
-from worker_svc.kv_tiers import limits
 from worker_svc.kv_tiers.disk import DiskTier
 from worker_svc.kv_tiers.host import HostTier, host_storage
 from worker_svc.kv_tiers.interface import Tier
@@ -24,12 +23,6 @@ def disk(tmp_path: Path) -> Iterator[DiskTier]:
 @pytest.fixture
 def host() -> HostTier:
     return HostTier(host_storage(FRAMES * LAYOUT.block_bytes, LAYOUT, pinned=False))
-
-
-@pytest.fixture
-def by_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fetches come in pieces of some layers, although they are small."""
-    monkeypatch.setattr(limits, "WHOLE_BYTES", 0)
 
 
 @pytest.fixture(params=["host", "disk"])
