@@ -35,11 +35,20 @@ class ChunkRows(Struct[A]):
     blocks: Annotated[A, int64("blocks")]  # of the context
 
 
+@dataclass(eq=False, slots=True)
+class HiddenStates:
+    """Of rows under way, between their steps. It goes with the stay of a request in its slot, and with the
+    steps that are staged; the compute stage alone looks into it."""
+
+    x: Tensor | None = None  # [rows, hidden], as the last layer that has run left it
+
+
 @dataclass(frozen=True, slots=True)
 class SpanInput(Struct[A]):
     """The rows of one span."""
 
     slot: int
+    states: HiddenStates
     first_layer: int
     last_layer: int  # the first one that is not computed
     before: int  # tokens of the context that are on the device and come before the rows

@@ -255,6 +255,7 @@ class SlotTable:
         positions = np.arange(span.start, end)
         return SpanInput(
             slot=slot,
+            states=self._streamed[slot].states,
             first_layer=span.first_layer,
             last_layer=span.last_layer,
             before=span.start - skipped * BLOCK_SIZE,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from albireo.contract.tiers import Offload, Span
+from worker_svc.batch.inputs import HiddenStates
 from worker_svc.kv_tiers.streamed_frames import StreamedFrames
 
 
@@ -17,6 +18,7 @@ class StreamedSlot:
     start: int = 0  # of the rows under way
     count: int = 0
     next_layer: int = 0  # 0: no rows are under way
+    states: HiddenStates = field(default_factory=HiddenStates)
 
 
 class StreamedSlots:

@@ -14,6 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SCORES = 1 << 25
+"""Most scores in memory at once: 128 MiB in fp32. The tokens of a streamed slot that are on the device are
+one piece, however many they are."""
+
 
 class Piece(NamedTuple):
     """Keys and values ``[tokens, kv heads, head_dim]``, in any layout whose last dimension is dense."""
@@ -76,7 +80,26 @@ def _fused(q: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Partial:
 
 
 def _products(q: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Partial:
-    """The same by products of matrices, in fp32, on any device."""
+    """The same by products of matrices, in fp32, on any device; at most ``SCORES`` at a time."""
+    kv_heads, group, rows, _ = q.shape
+    most = max(1, SCORES // (kv_heads * group))  # of one query head
+    if rows * keys.shape[1] <= most:
+        return _product(q, keys, values, causal)
+    if not causal:
+        tokens = max(1, most // rows)
+        parts = zip(keys.split(tokens, 1), values.split(tokens, 1), strict=True)
+        return reduce(merge, (_product(q, *part, False) for part in parts))
+    half = rows // 2
+    earlier = _products(q[:, :, :half], keys[:, :half], values[:, :half], True)
+    later = merge(
+        _products(q[:, :, half:], keys[:, :half], values[:, :half], False),
+        _products(q[:, :, half:], keys[:, half:], values[:, half:], True),
+    )
+    return Partial(*(torch.cat(both, dim=2) for both in zip(earlier, later, strict=True)))
+
+
+def _product(q: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Partial:
+    """All of it at once."""
     kv_heads, group, rows, head_dim = q.shape
     folded = q.float().reshape(kv_heads, group * rows, head_dim) * head_dim**-0.5
     scores = (folded @ keys.float().transpose(1, 2)).view(kv_heads, group, rows, -1)

@@ -15,13 +15,12 @@ from worker_svc.model.transformer import Transformer
 
 
 class SpanForward:
-    """Keeps the hidden states of a streamed slot's rows until their next span."""
+    """A streamed slot's rows go on from the hidden states that their last span has left."""
 
     def __init__(self, model: Transformer, last_token: Tensor) -> None:
         """``last_token``: ``[slots + 1]``, the token that each slot has sampled last."""
         self._model = model
         self._last_token = last_token
-        self._states: dict[int, Tensor] = {}  # by slot: of the last layer that has run
 
     def __call__(
         self,
@@ -41,23 +40,26 @@ class SpanForward:
         hidden, states = run_with_spans(self._model, whole, rows, caches)
         ended = [hidden]
         for span, state in zip(spans, states, strict=True):
-            if span.last_layer == len(self._model.blocks):
+            under_way = span.last_layer < len(self._model.blocks)
+            span.states.x = state.clone() if under_way else None  # without the batch that it is a part of
+            if not under_way:
                 ended.append(state)
-            else:
-                self._states[span.slot] = state.clone()  # without the batch that it is a part of
         return torch.cat(ended)
 
     def _rows(self, span: SpanInput[Tensor], pieces: LayerPieces) -> SpanRows:
-        count, kept = len(span.positions), self._states.pop(span.slot, None)
         return SpanRows(
             layers=range(span.first_layer, span.last_layer),
-            # Those of layer 0 have none yet; what is kept is of a request that left the slot before its end.
-            x=kept if kept is not None and span.first_layer else self._embedded(span),
+            x=self._states(span),
             positions=span.positions,
             kv_rows=span.kv_rows,
-            view=StreamView(0, count, span.before, span.blocks, pieces),
+            view=StreamView(0, len(span.positions), span.before, span.blocks, pieces),
         )
 
-    def _embedded(self, span: SpanInput[Tensor]) -> Tensor:
+    def _states(self, span: SpanInput[Tensor]) -> Tensor:
+        """``[rows, hidden]`` before the first layer of a span."""
+        if span.first_layer:
+            if span.states.x is None:
+                raise RuntimeError(f"the rows of slot {span.slot} have not run layer {span.first_layer - 1}")
+            return span.states.x
         ids = self._last_token[span.slot : span.slot + 1] if span.ids is None else span.ids
         return self._model.embedding(ids)

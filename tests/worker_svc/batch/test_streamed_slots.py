@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
+import torch
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, table_digest
 from albireo.contract.tiers import Offload, Span
@@ -178,3 +180,28 @@ def test_frames_are_joined_into_pieces() -> None:
     joined = [frame for piece in frames.pieces for frame in piece.frames]
     assert joined == [*range(PIECE_BLOCKS + 3), *range(70, 80)]
     assert all(len(piece.frames) == len(piece.keys) for piece in frames.pieces)
+
+
+def test_the_hidden_states_of_rows_under_way_go_with_their_request() -> None:
+    """The slot's next request does not find them, and they keep no memory of the device."""
+    table = table_after(CHUNKED)
+    [first] = table.apply(
+        Plan(1, 2, offloads=(offload(3, 9),), grants=(Grant(1, (2, 5)),), spans=(Span(1, 48, 20, 0, 2),))
+    ).forward.spans
+    first.states.x = torch.zeros(20, 8)
+    [second] = table.apply(Plan(1, 3, spans=(Span(1, 48, 20, 2, 3),))).forward.spans
+    assert second.states is first.states
+    kept = weakref.ref(first.states.x)
+    del first, second
+    again = Plan(
+        1,
+        4,
+        released=(1,),
+        admissions=(admission(num_cached=32),),
+        offloads=(offload(3, 9),),
+        grants=(Grant(1, (2,)),),
+        spans=(Span(1, 32, 4, 0, 2),),
+    )
+    [third] = table.apply(again).forward.spans
+    assert third.states.x is None
+    assert kept() is None

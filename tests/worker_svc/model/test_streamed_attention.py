@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from worker_svc.model import streamed_attention
 from worker_svc.model.streamed_attention import Piece, attend
 
-DTYPES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+DTYPES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 """And what rounding may change: scores reach 30 here."""
 
 
@@ -38,7 +40,8 @@ def by_one_softmax(q: Tensor, keys: Tensor, values: Tensor, causal: int) -> Tens
     kv_heads=st.sampled_from([1, 2, 3]),
     sizes=st.lists(st.integers(1, 70), max_size=5),
     own=st.booleans(),
-    scale=st.sampled_from([0.1, 1.0, 8.0]),
+    scale=st.sampled_from([0.0, 1.0, 8.0]),
+    at_once=st.sampled_from([1, 64, 1 << 25]),
     seed=st.integers(0, 2**32),
 )
 def test_pieces_of_any_size_bring_what_one_softmax_brings(
@@ -50,6 +53,7 @@ def test_pieces_of_any_size_bring_what_one_softmax_brings(
     sizes: list[int],
     own: bool,
     scale: float,
+    at_once: int,
     seed: int,
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -62,10 +66,52 @@ def test_pieces_of_any_size_bring_what_one_softmax_brings(
         pieces[-1] = pieces[-1]._replace(causal=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streamed_attention, "_fused", way)
+        patch.setattr(streamed_attention, "SCORES", at_once)
         found = attend(q, iter(pieces))
     assert found.dtype is dtype
     expected = by_one_softmax(q, keys, values, causal)
     torch.testing.assert_close(found.double(), expected, atol=DTYPES[dtype] * 2, rtol=DTYPES[dtype])
+
+
+@pytest.mark.parametrize("way", [streamed_attention._fused, streamed_attention._products])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [3.0, 3000.0])
+def test_scores_of_which_one_takes_all(way: Callable[..., object], dtype: torch.dtype, scale: float) -> None:
+    """Or two in different pieces share it. What rounding changes grows with the logarithms, in fp32."""
+    q = (torch.ones(3, 2, 64) * torch.tensor([1.0, -1.0, 0.5])[:, None, None] * scale).to(dtype)
+    keys, values = torch.randn(2, 40, 1, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    keys[[0, 7, 39]] = 2.0  # alone in its piece, and in two others
+    keys[[1, 8]] = -2.0
+    pieces = [Piece(*both) for both in zip(keys.split([1, 9, 30]), values.split([1, 9, 30]), strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streamed_attention, "_fused", way)
+        found = attend(q, pieces)
+    expected = by_one_softmax(q, keys, values, 0)
+    rounding = 2 * DTYPES[dtype] + 16 * scale * 2**-22  # 16: of a key of twos, the largest score
+    torch.testing.assert_close(found.double(), expected, atol=rounding, rtol=rounding)
+
+
+class Products(TorchDispatchMode):
+    """Notes the largest product of two matrices."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.bmm.default:
+            self.most = max(self.most, found.numel())
+        return found
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_scores_in_memory_do_not_grow_with_the_tokens(monkeypatch: pytest.MonkeyPatch, causal: bool) -> None:
+    monkeypatch.setattr(streamed_attention, "SCORES", 1 << 14)
+    monkeypatch.setattr(streamed_attention, "_fused", streamed_attention._products)
+    q = torch.randn(200, 4, 16)
+    keys, values = torch.randn(2, 200 if causal else 3000, 2, 16)
+    with Products() as products:  # type: ignore[no-untyped-call]
+        attend(q, [Piece(keys, values, causal)])
+    assert 0 < products.most <= 1 << 14
 
 
 def test_a_piece_is_read_before_the_next_comes() -> None:
