@@ -8,6 +8,8 @@ FETCH_SECONDS = 2.0
 """How long a step waits for a tier that brings nothing."""
 MOST_SECONDS = 20.0
 """How long a step waits for its fetches in all: 60 GB at 3 GB/s. A rank ends after a step of 120 s."""
+MOST_STREAM_SECONDS = 90.0
+"""How long a step waits for what its spans read in all, also where it comes: the rest is for computing."""
 PORTION = 8
 """Most blocks of one host buffer for spills: one copy brings them, one write takes them away."""
 FEWEST, MOST = 4, 32

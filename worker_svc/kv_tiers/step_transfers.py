@@ -15,7 +15,7 @@ from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
 from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 from worker_svc.kv_tiers.spilling import Spilling
-from worker_svc.kv_tiers.streaming import StepStreams
+from worker_svc.kv_tiers.step_streams import StepStreams
 from worker_svc.model.kv_cache import LayerCache
 
 COPY_SECONDS = 2.0

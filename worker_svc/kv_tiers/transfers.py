@@ -57,14 +57,15 @@ class KvTransfers:
         }
 
     def reset(self) -> None:
-        """An epoch begins: fetches are cancelled, what has not been copied is not spilled, and the next steps
-        report what the tiers hold."""
+        """An epoch begins: what steps fetch or stream is cancelled, what has not been copied is not spilled,
+        and the next steps report what the tiers hold."""
         for jobs in self._unread.values():  # also those whose copies are launched, and not done
             for lane, job in jobs:
                 self._ended += lane.cancel(job)
         self._unread.clear()
         for lane in self._lanes:  # those that steps have taken along, which wait for their copies
             lane.cancel_all()
+        self._streams.cancel_all()
         self._spilling.drop_uncopied()
         pending = self._spilling.pending()
         self._contents.clear()

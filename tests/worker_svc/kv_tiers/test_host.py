@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -57,3 +58,18 @@ def test_a_frame_that_is_overwritten_while_it_is_read_holds_nothing(
     monkeypatch.setattr(host, "_rows", Rows())
     written[0] = 1
     assert host.read([1], [(1).to_bytes(16, "big")], layers, out) == [0]
+
+
+def test_a_frame_that_is_written_after_the_read_began_has_not_been_read(
+    host: HostTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = host.missing
+
+    def then_written(frames: Sequence[int], keys: Sequence[bytes]) -> list[int]:
+        found = missing(frames, keys)
+        write(host, [1], [1])
+        return found
+
+    monkeypatch.setattr(host, "missing", then_written)
+    out = torch.empty(1, *LAYOUT.block_shape, dtype=LAYOUT.dtype)
+    assert host.read([1], [(1).to_bytes(16, "big")], range(LAYOUT.layers), out) == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -11,11 +12,11 @@ import torch
 from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames, Offload
 from tests.worker_svc.kv_tiers.scene import LAYOUT, SECONDS, Scene, eventually, key, kv, scene, spill
-from worker_svc.kv_tiers import streaming
+from worker_svc.kv_tiers import step_streams
 from worker_svc.kv_tiers.limits import MOST_PIECES
+from worker_svc.kv_tiers.step_streams import SpanPieces, StepStreams
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS, SpanFrames, StreamedFrames
-from worker_svc.kv_tiers.streaming import SpanPieces, StepStreams
 
 
 def stored(s: Scene, count: int) -> None:
@@ -135,7 +136,7 @@ def test_a_frame_that_is_lost_fails_its_span_alone() -> None:
 
 
 def test_a_tier_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "FETCH_SECONDS", 0.1)
+    monkeypatch.setattr(step_streams, "FETCH_SECONDS", 0.1)
     with scene() as s:
         stored(s, 3)
         eventually(lambda: s.stored(2, 102))
@@ -149,9 +150,81 @@ def test_a_tier_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.Monk
         assert time.monotonic() - began < 0.1  # the second time
         s.tiers[0].reads.set()
         eventually(lambda: not s.transfers._streams.stuck)
-        monkeypatch.setattr(streaming, "FETCH_SECONDS", SECONDS)
+        monkeypatch.setattr(step_streams, "FETCH_SECONDS", SECONDS)
         step = begun(s, span([0, 1], range(3)))
         assert holds(step, [span([0, 1], range(3))], [[0, 1]])
+
+
+def test_a_tier_that_is_slow_is_waited_for_so_long_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_streams, "MOST_STREAM_SECONDS", 0.2)
+    with scene() as s:
+        stored(s, 3)
+        eventually(lambda: s.stored(2, 102))
+        s.tiers[0].read_seconds = 0.08
+        step = begun(s, *[span([0, 1], range(5)) for _ in range(4)])
+        step.start()
+        began = time.monotonic()
+        for _ in range(5):
+            for pieces in streams_of(step).spans:
+                list(pieces.next_layer())
+        assert time.monotonic() - began < 20 * 0.08
+        assert step.missing() == [True] * 4
+        assert s.transfers.failures == {("tier 0", "late"): 8}
+        s.tiers[0].read_seconds = 0.0
+        assert holds(begun(s, span([0, 1], range(3))), [span([0, 1], range(3))], [[0, 1]])
+
+
+def test_an_error_of_the_reader_fails_the_steps_spans_and_no_other_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scene() as s:
+        stored(s, 3)
+        eventually(lambda: s.stored(2, 102))
+        with monkeypatch.context() as patch:
+            patch.setattr(s.tiers[0], "read", lambda *_: 1 / 0)
+            step = begun(s, span([0, 1], range(3)))
+            step.start()
+            assert not list(streams_of(step).spans[0].next_layer())
+        assert step.missing() == [True]
+        assert s.transfers.failures == {("tier 0", "error"): 2}
+        assert holds(begun(s, span([0, 1], range(3))), [span([0, 1], range(3))], [[0, 1]])
+
+
+def waiting(step: StepTransfers) -> threading.Thread:
+    """The compute stage, which waits for the first layer of a step."""
+    step.start()
+    thread = threading.Thread(target=lambda: list(streams_of(step).spans[0].next_layer()))
+    thread.start()
+    return thread
+
+
+def test_a_new_epoch_waits_for_no_step_of_the_last() -> None:
+    with scene() as s:
+        stored(s, 2)
+        eventually(lambda: s.stored(1, 101))
+        s.tiers[0].reads.clear()
+        running, staged = begun(s, span([0], range(2))), begun(s, span([1], range(2)))
+        thread = waiting(running)
+        eventually(s.tiers[0].reading.is_set)
+        s.transfers.reset()
+        thread.join(0.5)
+        assert not thread.is_alive()
+        waiting(staged).join(0.5)
+        assert running.missing() == staged.missing() == [True]
+        assert s.transfers.failures == {}  # it is no fault of a tier
+
+
+def test_the_thread_ends_in_the_middle_of_a_step() -> None:
+    """Whose compute stage has ended with all buffers waiting for it."""
+    with scene() as s:
+        stored(s, 1)
+        eventually(lambda: s.stored(0, 100))
+        step = begun(s, *[span([0], range(5)) for _ in range(MOST_PIECES)])
+        step.start()
+        eventually(lambda: s.tiers[0].num_reads == MOST_PIECES + 1)
+        time.sleep(0.02)  # it waits for a buffer
+        s.transfers._streams.close(SECONDS)
+        assert not s.transfers._streams._thread.is_alive()
 
 
 def test_a_step_that_is_never_executed_holds_up_no_other() -> None:
