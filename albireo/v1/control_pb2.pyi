@@ -119,7 +119,7 @@ class Load(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupLoad, _Mapping]]] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
 
 class GroupLoad(_message.Message):
-    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks", "tiers", "streamed")
+    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks", "tiers", "streamed", "streamed_blocks")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class GroupLoad(_message.Message):
     RANKS_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
     STREAMED_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     incarnation: str
     device: str
@@ -156,7 +157,8 @@ class GroupLoad(_message.Message):
     ranks: _containers.RepeatedCompositeFieldContainer[Rank]
     tiers: _containers.RepeatedCompositeFieldContainer[TierLoad]
     streamed: int
-    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierLoad, _Mapping]]] = ..., streamed: _Optional[int] = ...) -> None: ...
+    streamed_blocks: int
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierLoad, _Mapping]]] = ..., streamed: _Optional[int] = ..., streamed_blocks: _Optional[int] = ...) -> None: ...
 
 class TierLoad(_message.Message):
     __slots__ = ("name", "frames_total", "frames_used", "blocks_fetched", "blocks_spilled", "frames_lost", "fetches_failed", "prefix_hit_tokens")

@@ -73,6 +73,7 @@ class GroupStats:
     late_rows: int  # results of an occupancy whose request had ended or was preempted, dropped
     tiers: tuple[TierStats, ...] = ()  # of KV below the blocks, the fastest first
     streamed: int = 0  # running requests whose first blocks are in frames of these
+    streamed_blocks: int = 0  # of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def group_stats(ledger: Ledger, speed: Speed) -> GroupStats:
         prefill_token_seconds=speed.prefill_token_seconds,
         tiers=ledger.tiers.stats(),
         streamed=len(ledger.phases[Phase.STREAMED]),
+        streamed_blocks=sum([slot.streamed for slot in ledger.phases[Phase.STREAMED].values()]),
         **{field.name: getattr(counters, field.name) for field in fields(counters)},
     )
 

@@ -94,6 +94,8 @@ class TierLedger:
                 )
             directory.pin(frame)
             streaming.sources.append(Source(offload.tier, frame, key))
+        if occupancy.first and not occupancy.blocks:  # found by its admission
+            self.counters[offload.tier].prefix_hit_tokens += BLOCK_SIZE * len(offload.frames)
 
     def split(self, occupancy: Occupancy, prefix: Sequence[int]) -> tuple[list[int], list[int]]:
         """The blocks of the first grant that hold a prefix: those to share, and those that are fetched."""

@@ -78,6 +78,7 @@ def _group_load(group: GroupReport) -> control.GroupLoad:
         step=stats.step,
         running=stats.running,
         streamed=stats.streamed,
+        streamed_blocks=stats.streamed_blocks,
         slots_total=stats.slots_total,
         slots_free=stats.slots_free,
         blocks_total=stats.blocks_total,

@@ -149,7 +149,7 @@ class FetchLane:
             self.fail(job, "late")
         began, first = time.time_ns(), time.monotonic()
         stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
-        for layers in layer_ranges(self._layout.layers, self._layout.part_bytes):
+        for layers in layer_ranges(self._layout.layers, self._layout.part_bytes, len(job.fetch.blocks)):
             most = self._size // (len(layers) * self._layout.part_bytes)
             for some in (stored, list(job.held)):
                 for start in range(0, len(some), most):

@@ -99,21 +99,24 @@ class StreamReader:
             self._now = step
             try:
                 for span, layer, piece in step.order():
-                    if step.closed or not step.put(self._bring(span, layer, piece)):
+                    if step.closed or not step.put(self._bring(step, span, layer, piece)):
                         break
             except Exception:
                 logger.exception("KV could not be streamed")
                 step.close("error")
             self._now = None
 
-    def _bring(self, span: SpanPieces, layer: int, piece: FramePiece) -> StreamBuffer | None:
+    def _bring(
+        self, step: StepStreams, span: SpanPieces, layer: int, piece: FramePiece
+    ) -> StreamBuffer | None:
         """One layer of a piece, on the device; None where some of it, or of an earlier one, is not there."""
         if span.failed:
             return None
         host, began, blocks = self._buffers.host(), time.time_ns(), len(piece.frames)
         bad = self._read(piece, range(layer, layer + 1), host.memory[:blocks].unsqueeze(1))
         if bad:
-            self._record.lost(piece.tier, [piece.frames[i] for i in bad])
+            if not step.closed:  # else the frames may have others' blocks by now
+                self._record.lost(piece.tier, [piece.frames[i] for i in bad])
             span.failed = True  # the tier has counted what it found
             return None
         buffer = self._buffers.bring(host, blocks)

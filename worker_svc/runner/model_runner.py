@@ -130,16 +130,19 @@ class ModelRunner:
     @torch.inference_mode()
     def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
         """Bytes that the weights and the largest steps leave free, and all bytes of the GPU."""
+        free, total = torch.cuda.mem_get_info(self.device)
         shape = self._shape(1, sizing.max_seqs, sizing.max_model_len)
         self._arrange(shape, cuda_graphs=False)
+        # A context that all of it cannot hold is streamed: no step gathers it.
+        most = agree_on_blocks(max(1, free // sizing.bytes_of(1)), self._group, self.device) * BLOCK_SIZE
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        for plan in profile_plans(sizing.max_seqs, sizing.max_model_len):
+        for plan in profile_plans(sizing.max_seqs, min(most, sizing.max_model_len)):
             self.execute(self.prepare(plan)).to_host()
         steps = torch.cuda.max_memory_allocated(self.device) - before
         self._arrange(shape, cuda_graphs=False)  # forgets what the steps have kept
         torch.cuda.empty_cache()
-        free, total = torch.cuda.mem_get_info(self.device)
+        free, _ = torch.cuda.mem_get_info(self.device)
         return max(0, free - steps), total
 
     def _arrange(self, shape: GroupShape, cuda_graphs: bool) -> None:

@@ -7,7 +7,7 @@ Times are nanoseconds of the Unix clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from albireo.contract.plan import Plan
@@ -40,9 +40,11 @@ class SimulatedFetch:
     copy: control.KvTransfer
     missing: tuple[int, ...]  # frames that do not hold what they should
 
-    def there(self, pieces: Sequence[range]) -> list[int]:
-        """When the part of each layer is in the blocks: they come piece by piece."""
-        begin, duration, layers = self.copy.begin, self.copy.end - self.copy.begin, pieces[-1].stop
+    def there(self, layers: int, part_bytes: int) -> list[int]:
+        """When the part of each layer is in the blocks: they come piece by piece. ``part_bytes``: of one
+        layer of a block."""
+        begin, duration = self.copy.begin, self.copy.end - self.copy.begin
+        pieces = layer_ranges(layers, part_bytes, len(self.fetch.blocks))
         return [begin + duration * piece.stop // layers for piece in pieces for _ in piece]
 
 
@@ -62,7 +64,7 @@ class SimulatedTiers:
 
     def __init__(self, tiers: DescribedTiers) -> None:
         self._num_layers = tiers.layers
-        self._pieces = tuple(layer_ranges(tiers.layers, max(1, tiers.block_bytes // tiers.layers)))
+        self._part_bytes = max(1, tiers.block_bytes // tiers.layers)
         self._ring = PORTION * ring_buffers(max(1, tiers.block_bytes))  # blocks
         self._contents: list[dict[int, bytes]] = [{} for _ in tiers.shapes]  # key by frame
         self._reads = [
@@ -149,7 +151,7 @@ class SimulatedTiers:
     ) -> LayerTimes:
         there, reading, reads = [begin] * self._num_layers, NO_READING, step.reads
         if step.fetches:
-            ready = zip(*(fetch.there(self._pieces) for fetch in step.fetches), strict=True)
+            ready = zip(*(f.there(self._num_layers, self._part_bytes) for f in step.fetches), strict=True)
             there = [min(deadline, max(at)) for at in ready]
         if reads is not None:
             layers = range(self._num_layers) if whole else reads.layers  # those without rows take no time

@@ -102,10 +102,13 @@ def _frozen_heap() -> Iterator[None]:
 def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> SimulationResult:
     """As of the end of the last request, which is now."""
     seconds, now, kv = clients.now(), cluster.clock.now(), cluster.kv
-    clients.sums.totals.kv_blocks_used = kv.block_seconds(now)
+    totals = clients.sums.totals
+    totals.kv_blocks_used = kv.block_seconds(now)
+    totals.prefill_tokens += cluster.table.streamed_prefill
+    totals.fetched_tokens.update(cluster.table.streamed_hits)
     return SimulationResult(
         requests=clients.times,
-        totals=clients.sums.totals,
+        totals=totals,
         seconds=seconds,
         preemptions=clients.preemptions,
         num_blocks=shape.num_blocks,

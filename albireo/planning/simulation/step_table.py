@@ -6,12 +6,13 @@ step by its entry's id.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from albireo.contract.plan import GroupShape
+from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from albireo.store.interface import EntryId
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
@@ -65,6 +66,8 @@ class StepTable:
         self._blocks: list[list[int]] = [[] for _ in range(slots)]
         self._holders = [0] * shape.num_blocks  # by block: slots that have it in their table
         self.blocks_used = 0  # KV blocks that slots hold, shared ones once
+        self.streamed_hits = Counter[int]()  # by tier: cached tokens of admissions that are streamed from it
+        self.streamed_prefill = 0  # tokens of prompts that spans have computed
 
     def apply(self, entry_id: EntryId, plan: log.Plan) -> Step:
         """The step of a plan; the plan is that of the log, its fields are applied in their order."""
@@ -84,6 +87,8 @@ class StepTable:
             self._kinds[slot] = sampling_kind(admission.sampling)
         for offload in plan.offloads:
             self._decoding[offload.slot] = False
+            if not self._blocks[offload.slot]:  # it has just been admitted
+                self.streamed_hits[offload.tier] += BLOCK_SIZE * len(offload.frames)
             self._free(offload.slot, len(offload.frames))
         if plan.grant_slots:
             self._grant(plan.grant_slots[:], plan.grant_counts[:], plan.grant_blocks[:])
@@ -144,7 +149,8 @@ class StepTable:
         """The slots that sample, of those whose rows reach the last layer."""
         ending = [span for span in spans if span.last_layer == self._num_layers]
         for span in ending:
-            self._computed[span.slot] = span.start + span.count
+            self._computed[span.slot] = end = span.start + span.count
+            self.streamed_prefill += max(0, min(end, int(self._lengths[span.slot])) - span.start)
         return [span.slot for span in ending if self._computed[span.slot] >= self._lengths[span.slot]]
 
     def _count_kinds(self, slots: Ints) -> tuple[int, int, int]:

@@ -69,6 +69,8 @@ def test_the_prefix_of_a_long_prompt_is_streamed_without_a_fetch() -> None:
     (admission,) = [a for plan in w.plans for a in plan.admissions if a.request_id == "again"]
     assert admission.num_cached >= 400
     assert not any(plan.fetches for plan in w.plans)
+    stats = w.group.core.stats()
+    assert stats.prefix_hit_tokens == stats.tiers[0].prefix_hit_tokens == admission.num_cached
 
 
 def test_long_requests_run_together_with_others() -> None:
@@ -85,7 +87,9 @@ def test_a_slot_among_others_runs_as_many_layers_as_its_share_of_the_steps_allow
     w.submit("long", text(44 * BLOCK_SIZE), max_tokens=4, ignore_eos=True)
     while not w.stories["long"].read:
         w.step()
-    assert w.group.core.stats().streamed == 1
+    stats = w.group.core.stats()
+    assert stats.streamed == 1
+    assert 0 < stats.streamed_blocks <= 44
     w.submit("short", text(20, 9), max_tokens=200, ignore_eos=True)
     while not w.stories["short"].read:
         w.step()

@@ -22,7 +22,9 @@ LONGEST = PROMPT + 2 * OUTPUTS
 FRAMES = blocks_for(LONGEST)
 OTHER, STREAMED, AGAIN = 0, 1, 2  # slots
 SAMPLING = SamplingParams(max_tokens=1000, seed=5, temperature=0.0, ignore_eos=True)
-SEEDED = replace(SAMPLING, seed=9, temperature=1.3)
+SEEDED = replace(
+    SAMPLING, seed=9, temperature=1.3, repetition_penalty=1.3, frequency_penalty=0.5, bad_ids=(3,), logprobs=1
+)
 
 
 def prompt(length: int, seed: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_tokens_are_spread_over_the_vocabulary() -> None:
     assert len(np.unique(drawn)) == VOCAB
 
 
+@pytest.mark.usefixtures("by_layers")
 def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> None:
     tiers = DescribedTiers((TierShape("host", 4, 0.010, 0.001),), layers=2, block_bytes=1 << 17)
     with VirtualClock() as clock:

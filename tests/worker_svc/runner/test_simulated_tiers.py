@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from albireo.contract.plan import Chunk, Plan
 from albireo.contract.tiers import Contents, Frames, TierRead, TierShape
 from tests.worker_svc.runner.simulated_device import (
@@ -22,6 +24,8 @@ from tests.worker_svc.runner.simulated_device import (
 from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.kv_tiers.limits import PORTION_FRAMES, RING_BYTES
 from worker_svc.runner.simulated_tiers import DEADLINE_NS, SimulatedTiers
+
+pytestmark = pytest.mark.usefixtures("by_layers")
 
 
 def test_a_layer_starts_when_its_kv_is_there_and_the_layer_before_has_run() -> None:

@@ -15,6 +15,7 @@ from worker_svc.kv_tiers.copies import Copy
 from worker_svc.kv_tiers.cuda_copies import CudaCopies, CudaCopy
 from worker_svc.model.kv_cache import KVCache, LayerCache
 
+pytestmark = pytest.mark.usefixtures("by_layers")
 SEEDS = range(12)
 STEPS = 40
 

@@ -8,6 +8,7 @@ from statistics import mean
 import pytest
 
 from albireo.contract.tiers import TierShape
+from albireo.planning.hits import hit_tokens, prompt_tokens
 from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.run import simulate
 from albireo.planning.workload import Workload, WorkloadRequest
@@ -86,6 +87,25 @@ def test_the_pace_of_a_long_context_is_that_of_the_tier_or_of_the_steps(read_ms:
     rows = sum(len(span.layers) * span.rows for work in cost.works for span in work.spans)
     chunks = sum(work.prefill for work in cost.works if work.spans or work.prefill)
     assert rows / LAYERS + chunks == pytest.approx(PROMPT + OUTPUTS - 1, abs=200)
+
+
+def test_tokens_of_long_requests_are_counted() -> None:
+    result, _ = run(tier(0.2), LONG)
+    assert result.totals.streamed_tokens == OUTPUTS
+    assert result.totals.prefill_tokens == PROMPT
+    assert hit_tokens(result) == {"device": 0, "host": 0}
+
+
+def test_the_next_turn_of_a_long_conversation_finds_the_last_one_in_the_tier() -> None:
+    more = 100
+    again = WorkloadRequest(0.0, PROMPT + OUTPUTS + more, OUTPUTS, after=0, think=1.0)
+    result, _ = run(tier(0.2), LONG, again)
+    found = hit_tokens(result)
+    assert found["device"] == 0
+    # All blocks but the last ones: when a slot is released, some are not spilled yet.
+    assert PROMPT - 16 * BLOCKS <= found["host"] <= PROMPT + OUTPUTS
+    assert prompt_tokens(result) == PROMPT + again.prompt
+    assert result.requests[1].ttft < 0.5 * result.requests[0].ttft
 
 
 def test_rows_of_a_long_prompt_cost_what_they_cost_on_a_device_with_enough_memory() -> None:
