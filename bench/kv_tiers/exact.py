@@ -140,7 +140,7 @@ def main(
     count: Annotated[int, typer.Option(min=LONG, help="Conversations.")] = 50,
     tp: Annotated[list[int], typer.Option(help="Ranks, one run of each.")] = [1, 2],  # noqa: B006
     blocks: Annotated[int, typer.Option(min=32, max=48, help="KV blocks of the group with a disk.")] = 48,
-    frames: Annotated[int, typer.Option(min=1, help="Blocks that its disk holds.")] = 900,
+    frames: Annotated[int, typer.Option(min=1, help="Blocks that its disk holds.")] = 1400,
 ) -> None:
     """Prints how many tokens came from where, and how many streams differ."""
     columns = (

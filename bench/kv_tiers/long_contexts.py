@@ -10,6 +10,7 @@ disk, from which each token's layers read the rest.
 - *pace* of the request alone. The bound of a token is the longer of reading what the device has no memory
   for, as fast as the tier reads the same by itself, and the time of a token with enough memory. The files
   were just written, so they are in the page cache; the table says how fast the disk itself is, too.
+  In the first round the prompt is computed, in the others it is in the prefix cache, or on the disk.
 - *other streams* decode alone, during the prompt of such a request, and during its decoding, in turn. What a
   prompt computes before it fills its part of the device are chunks as of any prompt; they come before.
 """
@@ -134,7 +135,7 @@ def main(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint; bench.throughput.random_checkpoint writes one.")
     ],
-    device_tokens: Annotated[int, typer.Option(min=512, help="That the device has memory for.")] = 2048,
+    device_tokens: Annotated[int, typer.Option(min=512, help="That the device has memory for.")] = 1024,
     outputs: Annotated[int, typer.Option(min=8, help="Of the request alone.")] = 32,
     others: Annotated[int, typer.Option(min=1, help="Other streams.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Of everything, in turn.")] = 3,
@@ -148,6 +149,8 @@ def main(
     console = Console()
     layout = KvLayout.of(config, kind, "measured", tp=1, rank=0)
     console.print(pace_table(found, layout.block_bytes // BLOCK_SIZE, sizes))
+    prompt = f"{found.disk[0].ttft:.1f} s, with enough memory {found.memory[0].ttft:.1f} s"
+    console.print(f"TTFT of the prompt of {sizes.context - sizes.outputs} tokens, alone: {prompt}")
     windows = found.windows
     console.print(others_table(windows), machine())
     long = f"{windows.long_tokens} tokens in {windows.long_seconds:.0f} s"

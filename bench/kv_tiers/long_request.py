@@ -34,6 +34,7 @@ class Alone:
 
     ids: list[int]
     token_seconds: float  # mean, from the first token to the last
+    ttft: float  # seconds
     streamed: int  # tokens
 
 
@@ -44,4 +45,4 @@ async def ask(stub: inference_pb2_grpc.InferenceStub, request: LongRequest, name
     if received.error:
         raise RuntimeError(f"{name}: {received.error}")
     seconds = received.arrivals[-1] - received.arrivals[0]
-    return Alone(received.ids, seconds / sum(received.counts[1:]), received.streamed)
+    return Alone(received.ids, seconds / sum(received.counts[1:]), received.ttft, received.streamed)
