@@ -122,12 +122,15 @@ def pace_table(found: Found, kv_token_bytes: int, sizes: Sizes) -> Table:
 
 def others_table(windows: Windows) -> Table:
     """A row a phase, over all rounds."""
-    table = Table("other streams", "TPOT P50, ms", "gap P50", "P99", "longest", "TPOT P50 over alone")
+    table = Table(
+        "other streams", "TPOT P50, ms", "gap P50", "P99", "longest", "streamed, MB", "TPOT P50 over alone"
+    )
     alone = windows.summary(PHASES[0]).tpot
     for phase in PHASES:
         summary = windows.summary(phase)
         times = (f"{seconds * 1e3:.0f}" for seconds in summary)
-        table.add_row(phase, *times, f"{summary.tpot / alone:.3f} (at most {BAR})")
+        streamed = f"{windows.streamed[phase] / 1e6:.0f}"
+        table.add_row(phase, *times, streamed, f"{summary.tpot / alone:.3f} (at most {BAR})")
     return table
 
 

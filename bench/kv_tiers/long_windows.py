@@ -51,6 +51,8 @@ class Windows:
         self._others = others
         self._outputs = device // 2 // others - OTHER_PROMPT
         self._gaps: dict[str, list[list[tuple[float, int]]]] = defaultdict(list)  # of streams: with tokens
+        self.streamed: dict[str, int] = defaultdict(int)  # bytes that rank 0 read for streamed slots
+        self._read = 0  # of these, in all
         self.long_tokens = 0  # of long requests, in the windows in which they decode
         self.long_seconds = 0.0  # of these
 
@@ -60,7 +62,7 @@ class Windows:
         streams = other_streams(
             self._stub, self._others, self._vocab_size, prompt=OTHER_PROMPT, outputs=self._outputs
         )
-        async with streams as others:
+        async with streams as others, self._watched():
             for number in range(1, rounds + 1):
                 await self._window(PHASES[0], others, seconds)
                 prompt = LongRequest(number, self._vocab_size, known.prompt, known.outputs)
@@ -84,9 +86,10 @@ class Windows:
 
     async def _window(self, phase: str, others: Sequence[Received], seconds: float) -> tuple[float, float]:
         """Returns its begin and end."""
-        begin = time.monotonic()
+        begin, read = time.monotonic(), self._read
         await asyncio.sleep(seconds)
         end = time.monotonic()
+        self.streamed[phase] += self._read - read
         gaps: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for one in others:
             for (at, gap), count in zip(one.gaps, one.counts[1:], strict=True):
@@ -95,6 +98,19 @@ class Windows:
         _expect(len(gaps) == self._others, "a stream got no token in a window")
         self._gaps[phase] += gaps.values()
         return begin, end
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Counts what steps read for streamed slots. Raises ExceptionGroup where they cannot be watched."""
+
+        async def watch() -> None:
+            async for record in self._load.WatchSteps(control.WatchStepsRequest()):
+                self._read += sum(copy.bytes for copy in record.timing.transfers if copy.streamed)
+
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            yield
+            watching.cancel()
 
     @asynccontextmanager
     async def _meanwhile(self, request: LongRequest, name: str) -> AsyncIterator[Received]:

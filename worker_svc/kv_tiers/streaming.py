@@ -21,7 +21,7 @@ from torch import Tensor
 from worker_svc.kv_tiers.copies import Copies
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
-from worker_svc.kv_tiers.limits import FETCH_SECONDS
+from worker_svc.kv_tiers.limits import MOST_SECONDS
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.step_streams import SpanPieces, StepStreams
@@ -134,7 +134,7 @@ class StreamReader:
             for i, (frame, key) in enumerate(zip(piece.frames, piece.keys, strict=True)):
                 if i in held:
                     spill, row = held[i]
-                    found = spill.read(row, key, layers, out[i], FETCH_SECONDS)
+                    found = spill.read(row, key, layers, out[i], MOST_SECONDS)
                 else:
                     found = not tier.read([frame], [key], layers, out[i : i + 1])
                 if not found:

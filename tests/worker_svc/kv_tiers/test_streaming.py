@@ -12,7 +12,7 @@ import torch
 from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames, Offload
 from tests.worker_svc.kv_tiers.scene import LAYOUT, SECONDS, Scene, eventually, key, kv, scene, spill
-from worker_svc.kv_tiers import step_streams
+from worker_svc.kv_tiers import step_streams, streaming
 from worker_svc.kv_tiers.limits import MOST_PIECES
 from worker_svc.kv_tiers.step_streams import SpanPieces, StepStreams
 from worker_svc.kv_tiers.step_transfers import StepTransfers
@@ -94,6 +94,21 @@ def test_blocks_that_are_still_to_be_written_come_from_their_buffers() -> None:
         step = begun(s, span(frames, range(2)))
         assert holds(step, [span(frames, range(2))], [frames])
         assert not s.stored(4, 104)
+
+
+def test_what_the_step_before_has_still_to_copy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader is ahead of the steps, which may take longer than a layer waits."""
+    monkeypatch.setattr(streaming, "FETCH_SECONDS", 0.02, raising=False)
+    with scene() as s:
+        s.put(0, 100)
+        before = s.begin(Plan(1, 1, spills=(spill({0: 0}, names=[100]),)))
+        assert before is not None
+        step = begun(s, span([0], range(2)))
+        time.sleep(0.1)
+        before.start()
+        assert holds(step, [span([0], range(2))], [[0]])
+        assert step.missing() == [False]
+        before.settle()
 
 
 def test_pieces_are_read_ahead_as_far_as_there_are_buffers() -> None:
