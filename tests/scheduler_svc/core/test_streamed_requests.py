@@ -162,7 +162,7 @@ def test_a_request_ends_whose_blocks_no_tier_takes(prompt: int, silent: bool) ->
 def test_a_request_goes_on_whose_blocks_a_tier_takes_at_times() -> None:
     w = streaming()
     w.submit("long", text(300), max_tokens=400, ignore_eos=True)
-    for _ in range(300):
+    for _ in range(60):
         w.group.worker.tiers.faults = Faults(spills=1)
         for _ in range(20):
             w.step()
