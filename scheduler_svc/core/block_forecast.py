@@ -30,18 +30,18 @@ class BlockForecast:
         self._in_flight: set[int] = set()  # blocks of occupancies whose last step has not settled
         self.later += ledger.pool.num_withheld
         for step in ledger.in_flight:
-            self.add_blocks(step.left, in_flight=True)
+            self._add(step.left, in_flight=True)
             for occupancy in step.released:
-                self.add(occupancy)
+                self.add(occupancy, occupancy.blocks)
         for occupancy in releasing:
-            self.add(occupancy)
+            self.add(occupancy, occupancy.blocks)
 
-    def add(self, occupancy: Occupancy) -> None:
-        """The plan builder has decided to release one more."""
-        self.add_blocks(occupancy.blocks, in_flight=occupancy.last_step > self._ledger.settled_step)
+    def add(self, occupancy: Occupancy, blocks: Sequence[int]) -> None:
+        """The plan builder has decided that a slot gives up more of its blocks, or the last ones."""
+        self._add(blocks, in_flight=occupancy.last_step > self._ledger.settled_step)
 
-    def add_blocks(self, blocks: Sequence[int], *, in_flight: bool) -> None:
-        """Blocks leave a table. ``in_flight``: whether a step in flight may still use them."""
+    def _add(self, blocks: Sequence[int], *, in_flight: bool) -> None:
+        """``in_flight``: whether a step in flight may still use them."""
         if in_flight:
             self._in_flight.update(blocks)
         for block in blocks:

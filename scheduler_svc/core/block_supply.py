@@ -25,7 +25,7 @@ class BlockSupply:
         self.scarce = False  # a request waits for a block, or was preempted
         self.stuck = False  # no block is coming for the last one that waits, and none was admitted later
         self._forecast: BlockForecast | None = None  # made at the first shortage
-        self._given_up: list[tuple[list[int], bool]] = []  # blocks that leave slots for frames
+        self._given_up: dict[Occupancy, int] = {}  # how many of its first blocks leave a slot for frames
         self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def release(self, occupancy: Occupancy) -> None:
@@ -35,11 +35,11 @@ class BlockSupply:
         if occupancy.phase is Phase.DECODING:
             self.rows -= 1
 
-    def give_up(self, blocks: list[int], *, in_flight: bool) -> None:
-        """Blocks leave a slot that goes on. ``in_flight``: whether a step in flight may still use them."""
-        self._given_up.append((blocks, in_flight))
+    def give_up(self, occupancy: Occupancy, count: int) -> None:
+        """Its first blocks leave a slot that goes on, once in a plan."""
+        self._given_up[occupancy] = count
         if self._forecast is not None:
-            self._forecast.add_blocks(blocks, in_flight=in_flight)
+            self._forecast.add(occupancy, occupancy.blocks[:count])
 
     def obtain(self, occupancy: Occupancy, count: int) -> bool:
         """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
@@ -57,8 +57,9 @@ class BlockSupply:
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self.releasing)
-            for blocks, in_flight in self._given_up:
-                self._forecast.add_blocks(blocks, in_flight=in_flight)
+            for other, given in self._given_up.items():
+                if other not in self.releasing:
+                    self._forecast.add(other, other.blocks[:given])
         forecast = self._forecast
         while self.free + forecast.now < count:
             self.scarce = True
@@ -80,5 +81,5 @@ class BlockSupply:
             return False
         self._victims.pop()
         self.release(victim)
-        forecast.add(victim)
+        forecast.add(victim, victim.blocks[self._given_up.get(victim, 0) :])
         return True

@@ -5,6 +5,8 @@ The service calls it, from the thread that calls the core of all groups.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from albireo.contract.plan import GroupShape, Plan, StepResult
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.following import apply_plan
@@ -145,15 +147,21 @@ class GroupCore:
             raise ProtocolError(
                 f"a result of step {result.step}; {ledger.settled_step} settled, {ledger.step} published"
             )
-        step = ledger.in_flight[0]
-        if seconds is not None and step.spans:
-            self.pace.observe(seconds, step)
-        elif seconds is not None and (step.rows or step.chunks):  # else it ran nothing
-            self.speed.observe(seconds, step.prefill_tokens)
+        if seconds is not None:
+            self._observe(seconds)
         for read in result.read:
             self.times.observe(read)
         ledger.pending.touch()
         ledger.settle(result)
+
+    def _observe(self, seconds: float) -> None:
+        """The oldest step in flight has taken so long. While it ran, the group may have read frames for the
+        spans of the next one already."""
+        step, *following = islice(self.ledger.in_flight, 2)
+        if step.spans or any(after.spans for after in following):
+            self.pace.observe(seconds, step, *following)
+        elif step.rows or step.chunks:  # else it ran nothing
+            self.speed.observe(seconds, step.prefill_tokens)
 
     def snapshot(self) -> GroupSnapshot:
         """The state as plain data, equal on a core that makes plans and on one that follows it. Slow."""

@@ -145,8 +145,7 @@ class Ledger:
 
     def spill(self, spill: Spill) -> None:
         """Blocks are copied to a tier."""
-        self._streams.adopt(spill)
-        self.tiers.spill(spill)
+        self.tiers.spill(spill, self._streams.uncached(spill))
 
     def offload(self, offload: Offload) -> None:
         """The next blocks of a slot are read from frames from now on. Those that it has are free once the

@@ -21,6 +21,7 @@ class StepInFlight:
     spans: list[Occupancy] = field(default_factory=list)  # streamed ones, of which it runs some layers
     streamed_blocks: int = 0  # that these layers read, all together; and their rows:
     streamed_rows: int = 0
+    streamed_prompt: bool = False  # whether a span has more than one row
     decoded: list[Occupancy] = field(default_factory=list)  # of these, whose decoding row it ends
     prefill_tokens: int = 0  # of all chunks
     rows: int = 0  # that decode

@@ -5,6 +5,7 @@ The plan builder makes it, once for each plan of a group that streams.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from albireo.contract.plan import BLOCK_SIZE, Grant, blocks_for
@@ -49,7 +50,8 @@ class StreamBuilder:
         self._draft = draft
         self._offloading: list[Offload] = []  # decided and not booked
         self._ready: list[tuple[Occupancy, int]] = []  # slots that can run, with the tokens of their rows
-        self._copying: list[Occupancy] = []  # whose blocks are to be copied first
+        self._copying: list[tuple[Occupancy, int]] = []  # with how many of its next blocks are to be copied
+        self._claimed: Counter[int] = Counter()  # frames for these, by tier
 
     @property
     def decided(self) -> bool:
@@ -63,7 +65,7 @@ class StreamBuilder:
         if occupancy.at_length_end and not under_way:
             supply.release(occupancy)
             return
-        self._copying.append(occupancy)
+        self._claim_frames(occupancy)
         if streaming is not None and under_way:
             self._run(occupancy, streaming.count)
             return
@@ -95,7 +97,7 @@ class StreamBuilder:
         wanted = max(1, len(occupancy.blocks) + 1 - self._rules.resident)
         if self._offload(occupancy, wanted, supply):
             return True
-        self._copying.append(occupancy)
+        self._claim_frames(occupancy)
         return False
 
     def _givers(self, supply: BlockSupply) -> list[Occupancy]:
@@ -105,7 +107,9 @@ class StreamBuilder:
         return sorted(found, key=lambda other: -len(other.blocks))
 
     def book(self) -> None:
-        """Writes to the ledger which blocks leave their slots."""
+        """Writes to the ledger which blocks leave their slots. A slot may have been preempted since that was
+        decided: then it has left its own."""
+        self._offloading = [offload for offload in self._offloading if offload.slot in self._ledger.occupied]
         for offload in self._offloading:
             self._ledger.offload(offload)
         self._draft.offloads += self._offloading
@@ -134,20 +138,22 @@ class StreamBuilder:
     def copies(self) -> bool:
         """Whether there are blocks to copy: a plan for them alone must release slots, too."""
         return any(
-            self._tiers.can_copy(directory) and bool(self._missing(occupancy, directory))
-            for occupancy in self._copying
+            self._tiers.can_copy(directory) and bool(self._missing(occupancy, count, directory))
+            for occupancy, count in self._copying
             for directory in [self._rules.tier_of(occupancy.request)]
         )
 
     def finish(self, *, others_run: bool) -> bool:
         """Decides on layers, and copies blocks. Whether there is anything in the plan because of it. The
         other decisions are booked."""
-        if others_run and self._ready:
-            self._pace.begin_plan()
+        if self._ready:
+            self._pace.begin_plan(others_run=others_run)
         for occupancy, count in self._ready:
-            self._schedule(occupancy, count, others_run=others_run)
+            self._schedule(occupancy, count)
         copied = [
-            self._copy(occupancy) for occupancy in self._copying if occupancy.phase is not Phase.RELEASED
+            self._copy(occupancy, count)
+            for occupancy, count in self._copying
+            if occupancy.phase is not Phase.RELEASED
         ]
         return bool(self._ready) or any(copied)
 
@@ -216,35 +222,44 @@ class StreamBuilder:
             sources.append(Source(directory.number, frame, key))
         if sources:
             self._offloading.append(_offload(occupancy, sources))
-            in_flight = occupancy.last_step > self._ledger.settled_step
-            supply.give_up(occupancy.blocks[: len(sources)], in_flight=in_flight)
+            supply.give_up(occupancy, len(sources))
         return len(sources)
 
-    def _schedule(self, occupancy: Occupancy, count: int, *, others_run: bool) -> None:
+    def _schedule(self, occupancy: Occupancy, count: int) -> None:
         streaming = occupancy.streaming
         assert streaming is not None
-        first, last = streaming.next_layer, self._ledger.shape.num_layers
-        if others_run:
-            last = first + self._pace.layers(last - first, blocks=occupancy.streamed, rows=count)
+        first = streaming.next_layer
+        left = self._ledger.shape.num_layers - first
+        last = first + self._pace.layers(left, blocks=occupancy.streamed, rows=count)
         if first < last:
             span = Span(occupancy.slot, occupancy.scheduled, count, first, last)
             self._ledger.schedule_span(span)
             self._draft.spans.append(span)
 
-    def _copy(self, occupancy: Occupancy) -> bool:
-        """Its full blocks are copied to the tier from which they will be streamed."""
+    def _claim_frames(self, occupancy: Occupancy) -> None:
+        """The next blocks that will leave a slot are to be copied, as many as there are frames for: a copy
+        must not go where one is that will be needed before it. What is copied stays until it is."""
         directory = self._rules.tier_of(occupancy.request)
-        return self._tiers.copy(directory, self._missing(occupancy, directory))
+        first, free = occupancy.streamed, directory.num_unpinned - self._claimed[directory.number]
+        count = min(occupancy.registered - first, max(0, free))
+        self._claimed[directory.number] += count
+        self._copying.append((occupancy, count))
+        self._tiers.keep(directory, map(occupancy.request.key, range(first, first + count)))
 
-    def _missing(self, occupancy: Occupancy, directory: TierDirectory) -> dict[bytes, int]:
-        """Its full blocks that a tier has not got, by their keys."""
-        request = occupancy.request
+    def _copy(self, occupancy: Occupancy, count: int) -> bool:
+        """Its next blocks are copied to the tier from which they will be streamed."""
+        directory = self._rules.tier_of(occupancy.request)
+        return self._tiers.copy(directory, self._missing(occupancy, count, directory))
+
+    def _missing(self, occupancy: Occupancy, count: int, directory: TierDirectory) -> dict[bytes, int]:
+        """Of its next full blocks those that a tier has not got, by their keys."""
+        request, first = occupancy.request, occupancy.streamed
         missing: dict[bytes, int] = {}  # the block by its key
-        for index in range(occupancy.streamed, occupancy.registered):
+        for index in range(first, min(first + count, occupancy.registered)):
             key = request.key(index)
             if not directory.will_have(key):
                 block = self._ledger.pool.find(key)
-                missing[key] = occupancy.blocks[index - occupancy.streamed] if block is None else block
+                missing[key] = occupancy.blocks[index - first] if block is None else block
         return missing
 
 

@@ -63,6 +63,7 @@ class StreamLedger:
         step.spans.append(occupancy)
         step.streamed_blocks += (span.last_layer - span.first_layer) * occupancy.streamed
         step.streamed_rows += (span.last_layer - span.first_layer) * span.count
+        step.streamed_prompt |= span.count > 1
         if not streaming.advance(span, num_layers=self._num_layers):
             return
         occupancy.scheduled_before = end
@@ -71,17 +72,21 @@ class StreamLedger:
         else:
             step.chunks.append((occupancy, end))
 
-    def adopt(self, spill: Spill) -> None:
-        """Blocks that are spilled under keys that no block has: they lost them to another block with the same
-        content, which is gone. What is in a table of a slot is cached again."""
-        pool = self._pool
-        for block, key in zip(spill.blocks, spill.keys, strict=True):
-            if 0 <= block < pool.num_blocks and pool.key_of(block) is None and pool.find(key) is None:
-                self._adopt(block, key)
+    def uncached(self, spill: Spill) -> set[tuple[int, bytes]]:
+        """Blocks that are spilled under keys that slots know them by, but the prefix cache does not: there
+        they stood back for other blocks with the same content, which may be gone."""
+        pairs = zip(spill.blocks, spill.keys, strict=True)
+        return {
+            (block, key)
+            for block, key in pairs
+            if block < self._pool.num_blocks and self._is_known(block, key)
+        }
 
-    def _adopt(self, block: int, key: bytes) -> None:
+    def _is_known(self, block: int, key: bytes) -> bool:
+        if self._pool.key_of(block) is not None:
+            return False
         for occupancy in self._slots.by_slot.values():
             known = occupancy.blocks[: occupancy.registered - occupancy.streamed]
-            if block in known and occupancy.request.key(occupancy.streamed + known.index(block)) == key:
-                self._pool.register(block, key)
-                return
+            if block in known:
+                return occupancy.request.key(occupancy.streamed + known.index(block)) == key
+        return False

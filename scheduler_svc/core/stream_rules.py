@@ -93,6 +93,4 @@ class StreamRules:
         if not self.is_long(len(request.tokens)):
             return True
         directory = self.tier_of(request)
-        return directory.frames - len(directory.pins) >= min(
-            blocks_for(len(request.tokens)), directory.frames
-        )
+        return directory.num_unpinned >= min(blocks_for(len(request.tokens)), directory.frames)

@@ -6,7 +6,7 @@ The ledger makes and changes it; the plan builder, the placement and the audit r
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict
 from itertools import chain
 
@@ -51,12 +51,14 @@ class TierLedger:
 
     # -- the plans ----------------------------------------------------------------------------------
 
-    def spill(self, spill: Spill) -> None:
-        """Blocks are copied to frames. These can be fetched from by later plans."""
+    def spill(self, spill: Spill, uncached: Set[tuple[int, bytes]] = frozenset()) -> None:
+        """Blocks are copied to frames. These can be fetched from by later plans. ``uncached``: blocks and
+        keys that are right although they are not in the prefix cache."""
         directory, dirty, pool = self._directory(spill.tier), self._dirty[spill.tier], self._pool
         for block, frame, key in zip(spill.blocks, spill.frames, spill.keys, strict=True):
-            if not 0 <= block < pool.num_blocks or pool.key_of(block) != key:
-                raise ProtocolError(f"block {block} is spilled, and is not cached under that key")
+            in_range = 0 <= block < pool.num_blocks
+            if not in_range or (pool.key_of(block) != key and (block, key) not in uncached):
+                raise ProtocolError(f"block {block} is spilled, and does not hold that key")
             directory.reserve(frame, key)
             pool.hold(block)
             self._spilled[block] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from albireo.contract.plan import (
@@ -72,6 +72,10 @@ class Auditor:
         for ended in plan.ended:
             self._check_ended(self._stories[ended.request_id], ended, now)
         self._note_uses(plan)
+
+    def wasted_rows(self, finished: Set[int]) -> int:
+        """Rows planned behind the last ones of incarnations that have finished, whether they run or not."""
+        return sum(self._worker.wasted[incarnation] for incarnation in finished)
 
     def _check_budgets(self, plan: Plan, in_flight: int) -> None:
         limits = self._limits

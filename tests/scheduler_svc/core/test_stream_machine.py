@@ -11,10 +11,10 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape
 from albireo.contract.tiers import TierShape, most_blocks
 
 from .machine import LARGEST, SEQS, explore, shape_of
-from .tier_machine import SECONDS, TIERS, TierMachine
+from .tier_machine import EXAMPLES, SECONDS, TIERS, TierMachine
 
-READS = st.sampled_from([1e-4, 3e-4, 1e-3])
-"""So that a step has room for some layers of some rows in addition to others."""
+READS = st.sampled_from([1e-4, 3e-4, 1e-3, 0.03])
+"""So that a step has room for some layers of some rows in addition to others; or not for all of one row."""
 
 
 class StreamMachine(TierMachine):
@@ -58,6 +58,6 @@ class FollowedStreamMachine(StreamMachine):
         self.world.promote()
 
 
-TestStreamsSynchronous = explore(SynchronousStreamMachine)
-TestStreams = explore(StreamMachine)
-TestStreamsFollowed = explore(FollowedStreamMachine)
+TestStreamsSynchronous = explore(SynchronousStreamMachine, examples=EXAMPLES)
+TestStreams = explore(StreamMachine, examples=EXAMPLES)
+TestStreamsFollowed = explore(FollowedStreamMachine, examples=EXAMPLES)

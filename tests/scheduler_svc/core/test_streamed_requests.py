@@ -117,6 +117,37 @@ def test_of_two_slots_that_need_all_frames_the_later_one_gives_way() -> None:
     assert w.group.core.stats().preemptions > 0
 
 
+def test_a_slot_that_is_to_give_blocks_may_be_preempted_instead() -> None:
+    w = streaming(num_blocks=40, frames=200, chunk=32, max_seqs=8)
+    for number in range(6):
+        w.submit(f"short{number}", text(20, number), max_tokens=300, ignore_eos=True)
+    w.step()
+    w.submit("long", text(700), max_tokens=20, ignore_eos=True)
+    w.drain(max_steps=5000)
+    given = [plan for plan in w.plans if plan.offloads and plan.num_decodes]
+    assert given
+    assert w.group.core.stats().preemptions > 0
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_a_tier_in_which_a_request_just_fits_keeps_the_blocks_that_it_needs_next(others: int) -> None:
+    w = streaming(num_blocks=24, frames=48, longest=(48 + 24 // 4) * BLOCK_SIZE)
+    w.submit("long", text(788), max_tokens=44, ignore_eos=True)
+    for number in range(others):
+        w.submit(f"short{number}", text(40, number + 1), max_tokens=100, ignore_eos=True)
+    w.drain(max_steps=3000)
+    assert len(w.stories["long"].read) == 44
+
+
+def test_a_block_is_copied_that_is_not_in_the_prefix_cache() -> None:
+    """It stood back for another one with the same content, which the plan that copies it grants anew."""
+    w = streaming(num_blocks=24, frames=48, chunk=128, ahead=3, max_seqs=8, longest=864)
+    w.submit("long", text(851), max_tokens=9, ignore_eos=True)
+    for number, (prompt, outputs) in enumerate([(26, 26), (534, 34), (639, 10)], 15):
+        w.submit(f"other{number}", text(prompt, number), max_tokens=outputs, ignore_eos=True)
+    w.drain(max_steps=3000)
+
+
 @pytest.mark.parametrize("prompt", [500, 150])
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_request_ends_whose_blocks_no_tier_takes(prompt: int, silent: bool) -> None:
@@ -131,7 +162,7 @@ def test_a_request_ends_whose_blocks_no_tier_takes(prompt: int, silent: bool) ->
 def test_a_request_goes_on_whose_blocks_a_tier_takes_at_times() -> None:
     w = streaming()
     w.submit("long", text(300), max_tokens=400, ignore_eos=True)
-    for _ in range(300):
+    for _ in range(60):
         w.group.worker.tiers.faults = Faults(spills=1)
         for _ in range(20):
             w.step()

@@ -7,6 +7,7 @@ prefix hit or a wrong recompute cannot go unnoticed. The tiers below the store a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -90,11 +91,17 @@ class Worker:
         self.store: list[list[int | None]] = [[None] * BLOCK_SIZE for _ in range(shape.num_blocks)]
         self.tiers = TierModel(shape, self.store, dict(frames or {}))
         self.step = self._read_step = 0
-        self.wasted_rows = 0
+        self.wasted: Counter[int] = Counter()  # incarnation -> rows behind its last one
+        self.finished: set[int] = set()  # incarnations
         self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
         self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
         self.writers: dict[int, str] = {}  # block -> the request that wrote it last
         self.failing: set[str] = set()  # requests that end with an error at their next row
+
+    @property
+    def wasted_rows(self) -> int:
+        """Rows that it has run behind the last ones of their requests."""
+        return self.wasted.total()
 
     def read(self, plan: Plan) -> None:
         """The input stage has the plan. One that was read before is left as it is."""
@@ -255,7 +262,7 @@ class Worker:
         row.tokens.append(self.sample(row, state if good else ~state))
         if row.finish:
             assert row.finish in (Finish.STOP, Finish.ERROR), "a row beyond a predictable end"
-            self.wasted_rows += 1
+            self.wasted[row.incarnation] += 1
         return True
 
     def _results(self, plan: Plan, sampled: list[int], unfetched: tuple[int, ...]) -> StepResult:
@@ -274,6 +281,8 @@ class Worker:
             )
             if row.request_id in self.failing:
                 row.finish = Finish.ERROR
+            if row.finish:
+                self.finished.add(row.incarnation)
             rows.append((slot, row.incarnation, row.tokens[-1], int(row.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
         reports = self.tiers.reports(unfetched, later=bool(plan.step % 2))
