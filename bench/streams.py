@@ -27,6 +27,7 @@ class Received:
     counts: list[int] = field(default_factory=list)  # of tokens in each of these
     ended: float = 0.0
     cached: int = 0  # tokens of the prompt whose KV was there
+    streamed: int = 0  # tokens sampled past the device's memory
     error: str = ""  # empty: it ended as the model or its length ended it
 
     @property
@@ -65,6 +66,7 @@ async def receive(
             elif kind == "finished":
                 finished = True
                 received.cached = event.finished.usage.cached_prompt_tokens
+                received.streamed = event.finished.usage.streamed_tokens
     except grpc.aio.AioRpcError as error:
         received.error = received.error or f"{error.code().name}: {error.details()}"
     received.ended = time.monotonic()

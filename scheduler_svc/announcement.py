@@ -17,6 +17,7 @@ MAX_RANKS = 1024
 MAX_BLOCKS = 1 << 28
 MAX_SLOTS = 65536
 MAX_MODEL_LEN = 1 << 30
+MAX_LAYERS = 4096
 MAX_TIERS = 4
 MAX_FRAMES = 1 << 24
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,32}")
@@ -46,6 +47,8 @@ def group_info(incarnation: str, data: bytes) -> log.GroupInfo:
     ):
         if not 1 <= (found := getattr(info, field)) <= largest:
             raise BadAnnouncement(f"{field}: {found}; 1 to {largest}")
+    if info.num_layers > MAX_LAYERS:
+        raise BadAnnouncement(f"num_layers: {info.num_layers}; at most {MAX_LAYERS}")
     for field in ("step_seconds", "prefill_token_seconds"):
         if not 0 <= (seconds := getattr(info, field)) < 3600:
             raise BadAnnouncement(f"{field}: {seconds}; 0 to 3600")
@@ -56,7 +59,11 @@ def group_info(incarnation: str, data: bytes) -> log.GroupInfo:
 def shape(info: log.GroupInfo) -> GroupShape:
     """What the group can hold."""
     return GroupShape(
-        info.num_blocks, info.max_seqs, info.max_model_len, tier_codec.shapes_from_proto(info.tiers)
+        info.num_blocks,
+        info.max_seqs,
+        info.max_model_len,
+        tier_codec.shapes_from_proto(info.tiers),
+        info.num_layers,
     )
 
 

@@ -19,6 +19,15 @@ from scheduler_svc.telemetry.group_report import GroupReport
 from scheduler_svc.telemetry.turn import TurnTelemetry
 
 
+def seconds_of(timing: control.StepTiming) -> float | None:
+    """How long a step ran on the device; None where its group does not say. Waits for fetches are left out:
+    they are no measure of what the next steps take. Layers of streamed slots wait each time they run."""
+    if not timing.forward_begin:
+        return None
+    waited = timing.kv_wait - timing.stream_wait
+    return (timing.sampling_end - timing.forward_begin - waited) / 1e9
+
+
 class LedGroup:
     """Plans of one group, from its opening until its closing has been read from its results."""
 
@@ -128,11 +137,7 @@ class LedGroup:
             result = codec.result_from_proto(self.opening.epoch, step, message)
         except ValueError as error:
             raise ProtocolError(f"result {step}: {error}") from error
-        timing = message.timing
-        seconds = None
-        if timing.forward_begin:  # waits for KV are no measure of what a step computes
-            seconds = (timing.sampling_end - timing.forward_begin - timing.kv_wait) / 1e9
-        self.core.settle(result, seconds)
+        self.core.settle(result, seconds_of(message.timing))
         self._telemetry.settled(self.name, result, message, self._observe_wait(message))
 
     def _observe_wait(self, message: log.StepResult) -> float | None:

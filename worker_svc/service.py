@@ -195,6 +195,7 @@ class WorkerService:
             num_blocks=runner.shape.num_blocks,
             max_seqs=runner.shape.max_seqs,
             max_model_len=runner.shape.max_model_len,
+            num_layers=runner.shape.num_layers,
             tp=self._group.size,
             device=settings.device,
             dtype=settings.dtype,

@@ -65,7 +65,10 @@ class WorkerSettings(ServiceSettings):
     )
     max_seqs: int = Field(64, ge=1, le=65536, description="Slots: most requests that run at once.")
     max_model_len: int = Field(
-        8192, ge=2, description="Most tokens of one request, prompt and output; the model's limit holds too."
+        8192,
+        ge=2,
+        description="Most tokens of one request, prompt and output; at most what the model takes, and what "
+        "KV blocks and tiers hold.",
     )
     threads: int = Field(
         0, ge=0, description="Compute threads of this rank; 0: its share of the cores, one for a small model."

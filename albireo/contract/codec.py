@@ -22,11 +22,14 @@ from albireo.contract.plan import (
 from albireo.contract.result_rows import rows_of
 from albireo.contract.sampling_codec import sampling_from_proto, sampling_to_proto
 from albireo.contract.tier_codec import (
+    add_streamed_to_plan,
     add_to_plan,
     contents_from_proto,
     fetches_from_proto,
     lost_from_proto,
+    offloads_from_proto,
     read_from_proto,
+    spans_from_proto,
     spills_from_proto,
 )
 from albireo.v1 import control_pb2 as control
@@ -123,6 +126,8 @@ def plan_to_bytes(plan: Plan, timing: control.StepTiming | None = None) -> bytes
         message.ended.extend(ended_to_proto(plan.ended))
     if plan.spills or plan.fetches:
         add_to_plan(message, plan.spills, plan.fetches)
+    if plan.offloads or plan.spans:
+        add_streamed_to_plan(message, plan.offloads, plan.spans)
     return entry.SerializeToString()
 
 
@@ -143,8 +148,10 @@ def plan_from_proto(epoch: int, step: int, message: log.Plan) -> Plan:
         spills=spills_from_proto(found.get("spills", ())),
         admissions=tuple([_admission_from_proto(a) for a in found.get("admissions", ())]),
         fetches=fetches_from_proto(found.get("fetches", ())),
+        offloads=offloads_from_proto(found.get("offloads", ())),
         grants=_grants_from_proto(message),
         chunks=tuple([Chunk(c.slot, c.start, c.count) for c in found.get("chunks", ())]),
+        spans=spans_from_proto(found.get("spans", ())),
         ended=tuple([Ended(e.request_id, Finish(e.reason)) for e in found.get("ended", ())]),
         num_decodes=message.num_decodes,
         digest=found.get("digest"),

@@ -5,7 +5,7 @@ that decode carry on by themselves, so a plan's size follows what changes, not w
 
 Every reader applies the fields of a plan in the order in which they stand in :class:`Plan`. The step
 then runs one row for each slot in the decode set, ascending by slot, and the rows of every chunk, in
-the order of the plan.
+the order of the plan; and with them the rows of every span, each in the layers of its span.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
+from albireo.contract.tiers import Contents, Fetch, Frames, Offload, Span, Spill, TierRead, TierShape
 
 BLOCK_SIZE = 16
 """Tokens in one KV block."""
@@ -142,8 +142,10 @@ class Plan:
     spills: tuple[Spill, ...] = ()
     admissions: tuple[Admission, ...] = ()
     fetches: tuple[Fetch, ...] = ()
+    offloads: tuple[Offload, ...] = ()
     grants: tuple[Grant, ...] = ()
     chunks: tuple[Chunk, ...] = ()
+    spans: tuple[Span, ...] = ()
     ended: tuple[Ended, ...] = ()
     num_decodes: int = 0  # size of the decode set after all of the above: every rank checks it
     digest: int | None = None  # of the table after all of the above, now and then: every rank checks it
@@ -177,6 +179,7 @@ class GroupShape:
     max_seqs: int  # slots
     max_model_len: int  # prompt and output tokens of one request
     tiers: tuple[TierShape, ...] = ()  # below the blocks, the fastest first
+    num_layers: int = 0  # of the model; 0: unknown, and no slot is streamed
 
 
 def accepted_name(request_id: str, suffix: str) -> str:
@@ -261,7 +264,8 @@ def table_digest(rows: Iterable[tuple[int, int, int, int, int]]) -> int:
     """64-bit digest of a slot table.
 
     ``rows`` yields ``(slot, incarnation, tokens scheduled for compute, number of blocks, last block)`` of
-    every occupied slot, ascending by slot; the last block is -1 where there is none.
+    every occupied slot, ascending by slot; the last block is -1 where there is none. Of a streamed slot the
+    blocks on the device count, and its rows are scheduled when their last layer is.
     """
     state = hashlib.blake2b(digest_size=8)
     for row in rows:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from albireo.contract.tiers import KEY_BYTES, Contents, Fetch, Frames, Spill, TierRead, TierShape
+from albireo.contract.tiers import (
+    KEY_BYTES,
+    Contents,
+    Fetch,
+    Frames,
+    Offload,
+    Span,
+    Spill,
+    TierRead,
+    TierShape,
+)
 from albireo.v1 import log_pb2 as log
 
 
@@ -61,6 +71,33 @@ def fetches_from_proto(messages: Iterable[log.Fetch]) -> tuple[Fetch, ...]:
         for m in messages
         for blocks, frames in [_parallel(m.blocks, m.frames)]
     )
+
+
+def add_streamed_to_plan(message: log.Plan, offloads: Iterable[Offload], spans: Iterable[Span]) -> None:
+    for offload in offloads:
+        message.offloads.add(
+            slot=offload.slot, tier=offload.tier, frames=offload.frames, keys=b"".join(offload.keys)
+        )
+    for span in spans:
+        message.spans.add(
+            slot=span.slot,
+            start=span.start,
+            count=span.count,
+            first_layer=span.first_layer,
+            last_layer=span.last_layer,
+        )
+
+
+def offloads_from_proto(messages: Iterable[log.Offload]) -> tuple[Offload, ...]:
+    return tuple(
+        Offload(m.slot, m.tier, frames, _keys(m.keys, frames))
+        for m in messages
+        for frames in [tuple(m.frames[:])]
+    )
+
+
+def spans_from_proto(messages: Iterable[log.Span]) -> tuple[Span, ...]:
+    return tuple(Span(m.slot, m.start, m.count, m.first_layer, m.last_layer) for m in messages)
 
 
 def contents_to_proto(contents: Iterable[Contents]) -> list[log.Contents]:

@@ -31,7 +31,8 @@ TASKS = ("t1", "t2", "t3", "t4", "t5")
 
 def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
     """Throughput and latencies as of a measured run (seconds), then preemptions, KV use, hits in the prefix
-    cache, waits for KV (also as a share of T3), steps and shares. Prompts count again after a preemption.
+    cache, streamed output tokens, waits for KV (also as a share of T3), steps and shares. Prompts count again
+    after a preemption.
 
     Inter-token latency goes by steps: the time between two results counts once for each row that decoded in
     the second. A row that was paused in between counts like the others.
@@ -53,6 +54,7 @@ def summarize(result: SimulationResult, workload: Workload) -> dict[str, Any]:
             "prompt_tokens": prompt_tokens(result),
             "hit_tokens": hit_tokens(result),
         },
+        "streamed_tokens": totals.streamed_tokens,
         "kv_wait": {"seconds": totals.kv_wait, "share": _per(totals.kv_wait, totals.t3)},
         "steps": {
             "count": totals.steps,
@@ -102,6 +104,8 @@ def table(summary: dict[str, Any]) -> Table:
     if len(summary["prefix_cache"]["hit_tokens"]) > 1:
         wait = summary["kv_wait"]
         found.add_row("waits for KV", f"{wait['seconds'] * 1000:.1f}", f"{wait['share']:.2%} of T3")
+    if streamed := summary["streamed_tokens"]:
+        found.add_row("streamed tokens", str(streamed), "of requests longer than the KV blocks")
     found.add_section()
     found.add_row("steps", str(steps["count"]), f"{steps['decode_rows']:.1f} rows")
     found.add_section()

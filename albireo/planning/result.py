@@ -37,7 +37,9 @@ class StepTotals:
     wasted_rows: int = 0
     prefill_tokens: int = 0  # computed ones, also again after a preemption
     cached_tokens: int = 0  # that were not computed, since their KV was there or was fetched; likewise
-    fetched_tokens: Counter[int] = field(default_factory=Counter)  # of these, by the number of the tier
+    fetched_tokens: Counter[int] = field(default_factory=Counter)  # of these, by the number of the tier that
+    # had them, streamed ones included
+    streamed_tokens: int = 0  # output tokens of requests that are too long for the blocks
     kv_wait: float = 0.0  # time in which layers waited for KV, a part of T3
     t1: float = 0.0  # whole durations, hidden or not
     t2: float = 0.0

@@ -29,6 +29,8 @@ ATTRIBUTES = {
     "`refused`: the tier does not answer; `dropped`: given up with an epoch or a step; `nan`: KV that is not "
     "finite, not kept; `read`, `write`, `forget`, `index`: errors of the disk; `checksum`: other bytes than "
     "were written; `error`: a defect",
+    "kv_read": "what KV is read for: `fetch`, into blocks, once; `stream`, for layers of requests that are "
+    "too long for the blocks, anew for each of their rows",
     "kv_tier": "what holds KV below the blocks of a group: `host` (memory), `disk`; `other` beyond 8",
 }
 """What each attribute means, and its values."""

@@ -1,4 +1,5 @@
 """Every metric, declared once: name and unit as in OpenTelemetry, description, and the tier that exports it.
+Those of KV tiers are in :mod:`albireo.telemetry.tier_metrics`.
 
 Tiers make their instruments from it. ``docs/metrics.md`` and the dashboards are generated from it, and alert
 rules are checked against it.
@@ -6,7 +7,8 @@ rules are checked against it.
 
 from __future__ import annotations
 
-from albireo.telemetry.metric import GPU, KV_TIER, Kind, Metric, Tier
+from albireo.telemetry import tier_metrics
+from albireo.telemetry.metric import GPU, Kind, Metrics, Tier
 from albireo.telemetry.step_times import BOUNDS as STEP_SECONDS_BOUNDS
 
 # Those of the GenAI semantic conventions.
@@ -19,25 +21,10 @@ OUTPUT_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
 ROWS = tuple(float(2**power) for power in range(13))
 GEN_AI = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model")
 
-METRICS: list[Metric] = []
-"""All of them, in the order of the documentation."""
+METRICS = Metrics()
+"""All of them, in the order of the documentation: those of KV tiers come last."""
 
-
-def _add(
-    name: str,
-    kind: Kind,
-    unit: str,
-    tier: Tier,
-    description: str,
-    *attributes: str,
-    buckets: tuple[float, ...] = (),
-    needs: str = "",
-) -> Metric:
-    metric = Metric(name, kind, unit, tier, description, attributes, buckets, needs)
-    METRICS.append(metric)
-    return metric
-
-
+_add = METRICS.add
 _COUNTER, _UP_DOWN, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.UP_DOWN, Kind.GAUGE, Kind.HISTOGRAM
 
 # -- gateway ------------------------------------------------------------------------------------------------
@@ -79,7 +66,6 @@ RESULTS_LAG = _add(
 
 # -- scheduler: amounts -------------------------------------------------------------------------------------
 _TIER, _GROUP = Tier.SCHEDULER, "albireo.group"
-_TIERS = (_GROUP, "kv_tier")
 QUEUE_DEPTH = _add(
     "albireo.scheduler.queue.depth", _UP_DOWN, "{request}", _TIER,
     "Requests that wait for a slot, by tenant.", "tenant",
@@ -118,14 +104,6 @@ KV_CACHED = _add(
     "KV blocks in the prefix cache, held by requests or not.", _GROUP,
 )  # fmt: skip
 KV_TOTAL = _add("albireo.scheduler.kv.blocks.total", _UP_DOWN, "{block}", _TIER, "KV blocks.", _GROUP)
-TIER_USED = _add(
-    "albireo.scheduler.kv.frames.used", _UP_DOWN, "{frame}", _TIER,
-    "Frames of a KV tier that hold a block, as far as the scheduler knows.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-TIER_TOTAL = _add(
-    "albireo.scheduler.kv.frames.total", _UP_DOWN, "{frame}", _TIER,
-    "Frames of a KV tier: each has room for one block.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
 STEPS_IN_FLIGHT = _add(
     "albireo.scheduler.steps.in_flight", _UP_DOWN, "{step}", _TIER,
     "Steps whose plan is published and whose result is not settled.", _GROUP,
@@ -152,27 +130,6 @@ PROMPT_TOKENS = _add(
 PREFIX_HIT_TOKENS = _add(
     "albireo.scheduler.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
     "Prompt tokens that need not be computed: the prefix cache or another branch has them.", _GROUP,
-)  # fmt: skip
-TIER_HIT_TOKENS = _add(
-    "albireo.scheduler.kv.prefix_hit_tokens", _COUNTER, "{token}", _TIER,
-    "Prompt tokens that need not be computed, since a KV tier has them: a part of "
-    "`albireo.scheduler.prefix_hit_tokens`.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-TIER_FETCHED = _add(
-    "albireo.scheduler.kv.blocks.fetched", _COUNTER, "{block}", _TIER,
-    "Blocks that plans fetched from a KV tier.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-TIER_SPILLED = _add(
-    "albireo.scheduler.kv.blocks.spilled", _COUNTER, "{block}", _TIER,
-    "Blocks that plans spilled to a KV tier.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-TIER_LOST = _add(
-    "albireo.scheduler.kv.frames.lost", _COUNTER, "{frame}", _TIER,
-    "Frames of a KV tier that could not be written, or not be read.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-TIER_FAILED = _add(
-    "albireo.scheduler.kv.fetches.failed", _COUNTER, "{fetch}", _TIER,
-    "Fetches from a KV tier that failed, so that the request's tokens were computed.", *_TIERS, needs=KV_TIER,
 )  # fmt: skip
 OUTPUT_TOKENS = _add(
     "albireo.scheduler.output_tokens", _COUNTER, "{token}", _TIER,
@@ -243,19 +200,6 @@ STEP_PREFILL = _add(
     "albireo.step.prefill_tokens", _COUNTER, "{token}", _TIER,
     "Tokens of the prefill chunks that steps computed.", _GROUP,
 )  # fmt: skip
-STEP_KV_WAIT = _add(
-    "albireo.step.kv.wait", _HISTOGRAM, "s", _TIER,
-    "Time for which the layers of a step, all together, waited for KV from a tier: a part of T3. Of steps in "
-    "which any waited.", _GROUP, buckets=STEP_SECONDS_BOUNDS, needs=KV_TIER,
-)  # fmt: skip
-STEP_KV_FETCHED = _add(
-    "albireo.step.kv.fetched", _COUNTER, "By", _TIER,
-    "KV that rank 0 copied from a tier into its blocks.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
-STEP_KV_SPILLED = _add(
-    "albireo.step.kv.spilled", _COUNTER, "By", _TIER,
-    "KV that rank 0 copied from its blocks to a tier.", *_TIERS, needs=KV_TIER,
-)  # fmt: skip
 
 # -- worker -------------------------------------------------------------------------------------------------
 _TIER = Tier.WORKER
@@ -271,11 +215,6 @@ WORKER_KV_BLOCKS = _add(
     "albireo.worker.kv.blocks", _UP_DOWN, "{block}", _TIER, "KV blocks that this rank has memory for."
 )
 WORKER_KV_MEMORY = _add("albireo.worker.kv.memory", _UP_DOWN, "By", _TIER, "Memory of this rank's KV blocks.")
-WORKER_KV_FAILURES = _add(
-    "albireo.worker.kv.failures", _COUNTER, "{block}", _TIER,
-    "Blocks that a KV tier of this rank did not take, or did not bring, by reason.",
-    "kv_tier", "failure", needs=KV_TIER,
-)  # fmt: skip
 STAGING_WAIT = _add(
     "albireo.worker.staging.wait", _COUNTER, "s", _TIER,
     "Time for which the input stage waited for a free staging buffer.", needs=GPU,
@@ -296,3 +235,5 @@ REDIS_ROUND_TRIP = _add(
     "Round-trip time of a command to Redis, of a few periodic commands a second.",
     buckets=STEP_SECONDS_BOUNDS,
 )  # fmt: skip
+
+METRICS.extend(tier_metrics.METRICS)

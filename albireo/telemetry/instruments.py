@@ -10,8 +10,10 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from albireo.telemetry.histogram import Histogram
 from albireo.telemetry.metric import Kind, Metric
 
-Reading = float | Mapping[str, float] | Mapping[tuple[str, str], float] | None
-"""The present value; values by the metric's one attribute, or by its two; None: not known at present."""
+Pair = tuple[str, str]
+Three = tuple[str, str, str]
+Reading = float | Mapping[str, float] | Mapping[Pair, float] | Mapping[Three, float] | None
+"""The present value; values by the metric's one, two or three attributes; None: not known at present."""
 
 
 class Telemetry:
@@ -48,7 +50,7 @@ class Telemetry:
         """Exports what is pending, for a few seconds at most."""
 
 
-def _attributes(metric: Metric, names: str | tuple[str, str]) -> dict[str, str]:
+def _attributes(metric: Metric, names: str | tuple[str, ...]) -> dict[str, str]:
     values = (names,) if isinstance(names, str) else names
     return dict(zip(metric.attributes, values, strict=True))
 

@@ -50,3 +50,23 @@ class Metric:
         if unit is not None and not name.endswith(f"_{unit}"):
             name += f"_{unit}"
         return f"{name}_total" if self.kind is Kind.COUNTER else name
+
+
+class Metrics(list[Metric]):
+    """Some metrics, in the order of their declaration."""
+
+    def add(
+        self,
+        name: str,
+        kind: Kind,
+        unit: str,
+        tier: Tier,
+        description: str,
+        *attributes: str,
+        buckets: tuple[float, ...] = (),
+        needs: str = "",
+    ) -> Metric:
+        """Declares one more."""
+        metric = Metric(name, kind, unit, tier, description, attributes, buckets, needs)
+        self.append(metric)
+        return metric

@@ -119,7 +119,7 @@ class Load(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., group_alive: _Optional[bool] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., steps_in_flight: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., preemptions: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., integrity_violations: _Optional[_Iterable[str]] = ..., integrity_checked_step: _Optional[int] = ..., waiting_by_tenant: _Optional[_Mapping[str, int]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupLoad, _Mapping]]] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
 
 class GroupLoad(_message.Message):
-    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks", "tiers")
+    __slots__ = ("name", "incarnation", "device", "tp", "step", "running", "slots_total", "slots_free", "blocks_total", "blocks_free", "blocks_cached", "prompt_tokens", "prefix_hit_tokens", "output_tokens", "step_seconds", "ranks", "tiers", "streamed", "streamed_blocks")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,8 @@ class GroupLoad(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     incarnation: str
     device: str
@@ -154,7 +156,9 @@ class GroupLoad(_message.Message):
     step_seconds: float
     ranks: _containers.RepeatedCompositeFieldContainer[Rank]
     tiers: _containers.RepeatedCompositeFieldContainer[TierLoad]
-    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierLoad, _Mapping]]] = ...) -> None: ...
+    streamed: int
+    streamed_blocks: int
+    def __init__(self, name: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[str] = ..., tp: _Optional[int] = ..., step: _Optional[int] = ..., running: _Optional[int] = ..., slots_total: _Optional[int] = ..., slots_free: _Optional[int] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., blocks_cached: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., prefix_hit_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., step_seconds: _Optional[float] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierLoad, _Mapping]]] = ..., streamed: _Optional[int] = ..., streamed_blocks: _Optional[int] = ...) -> None: ...
 
 class TierLoad(_message.Message):
     __slots__ = ("name", "frames_total", "frames_used", "blocks_fetched", "blocks_spilled", "frames_lost", "fetches_failed", "prefix_hit_tokens")
@@ -241,7 +245,7 @@ class WatchStepsRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class StepTiming(_message.Message):
-    __slots__ = ("plan_begin", "plan_end", "previous_published", "settled_step", "look_ahead", "fetched", "staged", "forward_begin", "sampling_begin", "sampling_end", "output_begin", "previous_appended", "kv_wait", "transfers")
+    __slots__ = ("plan_begin", "plan_end", "previous_published", "settled_step", "look_ahead", "fetched", "staged", "forward_begin", "sampling_begin", "sampling_end", "output_begin", "previous_appended", "kv_wait", "transfers", "stream_wait")
     PLAN_BEGIN_FIELD_NUMBER: _ClassVar[int]
     PLAN_END_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +260,7 @@ class StepTiming(_message.Message):
     PREVIOUS_APPENDED_FIELD_NUMBER: _ClassVar[int]
     KV_WAIT_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_WAIT_FIELD_NUMBER: _ClassVar[int]
     plan_begin: int
     plan_end: int
     previous_published: int
@@ -270,21 +275,24 @@ class StepTiming(_message.Message):
     previous_appended: int
     kv_wait: int
     transfers: _containers.RepeatedCompositeFieldContainer[KvTransfer]
-    def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ..., kv_wait: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[KvTransfer, _Mapping]]] = ...) -> None: ...
+    stream_wait: int
+    def __init__(self, plan_begin: _Optional[int] = ..., plan_end: _Optional[int] = ..., previous_published: _Optional[int] = ..., settled_step: _Optional[int] = ..., look_ahead: _Optional[int] = ..., fetched: _Optional[int] = ..., staged: _Optional[int] = ..., forward_begin: _Optional[int] = ..., sampling_begin: _Optional[int] = ..., sampling_end: _Optional[int] = ..., output_begin: _Optional[int] = ..., previous_appended: _Optional[int] = ..., kv_wait: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[KvTransfer, _Mapping]]] = ..., stream_wait: _Optional[int] = ...) -> None: ...
 
 class KvTransfer(_message.Message):
-    __slots__ = ("tier", "write", "begin", "end", "bytes")
+    __slots__ = ("tier", "write", "begin", "end", "bytes", "streamed")
     TIER_FIELD_NUMBER: _ClassVar[int]
     WRITE_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
     tier: str
     write: bool
     begin: int
     end: int
     bytes: int
-    def __init__(self, tier: _Optional[str] = ..., write: _Optional[bool] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+    streamed: bool
+    def __init__(self, tier: _Optional[str] = ..., write: _Optional[bool] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., bytes: _Optional[int] = ..., streamed: _Optional[bool] = ...) -> None: ...
 
 class StepRecord(_message.Message):
     __slots__ = ("epoch", "step", "timing", "decodes", "prefill_tokens", "tokens", "wasted_rows", "simulated", "received", "handed_out", "group")

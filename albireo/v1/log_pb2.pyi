@@ -157,7 +157,7 @@ class WaitingEnded(_message.Message):
     def __init__(self, ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing", "spills", "fetches")
+    __slots__ = ("released", "paused", "resumed", "admissions", "grant_slots", "grant_counts", "grant_blocks", "chunks", "ended", "num_decodes", "digest", "timing", "spills", "fetches", "offloads", "spans")
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,8 @@ class Plan(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     SPILLS_FIELD_NUMBER: _ClassVar[int]
     FETCHES_FIELD_NUMBER: _ClassVar[int]
+    OFFLOADS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
     released: _containers.RepeatedScalarFieldContainer[int]
     paused: _containers.RepeatedScalarFieldContainer[int]
     resumed: _containers.RepeatedScalarFieldContainer[int]
@@ -186,7 +188,9 @@ class Plan(_message.Message):
     timing: _control_pb2.StepTiming
     spills: _containers.RepeatedCompositeFieldContainer[Spill]
     fetches: _containers.RepeatedCompositeFieldContainer[Fetch]
-    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grant_slots: _Optional[_Iterable[int]] = ..., grant_counts: _Optional[_Iterable[int]] = ..., grant_blocks: _Optional[_Iterable[int]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., spills: _Optional[_Iterable[_Union[Spill, _Mapping]]] = ..., fetches: _Optional[_Iterable[_Union[Fetch, _Mapping]]] = ...) -> None: ...
+    offloads: _containers.RepeatedCompositeFieldContainer[Offload]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, released: _Optional[_Iterable[int]] = ..., paused: _Optional[_Iterable[int]] = ..., resumed: _Optional[_Iterable[int]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., grant_slots: _Optional[_Iterable[int]] = ..., grant_counts: _Optional[_Iterable[int]] = ..., grant_blocks: _Optional[_Iterable[int]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., num_decodes: _Optional[int] = ..., digest: _Optional[int] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., spills: _Optional[_Iterable[_Union[Spill, _Mapping]]] = ..., fetches: _Optional[_Iterable[_Union[Fetch, _Mapping]]] = ..., offloads: _Optional[_Iterable[_Union[Offload, _Mapping]]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class Spill(_message.Message):
     __slots__ = ("tier", "blocks", "frames", "keys")
@@ -213,6 +217,32 @@ class Fetch(_message.Message):
     frames: _containers.RepeatedScalarFieldContainer[int]
     keys: bytes
     def __init__(self, slot: _Optional[int] = ..., tier: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., frames: _Optional[_Iterable[int]] = ..., keys: _Optional[bytes] = ...) -> None: ...
+
+class Offload(_message.Message):
+    __slots__ = ("slot", "tier", "frames", "keys")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    tier: int
+    frames: _containers.RepeatedScalarFieldContainer[int]
+    keys: bytes
+    def __init__(self, slot: _Optional[int] = ..., tier: _Optional[int] = ..., frames: _Optional[_Iterable[int]] = ..., keys: _Optional[bytes] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("slot", "start", "count", "first_layer", "last_layer")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    start: int
+    count: int
+    first_layer: int
+    last_layer: int
+    def __init__(self, slot: _Optional[int] = ..., start: _Optional[int] = ..., count: _Optional[int] = ..., first_layer: _Optional[int] = ..., last_layer: _Optional[int] = ...) -> None: ...
 
 class Frames(_message.Message):
     __slots__ = ("tier", "frames")
@@ -305,7 +335,7 @@ class ResultEntry(_message.Message):
     def __init__(self, open: _Optional[_Union[GroupOpen, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., close: _Optional[_Union[GroupClose, _Mapping]] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs", "unfetched", "lost", "read", "contents", "contents_end")
+    __slots__ = ("admitted", "slots", "incarnations", "ids", "finishes", "logprobs", "ended", "timing", "decodes", "prefill_tokens", "wasted_rows", "prompt_logprobs", "unfetched", "lost", "read", "contents", "contents_end", "streamed")
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +353,7 @@ class StepResult(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_END_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
     admitted: _containers.RepeatedCompositeFieldContainer[Admitted]
     slots: bytes
     incarnations: bytes
@@ -340,7 +371,8 @@ class StepResult(_message.Message):
     read: _containers.RepeatedCompositeFieldContainer[TierRead]
     contents: _containers.RepeatedCompositeFieldContainer[Contents]
     contents_end: bool
-    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[bytes] = ..., incarnations: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., finishes: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ..., unfetched: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[_Union[Frames, _Mapping]]] = ..., read: _Optional[_Iterable[_Union[TierRead, _Mapping]]] = ..., contents: _Optional[_Iterable[_Union[Contents, _Mapping]]] = ..., contents_end: _Optional[bool] = ...) -> None: ...
+    streamed: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, admitted: _Optional[_Iterable[_Union[Admitted, _Mapping]]] = ..., slots: _Optional[bytes] = ..., incarnations: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., finishes: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[RowLogprobs, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., timing: _Optional[_Union[_control_pb2.StepTiming, _Mapping]] = ..., decodes: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., wasted_rows: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[PromptLogprobs, _Mapping]]] = ..., unfetched: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[_Union[Frames, _Mapping]]] = ..., read: _Optional[_Iterable[_Union[TierRead, _Mapping]]] = ..., contents: _Optional[_Iterable[_Union[Contents, _Mapping]]] = ..., contents_end: _Optional[bool] = ..., streamed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PromptLogprobs(_message.Message):
     __slots__ = ("incarnation", "start", "logprobs")
@@ -373,7 +405,7 @@ class RowLogprobs(_message.Message):
     def __init__(self, row: _Optional[int] = ..., logprobs: _Optional[_Union[_inference_pb2.TokenLogprobs, _Mapping]] = ...) -> None: ...
 
 class GroupInfo(_message.Message):
-    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint", "name", "step_seconds", "prefill_token_seconds", "tiers")
+    __slots__ = ("incarnation", "num_blocks", "max_seqs", "max_model_len", "tp", "device", "dtype", "architecture", "vocab_size", "eos_token_ids", "fingerprint", "name", "step_seconds", "prefill_token_seconds", "tiers", "num_layers")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQS_FIELD_NUMBER: _ClassVar[int]
@@ -389,6 +421,7 @@ class GroupInfo(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PREFILL_TOKEN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
+    NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     num_blocks: int
     max_seqs: int
@@ -404,7 +437,8 @@ class GroupInfo(_message.Message):
     step_seconds: float
     prefill_token_seconds: float
     tiers: _containers.RepeatedCompositeFieldContainer[Tier]
-    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., step_seconds: _Optional[float] = ..., prefill_token_seconds: _Optional[float] = ..., tiers: _Optional[_Iterable[_Union[Tier, _Mapping]]] = ...) -> None: ...
+    num_layers: int
+    def __init__(self, incarnation: _Optional[str] = ..., num_blocks: _Optional[int] = ..., max_seqs: _Optional[int] = ..., max_model_len: _Optional[int] = ..., tp: _Optional[int] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., architecture: _Optional[str] = ..., vocab_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., step_seconds: _Optional[float] = ..., prefill_token_seconds: _Optional[float] = ..., tiers: _Optional[_Iterable[_Union[Tier, _Mapping]]] = ..., num_layers: _Optional[int] = ...) -> None: ...
 
 class ServedModel(_message.Message):
     __slots__ = ("architecture", "dtype", "vocab_size", "max_model_len", "eos_token_ids", "fingerprint", "simulated", "tp", "device")

@@ -24,6 +24,7 @@ class Conversation:
 
     number: int
     vocab_size: int
+    first: int = 0  # tokens of its first prompt; 0: as many as that turn says
     ids: list[int] = field(default_factory=list)  # prompts and answers
     turns: list[Received] = field(default_factory=list)
 
@@ -35,7 +36,8 @@ class Conversation:
 
         Raises RuntimeError where the stream fails."""
         draw = np.random.default_rng((self.number, len(self.turns)))
-        self.ids += draw.integers(10, self.vocab_size, prompt).tolist()
+        new = prompt if self.turns or not self.first else self.first
+        self.ids += draw.integers(10, self.vocab_size, new).tolist()
         sampling = api.SamplingOptions(max_tokens=outputs, ignore_eos=True, seed=self.number, temperature=0)
         if self.number % 2:
             sampling.temperature, sampling.top_p = 0.9, 0.95

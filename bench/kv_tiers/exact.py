@@ -1,11 +1,12 @@
-"""Whether KV that was evicted, spilled, fetched and kept over a restart brings the same tokens.
+"""Whether KV that was evicted, spilled, fetched, streamed and kept over a restart brings the same tokens.
 
     python -m bench.kv_tiers.exact
 
 Conversations on the bundled model, fp32, half of them greedy, half sampled with a seed: once with memory for
 all of them, once with device blocks for a few and a disk for some, whose stack is stopped and started again
-twice on the way; the second time bits of its files have been flipped. The exit status is 1 where a stream has
-other tokens.
+twice on the way; the second time bits of its files have been flipped. Some conversations outgrow the device's
+blocks in their first turns, so that they are streamed in all later ones. The exit status is 1 where a stream
+has other tokens, or where none was streamed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from albireo.contract.plan import BLOCK_SIZE
 from albireo.models import TINY
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import control_pb2_grpc, inference_pb2_grpc
@@ -39,6 +41,10 @@ AT_ONCE = 8
 ROUNDS = 5, 3, 2
 """Turns of each conversation in each life of the stack."""
 DAMAGED = 5
+LONG = 5
+"""One in so many conversations outgrows the device's blocks,"""
+LONG_TURNS = 3
+"""after so many turns."""
 
 
 class Tally:
@@ -63,9 +69,7 @@ async def _rounds(
     async with grpc.aio.insecure_channel(target) as channel:
         stub = inference_pb2_grpc.InferenceStub(channel)
         for _ in range(rounds):
-            first = not conversations[0].turns
-            prompt = FIRST_PROMPT if first else PROMPT
-            await round_of_turns(stub, conversations, label, at_once=AT_ONCE, prompt=prompt, outputs=OUTPUTS)
+            await round_of_turns(stub, conversations, label, at_once=AT_ONCE, prompt=PROMPT, outputs=OUTPUTS)
         await tally.add(channel)
 
 
@@ -81,11 +85,24 @@ def damage(directory: Path, frame_bytes: int) -> None:
                 file.write(bytes([byte ^ 1 << int(draw.integers(8))]))
 
 
+def make_conversations(count: int, blocks: int) -> list[Conversation]:
+    """``blocks``: of the device that some of them outgrow."""
+    long = blocks * BLOCK_SIZE - LONG_TURNS * (PROMPT + OUTPUTS)
+    vocab_size = ModelConfig.from_dir(TINY).vocab_size
+    return [
+        Conversation(number, vocab_size, long if number % LONG == LONG - 1 else FIRST_PROMPT)
+        for number in range(count)
+    ]
+
+
 def run(
-    count: int, rounds: Sequence[int], options: dict[str, Any], tally: Tally, between: Callable[[int], None]
+    conversations: list[Conversation],
+    rounds: Sequence[int],
+    options: dict[str, Any],
+    tally: Tally,
+    between: Callable[[int], None],
 ) -> list[Conversation]:
     """``rounds``: of each life of the stack; ``between`` is called with their number before each."""
-    conversations = [Conversation(number, ModelConfig.from_dir(TINY).vocab_size) for number in range(count)]
     for life, turns in enumerate(rounds):
         between(life)
         with running_stack({"model": TINY, "dtype": "float32", **options}) as stack:
@@ -94,8 +111,9 @@ def run(
 
 
 def compare(count: int, tp: int, blocks: int, frames: int) -> tuple[list[str], int]:
-    """A row of the table, and how many streams differ."""
-    reference = run(count, [sum(ROUNDS)], {"tp": tp}, Tally(), lambda life: None)
+    """A row of the table, and how much is wrong."""
+    all_turns = [sum(ROUNDS)]
+    reference = run(make_conversations(count, blocks), all_turns, {"tp": tp}, Tally(), lambda life: None)
     block, tally = block_bytes(ModelConfig.from_dir(TINY), tp, torch.float32), Tally()
     with tempfile.TemporaryDirectory() as directory:
         options = {"tp": tp, "kv_memory": str(blocks * block)}
@@ -105,7 +123,7 @@ def compare(count: int, tp: int, blocks: int, frames: int) -> tuple[list[str], i
             if life == len(ROUNDS) - 1:
                 damage(Path(directory), block)
 
-        tiered = run(count, ROUNDS, options, tally, between)
+        tiered = run(make_conversations(count, blocks), ROUNDS, options, tally, between)
     pairs = [
         (whole, tier)
         for one, other in zip(reference, tiered, strict=True)
@@ -113,18 +131,26 @@ def compare(count: int, tp: int, blocks: int, frames: int) -> tuple[list[str], i
     ]
     differ = sum(whole.ids != tier.ids for whole, tier in pairs)
     cached = (sum(turn.cached for turn in turns) for turns in zip(*pairs, strict=True))
-    figures = (tp, len(pairs), *cached, tally.hit_tokens, tally.failed, tally.lost, differ)
-    return list(map(str, figures)), differ
+    streamed = sum(tier.streamed > 0 for _, tier in pairs)
+    figures = (tp, len(pairs), streamed, *cached, tally.hit_tokens, tally.failed, tally.lost, differ)
+    return list(map(str, figures)), differ + (not streamed)
 
 
 def main(
-    count: Annotated[int, typer.Option(min=2, help="Conversations.")] = 50,
+    count: Annotated[int, typer.Option(min=LONG, help="Conversations.")] = 50,
     tp: Annotated[list[int], typer.Option(help="Ranks, one run of each.")] = [1, 2],  # noqa: B006
-    blocks: Annotated[int, typer.Option(min=64, help="KV blocks of the group with a disk.")] = 160,
-    frames: Annotated[int, typer.Option(min=1, help="Blocks that its disk holds.")] = 900,
+    blocks: Annotated[int, typer.Option(min=32, max=48, help="KV blocks of the group with a disk.")] = 48,
+    frames: Annotated[int, typer.Option(min=1, help="Blocks that its disk holds.")] = 1400,
 ) -> None:
     """Prints how many tokens came from where, and how many streams differ."""
-    columns = "TP", "streams", "cached tokens, enough memory", "with a disk", "tokens to be fetched"
+    columns = (
+        "TP",
+        "streams",
+        "streamed",
+        "cached tokens, enough memory",
+        "with a disk",
+        "tokens to be fetched",
+    )
     table = Table(*columns, "fetches that failed", "frames lost", "streams that differ", caption=machine())
     wrong = 0
     for degree in tp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from albireo.telemetry import catalogue as metrics
+from albireo.telemetry import tier_metrics
 from deploy.observability.panels import (
     SHARE,
     Query,
@@ -122,34 +123,46 @@ ROWS: Rows = {
     "KV tiers": [
         lines(
             "Frames",
-            unit(metrics.TIER_USED),
-            metrics.TIER_USED.description,
-            Query(now(metrics.TIER_USED, KV_TIER), "used of {{kv_tier}}"),
-            Query(now(metrics.TIER_TOTAL, KV_TIER), "all of {{kv_tier}}"),
+            unit(tier_metrics.TIER_USED),
+            tier_metrics.TIER_USED.description,
+            Query(now(tier_metrics.TIER_USED, KV_TIER), "used of {{kv_tier}}"),
+            Query(now(tier_metrics.TIER_TOTAL, KV_TIER), "all of {{kv_tier}}"),
         ),
         lines(
             "Blocks fetched and spilled",
-            unit_a_second(metrics.TIER_FETCHED),
-            f"{metrics.TIER_FETCHED.description} {metrics.TIER_SPILLED.description}",
-            Query(rate(metrics.TIER_FETCHED, KV_TIER), "fetched from {{kv_tier}}"),
-            Query(rate(metrics.TIER_SPILLED, KV_TIER), "spilled to {{kv_tier}}"),
+            unit_a_second(tier_metrics.TIER_FETCHED),
+            f"{tier_metrics.TIER_FETCHED.description} {tier_metrics.TIER_SPILLED.description}",
+            Query(rate(tier_metrics.TIER_FETCHED, KV_TIER), "fetched from {{kv_tier}}"),
+            Query(rate(tier_metrics.TIER_SPILLED, KV_TIER), "spilled to {{kv_tier}}"),
         ),
         lines(
             "Prompt tokens fetched",
             SHARE,
-            metrics.TIER_HIT_TOKENS.description,
+            tier_metrics.TIER_HIT_TOKENS.description,
             Query(
-                f"{rate(metrics.TIER_HIT_TOKENS, KV_TIER)} / ignoring (kv_tier) group_left "
+                f"{rate(tier_metrics.TIER_HIT_TOKENS, KV_TIER)} / ignoring (kv_tier) group_left "
                 f"{rate(metrics.PROMPT_TOKENS)}",
                 "from {{kv_tier}}, of all",
             ),
         ),
         lines(
+            "Streamed requests",
+            unit(tier_metrics.STREAMED_REQUESTS),
+            tier_metrics.STREAMED_REQUESTS.description,
+            Query(now(tier_metrics.STREAMED_REQUESTS, GROUP), "{{albireo_group}}"),
+        ),
+        lines(
+            "Streamed blocks",
+            unit(tier_metrics.STREAMED_BLOCKS),
+            tier_metrics.STREAMED_BLOCKS.description,
+            Query(now(tier_metrics.STREAMED_BLOCKS, GROUP), "{{albireo_group}}"),
+        ),
+        lines(
             "What tiers failed to bring",
             "none",
-            f"{metrics.TIER_LOST.description} {metrics.TIER_FAILED.description}",
-            Query(now(metrics.TIER_LOST, KV_TIER), "frames of {{kv_tier}}"),
-            Query(now(metrics.TIER_FAILED, KV_TIER), "fetches from {{kv_tier}}"),
+            f"{tier_metrics.TIER_LOST.description} {tier_metrics.TIER_FAILED.description}",
+            Query(now(tier_metrics.TIER_LOST, KV_TIER), "frames of {{kv_tier}}"),
+            Query(now(tier_metrics.TIER_FAILED, KV_TIER), "fetches from {{kv_tier}}"),
         ),
     ],
     "Work": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from albireo.telemetry import catalogue as metrics
+from albireo.telemetry import tier_metrics
 from deploy.observability.panels import (
     COLORS,
     SHARE,
@@ -205,34 +206,37 @@ ROWS: Rows = {
         lines(
             "Time that layers waited for KV",
             SHARE,
-            f"Share of the time. {metrics.STEP_KV_WAIT.description}",
-            Query(rate_of_sum(metrics.STEP_KV_WAIT, "albireo_group"), "{{albireo_group}}"),
+            f"Share of the time. {tier_metrics.STEP_KV_WAIT.description}",
+            Query(
+                rate_of_sum(tier_metrics.STEP_KV_WAIT, "albireo_group", "kv_read"),
+                "{{albireo_group}}, {{kv_read}}",
+            ),
         ),
         lines(
             "Wait for KV of a step",
             "s",
-            metrics.STEP_KV_WAIT.description,
-            *quantiles(metrics.STEP_KV_WAIT, 0.5, 0.99),
+            tier_metrics.STEP_KV_WAIT.description,
+            *quantiles(tier_metrics.STEP_KV_WAIT, 0.5, 0.99),
         ),
         lines(
             "KV copied by rank 0",
-            unit_a_second(metrics.STEP_KV_FETCHED),
-            f"{metrics.STEP_KV_FETCHED.description} {metrics.STEP_KV_SPILLED.description}",
-            Query(rate(metrics.STEP_KV_FETCHED, "kv_tier"), "from {{kv_tier}}"),
-            Query(rate(metrics.STEP_KV_SPILLED, "kv_tier"), "to {{kv_tier}}"),
+            unit_a_second(tier_metrics.STEP_KV_READ),
+            f"{tier_metrics.STEP_KV_READ.description} {tier_metrics.STEP_KV_SPILLED.description}",
+            Query(rate(tier_metrics.STEP_KV_READ, "kv_tier", "kv_read"), "{{kv_read}} from {{kv_tier}}"),
+            Query(rate(tier_metrics.STEP_KV_SPILLED, "kv_tier"), "to {{kv_tier}}"),
         ),
         lines(
             "Blocks that tiers did not take or bring",
-            unit_a_second(metrics.WORKER_KV_FAILURES),
-            metrics.WORKER_KV_FAILURES.description,
-            Query(rate(metrics.WORKER_KV_FAILURES, "kv_tier", "failure"), "{{kv_tier}}: {{failure}}"),
+            unit_a_second(tier_metrics.WORKER_KV_FAILURES),
+            tier_metrics.WORKER_KV_FAILURES.description,
+            Query(rate(tier_metrics.WORKER_KV_FAILURES, "kv_tier", "failure"), "{{kv_tier}}: {{failure}}"),
             width=12,
         ),
         lines(
             "The same, by rank",
-            unit_a_second(metrics.WORKER_KV_FAILURES),
-            metrics.WORKER_KV_FAILURES.description,
-            Query(rate(metrics.WORKER_KV_FAILURES, *RANK), RANK_NAME),
+            unit_a_second(tier_metrics.WORKER_KV_FAILURES),
+            tier_metrics.WORKER_KV_FAILURES.description,
+            Query(rate(tier_metrics.WORKER_KV_FAILURES, *RANK), RANK_NAME),
             width=12,
         ),
     ],

@@ -16,6 +16,7 @@ from albireo.v1 import inference_pb2 as api
 from gateway.requests.validation import ValidRequest
 from gateway.streams.failures import NOT_DRAWN, Failure
 from gateway.streams.messages import parsed, tokens_that_fit
+from gateway.streams.streamed_pace import StreamedPace
 from gateway.text.detokenizer import Detokenizer, Vocabulary
 from gateway.text.stop_strings import StopStringMatcher
 
@@ -56,6 +57,7 @@ class Branch:
         self._admissions: list[Admission] = []  # but those whose cached tokens did not come
         self.admitted = False  # it has had a slot
         self.sent = 0  # tokens
+        self.streamed = StreamedPace()
         self.first_at = self.last_at = 0.0  # monotonic seconds at which tokens were sent; 0: none yet
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(vocabulary, request.prompt)
@@ -97,19 +99,20 @@ class Branch:
         if admission in self._admissions:
             self._admissions.remove(admission)
 
-    def push(self, position: int, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> None:
+    def push(self, position: int, token: int, logprobs: api.TokenLogprobs | None, finish: int) -> bool:
         """One row, the ``position``-th of the answer. One that has been received before is dropped, one that
-        is early waits for those before it."""
-        if self.ended or position < self._received:
-            return
+        is early waits for those before it. Returns whether it brings a token."""
+        if self.ended or position < self._received or position in self._early:
+            return False
         row = token, None if logprobs is None else logprobs.SerializeToString(), finish
         if position > self._received:
             self._early[position] = row
-            return
-        self._take(*row)
-        while self._received in self._early and not self.ended:
-            self._take(*self._early.pop(self._received))
-        self._wake.set()
+        else:
+            self._take(*row)
+            while self._received in self._early and not self.ended:
+                self._take(*self._early.pop(self._received))
+            self._wake.set()
+        return finish != Finish.ERROR
 
     def finish(self, outcome: Finish | Failure, *, after: int = 0) -> None:
         """Ends it for a reason other than a token, such as a cancellation or a deadline, once it has received
@@ -208,10 +211,13 @@ class Branch:
         return text if self._stop.found is not None else text + self._stop.flush()
 
     def _finished(self, reason: Finish, *, stop: str | None = None) -> api.GenerateEvent:
+        behind = self._received - self.sent  # tokens that came after a stop string
         usage = api.Usage(
             prompt_tokens=len(self._request.prompt),
             cached_prompt_tokens=self.cached,
             completion_tokens=self.sent,
+            streamed_tokens=max(0, self.streamed.tokens - behind),
+            streamed_token_seconds=self.streamed.token_seconds,
         )
         finished = api.Finished(reason=finish_name(reason), usage=usage, index=self.index)
         if stop is not None:

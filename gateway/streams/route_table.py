@@ -107,18 +107,23 @@ class RouteTable:
 
 def _hand_out(result: log.StepResult, rows: dict[int, Occupancy]) -> None:
     for incarnation in result.unfetched:
-        if incarnation in rows:
-            rows[incarnation].route.branch.unfetched(rows[incarnation].admission)
+        occupancy = rows.get(incarnation)
+        # A streamed one may have come far with what was cached before it lacks anything.
+        if occupancy is not None and occupancy.position == occupancy.admission.position:
+            occupancy.route.branch.unfetched(occupancy.admission)
     for prompt in result.prompt_logprobs:
         if prompt.incarnation in rows:
             rows[prompt.incarnation].route.stream.push_prompt(prompt.start, prompt.logprobs)
+    streamed = result.streamed[:]
     logprobs = {row.row: row.logprobs for row in result.logprobs}
     for index, (_, incarnation, token, finish) in enumerate(zip(*rows_of(result), strict=True)):
         occupancy = rows.get(incarnation)
         if occupancy is not None:
             position = occupancy.position
             occupancy.position = position + 1
-            occupancy.route.branch.push(position, token, logprobs.get(index), finish)
+            branch = occupancy.route.branch
+            if branch.push(position, token, logprobs.get(index), finish) and incarnation in streamed:
+                branch.streamed.add()
 
 
 def _end(route: Route, ended: log.Ended, after: int) -> None:

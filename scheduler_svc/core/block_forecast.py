@@ -6,7 +6,7 @@ The plan builder makes it when blocks are short.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.request import Occupancy
@@ -30,16 +30,21 @@ class BlockForecast:
         self._in_flight: set[int] = set()  # blocks of occupancies whose last step has not settled
         self.later += ledger.pool.num_withheld
         for step in ledger.in_flight:
+            self._add(step.left, in_flight=True)
             for occupancy in step.released:
-                self.add(occupancy)
+                self.add(occupancy, occupancy.blocks)
         for occupancy in releasing:
-            self.add(occupancy)
+            self.add(occupancy, occupancy.blocks)
 
-    def add(self, occupancy: Occupancy) -> None:
-        """The plan builder has decided to release one more."""
-        if occupancy.last_step > self._ledger.settled_step:
-            self._in_flight.update(occupancy.blocks)
-        for block in occupancy.blocks:
+    def add(self, occupancy: Occupancy, blocks: Sequence[int]) -> None:
+        """The plan builder has decided that a slot gives up more of its blocks, or the last ones."""
+        self._add(blocks, in_flight=occupancy.last_step > self._ledger.settled_step)
+
+    def _add(self, blocks: Sequence[int], *, in_flight: bool) -> None:
+        """``in_flight``: whether a step in flight may still use them."""
+        if in_flight:
+            self._in_flight.update(blocks)
+        for block in blocks:
             self._released_owners[block] += 1
             if self._released_owners[block] == self._ledger.pool.owners(block):
                 if block in self._in_flight or self._ledger.pool.is_held(block):

@@ -23,7 +23,9 @@ class BlockSupply:
         self.running = ledger.num_running  # requests that hold a slot and go on
         self.free = ledger.pool.num_free  # blocks, promised to no request, without those in the forecast
         self.scarce = False  # a request waits for a block, or was preempted
+        self.stuck = False  # no block is coming for the last one that waits, and none was admitted later
         self._forecast: BlockForecast | None = None  # made at the first shortage
+        self._given_up: dict[Occupancy, int] = {}  # how many of its first blocks leave a slot for frames
         self._victims: list[Occupancy] | None = None  # that may be preempted, in order of admission
 
     def release(self, occupancy: Occupancy) -> None:
@@ -33,9 +35,16 @@ class BlockSupply:
         if occupancy.phase is Phase.DECODING:
             self.rows -= 1
 
+    def give_up(self, occupancy: Occupancy, count: int) -> None:
+        """Its first blocks leave a slot that goes on, once in a plan."""
+        self._given_up[occupancy] = count
+        if self._forecast is not None:
+            self._forecast.add(occupancy, occupancy.blocks[:count])
+
     def obtain(self, occupancy: Occupancy, count: int) -> bool:
         """Promises ``count`` blocks to an occupancy. True if they are free when the plan is booked; otherwise
         it waits for them in place."""
+        self.stuck = False
         found = self.free >= count or self._make_free(occupancy, count)
         self.free -= count
         return found
@@ -48,11 +57,17 @@ class BlockSupply:
         """
         if self._forecast is None:
             self._forecast = BlockForecast(self._ledger, self.releasing)
+            for other, given in self._given_up.items():
+                if other not in self.releasing:
+                    self._forecast.add(other, other.blocks[:given])
         forecast = self._forecast
         while self.free + forecast.now < count:
             self.scarce = True
             coming = self.free + forecast.now + forecast.later
-            if coming >= count or not self._preempt_after(occupancy, forecast):
+            if coming >= count:
+                return False
+            if not self._preempt_after(occupancy, forecast):
+                self.stuck = True
                 return False
         return True
 
@@ -66,5 +81,5 @@ class BlockSupply:
             return False
         self._victims.pop()
         self.release(victim)
-        forecast.add(victim)
+        forecast.add(victim, victim.blocks[self._given_up.get(victim, 0) :])
         return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from albireo.contract.plan import blocks_for
 from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.limits import spare_blocks
@@ -102,9 +101,9 @@ def capacity_of(group: GroupCore) -> Capacity | None:
     )
     for occupancy in freed:
         capacity.blocks += ledger.pool.count_freed(occupancy.blocks)
-    for occupancy in phases[Phase.PREFILLING].values():
-        missing = blocks_for(occupancy.prefill) - len(occupancy.blocks)
-        capacity.wait_for(occupancy.prefill - occupancy.scheduled, missing)
+    for occupancy in (*phases[Phase.PREFILLING].values(), *phases[Phase.STREAMED].values()):
+        tokens = max(0, occupancy.prefill - occupancy.scheduled)
+        capacity.wait_for(tokens, group.streams.missing(occupancy))
     for claim in pending.placed.values():
         capacity.wait_for(*claim)
     return None if capacity.full else capacity

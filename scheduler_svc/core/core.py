@@ -117,11 +117,11 @@ class SchedulerCore:
         """
         if name in self._groups:
             raise ValueError(f"there is a group {name} already")
+        shape = self._limits.held(shape)
         limits = self._limits.of_group(shape)
-        pending = Pending(self._changes)
-        ledger = Ledger(shape, self._requests, pending, prefix_cache=limits.prefix_cache)
+        ledger = Ledger(shape, self._requests, Pending(self._changes), prefix_cache=limits.prefix_cache)
         group = GroupCore(name, ledger, limits, speed or Speed(), epoch=self._epoch)
-        self._groups[name] = self._by_pending[pending] = group
+        self._groups[name] = self._by_pending[ledger.pending] = group
         self._placement.join(group)
         self._requests.shares.slots += limits.max_num_seqs
         first, self._longest = not self._longest, max(self._longest, shape.max_model_len)

@@ -6,7 +6,7 @@ The ledger's part about tiers changes it; the plan builder and the placement loo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import islice
 
 from scheduler_svc.core.errors import ProtocolError
@@ -54,12 +54,19 @@ class TierDirectory:
         """Whether a frame holds the key, or will once the plan that is being built is complete."""
         return key in self._frames or key in self._reserved
 
-    def next_frames(self, count: int) -> list[int]:
+    @property
+    def num_unpinned(self) -> int:
+        """Frames that no fetch reads."""
+        return self.frames - len(self._pins)
+
+    def next_frames(self, count: int, keeping: Set[int] = frozenset()) -> list[int]:
         """The ``count`` frames to write next, in this order: free ones, then those with the keys that were
-        not used for the longest time. Fewer if the others are pinned or reserved."""
+        not used for the longest time. Fewer if the others are pinned, reserved or to be kept."""
         found = list(islice(self._free, count))
         if len(found) < count:
-            unpinned = (frame for frame in self._frames.values() if frame not in self._pins)
+            unpinned = (
+                frame for frame in self._frames.values() if frame not in self._pins and frame not in keeping
+            )
             found += islice(unpinned, count - len(found))
         return found
 
@@ -99,9 +106,9 @@ class TierDirectory:
             del self._free[frame]
             self._frames[key], self._keys[frame] = frame, key
 
-    def drop(self, frame: int) -> None:
-        """A frame holds nothing; nothing happens if none was known. Raises ProtocolError where there is no
-        such frame."""
+    def drop(self, frame: int) -> bytes | None:
+        """A frame holds nothing; returns the key that it held, if any was known. Raises ProtocolError where
+        there is no such frame."""
         self._check_range(frame)
         key = self._keys[frame]
         if key is not None:
@@ -109,6 +116,7 @@ class TierDirectory:
             self._keys[frame] = None
             if frame not in self._pins:
                 self._free[frame] = None
+        return key
 
     def forget(self, key: bytes) -> None:
         """What ``key`` stands for is not to be used any more."""

@@ -23,16 +23,20 @@ def apply_plan(ledger: Ledger, plan: Plan) -> None:
     for slot in plan.resumed:
         ledger.resume(slot)
     for spill in plan.spills:
-        ledger.tiers.spill(spill)
+        ledger.spill(spill)
     if plan.admissions and ledger.tiers.unknown:
         raise ProtocolError(f"plan {plan.step} admits before the group has reported what its tiers hold")
     for admission in plan.admissions:
         ledger.admit(admission)
     for fetch in plan.fetches:
         ledger.fetch(fetch)
+    for offload in plan.offloads:
+        ledger.offload(offload)
     ledger.grant(plan.grants)
     for chunk in plan.chunks:
         ledger.schedule_chunk(chunk)
+    for span in plan.spans:
+        ledger.schedule_span(span)
     decoding = ledger.phases[Phase.DECODING]
     if len(decoding) != plan.num_decodes or any(o.scheduled >= o.row_limit for o in decoding.values()):
         raise ProtocolError(f"plan {plan.step} runs {plan.num_decodes} rows; {len(decoding)} slots decode")

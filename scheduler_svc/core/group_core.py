@@ -5,15 +5,21 @@ The service calls it, from the thread that calls the core of all groups.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from albireo.contract.plan import GroupShape, Plan, StepResult
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.following import apply_plan
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.limits import Limits
 from scheduler_svc.core.plan_builder import PlanBuilder
+from scheduler_svc.core.plan_draft import PlanDraft
 from scheduler_svc.core.snapshot import GroupSnapshot, take_group_snapshot
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.stats import GroupStats, group_stats
+from scheduler_svc.core.stream_builder import StreamBuilder
+from scheduler_svc.core.stream_pace import StreamPace
+from scheduler_svc.core.stream_rules import StreamRules
 from scheduler_svc.core.tier_builder import TierBuilder
 from scheduler_svc.core.tier_times import TierTimes
 
@@ -51,6 +57,8 @@ class GroupCore:
         self.limits = limits
         self.speed = speed
         self.times = TierTimes(ledger.shape.tiers, speed)
+        self.streams = StreamRules(ledger, limits)
+        self.pace = StreamPace(speed, ledger.shape)
         self._epoch = epoch
         self._window = limits.max_in_flight
         ledger.pending.touch()
@@ -90,8 +98,8 @@ class GroupCore:
         plan = None
         if len(ledger.in_flight) < self._window:
             tiers = TierBuilder(ledger, self.times, now) if ledger.tiers.directories else None
-            builder = PlanBuilder(ledger, self.limits, tiers, self._epoch)
-            plan = builder.build()
+            builder = self._builder(tiers)
+            plan = builder.build(self._epoch)
             if plan is None and (then := builder.next_time()) is not None:
                 ledger.pending.changes.timed[ledger.pending] = then
             for request in list(ledger.pending.placed):
@@ -101,6 +109,13 @@ class GroupCore:
         else:
             ledger.pending.touch()
         return plan
+
+    def _builder(self, tiers: TierBuilder | None) -> PlanBuilder:
+        ledger, limits, rules, draft = self.ledger, self.limits, self.streams, PlanDraft()
+        streams = None
+        if tiers is not None and rules.active:
+            streams = StreamBuilder(ledger, limits, rules, self.pace, tiers, draft)
+        return PlanBuilder(ledger, limits, rules, draft, tiers, streams)
 
     def apply(self, plan: Plan) -> None:
         """Takes over a plan that another core has made; see **Following** of ``SchedulerCore``.
@@ -132,13 +147,21 @@ class GroupCore:
             raise ProtocolError(
                 f"a result of step {result.step}; {ledger.settled_step} settled, {ledger.step} published"
             )
-        step = ledger.in_flight[0]
-        if seconds is not None and (step.rows or step.chunks):  # else it ran nothing
-            self.speed.observe(seconds, step.prefill_tokens)
+        if seconds is not None:
+            self._observe(seconds)
         for read in result.read:
             self.times.observe(read)
         ledger.pending.touch()
         ledger.settle(result)
+
+    def _observe(self, seconds: float) -> None:
+        """The oldest step in flight has taken so long. While it ran, the group may have read frames for the
+        spans of the next one already."""
+        step, *following = islice(self.ledger.in_flight, 2)
+        if step.spans or any(after.spans for after in following):
+            self.pace.observe(seconds, step, *following)
+        elif step.rows or step.chunks:  # else it ran nothing
+            self.speed.observe(seconds, step.prefill_tokens)
 
     def snapshot(self) -> GroupSnapshot:
         """The state as plain data, equal on a core that makes plans and on one that follows it. Slow."""

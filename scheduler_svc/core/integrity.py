@@ -60,6 +60,8 @@ def _check_group(group: GroupCore) -> list[str]:
             owners[block] += 1
     held = Counter[int]()
     for step in ledger.in_flight:
+        for block in step.left:
+            owners[block] += 1
         held.update(step.spilled)
     wrong = ledger.pool.check(owners, held)
     wrong += ledger.tiers.check(occupancies)
@@ -77,7 +79,7 @@ def _check_group(group: GroupCore) -> list[str]:
 def _check_shared(occupancies: list[Occupancy], owners: list[int]) -> Iterator[str]:
     """A block that several tables contain must be full in all of them, so that no row writes it."""
     for occupancy in occupancies:
-        for block in occupancy.blocks[occupancy.scheduled // BLOCK_SIZE :]:
+        for block in occupancy.blocks[occupancy.scheduled // BLOCK_SIZE - occupancy.streamed :]:
             if owners[block] > 1:
                 yield f"slot {occupancy.slot} will write block {block}, which {owners[block]} tables contain"
 
@@ -123,7 +125,7 @@ def _check_counts(ledger: Ledger, occupancy: Occupancy) -> Iterator[str]:
     scheduled, settled = occupancy.scheduled, occupancy.settled
     if occupancy.tokens is not request.tokens:
         yield "does not share its request's tokens"
-    limit = min(len(occupancy.blocks) * BLOCK_SIZE, request.end - 1)
+    limit = min((occupancy.streamed + len(occupancy.blocks)) * BLOCK_SIZE, request.end - 1)
     if not settled <= scheduled <= limit:
         yield f"{settled} settled, {scheduled} scheduled, {len(occupancy.blocks)} blocks, end {request.end}"
     if occupancy.row_limit != limit:
@@ -134,10 +136,16 @@ def _check_counts(ledger: Ledger, occupancy: Occupancy) -> Iterator[str]:
         yield f"{settled} settled of {known} tokens"
     in_order = {
         Phase.PREFILLING: scheduled < known,
+        Phase.STREAMED: occupancy.streaming is not None,
         Phase.RELEASED: True,
     }.get(occupancy.phase, scheduled >= known - 1)
     if not in_order and not occupancy.unfetched:
         yield f"{occupancy.phase.name} with {scheduled} scheduled of {known} known"
+    streaming = occupancy.streaming
+    if streaming is not None and streaming.under_way:
+        start, end, layer = streaming.start, streaming.start + streaming.count, streaming.next_layer
+        if start != scheduled or not start < end <= limit or layer >= ledger.shape.num_layers:
+            yield f"rows {start} to {end - 1} have run {layer} layers; {scheduled} scheduled, limit {limit}"
     if not occupancy.last_step <= ledger.step:
         yield f"last step {occupancy.last_step} is not published"
     behind = scheduled > settled and occupancy.phase is not Phase.FINISHED and not occupancy.unfetched
@@ -156,8 +164,11 @@ def _check_keys(ledger: Ledger, occupancy: Occupancy) -> Iterator[str]:
         parent = block_key(parent, occupancy.tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
         if parent != request.key(index):
             yield f"block {index} of the table has a wrong key"
-        if ledger.pool.key_of(occupancy.blocks[index]) not in (None, parent):
-            yield f"block {occupancy.blocks[index]} is cached as something else"
+        if index < occupancy.streamed:
+            if occupancy.streaming is None or occupancy.streaming.sources[index].key != parent:
+                yield f"block {index} is streamed from a frame with another key"
+        elif ledger.pool.key_of(block := occupancy.blocks[index - occupancy.streamed]) not in (None, parent):
+            yield f"block {block} is cached as something else"
 
 
 def _check_pending(ledger: Ledger) -> Iterator[str]:

@@ -18,7 +18,7 @@ from albireo.contract.plan import (
     GroupShape,
     StepResult,
 )
-from albireo.contract.tiers import Fetch
+from albireo.contract.tiers import Fetch, Offload, Span, Spill
 from scheduler_svc.core.blocks import BlockPool
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.free_slots import FreeSlots
@@ -29,7 +29,9 @@ from scheduler_svc.core.request_table import CHARGE_STEPS, RequestTable
 from scheduler_svc.core.settled_blocks import SettledBlocks
 from scheduler_svc.core.stats import Counters
 from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.stream_ledger import StreamLedger
 from scheduler_svc.core.tier_ledger import TierLedger
+from scheduler_svc.core.unfetched import Unfetched
 from scheduler_svc.core.waiting_end import WaitingEnd
 
 FINISHES = frozenset(Finish)
@@ -40,7 +42,7 @@ class Ledger:
     the requests.
 
     A result changes it by :meth:`settle`, and the fields of a plan by one method each (:meth:`end` to
-    :meth:`schedule_chunk`, and ``tiers.spill``), followed by :meth:`publish_step`. The plan builder calls
+    :meth:`schedule_span`), followed by :meth:`publish_step`. The plan builder calls
     these methods as it decides, ``apply_plan`` calls them for a finished plan, in the same order; they raise
     ProtocolError if the plan does not fit the state, which is undefined then. The plan builder, the audit and
     the snapshot read the attributes; no code but this writes them.
@@ -57,13 +59,14 @@ class Ledger:
         self.pool = BlockPool(shape.num_blocks)
         self.tiers = TierLedger(shape.tiers if prefix_cache else (), self.pool)
         self._blocks = SettledBlocks(self.pool, self.tiers, prefix_cache=prefix_cache)
-        self.pending = pending
-        self.requests = requests
+        self.pending, self.requests = pending, requests
         self.counters = Counters()
         self.free_slots = FreeSlots(shape.max_seqs)
         self._slots = Occupancies()
         self.occupied, self.phases = self._slots.by_slot, self._slots.phases
         self.receiving = self._slots.receiving
+        self._streams = StreamLedger(self._slots, self.pool, self.tiers, shape.num_layers)
+        self._unfetched = Unfetched(shape, self._slots, self.tiers, requests)
         self.due: list[Occupancy] = []  # rows of the last step that need a decision before another one
         self.in_flight: deque[StepInFlight] = deque()  # oldest first, consecutive steps
         self.step = 0  # the last one published
@@ -140,6 +143,19 @@ class Ledger:
         self._slots.add(occupancy)
         return occupancy
 
+    def spill(self, spill: Spill) -> None:
+        """Blocks are copied to a tier."""
+        self.tiers.spill(spill, self._streams.uncached(spill))
+
+    def offload(self, offload: Offload) -> None:
+        """The next blocks of a slot are read from frames from now on. Those that it has are free once the
+        last step that uses them has settled."""
+        occupancy, blocks = self._streams.offload(offload)
+        if occupancy.last_step > self.settled_step:
+            self.in_flight[occupancy.last_step - self.settled_step - 1].left += blocks
+        else:
+            self.pool.drop(blocks)
+
     def fetch(self, fetch: Fetch) -> None:
         """A slot that the same plan has admitted gets blocks that are filled from a tier, with its first
         grant."""
@@ -155,7 +171,7 @@ class Ledger:
             occupancy = self._slots.find(slot)
             # Shared blocks come in the first grant alone: ``scheduled`` is still the admission's
             # ``num_cached`` there.
-            if not occupancy.blocks and (shared := occupancy.scheduled // BLOCK_SIZE):
+            if not occupancy.blocks and (shared := occupancy.scheduled // BLOCK_SIZE - occupancy.streamed):
                 prefix: Sequence[int] = blocks[:shared]
                 if occupancy.fetching is not None:
                     prefix, fetched = self.tiers.split(occupancy, prefix)
@@ -182,10 +198,13 @@ class Ledger:
         if scheduled == known:
             self._joining.append(occupancy)
 
+    def schedule_span(self, span: Span) -> None:
+        """The next step runs some layers of the next rows of a streamed slot."""
+        self._streams.schedule(span, self._next)
+
     def publish_step(self) -> None:
         """The plan is complete: its decoding rows are scheduled, and its step is in flight."""
-        step = self._next.step
-        self.due = due = self._slots.publish(step)
+        self.due = due = self._slots.publish(step := self._next.step)
         self._next.full, self._next.rows = tuple(due), len(self.phases[Phase.DECODING])
         for occupancy in self._joining:
             self._slots.move(occupancy, Phase.DECODING)
@@ -207,16 +226,10 @@ class Ledger:
         for a request that came to its length end and did not finish."""
         step = self.in_flight[0]
         if self.tiers.directories:
-            self.tiers.settle(step, result)
+            self._unfetched.count_lost(self.tiers.settle(step, result))
             if result.unfetched:
-                self._drop_unfetched(step, frozenset(result.unfetched))
-        receiving, late = self.receiving, 0
-        for incarnation, token in zip(result.incarnations, result.ids, strict=True):
-            row = receiving.get(incarnation)
-            if row is None:
-                late += 1
-            else:
-                row.tokens.append(token)
+                self._unfetched.drop(step, frozenset(result.unfetched))
+        receiving, late = self.receiving, self._slots.append_tokens(result)
         self.counters.output_tokens += len(result.ids) - late
         self.counters.late_rows += late
         for occupancy in self._blocks.settle(step):
@@ -230,6 +243,7 @@ class Ledger:
                 if finish and (row := receiving.get(incarnation)):
                     self._finish(row, finish)
         self.in_flight.popleft()
+        self.pool.drop(step.left)
         for occupancy in step.released:
             self._free(occupancy)
         self.pending.end_isolation()
@@ -257,21 +271,6 @@ class Ledger:
         self.requests.lost += [end for step in self.in_flight for end in step.ended]
 
     # -- parts of the above -------------------------------------------------------------------------
-
-    def _drop_unfetched(self, step: StepInFlight, unfetched: frozenset[int]) -> None:
-        """A step has read slots without what was fetched for them: their requests wait again. Slots and
-        blocks are released by the next plan, as those of requests that have finished."""
-        for occupancy, _ in step.chunks:
-            if occupancy.fetching is None or occupancy.incarnation not in unfetched:
-                continue
-            self.tiers.failed(occupancy)
-            if occupancy.phase is not Phase.RELEASED:
-                self._slots.move(occupancy, Phase.FINISHED)
-            if occupancy.request.occupancy is occupancy:
-                self._slots.stop_receiving(occupancy)
-                self.requests.requeue(occupancy.request)
-        if not unfetched.isdisjoint(self.receiving):
-            raise ProtocolError(f"step {step.step} lacks blocks for slots for which it fetched none")
 
     def _finish(self, occupancy: Occupancy, finish: int) -> None:
         if finish not in FINISHES:

@@ -7,13 +7,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import BLOCK_SIZE, GroupShape, blocks_for
+from albireo.contract.tiers import most_blocks
 
 
 def spare_blocks(shape: GroupShape) -> int:
     """Free KV blocks that an admission leaves while other requests run, so that these do not preempt it at
     once."""
     return max(1, shape.num_blocks // 100)
+
+
+def usable_blocks(shape: GroupShape) -> int:
+    """That one request can have in addition to those that an admission leaves."""
+    return max(1, shape.num_blocks - spare_blocks(shape))
+
+
+def is_long(shape: GroupShape, tokens: int) -> bool:
+    """Whether a slot cannot have the blocks of so many tokens, in a group where requests may be longer than
+    its blocks."""
+    longer = shape.max_model_len > shape.num_blocks * BLOCK_SIZE
+    return longer and blocks_for(tokens) > usable_blocks(shape)
 
 
 KEPT_SHARE = 32
@@ -52,6 +65,14 @@ class Limits:
         others = free_slots - kept - 1
         return SLOTS_OF_A_CHUNK * prefill <= others * self.prefill_chunk
 
+    def held(self, shape: GroupShape) -> GroupShape:
+        """A group as it can be used: without a prefix cache nothing is streamed from its tiers, and requests
+        are no longer than its blocks hold."""
+        if self.prefix_cache or not shape.tiers:
+            return shape
+        longest = min(shape.max_model_len, shape.num_blocks * BLOCK_SIZE)
+        return replace(shape, max_model_len=longest, tiers=())
+
     def of_group(self, shape: GroupShape) -> Limits:
         """Those of one group, which may have fewer slots than ``max_num_seqs``. Raises ValueError if they
         make no sense, by themselves or for the group."""
@@ -70,8 +91,11 @@ class Limits:
             raise ValueError("prefill_weight or decode_weight is negative")
         if shape.max_model_len < 2:
             raise ValueError("max_model_len has no space for a prompt and an output token")
-        if shape.max_model_len > shape.num_blocks * BLOCK_SIZE:
+        blocks = shape.num_blocks
+        if shape.num_layers:
+            blocks = most_blocks(shape.num_blocks, (tier.frames for tier in shape.tiers))
+        if shape.max_model_len > blocks * BLOCK_SIZE:
             raise ValueError(
-                f"max_model_len {shape.max_model_len} does not fit into {shape.num_blocks} blocks: "
+                f"max_model_len {shape.max_model_len} does not fit into {blocks} blocks: "
                 "a request might not fit alone"
             )

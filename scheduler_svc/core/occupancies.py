@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from albireo.contract.plan import table_digest
+from albireo.contract.plan import StepResult, table_digest
 from scheduler_svc.core.decode_steps import DecodeSteps
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.request import Occupancy, Phase
@@ -65,6 +65,17 @@ class Occupancies:
         """Further results of one do not count."""
         del self.receiving[occupancy.incarnation]
         occupancy.request.occupancy = None
+
+    def append_tokens(self, result: StepResult) -> int:
+        """What a step has sampled. Returns how many of the tokens do not count."""
+        receiving, late = self.receiving, 0
+        for incarnation, token in zip(result.incarnations, result.ids, strict=True):
+            row = receiving.get(incarnation)
+            if row is None:
+                late += 1
+            else:
+                row.tokens.append(token)
+        return late
 
     def append_blocks(self, occupancy: Occupancy, blocks: tuple[int, ...]) -> None:
         """One gets blocks."""

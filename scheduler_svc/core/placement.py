@@ -15,8 +15,6 @@ from scheduler_svc.core.pending import Changes, Pending
 from scheduler_svc.core.prefix import (
     NO_PREFIX,
     PrefixLengths,
-    claim,
-    find_prefix,
     lending_groups,
     shareable,
 )
@@ -156,7 +154,7 @@ class Placement:
         pending = group.ledger.pending
         ledger = group.ledger
         if not (ledger.receiving or pending.placed or request.ending or ledger.tiers.unknown):
-            self._requests.place(request, pending, claim(ledger, request, NO_PREFIX))
+            self._requests.place(request, pending, group.streams.claim(request, NO_PREFIX))
             pending.alone = request
 
     def _choose(self, request: Request, capacities: Capacities, *, beyond: bool) -> Capacity | None:
@@ -168,7 +166,8 @@ class Placement:
             for capacity in capacities.values()
             if capacity.longest >= end
             and (not beyond or capacity.open)
-            and (capacity.blocks >= total or _fits_by_prefix(request, capacity))
+            and (capacity.blocks >= total or _fits(request, capacity))
+            and capacity.group.streams.has_frames(request)
         ]
         if len(fitting) <= 1:
             return fitting[0] if fitting else None
@@ -190,17 +189,18 @@ class Placement:
 
     def _hand_over(self, request: Request, capacity: Capacity) -> bool:
         """Whether the group has no capacity left."""
-        ledger = capacity.group.ledger
-        claimed = claim(ledger, request, find_prefix(ledger, request, capacity.tiers))
-        self._requests.place(request, ledger.pending, claimed)
+        rules = capacity.group.streams
+        claimed = rules.claim(request, rules.find_prefix(request, capacity.tiers))
+        self._requests.place(request, capacity.group.ledger.pending, claimed)
         capacity.take(claimed)
         return capacity.full
 
 
-def _fits_by_prefix(request: Request, capacity: Capacity) -> bool:
-    ledger = capacity.group.ledger
-    prefix = find_prefix(ledger, request, capacity.tiers)
-    return capacity.blocks >= claim(ledger, request, prefix).blocks
+def _fits(request: Request, capacity: Capacity) -> bool:
+    """Whether it does with the prefix that it has there, or since it is streamed."""
+    rules = capacity.group.streams
+    prefix = rules.find_prefix(request, capacity.tiers)
+    return capacity.blocks >= rules.claim(request, prefix).blocks
 
 
 def _is_before(capacity: Capacity, other: Capacity) -> bool:

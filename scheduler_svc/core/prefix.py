@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from scheduler_svc.core.directory import TierDirectory
+from scheduler_svc.core.fetching import Source
 from scheduler_svc.core.ledger import Ledger
 from scheduler_svc.core.pending import Claim, Pending
 from scheduler_svc.core.request import Occupancy, Phase, Request
@@ -28,11 +29,12 @@ class Prefix(NamedTuple):
 
     blocks: list[int]
     frames: list[Frame]  # ascending by position
+    streamed: Sequence[Source] = ()  # of a request that is streamed: all that it has
 
     @property
     def tokens(self) -> int:
         """How many it has."""
-        return (len(self.blocks) + len(self.frames)) * BLOCK_SIZE
+        return (len(self.blocks) + len(self.frames) + len(self.streamed)) * BLOCK_SIZE
 
     def table(self, fetched: Sequence[int]) -> list[int]:
         """The block table of the prefix, given the blocks that are filled from the frames, in their order."""
@@ -135,9 +137,10 @@ def lends(other: Occupancy, full: int) -> bool:
     """Whether the first ``full`` blocks of another branch have KV once all published plans have run.
 
     One that was released owns its blocks as well: the last step that uses them has not settled. What is
-    fetched may not come."""
+    fetched or streamed may not come."""
     return (
         other.fetching is None
+        and other.streaming is None
         and other.phase is not Phase.PREFILLING
         and other.scheduled >= full * BLOCK_SIZE
     )

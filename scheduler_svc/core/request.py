@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from albireo.contract.plan import BLOCK_SIZE, Admission, Finish, Submission
 from scheduler_svc.core.blocks import BlockPool, block_key
 from scheduler_svc.core.fetching import Fetching
+from scheduler_svc.core.streaming import Streaming
 
 if TYPE_CHECKING:
     from scheduler_svc.core.decode_steps import DecodeSteps
@@ -23,6 +24,8 @@ Order = tuple[float, int]
 """Position in the queue: arrival time shifted by the priority, then arrival number. Lower comes first."""
 PROGRESS_TOKENS = 16
 """Outputs that settle after an admission and show that the request does not end its group."""
+MOST_MISSES = 64
+"""Of a request that does not fit without tiers; with more it ends."""
 DEATHS_TO_RUN_ALONE = 2
 """Deaths of groups in a row after which a request runs alone; with one more it ends."""
 
@@ -43,6 +46,8 @@ class Request:
     admitted: bool = False  # at least once
     ending: Finish = Finish.NONE  # with which it is to end, once a plan or a notice has said so
     deaths: int = 0  # of groups in a row, while steps of it were in flight there and it had made no progress
+    misses: int = 0  # blocks that a tier did not take or give back, while it did not come beyond
+    reached: int = 0  # tokens with KV
     charged: int = 0  # of ``tokens``, what its tenant has been charged for
 
     @property
@@ -88,6 +93,7 @@ class Phase(IntEnum):
     PREFILLING = auto()
     DECODING = auto()  # runs one row in each step
     PAUSED = auto()  # is ready to decode, but has no block for its next row
+    STREAMED = auto()  # reads its first blocks from frames: it prefills and decodes by rows of spans
     FINISHED = auto()  # its finishing row has settled; the next plan releases the slot
     RELEASED = auto()  # slot and blocks cannot be used again until its last step has settled
 
@@ -106,7 +112,7 @@ class Occupancy:
     slot: int
     incarnation: int  # unique within the epoch; results name the occupancy by it
     tokens: array[int]  # the request's own
-    blocks: list[int]  # the block table
+    blocks: list[int]  # the block table, without those that are streamed
     prefill: int  # tokens that chunks compute, cached ones included
     computed: int  # of these, those whose KV exists according to the results
     scheduled_before: int  # ``scheduled``, while it decodes that of when it began to
@@ -118,6 +124,7 @@ class Occupancy:
     decoding: DecodeSteps | None = None  # of its group, while it decodes
     decodes_after: int = 0  # the step after which it began to
     fetching: Fetching | None = None  # what comes from tiers, until it is known to be there
+    streaming: Streaming | None = None  # what is in frames instead of blocks
     unfetched: bool = False  # it has not come: nothing that was computed from then on counts
 
     @classmethod
@@ -144,6 +151,11 @@ class Occupancy:
         return self.scheduled_before + (decoding.published - self.decodes_after if decoding else 0)
 
     @property
+    def streamed(self) -> int:
+        """Blocks before those of the block table."""
+        return len(self.streaming.sources) if self.streaming is not None else 0
+
+    @property
     def last_step(self) -> int:
         """The last step that reads or writes the slot or its blocks."""
         decoding = self.decoding
@@ -160,12 +172,14 @@ class Occupancy:
     def append_blocks(self, blocks: Sequence[int]) -> None:
         """Appends to the block table."""
         self.blocks += blocks
-        self.row_limit = min(len(self.blocks) * BLOCK_SIZE, self.request.end - 1)
+        first = self.streamed if self.streaming is not None else 0
+        self.row_limit = min((first + len(self.blocks)) * BLOCK_SIZE, self.request.end - 1)
 
     def register_blocks(self, pool: BlockPool, settled: int) -> None:
         """Offers the full blocks of the ``settled`` tokens to the prefix cache."""
         while (index := self.registered) < settled // BLOCK_SIZE:
-            pool.register(self.blocks[index], self.request.key(index))
+            first = self.streamed if self.streaming is not None else 0
+            pool.register(self.blocks[index - first], self.request.key(index))
             self.registered = index + 1
 
     @property

@@ -22,7 +22,7 @@ class SettledBlocks:
 
     def settle(self, step: StepInFlight) -> list[Occupancy]:
         """The chunks of a step have KV, and so have the blocks that its rows have filled. Returns the
-        occupancies whose fetches have come with it."""
+        occupancies whose KV from tiers has come with it."""
         fetched = []
         for occupancy, computed in step.chunks:
             if occupancy.unfetched:
@@ -31,10 +31,12 @@ class SettledBlocks:
             if occupancy.fetching is not None:
                 self._tiers.fetched(occupancy)
                 fetched.append(occupancy)
+            elif occupancy.streaming is not None:
+                fetched.append(occupancy)
             if self._prefix_cache:
                 self._register(occupancy, computed)
         if self._prefix_cache:
-            for occupancy in step.full:
+            for occupancy in (*step.full, *step.decoded):
                 if occupancy.request.occupancy is occupancy:  # else its row does not count
                     self._register(occupancy, len(occupancy.tokens) - 1)
         return fetched

@@ -28,6 +28,8 @@ class OccupancySnapshot:
     last_step: int
     blocks: tuple[int, ...]
     fetching: dict[int, tuple[int, int]]  # tier and frame by block
+    streamed: tuple[tuple[int, int], ...]  # tier and frame of the first blocks
+    under_way: tuple[int, int, int]  # rows of a streamed slot: the first token, how many, the next layer
     unfetched: bool
 
 
@@ -37,6 +39,8 @@ class StepSnapshot:
 
     step: int
     chunks: tuple[tuple[int, int], ...]  # incarnation, tokens with KV after the chunk
+    spans: tuple[int, ...]  # incarnations
+    left: tuple[int, ...]  # blocks that are in frames now, and free once this step settles
     spilled: dict[int, int]  # how many tiers the block is copied to
     released: tuple[OccupancySnapshot, ...]  # their slots and blocks are free once this step settles
 
@@ -112,6 +116,8 @@ def take_group_snapshot(ledger: Ledger) -> GroupSnapshot:
             StepSnapshot(
                 step.step,
                 tuple((occupancy.incarnation, computed) for occupancy, computed in step.chunks),
+                tuple(occupancy.incarnation for occupancy in step.spans),
+                tuple(step.left),
                 dict(step.spilled),
                 tuple(map(_occupancy, step.released)),
             )
@@ -125,7 +131,7 @@ def take_group_snapshot(ledger: Ledger) -> GroupSnapshot:
 
 
 def _occupancy(occupancy: Occupancy) -> OccupancySnapshot:
-    fetching = occupancy.fetching
+    fetching, streaming = occupancy.fetching, occupancy.streaming
     return OccupancySnapshot(
         slot=occupancy.slot,
         incarnation=occupancy.incarnation,
@@ -137,5 +143,7 @@ def _occupancy(occupancy: Occupancy) -> OccupancySnapshot:
         last_step=occupancy.last_step,
         blocks=tuple(occupancy.blocks),
         fetching={block: source[:2] for block, source in fetching.sources.items()} if fetching else {},
+        streamed=tuple(source[:2] for source in streaming.sources) if streaming else (),
+        under_way=(streaming.start, streaming.count, streaming.next_layer) if streaming else (0, 0, 0),
         unfetched=occupancy.unfetched,
     )

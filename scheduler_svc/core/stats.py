@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from scheduler_svc.core.request import Request
+from scheduler_svc.core.request import Phase, Request
 from scheduler_svc.core.speed import Speed
 from scheduler_svc.core.tier_stats import TierStats
 
@@ -72,6 +72,8 @@ class GroupStats:
     wasted_rows: int  # planned after a row that turned out to be the last one
     late_rows: int  # results of an occupancy whose request had ended or was preempted, dropped
     tiers: tuple[TierStats, ...] = ()  # of KV below the blocks, the fastest first
+    streamed: int = 0  # running requests whose first blocks are in frames of these
+    streamed_blocks: int = 0  # of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def group_stats(ledger: Ledger, speed: Speed) -> GroupStats:
         step_seconds=speed.step_seconds,
         prefill_token_seconds=speed.prefill_token_seconds,
         tiers=ledger.tiers.stats(),
+        streamed=len(ledger.phases[Phase.STREAMED]),
+        streamed_blocks=sum([slot.streamed for slot in ledger.phases[Phase.STREAMED].values()]),
         **{field.name: getattr(counters, field.name) for field in fields(counters)},
     )
 

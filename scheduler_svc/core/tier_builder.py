@@ -6,8 +6,8 @@ The plan builder makes it, once for each plan of a group that has tiers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 from albireo.contract.tiers import Fetch, Spill
 from scheduler_svc.core.directory import TierDirectory
@@ -34,6 +34,7 @@ class TierBuilder:
         self._next_begin = times.next_begin(ledger.in_flight, now)
         self._moved: list[Spill] = []
         self._written: list[Spill] = []  # behind the steps
+        self._kept: dict[int, set[int]] = defaultdict(set)  # frames that the plan does not write, by tier
         self.fetches: list[Fetch] = []
 
     @property
@@ -68,7 +69,7 @@ class TierBuilder:
         for directory in self.worthwhile:
             missing = [block for block in blocks if self._is_missing(block, directory)]
             room = self._times.room(directory.number, self._now)
-            frames = directory.next_frames(min(len(missing), room))
+            frames = self._next_frames(directory, min(len(missing), room))
             self._moved += self._spill(directory, missing[len(missing) - len(frames) :], frames)
 
     def write_behind(self, free: int) -> bool:
@@ -85,9 +86,28 @@ class TierBuilder:
                 if owned or free > 0:
                     blocks.append(block)
                     free -= not owned
-            frames = directory.next_frames(len(blocks))
+            frames = self._next_frames(directory, len(blocks))
             self._written += self._spill(directory, blocks[: len(frames)][::-1], frames)
         return bool(self._written)
+
+    def keep(self, directory: TierDirectory, keys: Iterable[bytes]) -> None:
+        """What stays in a tier in this plan, as far as it is there."""
+        frames = (directory.find(key) for key in keys)
+        self._kept[directory.number].update(frame for frame in frames if frame is not None)
+
+    def can_copy(self, directory: TierDirectory) -> bool:
+        """Whether :meth:`copy` would write a block to a tier."""
+        waits = self._ledger.in_flight and not self._times.room(directory.number, self._now)
+        return not waits and bool(self._next_frames(directory, 1))
+
+    def copy(self, directory: TierDirectory, missing: Mapping[bytes, int]) -> bool:
+        """Blocks are written to a tier before others, by their keys, as it can take them. Whether there are
+        any."""
+        room = self._times.room(directory.number, self._now) or (not self._ledger.in_flight)
+        frames = self._next_frames(directory, min(len(missing), room))
+        blocks = dict(islice(missing.items(), len(frames)))
+        self._written += self._spill(directory, list(blocks.values()), frames, list(blocks))
+        return bool(frames)
 
     def next_write(self) -> float | None:
         """When :meth:`write_behind` will have something to do if it has nothing to do now; None if never, as
@@ -97,17 +117,25 @@ class TierBuilder:
         times = [then for number in dirty if (then := self._times.writes_at(number)) > self._now]
         return min(times, default=None)
 
+    def _next_frames(self, directory: TierDirectory, count: int) -> list[int]:
+        return directory.next_frames(count, self._kept[directory.number])
+
     def _is_missing(self, block: int, directory: TierDirectory) -> bool:
         return self._ledger.tiers.is_missing(block, directory.number)
 
     def _spill(
-        self, directory: TierDirectory, blocks: Sequence[int], frames: Sequence[int]
+        self,
+        directory: TierDirectory,
+        blocks: Sequence[int],
+        frames: Sequence[int],
+        keys: Sequence[bytes] = (),
     ) -> Iterator[Spill]:
+        """``keys``: those of the blocks, unless they are cached under them."""
         if not blocks:
             return
-        keys = [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
+        keys = keys or [key for block in blocks if (key := self._ledger.pool.key_of(block)) is not None]
         spill = Spill(directory.number, tuple(blocks), tuple(frames), tuple(keys))
-        self._ledger.tiers.spill(spill)
+        self._ledger.spill(spill)
         self._times.spill(directory.number, len(blocks), self._now)
         yield spill
 

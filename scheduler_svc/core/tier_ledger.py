@@ -6,18 +6,19 @@ The ledger makes and changes it; the plan builder, the placement and the audit r
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict
 from itertools import chain
 
 from albireo.contract.plan import BLOCK_SIZE, StepResult
-from albireo.contract.tiers import Fetch, Spill, TierShape
+from albireo.contract.tiers import Fetch, Offload, Spill, TierShape
 from scheduler_svc.core.blocks import BlockPool
 from scheduler_svc.core.directory import TierDirectory
 from scheduler_svc.core.errors import ProtocolError
 from scheduler_svc.core.fetching import Fetching, Source
 from scheduler_svc.core.request import Occupancy
 from scheduler_svc.core.step_in_flight import StepInFlight
+from scheduler_svc.core.streaming import Streaming
 from scheduler_svc.core.tier_stats import TierCounters, TierStats
 
 
@@ -44,19 +45,24 @@ class TierLedger:
         # The blocks that became dirty first come first; each has the keys of its occupancy once that is over.
         self._dirty: tuple[OrderedDict[int, Sequence[bytes]], ...] = tuple(OrderedDict() for _ in tiers)
         self._spilled: Counter[int] = Counter()  # blocks that the plan being built holds
+        self._spilling: list[tuple[int, int]] = []  # tiers and frames that it writes
+        self._copying: dict[tuple[int, int], int] = {}  # the step in flight by the frame that it writes
         self._completed: dict[int, Sequence[bytes]] = {}  # keys of occupancies it spills parts of, by id
 
     # -- the plans ----------------------------------------------------------------------------------
 
-    def spill(self, spill: Spill) -> None:
-        """Blocks are copied to frames. These can be fetched from by later plans."""
+    def spill(self, spill: Spill, uncached: Set[tuple[int, bytes]] = frozenset()) -> None:
+        """Blocks are copied to frames. These can be fetched from by later plans. ``uncached``: blocks and
+        keys that are right although they are not in the prefix cache."""
         directory, dirty, pool = self._directory(spill.tier), self._dirty[spill.tier], self._pool
         for block, frame, key in zip(spill.blocks, spill.frames, spill.keys, strict=True):
-            if not 0 <= block < pool.num_blocks or pool.key_of(block) != key:
-                raise ProtocolError(f"block {block} is spilled, and is not cached under that key")
+            in_range = 0 <= block < pool.num_blocks
+            if not in_range or (pool.key_of(block) != key and (block, key) not in uncached):
+                raise ProtocolError(f"block {block} is spilled, and does not hold that key")
             directory.reserve(frame, key)
             pool.hold(block)
             self._spilled[block] += 1
+            self._spilling.append((spill.tier, frame))
             if keys := dirty.pop(block, ()):
                 self._completed[id(keys)] = keys
         self.counters[spill.tier].blocks_spilled += len(spill.blocks)
@@ -79,6 +85,20 @@ class TierLedger:
         if occupancy.first:
             counters.prefix_hit_tokens += BLOCK_SIZE * len(fetch.blocks)
 
+    def offload(self, occupancy: Occupancy, streaming: Streaming, offload: Offload) -> None:
+        """The next blocks of a slot are read from frames, which hold them already."""
+        directory = self._directory(offload.tier)
+        for frame, key in zip(offload.frames, offload.keys, strict=True):
+            position = len(streaming.sources)
+            if key != occupancy.request.key(position) or self.find_copied(directory, key) != frame:
+                raise ProtocolError(
+                    f"frame {frame} of tier {offload.tier} is streamed, it holds another block"
+                )
+            directory.pin(frame)
+            streaming.sources.append(Source(offload.tier, frame, key))
+        if occupancy.first and not occupancy.blocks:  # found by its admission
+            self.counters[offload.tier].prefix_hit_tokens += BLOCK_SIZE * len(offload.frames)
+
     def split(self, occupancy: Occupancy, prefix: Sequence[int]) -> tuple[list[int], list[int]]:
         """The blocks of the first grant that hold a prefix: those to share, and those that are fetched."""
         sources = occupancy.fetching.sources if occupancy.fetching else {}
@@ -99,6 +119,8 @@ class TierLedger:
         """The plan is complete."""
         step.spilled = dict(self._spilled)
         self._spilled.clear()
+        self._copying |= dict.fromkeys(self._spilling, step.step)
+        step.written, self._spilling = self._spilling, []
         for directory in self.directories:
             directory.fill()
         for keys in self._completed.values():
@@ -107,24 +129,28 @@ class TierLedger:
 
     # -- the results --------------------------------------------------------------------------------
 
-    def settle(self, step: StepInFlight, result: StepResult) -> None:
+    def settle(self, step: StepInFlight, result: StepResult) -> set[bytes]:
         """The copies of a step to the tiers have left their blocks, and the group reports what its tiers
-        hold."""
+        hold. Returns the keys that are lost."""
+        keys = set[bytes]()
         for block, copies in step.spilled.items():
             for _ in range(copies):
                 self._pool.let_go(block)
+        for written in step.written:
+            if self._copying.get(written) == step.step:
+                del self._copying[written]
         for lost in result.lost:
             directory = self._directory(lost.tier)
-            used = len(directory.by_key)
-            for frame in lost.frames:
-                directory.drop(frame)
-            self.counters[lost.tier].frames_lost += used - len(directory.by_key)
+            found = [key for frame in lost.frames if (key := directory.drop(frame)) is not None]
+            self.counters[lost.tier].frames_lost += len(found)
+            keys.update(found)
         if self.unknown:
             for contents in result.contents:
                 directory = self._directory(contents.tier)
                 for frame, key in zip(contents.frames, contents.keys, strict=True):
                     directory.add(frame, key)
             self.unknown = not result.contents_end
+        return keys
 
     def fetched(self, occupancy: Occupancy) -> None:
         """The first step that reads the fetches of an occupancy has settled: its blocks can be shared."""
@@ -133,8 +159,10 @@ class TierLedger:
             self.registered([block])
 
     def failed(self, occupancy: Occupancy) -> None:
-        """The first step that reads the fetches of an occupancy did without: its frames hold nothing."""
+        """A step that reads frames for an occupancy did without: they hold nothing."""
         sources = [source for _, source in self._end_fetch(occupancy)]
+        if occupancy.streaming is not None:  # steps in flight may still read them: they stay pinned
+            sources += occupancy.streaming.sources
         for source in sources:
             self.directories[source.tier].drop(source.frame)
         for tier in {source.tier for source in sources}:
@@ -145,10 +173,14 @@ class TierLedger:
         """The occupancy is over. Of what it has used, the last blocks are the first to go, also once those
         are spilled that are dirty still."""
         self._end_fetch(occupancy)
+        streaming, occupancy.streaming = occupancy.streaming, None
+        sources = streaming.sources if streaming is not None else []
+        for source in sources:
+            self.directories[source.tier].unpin(source.frame)
         keys = [occupancy.request.key(index) for index in range(occupancy.registered)]
         self._touch(keys)
         for dirty in self._dirty:
-            for block in occupancy.blocks[: occupancy.registered]:
+            for block in occupancy.blocks[: occupancy.registered - len(sources)]:
                 if block in dirty:
                     dirty[block] = keys
 
@@ -173,6 +205,11 @@ class TierLedger:
         key = self._pool.key_of(block)
         return key is not None and not self.directories[tier].will_have(key)
 
+    def find_copied(self, directory: TierDirectory, key: bytes) -> int | None:
+        """The frame that holds what ``key`` stands for, if the step that wrote it has settled."""
+        frame = directory.find(key)
+        return None if frame is None or (directory.number, frame) in self._copying else frame
+
     def next_dirty(self, tier: int, count: int) -> list[int]:
         """The ``count`` blocks that have been dirty for a tier for the longest time, or all there are."""
         dirty, found, clean = self._dirty[tier], list[int](), list[int]()
@@ -191,10 +228,12 @@ class TierLedger:
             for tier, directory, counters in zip(self._tiers, self.directories, self.counters, strict=True)
         )
 
-    def check(self, occupancies: Iterable[Occupancy]) -> Iterator[str]:
+    def check(self, occupancies: Sequence[Occupancy]) -> Iterator[str]:
         """What is wrong with it, given the occupancies that have not ended."""
         fetching = [o.fetching for o in occupancies if o.fetching is not None]
+        streamed = [o.streaming.sources for o in occupancies if o.streaming is not None]
         sources = list(chain.from_iterable(one.sources.values() for one in fetching))
+        sources += chain.from_iterable(streamed)
         for directory in self.directories:
             pins = Counter(source.frame for source in sources if source.tier == directory.number)
             yield from directory.check(pins)

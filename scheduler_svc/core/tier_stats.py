@@ -30,4 +30,4 @@ class TierStats:
     blocks_spilled: int = 0  # likewise
     frames_lost: int = 0  # that the group reported to hold nothing after all
     fetches_failed: int = 0  # of slots, whose requests were then computed instead
-    prefix_hit_tokens: int = 0  # of prompts as they were first admitted, fetched instead of computed
+    prefix_hit_tokens: int = 0  # of prompts as they were first admitted, read instead of computed

@@ -77,6 +77,8 @@ def _group_load(group: GroupReport) -> control.GroupLoad:
         tp=group.tp,
         step=stats.step,
         running=stats.running,
+        streamed=stats.streamed,
+        streamed_blocks=stats.streamed_blocks,
         slots_total=stats.slots_total,
         slots_free=stats.slots_free,
         blocks_total=stats.blocks_total,

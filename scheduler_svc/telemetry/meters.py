@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, get_args
 
 from albireo.contract.plan import DEFAULT_TENANT, StepResult
-from albireo.telemetry import Telemetry
+from albireo.telemetry import Telemetry, tier_metrics
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
@@ -38,6 +38,11 @@ AMOUNTS = {
     metrics.KV_TOTAL: "blocks_total",
     metrics.STEPS_IN_FLIGHT: "steps_in_flight",
 }
+STREAMED = {
+    tier_metrics.STREAMED_REQUESTS: "streamed",
+    tier_metrics.STREAMED_BLOCKS: "streamed_blocks",
+}
+"""Of groups that have KV tiers."""
 
 
 class _View(NamedTuple):
@@ -123,6 +128,8 @@ class SchedulerMeters:
             telemetry.observe(metric, lambda field=field: self._totals(field))  # type: ignore[misc]
         for metric, field in AMOUNTS.items():
             telemetry.observe(metric, lambda field=field: self._amounts(field))  # type: ignore[misc]
+        for metric, field in STREAMED.items():
+            telemetry.observe(metric, lambda field=field: self._amounts(field, tiered=True))  # type: ignore[misc]
         for metric, what in ((metrics.SLOTS_USED, "slots"), (metrics.KV_USED, "blocks")):
             telemetry.observe(metric, lambda what=what: self._used(what))  # type: ignore[misc]
         by_group, steps = self._by_group, self._by_steps
@@ -156,14 +163,16 @@ class SchedulerMeters:
     def _tiers_of(self, group: GroupReport) -> OfGroup:
         return self._name(group.name), group.stats.tiers
 
-    def _by_group(self, read: Callable[[GroupReport], float]) -> dict[str, float]:
+    def _by_group(self, read: Callable[[GroupReport], float], *, tiered: bool = False) -> dict[str, float]:
+        """``tiered``: only of groups that have KV tiers."""
         found: defaultdict[str, float] = defaultdict(float)
         for report in self._view.groups:
-            found[self._name(report.name)] += read(report)
+            if report.stats.tiers or not tiered:
+                found[self._name(report.name)] += read(report)
         return found
 
-    def _amounts(self, field: str) -> dict[str, float]:
-        return self._by_group(lambda group: getattr(group.stats, field))
+    def _amounts(self, field: str, *, tiered: bool = False) -> dict[str, float]:
+        return self._by_group(lambda group: getattr(group.stats, field), tiered=tiered)
 
     def _used(self, what: str) -> dict[str, float]:
         total, free = f"{what}_total", f"{what}_free"

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from albireo.telemetry import Telemetry
-from albireo.telemetry import catalogue as metrics
+from albireo.telemetry import tier_metrics as metrics
 from albireo.telemetry.histogram import Histogram
 from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import TierStats
 
 MAX_TIER_NAMES = 8
 OTHER_TIERS = "other"
+FETCH, STREAM = "fetch", "stream"
+"""What KV is read for."""
 
 TOTALS = {
     metrics.TIER_FETCHED: "blocks_fetched",
@@ -43,9 +45,9 @@ class TierMeters:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._names: set[str] = set()  # of tiers
-        self._fetched, self._spilled = Counter[Key](), Counter[Key]()  # bytes
-        self._waits: dict[str, Histogram] = {}  # by group, of those that have waited
-        telemetry.observe(metrics.STEP_KV_FETCHED, lambda: dict(self._fetched))
+        self._read, self._spilled = Counter[tuple[str, str, str]](), Counter[Key]()  # bytes
+        self._waits: dict[Key, Histogram] = {}  # by group and for what, of those that have waited
+        telemetry.observe(metrics.STEP_KV_READ, lambda: dict(self._read))
         telemetry.observe(metrics.STEP_KV_SPILLED, lambda: dict(self._spilled))
         self._view = _View({field: {} for field in TOTALS.values()}, [])
         for metric, field in TOTALS.items():
@@ -60,14 +62,21 @@ class TierMeters:
     def step(self, group: str, timing: control.StepTiming) -> None:
         """A step has settled. ``group``: its name as it is exported."""
         for transfer in timing.transfers:
-            copied = self._spilled if transfer.write else self._fetched
-            copied[group, self._name(transfer.tier)] += transfer.bytes
-        if timing.kv_wait:
-            waits = self._waits.get(group)
+            key = group, self._name(transfer.tier)
+            if transfer.write:
+                self._spilled[key] += transfer.bytes
+            else:
+                self._read[*key, STREAM if transfer.streamed else FETCH] += transfer.bytes
+        self._wait(group, FETCH, timing.kv_wait - timing.stream_wait)
+        self._wait(group, STREAM, timing.stream_wait)
+
+    def _wait(self, group: str, read: str, nanoseconds: int) -> None:
+        if nanoseconds > 0:
+            waits = self._waits.get((group, read))
             if waits is None:
-                attributes = {"albireo.group": group}
-                waits = self._waits[group] = self._telemetry.folded(metrics.STEP_KV_WAIT, attributes)
-            waits.add(timing.kv_wait / 1e9)
+                attributes = {"albireo.group": group, "kv_read": read}
+                waits = self._waits[group, read] = self._telemetry.folded(metrics.STEP_KV_WAIT, attributes)
+            waits.add(nanoseconds / 1e9)
 
     def closed(self, last: OfGroup, others: Iterable[OfGroup]) -> None:
         """A group was closed. ``last``: its state before; ``others`` serve on."""

@@ -148,15 +148,18 @@ def test_auto_on_a_described_device_is_what_its_slots_can_use() -> None:
     assert simulated("h100", "auto") == USEFUL * BLOCK
 
 
-def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU, with a GPU's memory made up: as much as was there, less what steps took at their peak."""
+def profiled(monkeypatch: pytest.MonkeyPatch, free: int, longest: int) -> tuple[int, list[tuple[int, ...]]]:
+    """On a CPU, with a GPU's memory made up, of which steps take 250 bytes: what they leave, and of each step
+    the rows, those that sample, and the blocks of the longest context."""
     runner = tiny(KvMemory(1 << 20))
-    rows: list[tuple[int, int]] = []
+    rows: list[tuple[int, ...]] = []
     prepare = runner.prepare
 
     def seen(plan: Plan) -> object:
         batch = prepare(plan)
-        rows.append((len(batch.host.forward.positions), len(batch.host.samples.slots)))
+        forward = batch.host.forward
+        blocks = [*(chunk.blocks.shape[0] for chunk in forward.chunks), 0]
+        rows.append((len(forward.positions), len(batch.host.samples.slots), max(blocks)))
         return batch
 
     monkeypatch.setattr(runner, "prepare", seen)
@@ -165,12 +168,25 @@ def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> 
         "empty_cache": None,
         "memory_allocated": 100,
         "max_memory_allocated": 350,
-        "mem_get_info": (1000, 4000),
+        "mem_get_info": (free, 4 * free),
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
-    sizing = Sizing(runner.config, 1, torch.bfloat16, SLOTS, LONGEST)
-    assert runner._free_on_gpu(sizing) == (750, 4000)
-    assert rows == [(STEP_TOKENS, 16), (SLOTS, SLOTS), (SLOTS, SLOTS)]
+    left, total = runner._free_on_gpu(Sizing(runner.config, 1, torch.bfloat16, SLOTS, longest))
+    assert total == 4 * free
+    return left, rows
+
+
+def test_the_profile_runs_the_largest_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is as much as there was, less what steps took at their peak."""
+    left, rows = profiled(monkeypatch, 1 << 30, LONGEST)
+    assert left == (1 << 30) - 250
+    assert rows == [(STEP_TOKENS, 16, LONGEST // 16), (SLOTS, SLOTS, 1), (SLOTS, SLOTS, 0)]
+
+
+def test_the_profile_has_no_context_that_is_longer_than_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be streamed: the memory for a step that gathers it is not needed."""
+    _, rows = profiled(monkeypatch, 40 * BLOCK, LONGEST)
+    assert rows[0] == (STEP_TOKENS, 16, 40)
 
 
 @pytest.mark.parametrize(("slots", "longest"), [(1, 2), (1, 100), (3, 513), (64, 16)])

@@ -41,6 +41,7 @@ def test_a_good_announcement_is_taken() -> None:
         ({"vocab_size": 0}, "vocab_size: 0"),
         ({"step_seconds": float("nan")}, "step_seconds: nan"),
         ({"prefill_token_seconds": -1.0}, "prefill_token_seconds: -1"),
+        ({"num_layers": 5000}, "num_layers: 5000"),
     ],
 )
 def test_a_bad_one_is_refused_in_one_line(fields: dict[str, object], problem: str) -> None:

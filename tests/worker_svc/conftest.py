@@ -9,6 +9,7 @@ import torch
 
 from tests.worker_svc.cases import Case, make_case
 from tests.worker_svc.checkpoints import FAMILIES
+from worker_svc.kv_tiers import limits
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +23,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     """One case for each family."""
     root = Path(tmp_path_factory.mktemp("checkpoints"))
     return {name: make_case(family, root / name) for name, family in FAMILIES.items()}
+
+
+@pytest.fixture
+def by_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetches come in pieces of some layers, although they are small."""
+    monkeypatch.setattr(limits, "WHOLE_BYTES", 0)

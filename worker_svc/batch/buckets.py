@@ -65,9 +65,9 @@ class DecodeBuckets:
         return Bucket(rows, -(-self._most_blocks // rows)).words
 
     def choose(self, batch: HostBatch) -> Bucket | None:
-        """None for a step that prefills or decodes nothing, and for one whose padding costs too much."""
+        """None for a step that prefills, streams or decodes nothing, and where padding costs too much."""
         forward = batch.forward
-        if forward.chunks or not forward.decodes:
+        if forward.chunks or forward.spans or not forward.decodes:
             return None
         needed = sum(group.blocks.size for group in forward.decodes)
         longest = max(group.blocks.shape[1] for group in forward.decodes)

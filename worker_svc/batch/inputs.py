@@ -35,6 +35,30 @@ class ChunkRows(Struct[A]):
     blocks: Annotated[A, int64("blocks")]  # of the context
 
 
+@dataclass(eq=False, slots=True)
+class HiddenStates:
+    """Of rows under way, between their steps. It goes with the stay of a request in its slot, and with the
+    steps that are staged; the compute stage alone looks into it."""
+
+    x: Tensor | None = None  # [rows, hidden], as the last layer that has run left it
+
+
+@dataclass(frozen=True, slots=True)
+class SpanInput(Struct[A]):
+    """The rows of one span."""
+
+    slot: int
+    states: HiddenStates
+    first_layer: int
+    last_layer: int  # the first one that is not computed
+    before: int  # tokens of the context that are on the device and come before the rows
+    # None where they have none: at layer 0 the row takes ``last_token``, above it hidden states.
+    ids: Annotated[A | None, int64("rows")]
+    positions: Annotated[A, int64("rows")]
+    kv_rows: Annotated[A, int64("rows")]
+    blocks: Annotated[A, int64("blocks")]  # of the context on the device
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardInput(Struct[A]):
     """The rows that run through the model: decoding rows first, in groups, then those of the chunks.
@@ -48,6 +72,7 @@ class ForwardInput(Struct[A]):
     decodes: tuple[DecodeRows[A], ...]
     chunk_ids: Annotated[A, int64("chunk rows")]  # tokens of the chunks' rows
     chunks: tuple[ChunkRows[A], ...]
+    spans: tuple[SpanInput[A], ...] = ()  # of streamed slots; those of their last layers join the rows
 
 
 @dataclass(frozen=True, slots=True)

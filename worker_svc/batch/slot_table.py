@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
-from worker_svc.batch.inputs import ChunkRows, DecodeRows, ForwardInput
+from albireo.contract.tiers import Offload, Span
+from worker_svc.batch.inputs import ChunkRows, DecodeRows, ForwardInput, SpanInput
 from worker_svc.batch.row_check import fault_of, stand_in
+from worker_svc.batch.streamed_slots import StreamedSlots
 from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
+from worker_svc.kv_tiers.streamed_frames import SpanFrames
 from worker_svc.sampling.controls import SlotControls
 from worker_svc.sampling.rows import PenaltyStart, PromptRows, SampleRows
 
@@ -33,6 +36,7 @@ class HostBatch:
     samples: SampleRows
     penalty_starts: tuple[PenaltyStart, ...]  # requests with penalties that take a slot
     prompts: tuple[PromptRows, ...]
+    spans: tuple[SpanFrames, ...] = ()  # what those of ``forward`` read from tiers
 
 
 class SlotTable:
@@ -60,11 +64,13 @@ class SlotTable:
         self._tokens: list[Ints] = [np.zeros(0, dtype=np.int64)] * slots
         self._controls = SlotControls(slots, eos_ids)
         self._prompt_logprobs: dict[int, tuple[int, int]] = {}  # by slot: length of the prompt, how many
+        self._streamed = StreamedSlots(shape.num_layers)
 
     def reset(self) -> None:
         """Forgets everything: a new epoch begins."""
         self._occupied[:] = False
         self._decoding[:] = False
+        self._streamed.reset()
 
     @property
     def incarnations(self) -> Ints:
@@ -79,13 +85,16 @@ class SlotTable:
         released = list(plan.released)
         self._occupied[released] = False
         self._decoding[released] = False
+        self._streamed.release(released)
         self._decoding[list(plan.paused)] = False
         self._decoding[list(plan.resumed)] = True
         starts = [start for admission in plan.admissions if (start := self._admit(admission)) is not None]
+        for offload in plan.offloads:
+            self._offload(offload)
         fresh: list[int] = []
         for grant in plan.grants:
             count = int(self._num_blocks[grant.slot])
-            cached = int(self._computed[grant.slot]) // BLOCK_SIZE
+            cached = int(self._computed[grant.slot]) // BLOCK_SIZE - self._streamed.blocks(grant.slot)
             fresh += grant.blocks[max(0, cached - count) :]
             self._blocks[grant.slot, count : count + len(grant.blocks)] = grant.blocks
             self._num_blocks[grant.slot] = count + len(grant.blocks)
@@ -132,6 +141,21 @@ class SlotTable:
             self._prompt_logprobs[slot] = len(admission.tokens), sampling.prompt_logprobs
         return self._controls.admit(admission)
 
+    def _offload(self, offload: Offload) -> None:
+        """The first blocks leave the table, if it has any: a slot that was just admitted has none."""
+        slot, count = offload.slot, len(offload.frames)
+        held = int(self._num_blocks[slot])
+        if held and held < count:
+            raise TableMismatch(f"slot {slot}: {count} blocks are offloaded, it has {held}")
+        self._streamed.offload(offload)
+        if self._streamed.blocks(slot) * BLOCK_SIZE > self._computed[slot]:
+            raise TableMismatch(f"slot {slot}: of {self._computed[slot]} tokens more blocks are offloaded")
+        self._decoding[slot] = False
+        if held:
+            self._blocks[slot, : held - count] = self._blocks[slot, count:held]
+            self._blocks[slot, held - count : held] = self._scratch
+            self._num_blocks[slot] = held - count
+
     def _build(self, slots: Ints, plan: Plan, fresh: Ints, starts: tuple[PenaltyStart, ...]) -> HostBatch:
         slots, decodes = self._decode_groups(slots)
         positions = self._computed[slots]
@@ -142,9 +166,9 @@ class SlotTable:
         for chunk in plan.chunks:
             chunks.append(self._chunk(chunk, first))
             end = chunk.start + chunk.count
-            span = np.arange(chunk.start, end)
-            all_positions.append(span)
-            all_kv_rows.append(self._kv_rows(chunk.slot, span))
+            own = np.arange(chunk.start, end)
+            all_positions.append(own)
+            all_kv_rows.append(self._kv_rows(chunk.slot, own))
             tokens = self._tokens[chunk.slot]
             ids.append(tokens[chunk.start : end])
             if chunk.slot in self._prompt_logprobs:
@@ -154,6 +178,14 @@ class SlotTable:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True
+        spans = tuple(map(self._span, plan.spans))
+        for span in self._ending(plan):
+            if span.slot in self._prompt_logprobs:
+                prompts.append(self._prompt_rows(span, first))
+            first += span.count
+            if self._computed[span.slot] >= len(self._tokens[span.slot]):
+                sampling_rows.append(np.array([first - 1]))
+                joining.append(span.slot)
         return HostBatch(
             forward=ForwardInput(
                 decode_slots=slots,
@@ -162,6 +194,7 @@ class SlotTable:
                 decodes=decodes,
                 chunk_ids=np.concatenate(ids) if ids else NO_IDS,
                 chunks=tuple(chunks),
+                spans=spans,
             ),
             fresh=fresh,
             samples=self._samples(
@@ -169,9 +202,10 @@ class SlotTable:
             ),
             penalty_starts=starts,
             prompts=tuple(prompt for prompt in prompts if len(prompt.targets)),
+            spans=tuple(map(self._span_frames, plan.spans)),
         )
 
-    def _prompt_rows(self, chunk: Chunk, first: int) -> PromptRows:
+    def _prompt_rows(self, chunk: Chunk | Span, first: int) -> PromptRows:
         length, most = self._prompt_logprobs[chunk.slot]
         targets = self._tokens[chunk.slot][chunk.start + 1 : min(chunk.start + chunk.count + 1, length)]
         return PromptRows(
@@ -199,6 +233,8 @@ class SlotTable:
         return slots, tuple(groups)
 
     def _chunk(self, chunk: Chunk, first: int) -> ChunkRows[HostArray]:
+        if chunk.slot in self._streamed:
+            raise TableMismatch(f"slot {chunk.slot}: a chunk, but it is streamed")
         if chunk.start != self._computed[chunk.slot]:
             raise TableMismatch(
                 f"slot {chunk.slot}: a chunk at {chunk.start}, {self._computed[chunk.slot]} computed"
@@ -206,6 +242,44 @@ class SlotTable:
         end = chunk.start + chunk.count
         self._computed[chunk.slot] = end
         return ChunkRows(first, chunk.count, self._blocks[chunk.slot, : blocks_for(end)].copy())
+
+    def _span(self, span: Span) -> SpanInput[HostArray]:
+        slot, known = span.slot, self._tokens[span.slot]
+        computed, end = int(self._computed[slot]), span.start + span.count
+        if fault := self._streamed.fault_of(span, computed, len(known)):
+            raise TableMismatch(f"slot {slot}: {span} cannot run: {fault}")
+        skipped = self._streamed.blocks(slot)
+        blocks = blocks_for(end) - skipped
+        if blocks > self._num_blocks[slot]:
+            raise TableMismatch(f"slot {slot}: {span} needs {blocks} blocks, it has {self._num_blocks[slot]}")
+        positions = np.arange(span.start, end)
+        return SpanInput(
+            slot=slot,
+            states=self._streamed[slot].states,
+            first_layer=span.first_layer,
+            last_layer=span.last_layer,
+            before=span.start - skipped * BLOCK_SIZE,
+            ids=known[span.start : end] if span.first_layer == 0 and end <= len(known) else None,
+            positions=positions,
+            kv_rows=self._kv_rows(slot, positions - skipped * BLOCK_SIZE),
+            blocks=self._blocks[slot, :blocks].copy(),
+        )
+
+    def _ending(self, plan: Plan) -> list[Span]:
+        """Takes the spans as run; returns those whose rows have all their layers."""
+        if len({span.slot for span in plan.spans}) < len(plan.spans):
+            raise TableMismatch(f"step {plan.step}: two spans of one slot")
+        ending = [span for span in plan.spans if self._streamed.advance(span)]
+        for span in ending:
+            self._computed[span.slot] = span.start + span.count
+        return ending
+
+    def _span_frames(self, span: Span) -> SpanFrames:
+        return SpanFrames(
+            int(self._incarnations[span.slot]),
+            range(span.first_layer, span.last_layer),
+            self._streamed[span.slot].frames.pieces,
+        )
 
     def _kv_rows(self, slots: Ints | int, positions: Ints) -> Ints:
         rows: Ints = self._blocks[slots, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE

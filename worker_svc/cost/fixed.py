@@ -73,9 +73,12 @@ class FixedCost:
         return STEADY
 
     def forward_seconds(self, work: StepWork) -> float:
-        if not work.rows:
-            return 0.0
-        return self.times.t3.seconds(rows=work.decodes, prefill_tokens=work.prefill, tp=self.tp)
+        cost, tp = self.times.t3, self.tp
+        return sum(
+            share * cost.seconds(rows=part.decodes, prefill_tokens=part.prefill, tp=tp)
+            for share, part in work.parts()
+            if part.rows
+        )
 
     def sampling_seconds(self, work: StepWork, *, parallel: bool) -> float:
         if not work.samples:

@@ -48,6 +48,8 @@ class PhysicalCost:
 
         ``weights`` is the time to read them, ``multiplications`` what these add to it.
         """
+        if work.spans:
+            return self._terms_of_parts(work)
         if not work.rows:
             return {}
         e, shape = self.efficiency, self.shape
@@ -62,6 +64,13 @@ class PhysicalCost:
             "collectives": self._all_reduces(work.rows),
             "launch": (shape.config.num_layers * e.layer_us + e.step_us) * 1e-6,
         }
+
+    def _terms_of_parts(self, work: StepWork) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for share, part in work.parts():
+            for term, seconds in self.forward_terms(part).items():
+                found[term] = found.get(term, 0.0) + share * seconds
+        return found
 
     def forward_seconds(self, work: StepWork) -> float:
         return sum(self.forward_terms(work).values())
@@ -88,10 +97,10 @@ class PhysicalCost:
         return sum(self.sampling_terms(work, parallel=parallel).values())
 
     def host(self, work: StepWork) -> HostCost:
-        h = self._host
+        h, staged = self._host, work.rows - work.decodes
         return HostCost(
-            t1=_host_seconds(h.t1, work.decodes, work.prefill),
-            t2=_host_seconds(h.t2, work.decodes, work.prefill),
+            t1=_host_seconds(h.t1, work.decodes, staged),
+            t2=_host_seconds(h.t2, work.decodes, staged),
             t5=_host_seconds(h.t5, work.samples, work.prefill),
         )
 

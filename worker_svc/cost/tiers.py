@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from albireo.contract.plan import BLOCK_SIZE
-from albireo.contract.tiers import TierShape
+from albireo.contract.tiers import TierShape, most_blocks
 from worker_svc.cost.device import Tier
 from worker_svc.cost.fixed import FixedCost
 from worker_svc.cost.interface import CostModel
@@ -28,6 +28,10 @@ class DescribedTiers:
     shapes: tuple[TierShape, ...] = ()
     layers: int = 1  # of the model
     block_bytes: int = 0  # of one block on one rank
+
+    def most_tokens(self, num_blocks: int) -> int:
+        """Of one request, with so many blocks on the device."""
+        return most_blocks(num_blocks, (tier.frames for tier in self.shapes)) * BLOCK_SIZE
 
 
 NO_TIERS = DescribedTiers()

@@ -52,6 +52,17 @@ class Copies(Protocol):
         copy of ``after`` touches blocks any more."""
         ...
 
+    def device_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory where the layers run."""
+        ...
+
+    def bring(self, source: Tensor, out: Tensor, after: object) -> Copy:
+        """``source`` ``[n, 2, ...]`` in host memory to ``out`` ``[2, n, ...]`` of a ``device_buffer``.
+
+        ``after``: what ``mark`` has named that reads ``out``; None where nothing does.
+        """
+        ...
+
 
 class Done:
     """A copy that was done when the call returned."""
@@ -84,4 +95,11 @@ class CpuCopies:
         self, blocks: Sequence[int], layers: range, source: Tensor, after: Sequence[Copy] = ()
     ) -> Copy:
         self._cache.scatter(torch.tensor(blocks), layers, source)
+        return DONE
+
+    def device_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def bring(self, source: Tensor, out: Tensor, after: object) -> Copy:
+        out.copy_(source.transpose(0, 1))
         return DONE

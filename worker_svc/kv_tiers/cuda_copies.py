@@ -1,4 +1,4 @@
-"""Copies between the KV blocks of a GPU and pinned host memory, on two streams of their own.
+"""Copies between the KV blocks of a GPU and pinned host memory, on streams of their own.
 
 One kernel gathers or scatters all blocks and layers of a copy, and one transfer brings them over the bus. The
 intermediate tensors belong to the stream that they are allocated and used on, so its order alone decides when
@@ -32,7 +32,8 @@ class CudaCopy:
 
 
 class CudaCopies:
-    """Fetches and spills run at the same time as each other and as the compute stage's stream.
+    """Fetches, spills and pieces for streamed slots run at the same time as each other and as the compute
+    stage's stream. A piece waits for a buffer that compute still reads: no fetch is to wait behind it.
 
     Nothing here waits for the device. Events are fresh for each copy: a reused one could be recorded again
     before it was waited for.
@@ -41,8 +42,9 @@ class CudaCopies:
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
         self._device = device = cache.storage.device
-        self._fetches, self._spills = torch.cuda.Stream(device), torch.cuda.Stream(device)
-        for stream in (self._fetches, self._spills):
+        streams = tuple(torch.cuda.Stream(device) for _ in range(3))
+        self._fetches, self._spills, self._pieces = streams
+        for stream in streams:
             stream.wait_stream(torch.cuda.current_stream(device))  # which zeroes the cache
 
     def buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -74,6 +76,19 @@ class CudaCopies:
                 if isinstance(copy, CudaCopy):
                     stream.wait_event(copy.blocks)
             self._cache.scatter(index, layers, brought)
+            done = _record(stream)
+            return CudaCopy(done, done, self._device)
+
+    def device_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def bring(self, source: Tensor, out: Tensor, after: object) -> Copy:
+        stream = self._pieces
+        with torch.cuda.stream(stream):
+            brought = source.to(self._device, non_blocking=True)
+            if isinstance(after, torch.cuda.Event):
+                stream.wait_event(after)
+            out.copy_(brought.transpose(0, 1))
             done = _record(stream)
             return CudaCopy(done, done, self._device)
 

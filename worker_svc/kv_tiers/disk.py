@@ -1,4 +1,4 @@
-"""The tier on a disk: the frames one after the other in a file, in buffered I/O, each part with a checksum.
+"""The tier on a disk: the frames one after the other in a file, in buffered I/O, with checksums of parts.
 
 What a frame holds is decided by its entry in the index alone, and whether that is still so by the checksums:
 whatever goes wrong with a frame (an error of the disk, a file that was cut off, flipped bits, a process that
@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, Self
 
@@ -90,8 +91,8 @@ class DiskTier:
                 start, size = first * self._block, number * self._block
                 os.posix_fadvise(self._files.data, start, size, os.POSIX_FADV_WILLNEED)
 
-    def _fits(self, frame: int, row: Bytes, sums: Sequence[int] | None) -> bool:
-        if self._sums(row) == sums:
+    def _fits(self, frame: int, row: Bytes, sums: tuple[int, int] | None) -> bool:
+        if sums is not None and zlib.crc32(row.data, sums[0]) == sums[1]:
             return True
         self.faults.add("checksum", f"frame {frame} of {self._files.path}")
         return False
@@ -183,8 +184,9 @@ class DiskTier:
         return [i for i in later if self._transfer(kind, offset + i * size, rows[i : i + 1])]
 
     def _sums(self, row: Bytes) -> list[int]:
-        """The checksum of each part."""
-        return [zlib.crc32(row.data[start : start + self._part]) for start in range(0, len(row), self._part)]
+        """Of a whole block, the checksum at the end of each part."""
+        parts = (row.data[start : start + self._part] for start in range(0, len(row), self._part))
+        return list(accumulate(parts, lambda before, part: zlib.crc32(part, before), initial=0))[1:]
 
     def _drop(self, frame: int, key: bytes) -> None:
         """Of a frame that is damaged."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from worker_svc.kv_tiers.errors import TierError
 from worker_svc.kv_tiers.layout import KvLayout
 
-MAGIC = "Albireo KV tier, format 1"
+MAGIC = "Albireo KV tier, format 2"
 HEADER_BYTES = 4096
 LOCK_SECONDS = 10.0
 """For other processes to choose their files in the same directory."""

@@ -1,6 +1,9 @@
-"""The index of a disk tier: of each frame the key, and a checksum of each layer's part.
+"""The index of a disk tier: of each frame the key, and a checksum up to the end of each layer's part.
 
-On the disk an entry of a frame is the key, the CRC-32 of each part, and the CRC-32 of both. An entry whose
+The checksum of a part is the CRC-32 of the frame from its begin to the part's end. A CRC-32 can go on from an
+earlier one, so one call checks any consecutive layers: from the checksum before them to that of the last one.
+
+On the disk an entry of a frame is the key, the checksum of each part, and the CRC-32 of both. An entry whose
 own checksum does not fit, such as zeros, is of a frame that holds nothing. The order of writes, which is that
 of the kernel's page cache, makes the entry of a frame absent before its data change and present after; what
 the disk has after a loss of power may be in any order, and then the checksums of the parts do not fit.
@@ -33,7 +36,7 @@ class DiskIndex:
         self._size = entry_bytes(layers)
         self._lock = Lock()
         self._keys: dict[int, bytes] = {}
-        self._sums = np.zeros((frames, layers), dtype="<u4")
+        self._sums = np.zeros((frames, layers + 1), dtype="<u4")  # before the first layer, and after each
 
     def load(self, frames: int) -> None:
         """What the file says of the first frames. Raises OSError."""
@@ -44,20 +47,23 @@ class DiskIndex:
             entry = entries[frame].tobytes()
             if _sealed(entry[:-CRC_BYTES]) == entry:
                 self._keys[frame] = entry[:KEY_BYTES]
-                self._sums[frame] = np.frombuffer(entry[KEY_BYTES:-CRC_BYTES], dtype="<u4")
+                self._sums[frame, 1:] = np.frombuffer(entry[KEY_BYTES:-CRC_BYTES], dtype="<u4")
 
     def contents(self) -> dict[int, bytes]:
         with self._lock:
             return dict(self._keys)
 
-    def sums(self, frames: Sequence[int], keys: Sequence[bytes], layers: range) -> list[list[int] | None]:
-        """Checksums of these layers of each frame; None where it does not hold the key."""
+    def sums(
+        self, frames: Sequence[int], keys: Sequence[bytes], layers: range
+    ) -> list[tuple[int, int] | None]:
+        """Of each frame the checksum before these layers, and after them; None where it does not hold the
+        key."""
         with self._lock:
             return [
-                self._sums[frame, layers.start : layers.stop].tolist()
-                if self._keys.get(frame) == keys[i]
+                (self._sums.item(frame, layers.start), self._sums.item(frame, layers.stop))
+                if self._keys.get(frame) == key
                 else None
-                for i, frame in enumerate(frames)
+                for frame, key in zip(frames, keys, strict=True)
             ]
 
     def drop(self, frame: int, key: bytes) -> None:
@@ -84,7 +90,7 @@ class DiskIndex:
         with self._lock:
             for frame, (key, row) in enumerate(zip(keys, rows, strict=True), first):
                 self._keys[frame] = key
-                self._sums[frame] = row
+                self._sums[frame, 1:] = row
 
     def _write(self, first: int, entries: bytes) -> None:
         done = os.pwrite(self._files.index, entries, HEADER_BYTES + first * self._size)

@@ -149,7 +149,7 @@ class FetchLane:
             self.fail(job, "late")
         began, first = time.time_ns(), time.monotonic()
         stored = [i for i in range(len(job.fetch.blocks)) if i not in job.held]
-        for layers in layer_ranges(self._layout.layers, self._layout.part_bytes):
+        for layers in layer_ranges(self._layout.layers, self._layout.part_bytes, len(job.fetch.blocks)):
             most = self._size // (len(layers) * self._layout.part_bytes)
             for some in (stored, list(job.held)):
                 for start in range(0, len(some), most):
@@ -192,9 +192,6 @@ class FetchLane:
         bad = []
         for i, position in enumerate(positions):
             spill, row = job.held[position]
-            if spill.keys[row] == job.fetch.keys[position] and spill.await_copied(MOST_SECONDS):
-                spill.copy.wait()
-                out[i].copy_(spill.rows[row, layers.start : layers.stop])
-            else:
+            if not spill.read(row, job.fetch.keys[position], layers, out[i], MOST_SECONDS):
                 bad.append(i)
         return bad

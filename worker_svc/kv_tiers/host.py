@@ -69,14 +69,15 @@ class HostTier:
             return [i for i, frame in enumerate(frames) if self._keys.get(frame) != keys[i]]
 
     def read(self, frames: Sequence[int], keys: Sequence[bytes], layers: range, out: Tensor) -> list[int]:
-        missing = self.missing(frames, keys)
-        skipped = set(missing)
+        missing = set(self.missing(frames, keys))
         part = self._rows.shape[1] // self._layers
         columns = slice(layers.start * part, layers.stop * part)
         for i, row in enumerate(rows_of(out)):
-            if i not in skipped:
+            if i not in missing:
                 row[:] = self._rows[frames[i], columns]
-        return missing
+        return sorted(
+            missing.union(self.missing(frames, keys))
+        )  # what a write has begun to replace meanwhile
 
     def write(self, frames: Sequence[int], keys: Sequence[bytes], blocks: Tensor) -> list[int]:
         failed = [i for i, frame in enumerate(frames) if not 0 <= frame < self.frames]

@@ -14,7 +14,7 @@ from albireo.contract.tiers import Frames, TierRead
 from albireo.v1 import control_pb2 as control
 
 TRANSFERS = 64
-"""Most copies that one result names: the last ones."""
+"""Most copies that one result names: the last ones. As many reads of layers, which have all bytes."""
 
 
 class Recorded(NamedTuple):
@@ -34,6 +34,8 @@ class TransferRecord:
         self._lost: list[Frames] = []
         self._read: list[TierRead] = []
         self._transfers: deque[control.KvTransfer] = deque(maxlen=TRANSFERS)
+        self._streamed: list[control.KvTransfer] = []
+        self._layer: tuple[int, int] | None = None  # tier and layer of the last of these
         self._new = False
 
     def lost(self, tier: int, frames: Iterable[int]) -> None:
@@ -55,12 +57,28 @@ class TransferRecord:
             )
             self._new = True
 
+    def streamed(self, tier: int, layer: int, *, begin: int, end: int, size: int) -> None:
+        """A piece was read for a layer of a streamed slot. Those that follow one another in the same layer
+        are one transfer."""
+        name = self._names[tier]
+        with self._lock:
+            self._new = True
+            known = self._streamed if (tier, layer) == self._layer or len(self._streamed) >= TRANSFERS else ()
+            transfer = next((found for found in reversed(known) if found.tier == name), None)
+            if transfer is None:
+                transfer = control.KvTransfer(tier=name, streamed=True, begin=begin)
+                self._streamed.append(transfer)
+            transfer.end = end
+            transfer.bytes += size
+            self._layer = tier, layer
+
     def take(self) -> Recorded | None:
         """What is new since the last call; None: nothing."""
         if not self._new:
             return None
         with self._lock:
-            recorded = Recorded(tuple(self._lost), tuple(self._read), tuple(self._transfers))
-            self._lost, self._read, self._new = [], [], False
+            transfers = (*self._transfers, *self._streamed)
+            recorded = Recorded(tuple(self._lost), tuple(self._read), transfers)
+            self._lost, self._read, self._streamed, self._new = [], [], [], False
             self._transfers.clear()
         return recorded

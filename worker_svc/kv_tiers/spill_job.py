@@ -43,6 +43,14 @@ class SpillJob:
             raise RuntimeError("the buffer of this spill has been given back")
         return self.buffer[: len(self.blocks)]
 
+    def read(self, row: int, key: bytes, layers: range, out: Tensor, seconds: float) -> bool:
+        """Some layers of one of its blocks; False: it has another key, or is not copied in time."""
+        if self.keys[row] != key or not self.await_copied(seconds):
+            return False
+        self.copy.wait()
+        out.copy_(self.rows[row, layers.start : layers.stop])
+        return True
+
     def await_copied(self, seconds: float) -> bool:
         """Whether the copy was launched in time, and counts."""
         return self.copied.wait(max(0.0, seconds)) and self.state is SpillState.COPIED

@@ -15,6 +15,7 @@ from worker_svc.kv_tiers.fetch_job import FetchJob
 from worker_svc.kv_tiers.fetching import FetchLane
 from worker_svc.kv_tiers.spill_job import SpillJob, SpillState
 from worker_svc.kv_tiers.spilling import Spilling
+from worker_svc.kv_tiers.step_streams import StepStreams
 from worker_svc.model.kv_cache import LayerCache
 
 COPY_SECONDS = 2.0
@@ -37,6 +38,7 @@ class StepTransfers:
         self.ended: tuple[Copy, ...] = ()  # likewise, of fetches that have been cancelled
         self.spills: tuple[SpillJob, ...] = ()  # copied while it runs
         self.reads: tuple[SlotFetches, ...] = ()  # in the order of its chunks
+        self.streams: StepStreams | None = None  # what its spans read
         self.contents: tuple[Contents, ...] = ()
         self.contents_end = False
         self.wait_ns = 0  # that layers waited
@@ -44,7 +46,7 @@ class StepTransfers:
 
     @property
     def empty(self) -> bool:
-        work = self.copied or self.ended or self.spills or self.reads
+        work = self.copied or self.ended or self.spills or self.reads or self.streams
         return not (work or self.contents or self.contents_end)
 
     def start(self) -> None:
@@ -54,6 +56,8 @@ class StepTransfers:
             copy.before_compute()
         if self.spills:
             self._spilling.start(self.spills)
+        if self.streams is not None:
+            self.streams.start()
 
     def caches(self, layers: Iterable[LayerCache]) -> Iterator[LayerCache]:
         """Each layer once its part of all that the step fetches is there, or given up."""
@@ -66,12 +70,23 @@ class StepTransfers:
             self.wait_ns += time.monotonic_ns() - began
             yield layer
 
+    @property
+    def readers(self) -> tuple[int, ...]:
+        """Incarnations of the slots that read fetches for the first time, and of those that are streamed."""
+        fetched = tuple(slot.incarnation for slot in self.reads)
+        if self.streams is None:
+            return fetched
+        return fetched + tuple(span.incarnation for span in self.streams.spans)
+
     def missing(self) -> list[bool]:
-        """Of each slot in ``reads``, whether this rank lacks some of its KV. After the last layer."""
+        """Of each of the ``readers``, whether this rank lacks some of its KV. After the last layer."""
+        spans = () if self.streams is None else self.streams.spans
+        self.wait_ns += 0 if self.streams is None else self.streams.wait_ns
         for slot in self.reads:
             for _, job in slot.jobs:
                 job.order_all()
-        return [any(job.failed for _, job in slot.jobs) for slot in self.reads]
+        fetched = [any(job.failed for _, job in slot.jobs) for slot in self.reads]
+        return fetched + [span.failed for span in spans]
 
     def settle(self) -> None:
         """Output stage: waits until no copy of the step's spills touches blocks."""

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from albireo.contract.plan import Plan
-from albireo.contract.tiers import Contents, Fetch, Spill
+from albireo.contract.tiers import Contents, Fetch, Offload, Spill
 from worker_svc.buffers.arrays import Ints
 from worker_svc.kv_tiers.copies import Copies, Copy
 from worker_svc.kv_tiers.fetch_job import FetchJob
@@ -23,6 +23,8 @@ from worker_svc.kv_tiers.limits import PORTION_FRAMES
 from worker_svc.kv_tiers.record import TransferRecord
 from worker_svc.kv_tiers.spilling import Spilling
 from worker_svc.kv_tiers.step_transfers import SlotFetches, StepTransfers
+from worker_svc.kv_tiers.streamed_frames import SpanFrames
+from worker_svc.kv_tiers.streaming import StreamReader
 
 CLOSE_SECONDS = 2.0
 """For spills that are still to be written when the rank ends."""
@@ -40,6 +42,7 @@ class KvTransfers:
             FetchLane(number, tier, copies, layout, self._spilling, self.record)
             for number, tier in enumerate(tiers)
         )
+        self._streams = StreamReader(tiers, copies, layout, self._spilling, self.record)
         self._unread: dict[int, list[tuple[FetchLane, FetchJob]]] = {}  # by slot
         self._ended: list[Copy] = []  # of cancelled fetches, for the next step to wait for
         self._contents: deque[Contents] = deque()  # portions that no step has yet
@@ -54,14 +57,15 @@ class KvTransfers:
         }
 
     def reset(self) -> None:
-        """An epoch begins: fetches are cancelled, what has not been copied is not spilled, and the next steps
-        report what the tiers hold."""
+        """An epoch begins: what steps fetch or stream is cancelled, what has not been copied is not spilled,
+        and the next steps report what the tiers hold."""
         for jobs in self._unread.values():  # also those whose copies are launched, and not done
             for lane, job in jobs:
                 self._ended += lane.cancel(job)
         self._unread.clear()
         for lane in self._lanes:  # those that steps have taken along, which wait for their copies
             lane.cancel_all()
+        self._streams.cancel_all()
         self._spilling.drop_uncopied()
         pending = self._spilling.pending()
         self._contents.clear()
@@ -72,9 +76,9 @@ class KvTransfers:
                 self._contents.append(Contents(number, some, tuple(keys[frame] for frame in some)))
         self._contents_due = True
 
-    def begin(self, plan: Plan, incarnations: Ints) -> StepTransfers | None:
-        """Cancels fetches of slots that are released, begins those of the plan, and copies the blocks that
-        change hands. None: the step has nothing to do with tiers.
+    def begin(self, plan: Plan, incarnations: Ints, spans: Sequence[SpanFrames] = ()) -> StepTransfers | None:
+        """Cancels fetches of slots that are released, begins those of the plan and what its spans read, and
+        copies the blocks that change hands. None: the step has nothing to do with tiers.
 
         ``incarnations``: by slot, with the plan applied. Raises ValueError for what is not there.
         """
@@ -83,10 +87,12 @@ class KvTransfers:
                 for lane, job in self._unread.pop(slot, ()):
                     self._ended += lane.cancel(job)
         step = StepTransfers(self._spilling)
-        if plan.spills or plan.fetches or self._spilling.copies_wait:
+        if plan.spills or plan.fetches or plan.offloads or self._spilling.copies_wait:
             self._begin_copies(plan, step)
         if self._unread:
             step.reads = self._reads(plan, incarnations)
+        if spans:
+            step.streams = self._streams.submit(spans)
         if self._ended:
             step.ended, self._ended = tuple(self._ended), []
         if self._contents_due:
@@ -96,7 +102,7 @@ class KvTransfers:
         return None if step.empty else step
 
     def _begin_copies(self, plan: Plan, step: StepTransfers) -> None:
-        self._check(*plan.spills, *plan.fetches)
+        self._check(*plan.spills, *plan.fetches, *plan.offloads)
         granted = {block for grant in plan.grants for block in grant.blocks}
         first = self._spilling.copying(granted)
         for spill in plan.spills:
@@ -111,13 +117,13 @@ class KvTransfers:
             lane = self._lanes[fetch.tier]
             self._unread.setdefault(fetch.slot, []).append((lane, lane.submit(fetch, after=first)))
 
-    def _check(self, *moves: Spill | Fetch) -> None:
+    def _check(self, *moves: Spill | Fetch | Offload) -> None:
         for move in moves:
             if not 0 <= move.tier < len(self._tiers):
                 raise ValueError(f"there is no KV tier {move.tier}")
             if not all(0 <= frame < self._tiers[move.tier].frames for frame in move.frames):
                 raise ValueError(f"the KV tier {move.tier} has no such frame: {move.frames}")
-            if not all(0 <= block < self._num_blocks for block in move.blocks):
+            if not isinstance(move, Offload) and not all(0 <= b < self._num_blocks for b in move.blocks):
                 raise ValueError(f"there is no such KV block: {move.blocks}")
 
     def _reads(self, plan: Plan, incarnations: Ints) -> tuple[SlotFetches, ...]:
@@ -131,6 +137,7 @@ class KvTransfers:
         """Writes what has been copied, for a few seconds. No call may follow."""
         for lane in self._lanes:
             lane.close(CLOSE_SECONDS)
+        self._streams.close(CLOSE_SECONDS)
         self._spilling.close(CLOSE_SECONDS)
         for tier in self._tiers:
             tier.close()

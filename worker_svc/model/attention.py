@@ -6,6 +6,7 @@ input stage, as :class:`AttentionPlan`; a layer only gathers and multiplies.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.kv_cache import LayerCache
+from worker_svc.model.streamed_attention import Piece, attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,33 @@ class ChunkView:
     mask: Tensor  # [1, 1, rows, context], added to the scores
 
 
+class LayerPieces(Protocol):
+    """The tokens of one streamed slot that are not on the device."""
+
+    def next_layer(self) -> Iterable[Piece]:
+        """Those of the layer after the one that was asked for last. All of them are taken, and each is good
+        until the next is asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """Consecutive tokens of a streamed slot: ``rows`` of them, from row ``first`` of a batch."""
+
+    first: int
+    rows: int
+    before: int  # tokens of the context on the device that are before the first of the rows
+    blocks: Tensor  # [blocks of the context on the device]
+    pieces: LayerPieces
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """The rows of a step: decode groups, then chunks."""
+    """The rows of a batch: decode groups, then chunks, then rows of streamed slots."""
 
     decodes: tuple[DecodeGroup, ...]
     chunks: tuple[ChunkView, ...]
+    streams: tuple[StreamView, ...] = ()
 
 
 class Attention(Protocol):
@@ -86,7 +109,20 @@ class SdpaAttention:
                 q[rows].transpose(0, 1).unsqueeze(0), keys, values, attn_mask=chunk.mask, enable_gqa=True
             )
             out[rows] = found[0].transpose(0, 1)
+        for stream in plan.streams:
+            rows = slice(stream.first, stream.first + stream.rows)
+            out[rows] = attend(q[rows], self._pieces(cache, stream))
         return out.view(n, heads * head_dim)
+
+    def _pieces(self, cache: LayerCache, stream: StreamView) -> Iterator[Piece]:
+        """The context of a streamed slot's rows: what a tier holds, what the device does, and themselves."""
+        yield from stream.pieces.next_layer()
+        # [1, kv heads, context, head_dim], as the other rows have it
+        keys, values = (x[0].transpose(0, 1) for x in self._gather(cache, stream.blocks, 1))
+        before, end = stream.before, stream.before + stream.rows
+        if before:
+            yield Piece(keys[:before], values[:before])
+        yield Piece(keys[before:end], values[before:end], causal=True)
 
     def _gather(self, cache: LayerCache, blocks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Keys and values ``[rows, kv heads, context, head_dim]`` of ``rows`` requests."""

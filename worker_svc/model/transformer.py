@@ -116,13 +116,23 @@ class Transformer:
         ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64. ``caches``: of each layer, asked for when the one
         before it has been launched; where the layer's KV is still on its way, that waits for it.
         """
-        rope = self.rope.at(positions)
         x = self.embedding(ids)
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
-            x = x + block.mlp(block.mlp_norm(x))
-        return x
+        return run_layers(zip(self.blocks, caches, strict=True), x, self.rope.at(positions), kv_rows, plan)
 
     def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
         """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``; not yet fp32."""
         return self.head(self.norm(hidden.index_select(0, rows)))
+
+
+def run_layers(
+    layers: Iterable[tuple[Block, LayerCache]],
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    kv_rows: Tensor,
+    plan: AttentionPlan,
+) -> Tensor:
+    """Some layers, one after the other, for ``n`` rows: ``x`` ``[n, hidden]`` becomes the same shape."""
+    for block, cache in layers:
+        x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
+        x = x + block.mlp(block.mlp_norm(x))
+    return x

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.contract.tiers import most_blocks
 from albireo.runtime.kv_memory import KvMemory
 from worker_svc.batch.buckets import DecodeBuckets
-from worker_svc.batch.slot_table import HostBatch, SlotTable
+from worker_svc.batch.slot_table import HostBatch, SlotTable, TableMismatch
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.cost.speed import StepSpeed
@@ -33,6 +34,7 @@ from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
 from worker_svc.runner.profile_steps import profile_plans
+from worker_svc.runner.span_forward import SpanForward
 from worker_svc.runner.start_speed import measure_speed
 from worker_svc.runner.tier_opening import TierOptions, begin_transfers, open_tiers
 from worker_svc.runner.tier_output import TierOutput
@@ -78,23 +80,37 @@ class ModelRunner:
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device = device
-        self._group = group
-        self._dtype = dtype
-        self._synchronous = synchronous
+        self._group, self._dtype, self._synchronous = group, dtype, synchronous
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
+        self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
         weights = WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
-        longest = min(longest, num_blocks * BLOCK_SIZE)
-        self._arrange(GroupShape(num_blocks, max_seqs, longest), cuda_graphs)
-        self.kv_bytes = sizing.bytes_of(num_blocks)
-        self.transfers: KvTransfers | None = None
+        opened: Sequence[Tier] = ()
         if tiers is not None:
-            self._begin_transfers(tiers, checkpoint_identity(directory), local_ranks)
+            layout = self._layout(directory)
+            opened = open_tiers(tiers, layout, group, device, local_ranks)
+        shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
+        self._arrange(shape, cuda_graphs)
+        self.kv_bytes = sizing.bytes_of(num_blocks)
+        if opened:
+            self._begin_transfers(opened, layout)
+
+    def _layout(self, directory: Path) -> KvLayout:
+        identity, group = checkpoint_identity(directory), self._group
+        return KvLayout.of(self.config, self._dtype, identity, tp=group.size, rank=group.rank)
+
+    def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
+        """Tokens of a context: what the device does not hold of one is streamed from the tiers."""
+        most = most_blocks(num_blocks, (tier.frames for tier in tiers))
+        return min(wanted, agree_on_blocks(most, self._group, self.device) * BLOCK_SIZE)
+
+    def _shape(self, num_blocks: int, max_seqs: int, max_model_len: int) -> GroupShape:
+        return GroupShape(num_blocks, max_seqs, max_model_len, num_layers=self.config.num_layers)
 
     def _num_blocks(
         self, kv_memory: KvMemory, sizing: Sizing, gpu_memory_share: float, local_ranks: int
@@ -114,16 +130,19 @@ class ModelRunner:
     @torch.inference_mode()
     def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
         """Bytes that the weights and the largest steps leave free, and all bytes of the GPU."""
-        shape = GroupShape(1, sizing.max_seqs, sizing.max_model_len)
+        free, total = torch.cuda.mem_get_info(self.device)
+        shape = self._shape(1, sizing.max_seqs, sizing.max_model_len)
         self._arrange(shape, cuda_graphs=False)
+        # A context that all of it cannot hold is streamed: no step gathers it.
+        most = agree_on_blocks(max(1, free // sizing.bytes_of(1)), self._group, self.device) * BLOCK_SIZE
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        for plan in profile_plans(sizing.max_seqs, sizing.max_model_len):
+        for plan in profile_plans(sizing.max_seqs, min(most, sizing.max_model_len)):
             self.execute(self.prepare(plan)).to_host()
         steps = torch.cuda.max_memory_allocated(self.device) - before
         self._arrange(shape, cuda_graphs=False)  # forgets what the steps have kept
         torch.cuda.empty_cache()
-        free, total = torch.cuda.mem_get_info(self.device)
+        free, _ = torch.cuda.mem_get_info(self.device)
         return max(0, free - steps), total
 
     def _arrange(self, shape: GroupShape, cuda_graphs: bool) -> None:
@@ -140,6 +159,7 @@ class ModelRunner:
         # One column more: the rows of a request that has reached its length may run once again.
         state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
         self._sampler = StepSampler(self._group, self.config.vocab_size, state)
+        self._spans = SpanForward(self._model, self._last_token)
         self._buckets: DecodeBuckets | None = None
         self._graphs: DecodeGraphs | None = None
         if device.type == "cuda" and cuda_graphs:
@@ -155,23 +175,10 @@ class ModelRunner:
                 dtype=dtype,
             )
 
-    def _begin_transfers(
-        self,
-        tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]],
-        checkpoint: str,
-        local_ranks: int,
-    ) -> None:
-        group = self._group
-        layout = KvLayout.of(self.config, self._dtype, checkpoint, tp=group.size, rank=group.rank)
-        if isinstance(tiers, TierOptions):
-            opened: Sequence[Tier] = open_tiers(tiers, layout, group, self.device, local_ranks)
-        else:
-            opened = tiers(layout)
-        if opened:
-            self.transfers, shapes = begin_transfers(
-                opened, layout, self._cache, self.shape.num_blocks, group
-            )
-            self.shape = replace(self.shape, tiers=shapes)
+    def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
+        blocks = self.shape.num_blocks
+        self.transfers, shapes = begin_transfers(tiers, layout, self._cache, blocks, self._group)
+        self.shape = replace(self.shape, tiers=shapes)
 
     @property
     def staging_wait(self) -> float:
@@ -197,8 +204,10 @@ class ModelRunner:
     def prepare(self, plan: Plan) -> StepBatch:
         batch = self._table.apply(plan)
         if self.transfers is None:
+            if plan.offloads:
+                raise TableMismatch(f"step {plan.step}: there are no KV tiers to stream from")
             return self._stage(batch)
-        transfers = self.transfers.begin(plan, self._table.incarnations)
+        transfers = self.transfers.begin(plan, self._table.incarnations, batch.spans)
         staged = self._stage(batch)
         return staged if transfers is None else replace(staged, transfers=transfers)
 
@@ -227,7 +236,7 @@ class ModelRunner:
         if len(step.fresh):
             self._cache.clear(step.fresh)
         logits = None
-        if len(step.forward.positions):
+        if len(step.forward.positions) or step.forward.spans:
             logits, prompts = self._forward(batch)
         timestamps.record()
         self._sampler.begin(step.sampling)
@@ -241,7 +250,7 @@ class ModelRunner:
 
     def _tier_output(self, transfers: KvTransfers, step: StepTransfers | None) -> TierOutput:
         missing = None
-        if step is not None and step.reads:
+        if step is not None and step.readers:
             missing = missing_by_rank(step.missing(), self._group, self.device)
         return TierOutput(transfers.record, step, missing)
 
@@ -258,13 +267,13 @@ class ModelRunner:
             # A graph's rows come in the order of the step; those of a group must come owner by owner.
             return logits if self._group.size == 1 else logits.index_select(0, step.sample_rows), None
         transfers, layers = batch.transfers, self._cache.layers
-        hidden = self._model.hidden(
-            torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids]),
-            forward.positions,
-            forward.kv_rows,
-            batch.attention,
-            layers if transfers is None else transfers.caches(layers),
-        )
+        caches = layers if transfers is None else transfers.caches(layers)
+        ids = torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids])
+        rows = ids, forward.positions, forward.kv_rows, batch.attention
+        if transfers is None or transfers.streams is None:
+            hidden = self._model.hidden(*rows, caches)
+        else:
+            hidden = self._spans(rows, forward.spans, transfers.streams.spans, caches)
         prompts = None
         if step.prompts is not None:
             prompts = prompt_words(

@@ -14,8 +14,8 @@ class SimulatedLane:
     """The input stage takes copies, the compute stage asks which have ended."""
 
     def __init__(self, tier: str, block_seconds: float, block_bytes: int, *, write: bool) -> None:
-        self._tier = tier
-        self._block_ns = block_seconds * 1e9
+        self.tier = tier
+        self.block_ns = block_seconds * 1e9
         self._block_bytes = block_bytes
         self._write = write
         self._copies: deque[control.KvTransfer] = deque()  # that were not reported yet, in their order
@@ -23,17 +23,27 @@ class SimulatedLane:
 
     def waiting(self, now: int) -> float:
         """Blocks that are not copied yet."""
-        return max(0, self._free_at - now) / self._block_ns
+        return max(0, self._free_at - now) / self.block_ns
 
     def take(self, blocks: int, now: int) -> control.KvTransfer:
         """The copy of ``blocks``, behind all that were taken before."""
-        begin = max(now, self._free_at)
-        self._free_at = end = begin + round(blocks * self._block_ns)
+        begin = self.reserve(blocks, now)
         copy = control.KvTransfer(
-            tier=self._tier, write=self._write, begin=begin, end=end, bytes=blocks * self._block_bytes
+            tier=self.tier,
+            write=self._write,
+            begin=begin,
+            end=self._free_at,
+            bytes=blocks * self._block_bytes,
         )
         self._copies.append(copy)
         return copy
+
+    def reserve(self, blocks: float, now: int) -> int:
+        """When reading as much as ``blocks`` begins, behind all that was taken before; it is not among the
+        copies."""
+        begin = max(now, self._free_at)
+        self._free_at = begin + round(blocks * self.block_ns)
+        return begin
 
     def ended(self, now: int) -> list[control.KvTransfer]:
         """Copies that have ended by ``now``, each once."""

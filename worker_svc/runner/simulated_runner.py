@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
+from albireo.contract.plan import GroupShape, Plan
 from albireo.runtime.clock import SYSTEM_CLOCK, Clock
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
@@ -107,8 +107,8 @@ class SimulatedRunner:
         so is the memory of the tiers."""
         self.config = ModelConfig.from_dir(directory)
         num_blocks = blocks_in(kv_memory, self.config, 1, torch.bfloat16)
-        longest = min(max_model_len, num_blocks * BLOCK_SIZE)
-        self.shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes)
+        longest = min(max_model_len, tiers.most_tokens(num_blocks))
+        self.shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes, self.config.num_layers)
         self.kv_bytes = num_blocks * block_bytes(self.config, 1, torch.bfloat16) // cost.tp
         self._cost = cost
         self._clock = clock
@@ -133,16 +133,18 @@ class SimulatedRunner:
         self._tiers.reset()
 
     def prepare(self, plan: Plan) -> SimulatedStep:
+        batch = self._table.apply(plan)
         transfers = self._tiers.begin(plan, self._clock.time_ns())
-        return SimulatedStep(self._staging.to_device(self._table.apply(plan)), transfers)
+        return SimulatedStep(self._staging.to_device(batch), transfers)
 
     def execute(self, step: SimulatedStep) -> SimulatedOutput:
         batch = step.batch
-        timestamps, work = HostTimestamps(self._clock), step_work(batch.host)
+        timestamps, work = HostTimestamps(self._clock), step_work(batch.host, self.shape.num_layers)
         timestamps.record()
         forward = self._cost.forward_seconds(work) if work.rows else 0.0
         begin = self._clock.time_ns()
-        end, tiers = self._tiers.run(step.transfers, begin, round(forward * 1e9))
+        whole = work.whole_rows > 0
+        end, tiers = self._tiers.run(step.transfers, begin, round(forward * 1e9), whole=whole)
         if end > begin:
             self._wait((end - begin) / 1e9)
         timestamps.record()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from worker_svc.batch.slot_table import HostBatch
-from worker_svc.cost.work import StepWork
+from worker_svc.cost.work import SpanWork, StepWork
 
 
-def step_work(batch: HostBatch) -> StepWork:
-    """Exactly what the step's rows read and multiply; padding is the device's business."""
+def step_work(batch: HostBatch, layers: int = 1) -> StepWork:
+    """Exactly what the step's rows read and multiply; padding is the device's business. ``layers``: of the
+    model, where slots are streamed."""
     forward, samples = batch.forward, batch.samples
     decodes, chunks = len(forward.decode_slots), len(forward.chunk_ids)
     attended = forward.positions + 1
@@ -24,4 +25,9 @@ def step_work(batch: HostBatch) -> StepWork:
         greedy=greedy,
         drawn=len(samples.slots) - penalized - greedy,
         penalized=penalized,
+        spans=tuple(
+            SpanWork.of(range(span.first_layer, span.last_layer), int(span.positions[0]), len(span.positions))
+            for span in forward.spans
+        ),
+        layers=layers,
     )

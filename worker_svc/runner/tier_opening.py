@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,16 @@ class TierOptions:
 
 
 def open_tiers(
-    options: TierOptions, layout: KvLayout, group: TPGroup, device: torch.device, local_ranks: int
-) -> list[Tier]:
+    options: TierOptions | Callable[[KvLayout], Sequence[Tier]],
+    layout: KvLayout,
+    group: TPGroup,
+    device: torch.device,
+    local_ranks: int,
+) -> Sequence[Tier]:
     """The fastest first. Called by all ranks, ``local_ranks`` of which share this machine. Raises TierError,
     which names the option."""
+    if not isinstance(options, TierOptions):
+        return options(layout)
     tiers: list[Tier] = []
     free = (available_memory() or UNKNOWN_MEMORY) // local_ranks
     frames = agree_on_blocks(_host_bytes(options.host, device, free) // layout.block_bytes, group, device)

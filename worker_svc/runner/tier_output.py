@@ -34,11 +34,12 @@ class TierOutput:
             return TierReport(lost=lost, read=read, transfers=transfers)
         slots = () if missing is None or self.missing is None else np.flatnonzero(missing.any(axis=0))
         return TierReport(
-            unfetched=tuple(step.reads[slot].incarnation for slot in slots),
+            unfetched=tuple(step.readers[slot] for slot in slots),
             lost=lost,
             read=read,
             contents=step.contents,
             contents_end=step.contents_end,
             transfers=transfers,
             kv_wait_ns=step.wait_ns,
+            stream_wait_ns=0 if step.streams is None else step.streams.wait_ns,
         )

@@ -19,3 +19,4 @@ class TierReport:
     contents_end: bool = False
     transfers: tuple[control.KvTransfer, ...] = ()
     kv_wait_ns: int = 0  # that layers of the step waited for KV
+    stream_wait_ns: int = 0  # of these, for KV that layers of streamed slots read

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
 from albireo.contract.plan import Admission, Finish, SamplingParams, finish_of
-from albireo.v1 import inference_pb2 as api
 from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
 from worker_svc.sampling.failed import FAILED
-
-
-def has_nan(logprobs: Iterable[api.TokenLogprobs]) -> bool:
-    """Whether any log-probability of a prompt's tokens is NaN."""
-    return any(math.isnan(token.logprob) for token in logprobs)
 
 
 class FinishDetector:
@@ -60,14 +53,12 @@ class FinishDetector:
             num_cached=admission.num_cached,
         )
 
-    def advance(self, output: HostOutput) -> tuple[Ints, bytearray]:
-        """Entries of ``output`` that count, and the Finish of each. The others came after an end, or are of
-        requests that lack KV."""
+    def advance(self, output: HostOutput) -> tuple[Ints, bytearray, list[int]]:
+        """Entries of ``output`` that count, the Finish of each, and the incarnations whose log-probabilities
+        of the prompt count. The others came after an end, or are of requests that lack KV."""
         if output.tiers is not None and output.tiers.unfetched:
             self._incarnations[np.isin(self._incarnations, output.tiers.unfetched)] = -1
-        for incarnation, (_, logprobs) in output.prompt_logprobs.items():
-            if has_nan(logprobs):
-                self._nan_prompts.update(np.flatnonzero(self._incarnations == incarnation).tolist())
+        prompts = self._prompts_that_count(output)
         (counted,) = (self._incarnations[output.slots] == output.incarnations).nonzero()
         slots, ids = output.slots[counted], output.ids[counted]
         if self._nan_prompts:
@@ -82,7 +73,19 @@ class FinishDetector:
             finishes[row] = finish = self._finish(slot, int(ids[row]))
             if finish:
                 self._incarnations[slot] = -1
-        return counted, finishes
+        return counted, finishes, prompts
+
+    def _prompts_that_count(self, output: HostOutput) -> list[int]:
+        """Their incarnations. With a NaN among its log-probabilities a prompt does not: its row ends with an
+        error."""
+        found = []
+        for incarnation, (_, logprobs) in output.prompt_logprobs.items():
+            slots = np.flatnonzero(self._incarnations == incarnation).tolist()
+            if any(math.isnan(token.logprob) for token in logprobs):
+                self._nan_prompts.update(slots)
+            elif slots:
+                found.append(incarnation)
+        return found
 
     def _set_sampling(self, slot: int, sampling: SamplingParams) -> None:
         before, self._sampling[slot] = self._sampling[slot], sampling

@@ -21,7 +21,7 @@ from albireo.v1 import log_pb2 as log
 from worker_svc.buffers.arrays import Ints
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.tier_report import TierReport
-from worker_svc.stages.finish import FinishDetector, has_nan
+from worker_svc.stages.finish import FinishDetector
 from worker_svc.stages.step import ComputedStep
 from worker_svc.telemetry.token_spans import TokenSpans
 
@@ -82,7 +82,7 @@ class OutputStage:
     def _result(self, plan: Plan, output: HostOutput) -> tuple[log.ResultEntry, Ints, bytearray]:
         """Also the slots and finishes of its rows, in forms that are quicker to read than the message's."""
         admitted = [self._detector.admit(admission) for admission in plan.admissions]
-        counted, finishes = self._detector.advance(output)
+        counted, finishes, prompts = self._detector.advance(output)
         slots = output.slots[counted]
         entry = log.ResultEntry()
         result = entry.result
@@ -93,13 +93,15 @@ class OutputStage:
         result.wasted_rows = len(output.ids) - len(counted)
         if plan.chunks:
             result.prefill_tokens = sum([chunk.count for chunk in plan.chunks])
+        if plan.spans:
+            streamed = np.isin(slots, [span.slot for span in plan.spans])
+            result.streamed.extend(output.incarnations[counted][streamed].tolist())
         if admitted:
             result.admitted.extend(admitted)
         if plan.ended:
             result.ended.extend(ended_to_proto(plan.ended))
-        for incarnation, (start, logprobs) in output.prompt_logprobs.items():
-            if has_nan(logprobs):  # its row ends with an error
-                continue
+        for incarnation in prompts:
+            start, logprobs = output.prompt_logprobs[incarnation]
             result.prompt_logprobs.add(incarnation=incarnation, start=start, logprobs=logprobs)
         if output.logprobs:
             for row, sampled in enumerate(counted.tolist()):
@@ -115,4 +117,5 @@ def _add_tiers(result: log.StepResult, report: TierReport) -> None:
     result.contents.extend(contents_to_proto(report.contents))
     result.contents_end = report.contents_end
     result.timing.kv_wait = report.kv_wait_ns
+    result.timing.stream_wait = report.stream_wait_ns
     result.timing.transfers.extend(report.transfers)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from albireo.store.interface import Store
-from albireo.telemetry import Telemetry
+from albireo.telemetry import Telemetry, tier_metrics
 from albireo.telemetry import catalogue as metrics
 from albireo.v1 import control_pb2 as control
 from worker_svc.runner.interface import Runner
@@ -53,7 +53,7 @@ class WorkerMeters:
         telemetry.observe(metrics.STEP_AGE, steps.seconds)
         telemetry.observe(metrics.WORKER_KV_BLOCKS, lambda: runner.shape.num_blocks)
         telemetry.observe(metrics.WORKER_KV_MEMORY, lambda: runner.kv_bytes)
-        telemetry.observe(metrics.WORKER_KV_FAILURES, lambda: runner.tier_failures)
+        telemetry.observe(tier_metrics.WORKER_KV_FAILURES, lambda: runner.tier_failures)
         if gpu is not None:
             self._reading = gpu.read()
             telemetry.observe(metrics.STAGING_WAIT, lambda: runner.staging_wait)

@@ -11,6 +11,7 @@ from albireo.planning.workload import Workload
 from worker_svc.cost.device import Device
 from worker_svc.cost.memory import kv_blocks
 from worker_svc.cost.physical import PhysicalCost
+from worker_svc.cost.tiers import described_tiers
 from worker_svc.model.config import ModelConfig
 
 
@@ -43,4 +44,9 @@ class Question:
                 max_step_tokens=serving.max_num_batched_tokens,
             )
 
-        return fitting(legal_splits(self.config, self.devices), blocks, self.serving.max_model_len)
+        def most(tp: int, blocks: int) -> int:
+            cost = PhysicalCost(self.device, self.config, tp)
+            return described_tiers(cost, cost.shape).most_tokens(blocks)
+
+        splits = legal_splits(self.config, self.devices)
+        return fitting(splits, blocks, most, self.serving.max_model_len)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
 
 
@@ -50,12 +49,15 @@ def legal_splits(config: ModelConfig, devices: int) -> list[Split]:
 
 
 def fitting(
-    splits: Sequence[Split], kv_blocks: Callable[[int], int], max_model_len: int
+    splits: Sequence[Split],
+    kv_blocks: Callable[[int], int],
+    most_tokens: Callable[[int, int], int],
+    max_model_len: int,
 ) -> tuple[list[FittingSplit], list[UnfitSplit]]:
     """Those whose ranks hold the weights and the KV of the longest request, and the others.
 
-    ``kv_blocks``: KV blocks of a group by TP degree; raises ValueError where the weights do not fit. Raises
-    ValueError where no split fits.
+    ``kv_blocks``: KV blocks of a group by TP degree; raises ValueError where the weights do not fit.
+    ``most_tokens``: of a request, by TP degree and blocks. Raises ValueError where no split fits.
     """
     good, bad = [], []
     for split in splits:
@@ -64,8 +66,8 @@ def fitting(
         except ValueError as error:
             bad.append(UnfitSplit(split, str(error)))
             continue
-        if blocks * BLOCK_SIZE < max_model_len:
-            reason = f"KV memory for {blocks * BLOCK_SIZE} tokens, and one request may have {max_model_len}"
+        if (most := most_tokens(split.tp, blocks)) < max_model_len:
+            reason = f"KV memory for {most} tokens, and one request may have {max_model_len}"
             bad.append(UnfitSplit(split, reason))
         else:
             good.append(FittingSplit(split, blocks))

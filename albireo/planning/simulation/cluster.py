@@ -80,7 +80,8 @@ class Cluster:
         self._health = Health()
         self._serving = Health()
         self._stop = clock.event()
-        host = SimulatedHost(cost, clock, StepTable(shape, cost), self.kv)
+        self.table = StepTable(shape, cost)
+        host = SimulatedHost(cost, clock, self.table, self.kv)
 
         def open_store() -> HostStore:
             return HostStore(self.space, KEYS, GROUP.hex, host)

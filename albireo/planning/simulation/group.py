@@ -26,7 +26,7 @@ class Group:
     cost: CostModel
     source: str  # of the cost model's numbers
     num_blocks: int
-    max_model_len: int  # at most as many tokens as all blocks hold, as on a real rank
+    max_model_len: int  # at most as many tokens as blocks and tiers hold, as on a real rank
     tiers: DescribedTiers
 
 
@@ -55,7 +55,7 @@ def described_group(
     blocks = _num_blocks(cost, config, max_seqs, max_model_len, max_step_tokens, kv_memory)
     sizes = _size("host", "kv_host_memory", kv_host_memory) | _size("disk", "kv_disk_size", kv_disk_size)
     tiers = described_tiers(cost, _shape(cost, config), sizes)
-    return Group(cost, _source(cost), blocks, min(max_model_len, blocks * BLOCK_SIZE), tiers)
+    return Group(cost, _source(cost), blocks, min(max_model_len, tiers.most_tokens(blocks)), tiers)
 
 
 def _size(tier: str, option: str, text: str) -> dict[str, int]:

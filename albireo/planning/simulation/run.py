@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from albireo.contract.plan import BLOCK_SIZE, GroupShape
+from albireo.contract.plan import GroupShape
 from albireo.planning.result import SimulationResult
 from albireo.planning.simulation.clients import Clients
 from albireo.planning.simulation.cluster import KEYS, Cluster
@@ -54,17 +54,18 @@ def simulate(
     """Runs ``workload`` on the group that ``cost`` is of, in virtual time, until its last request has ended.
 
     ``num_blocks``: KV blocks of each rank; ``max_seqs``: slots; ``max_model_len``: most tokens of a request,
-    at most as many as all blocks hold. ``tiers``: of KV below the blocks. ``synchronous`` means sampling on
-    rank 0, as in the real stack. ``scheduler``: options of :class:`SchedulerSettings`; by default as many
-    slots as the group. ``max_queue``: most requests that wait; further ones are refused.
-    ``gateway_seconds``: how long the one gateway takes for each request. ``on_progress`` gets the number of
-    requests that ended, and of all.
+    at most as many as all blocks hold, or some of the blocks and a tier. ``tiers``: of KV below the blocks.
+    ``synchronous`` means sampling on rank 0, as in the real stack. ``scheduler``: options of
+    :class:`SchedulerSettings`; by default as many slots as the group. ``max_queue``: most requests that wait;
+    further ones are refused. ``gateway_seconds``: how long the one gateway takes for each request.
+    ``on_progress`` gets the number of requests that ended, and of all.
 
     The same arguments give the same result, but for ``cpu_seconds``; ``workload.seed`` draws the speed of a
     device that varies. Raises ValueError in one line.
     """
     began = time.process_time()
-    shape = GroupShape(num_blocks, max_seqs, min(max_model_len, num_blocks * BLOCK_SIZE), tiers.shapes)
+    longest = min(max_model_len, tiers.most_tokens(num_blocks))
+    shape = GroupShape(num_blocks, max_seqs, longest, tiers.shapes, tiers.layers)
     _check(workload, cost, shape)
     with _frozen_heap(), VirtualClock() as clock:
         cluster = Cluster(
@@ -101,10 +102,13 @@ def _frozen_heap() -> Iterator[None]:
 def _result(clients: Clients, cluster: Cluster, shape: GroupShape) -> SimulationResult:
     """As of the end of the last request, which is now."""
     seconds, now, kv = clients.now(), cluster.clock.now(), cluster.kv
-    clients.sums.totals.kv_blocks_used = kv.block_seconds(now)
+    totals = clients.sums.totals
+    totals.kv_blocks_used = kv.block_seconds(now)
+    totals.prefill_tokens += cluster.table.streamed_prefill
+    totals.fetched_tokens.update(cluster.table.streamed_hits)
     return SimulationResult(
         requests=clients.times,
-        totals=clients.sums.totals,
+        totals=totals,
         seconds=seconds,
         preemptions=clients.preemptions,
         num_blocks=shape.num_blocks,

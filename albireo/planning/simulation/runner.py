@@ -116,7 +116,8 @@ class VirtualRunner:
             sampling = cost.sampling_seconds(work, parallel=self._policy.parallel(work.samples))
         factor = self._speed.factor(clock.now())
         forward, sampling = factor * forward, factor * sampling
-        computed, tiers = self._tiers.run(step.transfers, begin, round(forward * 1e9))
+        whole = work.whole_rows > 0
+        computed, tiers = self._tiers.run(step.transfers, begin, round(forward * 1e9), whole=whole)
         waited = tiers.kv_wait_ns / 1e9 if tiers else 0.0
         if seconds := waited + forward + sampling:
             clock.sleep(seconds)

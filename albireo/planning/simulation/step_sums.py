@@ -30,6 +30,7 @@ class StepSums:
         totals.wasted_rows += result.wasted_rows
         totals.prefill_tokens += result.prefill_tokens
         totals.kv_wait += timing.kv_wait / 1e9
+        totals.streamed_tokens += len(result.streamed)
         for admitted in result.admitted:
             totals.cached_tokens += admitted.num_cached
         for read in result.read:

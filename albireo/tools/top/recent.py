@@ -31,6 +31,7 @@ class Figures:
     times: Mapping[str, Mapping[str, float]]  # median and p99 in seconds; empty where no step decoded
     group_tokens: Mapping[str, float]  # output tokens by the name of the group
     group_waits: Mapping[str, float]  # seconds for which layers waited for KV from a tier, likewise
+    streamed: Mapping[tuple[str, str], float]  # bytes that layers read, by the names of a group and its tier
     output_history: tuple[float, ...]  # tokens per second between samples, oldest first
     prefill_history: tuple[float, ...]
 
@@ -70,9 +71,13 @@ class RecentSteps:
         records = [record for _, record, _ in self._steps]
         times = [found for _, _, found in self._steps if found is not None]
         tokens, waits = Counter[str](), Counter[str]()  # these in nanoseconds
+        streamed = Counter[tuple[str, str]]()
         for record in records:
             tokens[record.group] += record.tokens
             waits[record.group] += record.timing.kv_wait
+            for transfer in record.timing.transfers:
+                if transfer.streamed:
+                    streamed[record.group, transfer.tier] += transfer.bytes
         rows = [record.decodes for record in records if record.decodes]
         return Figures(
             steps=len(records) / seconds,
@@ -84,6 +89,7 @@ class RecentSteps:
             times={name: spread([getattr(t, name) for t in times]) for name in SECONDS} if times else {},
             group_tokens={group: count / seconds for group, count in tokens.items()},
             group_waits={group: wait / 1e9 / seconds for group, wait in waits.items()},
+            streamed={tier: count / seconds for tier, count in streamed.items()},
             output_history=tuple(self._output_history),
             prefill_history=tuple(self._prefill_history),
         )

@@ -55,7 +55,7 @@ class Screen:
             table = groups_table(view.load.groups, view.steps.group_tokens, width - 4)
             yield Panel(table, title="groups", padding=(0, 1))
             if any(group.tiers for group in view.load.groups):
-                tiers = tiers_table(view.load.groups, view.tier_rates, view.steps.group_waits, width - 4)
+                tiers = tiers_table(view.load.groups, view.tier_rates, view.steps, width - 4)
                 yield Panel(tiers, title="KV tiers, in blocks", padding=(0, 1))
         yield Panel(_throughput(view.steps, width - 4, plain), title="tokens/s", padding=(0, 1))
 

@@ -1,6 +1,6 @@
-"""The lanes of copies between KV blocks and tiers in a group's trace.
+"""The lanes of copies between KV blocks and tiers, and of what layers read of these, in a group's trace.
 
-One for each tier and direction, and more where copies overlap: a lane shows one span at a time.
+One for each tier and kind, and more where copies overlap: a lane shows one span at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from albireo.v1 import control_pb2 as control
+
+NAMES = {"stream": "streamed from {}", "fetch": "fetches from {}", "spill": "spills to {}"}
+"""Of lanes, by the kinds of copies, in this order."""
+
+
+def kind_of(transfer: control.KvTransfer) -> str:
+    """One of ``NAMES``."""
+    if transfer.streamed:
+        return "stream"
+    return "spill" if transfer.write else "fetch"
 
 
 class LanedCopy(NamedTuple):
@@ -21,18 +31,19 @@ class LanedCopy(NamedTuple):
 
 
 class CopyLanes:
-    """Of the copies that the group's records name. Fetches come before spills."""
+    """Of the copies that the group's records name."""
 
     def __init__(self, records: Iterable[control.StepRecord]) -> None:
         self.names: list[str] = []
         """Of the lanes, which are numbered from 0."""
         self.copies: list[LanedCopy] = []
-        found = defaultdict[tuple[bool, str], list[tuple[control.KvTransfer, control.StepRecord]]](list)
+        found = defaultdict[tuple[int, str], list[tuple[control.KvTransfer, control.StepRecord]]](list)
+        kinds = list(NAMES)
         for record in records:
             for transfer in record.timing.transfers:
-                found[transfer.write, transfer.tier].append((transfer, record))
-        for (write, tier), copies in sorted(found.items(), key=lambda item: item[0]):
-            self._place(f"spills to {tier}" if write else f"fetches from {tier}", copies)
+                found[kinds.index(kind_of(transfer)), transfer.tier].append((transfer, record))
+        for (kind, tier), copies in sorted(found.items(), key=lambda item: item[0]):
+            self._place(NAMES[kinds[kind]].format(tier), copies)
 
     def _place(self, name: str, copies: list[tuple[control.KvTransfer, control.StepRecord]]) -> None:
         """Each copy in the first of the lanes that is free when it begins."""

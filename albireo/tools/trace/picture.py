@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from albireo.tools.drawing import drawing
+from albireo.tools.trace.copy_lanes import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +20,11 @@ COLORS = {
     "output": "#c44e52",
     "hand out": "#8172b3",
     "wait for KV": "#da8bc3",
+    "stream": "#937860",
     "fetch": "#64b5cd",
     "spill": "#ccb974",
 }
-COPIES = ("fetch", "spill")
+COPIES = tuple(NAMES)
 
 
 def draw(trace: dict[str, Any], path: Path, *, first: int, steps: int) -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from albireo.telemetry.step_times import published_at
-from albireo.tools.trace.copy_lanes import CopyLanes, LanedCopy
+from albireo.tools.trace.copy_lanes import CopyLanes, LanedCopy, kind_of
 from albireo.v1 import control_pb2 as control
 
 RANK_0 = "worker, rank 0"
@@ -20,7 +20,7 @@ LANES = (
     (3, "gateway", 1, "hand out"),
 )
 """Number and name of a process, number and name of a thread; of each group. Copies between KV blocks and
-tiers have lanes of their own in the process of rank 0."""
+tiers, and what layers of streamed requests read, have lanes of their own in the process of rank 0."""
 FIRST_COPY_LANE = 4
 PROCESSES = 3
 
@@ -80,7 +80,7 @@ def _stages(record: control.StepRecord, following: control.StepRecord | None) ->
 
 def _copy(copy: LanedCopy) -> _Span:
     lane, transfer, record = copy
-    category = _label(record) + ("spill" if transfer.write else "fetch")
+    category = _label(record) + kind_of(transfer)
     size, more = f"{transfer.bytes / 2**20:.1f} MiB", {"tier": transfer.tier, "bytes": transfer.bytes}
     return _Span(2, FIRST_COPY_LANE + lane, category, transfer.begin, transfer.end, record, size, more)
 

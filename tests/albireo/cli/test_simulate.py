@@ -70,7 +70,7 @@ def test_a_workload_of_a_file_is_simulated(tmp_path: Path) -> None:
         (("--kv-host-memory", "40%"), "--kv-host-memory: 40%; a simulated device takes a size"),
         (("--kv-disk-size", "1GiB"), "h100 has no tier disk"),
         (("--prompt-length", "fixed:99999"), "do not fit into the context"),
-        (("--kv-memory", "20KB"), "do not fit into the context of"),
+        (("--kv-memory", "20KB", "--kv-host-memory", "none"), "do not fit into the context of"),
         (("--kv-memory", "90GiB"), "--kv-memory: 90GiB; weights and steps leave 7"),
         (
             ("--max-num-batched-tokens", "100"),
@@ -89,6 +89,15 @@ def test_bad_input_is_refused_in_one_line(options: tuple[str, ...], problem: str
     result = run("simulate", *options)
     assert result.exit_code == 2
     assert problem in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_contexts_that_blocks_do_not_hold_are_streamed_from_the_tier_of_the_device() -> None:
+    workload = ("--prompt-length", "fixed:1000", "--output-length", "fixed:20", "--num-requests", "1")
+    result = run("simulate", "--kv-memory", "200KB", *workload, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["kv"]["blocks"] * 16 < 1000
+    assert found["streamed_tokens"] == found["output_tokens"] == 20
 
 
 def test_it_runs_without_torch() -> None:

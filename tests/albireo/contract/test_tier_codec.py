@@ -6,7 +6,7 @@ import pytest
 
 from albireo.contract import codec, tier_codec
 from albireo.contract.plan import Plan, StepResult
-from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
+from albireo.contract.tiers import Contents, Fetch, Frames, Offload, Span, Spill, TierRead, TierShape
 from albireo.v1 import log_pb2 as log
 
 KEYS = (bytes(range(16)), bytes(16))
@@ -18,6 +18,17 @@ def test_a_plan_keeps_its_spills_and_fetches() -> None:
         2,
         spills=(Spill(0, (3, 4), (0, 7), KEYS), Spill(1, (3,), (9,), KEYS[:1])),
         fetches=(Fetch(5, 1, (6, 8), (2, 1), KEYS),),
+    )
+    entry = codec.plan_from_bytes(codec.plan_to_bytes(plan))
+    assert codec.plan_from_proto(1, 2, entry.plan) == plan
+
+
+def test_a_plan_keeps_its_offloads_and_spans() -> None:
+    plan = Plan(
+        1,
+        2,
+        offloads=(Offload(5, 1, (6, 8), KEYS), Offload(2, 0, (1,), KEYS[1:])),
+        spans=(Span(5, 320, 17, 0, 3), Span(2, 0, 1, 23, 24)),
     )
     entry = codec.plan_from_bytes(codec.plan_to_bytes(plan))
     assert codec.plan_from_proto(1, 2, entry.plan) == plan
@@ -50,6 +61,7 @@ def test_a_group_announces_its_tiers() -> None:
         log.Plan(spills=[log.Spill(blocks=[1], frames=[1], keys=bytes(15))]),
         log.Plan(fetches=[log.Fetch(blocks=[1], frames=[1, 2], keys=bytes(32))]),
         log.Plan(fetches=[log.Fetch(blocks=[1], frames=[1], keys=bytes(32))]),
+        log.Plan(offloads=[log.Offload(frames=[1], keys=bytes(32))]),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(plan: log.Plan) -> None:

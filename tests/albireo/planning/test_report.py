@@ -32,6 +32,7 @@ RESULT = SimulationResult(
         prefill_tokens=20,
         cached_tokens=60,
         fetched_tokens=Counter({1: 48}),
+        streamed_tokens=2,
         kv_wait=0.1,
         t1=0.4,
         t3=2.0,
@@ -60,6 +61,7 @@ def test_figures_are_those_of_bench_serve_and_of_the_simulation() -> None:
     assert found["kv"] == {"blocks": 10, "peak_blocks": 4, "peak_share": 0.4, "mean_share": 0.15}
     assert found["steps"]["seconds"]["t1"] == pytest.approx(0.1)
     assert found["preemptions"] == 1
+    assert found["streamed_tokens"] == 2
 
 
 def test_hits_are_counted_by_where_the_kv_was() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from albireo.contract.plan import (
@@ -73,9 +73,14 @@ class Auditor:
             self._check_ended(self._stories[ended.request_id], ended, now)
         self._note_uses(plan)
 
+    def wasted_rows(self, finished: Set[int]) -> int:
+        """Rows planned behind the last ones of incarnations that have finished, whether they run or not."""
+        return sum(self._worker.wasted[incarnation] for incarnation in finished)
+
     def _check_budgets(self, plan: Plan, in_flight: int) -> None:
         limits = self._limits
-        worth = (plan.paused, plan.chunks, plan.ended, plan.num_decodes, plan.spills, plan.fetches)
+        copies = plan.spills, plan.fetches, plan.offloads
+        worth = (plan.paused, plan.chunks, plan.spans, plan.ended, plan.num_decodes, *copies)
         if not self._tiers.known:
             assert not any((*worth, plan.released, plan.admissions)), "a plan before the contents are known"
             assert in_flight == 0, "a second plan before the contents are known"
@@ -85,7 +90,8 @@ class Auditor:
             assert in_flight == 0, "a release alone that takes a place in the window"
         tokens = plan.num_decodes + sum(chunk.count for chunk in plan.chunks)
         assert tokens <= limits.max_num_batched_tokens
-        assert all(chunk.count <= limits.prefill_chunk for chunk in plan.chunks)
+        counts = [chunk.count for chunk in plan.chunks] + [span.count for span in plan.spans]
+        assert all(count <= limits.prefill_chunk for count in counts)
         if plan.digest is not None:
             assert plan.step % limits.digest_every == 0
 
@@ -146,6 +152,9 @@ class Auditor:
 
     def _check_grants(self, plan: Plan, settled: int) -> None:
         cached = Counter({a.slot: a.num_cached for a in plan.admissions})
+        for offload in plan.offloads:
+            cached[offload.slot] -= BLOCK_SIZE * len(offload.frames)
+            del self.tables[offload.slot][: len(offload.frames)]
         names = {a.slot: a.request_id for a in plan.admissions}
         for grant in plan.grants:
             table, fetched = self.tables[grant.slot], self._tiers.fetched(plan, grant.slot)
@@ -169,7 +178,7 @@ class Auditor:
         if ended.reason is Finish.CANCELLED:
             assert story.cancelled
         elif ended.reason is Finish.ERROR:
-            assert has_failed(self._stories, ended.request_id)
+            assert story.homeless or has_failed(self._stories, ended.request_id)
         else:
             assert ended.reason is Finish.DEADLINE
             assert story.deadline is not None
@@ -187,6 +196,7 @@ class Auditor:
             self._block_written[block] = plan.step
             assert sum(block in table for table in self.tables.values()) <= 1, "a shared block is written"
         reached = {chunk.slot for chunk in plan.chunks} | {fetch.slot for fetch in plan.fetches}
+        reached |= {span.slot for span in plan.spans}
         for slot, row in self._worker.slots.items():
             if row.decoding or slot in reached:
                 self._slot_used[slot] = self._last_used[row.request_id] = plan.step

@@ -43,7 +43,7 @@ SHAPES = st.builds(shape_of, st.integers(2, 9), st.integers(1, SEQS + 1), st.flo
 
 
 def _with_tiers(machine: CoreMachine) -> st.SearchStrategy[GroupShape]:
-    return st.builds(lambda shape, tiers: replace(shape, tiers=tiers), machine.shapes, machine.tiers)
+    return st.builds(machine.with_tiers, machine.shapes, machine.tiers)
 
 
 MACHINE_SHAPES = st.runner().flatmap(_with_tiers)
@@ -71,6 +71,10 @@ class CoreMachine(RuleBasedStateMachine):
     largest = LARGEST
     prefix_cache: st.SearchStrategy[bool] = st.sampled_from([True, True, False])
     tiers: st.SearchStrategy[tuple[TierShape, ...]] = st.just(())  # below the blocks of each group
+
+    @staticmethod
+    def with_tiers(shape: GroupShape, tiers: tuple[TierShape, ...]) -> GroupShape:
+        return replace(shape, tiers=tiers)
 
     @initialize(
         shape=MACHINE_SHAPES,

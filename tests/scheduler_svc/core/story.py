@@ -29,6 +29,7 @@ class Story:
     announced: bool = False  # a plan or a notice has carried its `ended`
     cancelled: bool = False
     refused: bool = False
+    homeless: bool = False  # no tier takes its blocks, and it does not fit without
     failing: bool = False  # the worker ends it with an error
     admitted: bool = False
     deaths: int = 0  # of groups in a row that it may be the cause of
@@ -45,7 +46,7 @@ class Story:
         if reason is Finish.CANCELLED:
             assert self.cancelled
         elif reason is Finish.ERROR:
-            assert self.refused or failed or len(self.submission.prompt) >= self.context
+            assert self.refused or self.homeless or failed or len(self.submission.prompt) >= self.context
         else:
             assert reason is Finish.DEADLINE
             assert self.deadline is not None

@@ -33,7 +33,7 @@ def test_blocks_that_are_copied_come_in_with_the_steps_of_their_copies() -> None
     ledger.pool.hold(ledger.pool.next_free(1)[0])
     forecast = BlockForecast(ledger, ())
     assert (forecast.now, forecast.later) == (0, 1)
-    forecast.add(ledger.occupied[0])
+    forecast.add(ledger.occupied[0], blocks)
     assert (forecast.now, forecast.later) == (len(blocks) - 1, 2)
 
 
@@ -47,5 +47,6 @@ def test_blocks_that_a_plan_in_the_making_releases_come_in_likewise(in_flight: b
         w.plan()
     forecast = BlockForecast(w.group.core.ledger, ())
     for slot, coming in enumerate((1, 2, 5)):
-        forecast.add(w.group.core.ledger.occupied[slot])
+        occupancy = w.group.core.ledger.occupied[slot]
+        forecast.add(occupancy, occupancy.blocks)
         assert (forecast.now, forecast.later) == ((0, coming) if in_flight else (coming, 0))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis.stateful import rule
 
 from .machine import explore
-from .tier_machine import TierMachine
-
-EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "6"))
-"""Histories of each machine; fewer than of others, since each is longer. Set it to thousands to hunt."""
+from .tier_machine import EXAMPLES, TierMachine
 
 
 class SynchronousTierMachine(TierMachine):

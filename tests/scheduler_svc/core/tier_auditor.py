@@ -30,6 +30,8 @@ class TierAuditor:
         """Whether the contents of the tiers are known, so that requests may run."""
         self.unfetched: set[int] = set()  # incarnations
         self._by_slot: dict[int, Reading] = {}
+        self._streamed: dict[int, set[Frame]] = {}  # by slot
+        self._last_span: dict[int, int] = {}  # slot -> the last step that reads its frames
         self._over: dict[Frame, int] = {}  # the step that reads a frame
         self._filled: dict[int, int] = {}  # block -> the step that reads what was fetched into it
         self._first: dict[str, int] = {}  # request -> the step that reads its fetches
@@ -42,13 +44,20 @@ class TierAuditor:
         """Spills and fetches of a plan, before its grants are looked at."""
         for slot in plan.released:
             self._end(self._by_slot.pop(slot, None))
+            for frame in self._streamed.pop(slot, ()):
+                self._over[frame] = max(self._over.get(frame, 0), self._last_span.get(slot, 0))
         assert self._tiers or not (plan.spills or plan.fetches)
         unread = {frame for reading in self._by_slot.values() for frame in reading.frames}
+        unread = unread.union(*self._streamed.values())
         for spill in plan.spills:
             for number in spill.frames:
                 frame = spill.tier, number
                 assert frame not in unread, "a frame is overwritten before it was read"
                 assert self._over.get(frame, 0) <= settled, "a frame is overwritten before its fetch settled"
+        for offload in plan.offloads:
+            frames = {(offload.tier, number) for number in offload.frames}
+            self._streamed.setdefault(offload.slot, set()).update(frames)
+        self._last_span |= {span.slot: plan.step for span in plan.spans}
         names = {a.slot: a.request_id for a in plan.admissions}
         for name in names.values():
             self._first.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from scheduler_svc.core import Speed
 from .machine import LARGEST, NUMBERS, SEQS, CoreMachine, shape_of
 from .tier_model import Faults, TierModel
 
+EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "6"))
+"""Histories of each machine; fewer than of others, since each is longer. Set it to thousands to hunt."""
 SECONDS = st.sampled_from([0.0, 1e-5, 1e-3, 5e-3, 1.0])
 """For one block; a second is more than its tokens take to compute, some milliseconds are several steps."""
 

@@ -80,6 +80,7 @@ class TierModel:
         self.failed: set[Frame] = set()  # that hold nothing since something went wrong
         self._reading: dict[int, int] = {}  # slot -> the step that reads its fetches first
         self._spilling: dict[int, list[Copy]] = {}  # by step, in order
+        self._streaming: dict[int, set[Frame]] = {}  # by slot
         self._before: dict[int, list[int | None]] = {}  # what blocks held when the step began
         self._unreported = iter(sorted(self.frames.items()))
         self._reported = not self.shape.tiers
@@ -93,10 +94,14 @@ class TierModel:
         for slot in plan.released:
             if slot in self.fetching and slot not in self._reading:
                 del self.fetching[slot]
+            self._streaming.pop(slot, None)
         filled = {block for fetch in plan.fetches for block in fetch.blocks}
         self._begin_spills(plan, filled)
         for fetch in plan.fetches:
             self._begin_fetch(plan, fetch, tables[fetch.slot])
+        for offload in plan.offloads:
+            frames = {(offload.tier, number) for number in offload.frames}
+            self._streaming.setdefault(offload.slot, set()).update(frames)
         taken = [block for fetch in plan.fetches for block in fetch.blocks]
         assert len(set(taken)) == len(taken), "two fetches into one block"
         for chunk in plan.chunks:
@@ -140,7 +145,8 @@ class TierModel:
 
     def _wanted(self) -> set[Frame]:
         fetches = (fetch for fetches in self.fetching.values() for fetch in fetches)
-        return {(fetch.tier, frame) for fetch in fetches for frame in fetch.frames}
+        wanted = {(fetch.tier, frame) for fetch in fetches for frame in fetch.frames}
+        return wanted.union(*self._streaming.values())
 
     # -- what happens while a step runs ----------------------------------------------------------------
 
@@ -166,6 +172,16 @@ class TierModel:
                 self._capture(copy)
             good &= self._bring(fetch)
         return good
+
+    def streams(self, read: Iterable[tuple[Frame, bytes]]) -> bool:
+        """A row reads frames. False if that fails; what they do not hold is to be reported."""
+        missing = [frame for frame, key in read if (s := self.frames.get(frame)) is None or s.key != key]
+        if not self.faults.silent:
+            self._lost += missing
+        if self.faults.fetches and not missing:
+            self.faults.fetches -= 1
+            return False
+        return not missing
 
     def end(self, plan: Plan) -> None:
         """The step has run; so have the copies of what it spilled."""

@@ -7,6 +7,7 @@ prefix hit or a wrong recompute cannot go unnoticed. The tiers below the store a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from albireo.contract.plan import (
     finish_of,
     table_digest,
 )
+from albireo.contract.tiers import Offload, Span
 
 from .tier_model import Frame, Stored, TierModel
 
@@ -74,6 +76,8 @@ class Row:
     paused: bool = False
     finish: Finish = Finish.NONE
     unfetched: bool = False  # it lacks KV: nothing of it counts
+    streamed: list[tuple[Frame, bytes]] = field(default_factory=list)  # what is in frames, of which key
+    under_way: tuple[int, int, int] | None = None  # first token, count and next layer of its rows
 
 
 class Worker:
@@ -87,11 +91,17 @@ class Worker:
         self.store: list[list[int | None]] = [[None] * BLOCK_SIZE for _ in range(shape.num_blocks)]
         self.tiers = TierModel(shape, self.store, dict(frames or {}))
         self.step = self._read_step = 0
-        self.wasted_rows = 0
+        self.wasted: Counter[int] = Counter()  # incarnation -> rows behind its last one
+        self.finished: set[int] = set()  # incarnations
         self.reached: dict[int, set[int]] = {}  # step -> blocks that its rows read or write
         self.written: dict[int, set[int]] = {}  # step -> blocks that its rows write
         self.writers: dict[int, str] = {}  # block -> the request that wrote it last
         self.failing: set[str] = set()  # requests that end with an error at their next row
+
+    @property
+    def wasted_rows(self) -> int:
+        """Rows that it has run behind the last ones of their requests."""
+        return self.wasted.total()
 
     def read(self, plan: Plan) -> None:
         """The input stage has the plan. One that was read before is left as it is."""
@@ -134,6 +144,14 @@ class Worker:
                 row.joins = True
                 sampled.append(chunk.slot)
         assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks)
+        assert len({span.slot for span in plan.spans}) == len(plan.spans)
+        for span in plan.spans:
+            row = self.slots[span.slot]
+            if not row.unfetched and not self._read_frames(row):
+                row.unfetched = True
+                unfetched.append(row.incarnation)
+            if self._run_span(row, span) and self._compute(row, span.count):
+                sampled.append(span.slot)
         if plan.digest is not None:
             assert plan.digest == self.digest()
         self.tiers.end(plan)
@@ -172,9 +190,49 @@ class Worker:
                 num_prompt=len(admission.tokens) - admission.num_outputs,
                 computed=admission.num_cached,
             )
+        for offload in plan.offloads:
+            self._offload(self.slots[offload.slot], offload)
         for grant in plan.grants:
             assert grant.blocks
             self.slots[grant.slot].blocks += grant.blocks
+
+    def _offload(self, row: Row, offload: Offload) -> None:
+        count = len(offload.frames)
+        assert 0 < count == len(offload.keys)
+        assert not row.blocks or count <= len(row.blocks)
+        frames = [(offload.tier, number) for number in offload.frames]
+        row.streamed += zip(frames, offload.keys, strict=True)
+        assert len(row.streamed) * BLOCK_SIZE <= row.computed
+        del row.blocks[:count]
+        row.decoding = row.joins = row.paused = False
+
+    def _read_frames(self, row: Row) -> bool:
+        """Whether a streamed row finds in frames what is not in its blocks."""
+        state, good = 0, True
+        for index, (frame, key) in enumerate(row.streamed):
+            stored, cells = self.tiers.frames.get(frame), []
+            for token in row.tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]:
+                state = cell(state, token)
+                cells.append(state)
+            if stored is None or stored.key != key:
+                assert frame in self.tiers.failed, "a frame that does not hold what is streamed"
+                good = False
+            else:
+                assert stored.cells == tuple(cells), "foreign KV is streamed"
+        return self.tiers.streams(row.streamed) and good
+
+    def _run_span(self, row: Row, span: Span) -> bool:
+        """Whether the rows of a span have run all layers."""
+        assert row.streamed
+        assert span.start == row.computed
+        assert span.count > 0
+        assert span.start + span.count <= max(len(row.tokens), span.start + 1)
+        assert span.start < len(row.tokens)
+        assert span.first_layer < span.last_layer <= self.shape.num_layers
+        assert (row.under_way or (span.start, span.count, 0)) == (span.start, span.count, span.first_layer)
+        ended = span.last_layer == self.shape.num_layers
+        row.under_way = None if ended else (span.start, span.count, span.last_layer)
+        return ended
 
     def _compute(self, row: Row, count: int) -> bool:
         """Computes the KV of the next ``count`` tokens, after checking all that they attend to. Where some of
@@ -182,11 +240,14 @@ class Worker:
 
         True if that reached the last token, so that the row has sampled another one.
         """
-        assert row.computed + count <= len(row.blocks) * BLOCK_SIZE, "KV beyond the block table"
+        skipped = len(row.streamed) * BLOCK_SIZE
+        assert row.computed + count <= skipped + len(row.blocks) * BLOCK_SIZE, "KV beyond the block table"
         state, good = 0, not row.unfetched
         for position in range(row.computed + count):
-            block, offset = row.blocks[position // BLOCK_SIZE], position % BLOCK_SIZE
             state = cell(state, row.tokens[position])
+            if position < skipped:
+                continue
+            block, offset = row.blocks[(position - skipped) // BLOCK_SIZE], position % BLOCK_SIZE
             self.reached[self.step].add(block)
             if position < row.computed:
                 found = self.store[block][offset]
@@ -201,7 +262,7 @@ class Worker:
         row.tokens.append(self.sample(row, state if good else ~state))
         if row.finish:
             assert row.finish in (Finish.STOP, Finish.ERROR), "a row beyond a predictable end"
-            self.wasted_rows += 1
+            self.wasted[row.incarnation] += 1
         return True
 
     def _results(self, plan: Plan, sampled: list[int], unfetched: tuple[int, ...]) -> StepResult:
@@ -220,6 +281,8 @@ class Worker:
             )
             if row.request_id in self.failing:
                 row.finish = Finish.ERROR
+            if row.finish:
+                self.finished.add(row.incarnation)
             rows.append((slot, row.incarnation, row.tokens[-1], int(row.finish)))
         slots, incarnations, ids, finishes = zip(*rows, strict=True) if rows else ((), (), (), ())
         reports = self.tiers.reports(unfetched, later=bool(plan.step % 2))

@@ -95,7 +95,7 @@ class World(FirstGroup):
         while group.unsettled:
             group.settle()
             self.check()
-        self.wasted_rows += group.worker.wasted_rows
+        self.wasted_rows += group.auditor.wasted_rows(group.worker.finished)
         self.kept = group.worker.tiers.frames
         del self.groups[name]
         self.core.leave(group.core, died=died)

@@ -84,8 +84,9 @@ def test_a_check_ends_though_groups_run_in_between(scene: Scene) -> None:
 
 def test_a_group_reports_its_tiers(scene: Scene) -> None:
     tier = TierStats("disk", 10, 4, 1, 2, 3, 4, 5)
-    stats = replace(scene.groups[0].stats(), tiers=(tier,))
+    stats = replace(scene.groups[0].stats(), tiers=(tier,), streamed=3, streamed_blocks=40)
     group = GroupReport("g0", "0a", "cpu", 1, stats, look_ahead=1, beat_age=0.0, ranks=[])
     load = LoadReport().message(1, scene.core, scene.core.stats(), [group], wait_seconds=0.0)
+    assert (load.groups[0].streamed, load.groups[0].streamed_blocks) == (3, 40)
     [found] = load.groups[0].tiers
     assert {field.name: value for field, value in found.ListFields()} == asdict(tier)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from albireo.contract.plan import GroupShape, SamplingParams, StepResult, Submission
-from albireo.telemetry import catalogue
+from albireo.telemetry import catalogue, tier_metrics
 from albireo.telemetry.metric import Metric
 from albireo.v1 import control_pb2 as control
 from albireo.v1 import log_pb2 as log
@@ -89,13 +89,23 @@ def test_amounts_are_those_of_the_groups_that_serve(
     assert telemetry.values(catalogue.PREDICTED_WAIT) == {}
 
 
+def test_streamed_requests_are_those_of_groups_that_have_tiers(
+    telemetry: KeptTelemetry, meters: SchedulerMeters
+) -> None:
+    tiers = (TierStats("disk", 10, 4),)
+    groups = [report("a", tiers=tiers, streamed=2, streamed_blocks=70), report("b", tiers=tiers), report("c")]
+    meters.update(control.Load(), groups, backlog=0)
+    assert telemetry.values(tier_metrics.STREAMED_REQUESTS) == {("a",): 2, ("b",): 0}
+    assert telemetry.values(tier_metrics.STREAMED_BLOCKS) == {("a",): 70, ("b",): 0}
+
+
 def test_tiers_of_groups_are_exported_with_them(telemetry: KeptTelemetry, meters: SchedulerMeters) -> None:
     disk = TierStats("disk", 10, 4, blocks_fetched=3)
     meters.update(control.Load(), [report("a", tiers=(disk,)), report("b")], backlog=0)
-    assert telemetry.values(catalogue.TIER_FETCHED) == {("a", "disk"): 3}
+    assert telemetry.values(tier_metrics.TIER_FETCHED) == {("a", "disk"): 3}
     meters.group_closed("a", "left", stats(tiers=(replace(disk, blocks_fetched=5),)))
-    assert telemetry.values(catalogue.TIER_FETCHED) == {("a", "disk"): 5}
-    assert telemetry.values(catalogue.TIER_USED) == {}
+    assert telemetry.values(tier_metrics.TIER_FETCHED) == {("a", "disk"): 5}
+    assert telemetry.values(tier_metrics.TIER_USED) == {}
 
 
 def test_an_epoch_after_another_ones_is_a_failover(telemetry: KeptTelemetry, meters: SchedulerMeters) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from albireo.telemetry import catalogue
+import pytest
+
+from albireo.telemetry import tier_metrics as catalogue
 from albireo.v1 import control_pb2 as control
 from scheduler_svc.core import TierStats
 from scheduler_svc.telemetry.tier_meters import MAX_TIER_NAMES, TierMeters
@@ -64,8 +66,34 @@ def test_copies_of_steps_are_counted_by_tier_and_direction_and_waits_by_group() 
     meters.step("a", control.StepTiming(transfers=[disk, host, spill], kv_wait=3_000_000))
     meters.step("a", control.StepTiming(transfers=[disk]))
     meters.step("b", control.StepTiming(transfers=[spill]))
-    assert telemetry.values(catalogue.STEP_KV_FETCHED) == {("a", "disk"): 200, ("a", "host"): 7}
+    assert telemetry.values(catalogue.STEP_KV_READ) == {
+        ("a", "disk", "fetch"): 200,
+        ("a", "host", "fetch"): 7,
+    }
     assert telemetry.values(catalogue.STEP_KV_SPILLED) == {("a", "disk"): 30, ("b", "disk"): 30}
-    assert telemetry.counted(catalogue.STEP_KV_WAIT, "a") == 1
-    assert telemetry.counted(catalogue.STEP_KV_WAIT, "b") == 0
-    assert telemetry.folded(catalogue.STEP_KV_WAIT, {"albireo.group": "a"}).sum == 3e-3
+    assert telemetry.counted(catalogue.STEP_KV_WAIT, "a", "fetch") == 1
+    assert telemetry.counted(catalogue.STEP_KV_WAIT, "b", "fetch") == 0
+    assert waits(telemetry, "fetch") == 3e-3
+
+
+def waits(telemetry: KeptTelemetry, read: str) -> float:
+    """Seconds of the group a."""
+    return telemetry.folded(catalogue.STEP_KV_WAIT, {"albireo.group": "a", "kv_read": read}).sum
+
+
+def test_what_layers_of_streamed_requests_read_is_counted_apart() -> None:
+    telemetry = KeptTelemetry()
+    meters = TierMeters(telemetry)
+    fetch = control.KvTransfer(tier="disk", bytes=100)
+    stream = control.KvTransfer(tier="disk", bytes=1000, streamed=True)
+    timing = control.StepTiming(transfers=[fetch, stream], kv_wait=5_000_000, stream_wait=4_000_000)
+    for _ in range(2):
+        meters.step("a", timing)
+    meters.step("a", control.StepTiming(transfers=[stream], kv_wait=1_000_000, stream_wait=1_000_000))
+    assert telemetry.values(catalogue.STEP_KV_READ) == {
+        ("a", "disk", "fetch"): 200,
+        ("a", "disk", "stream"): 3000,
+    }
+    counts = [telemetry.counted(catalogue.STEP_KV_WAIT, "a", read) for read in ("fetch", "stream")]
+    assert counts == [2, 3]
+    assert (waits(telemetry, "fetch"), waits(telemetry, "stream")) == pytest.approx((2e-3, 9e-3))

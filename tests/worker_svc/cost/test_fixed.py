@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker_svc.cost.fixed import PRESETS, Cost, FixedCost, StepTimes
-from worker_svc.cost.work import StepWork
+from worker_svc.cost.work import SpanWork, StepWork
 
 GOOD = 'name = "n"\nsource = "s"\n[t3]\nfixed_ms = 1.5\n[t4]\nrow_us = 20\n'
 
@@ -49,6 +49,16 @@ def test_sampling_in_parallel_has_a_cost_of_its_own(tmp_path: Path) -> None:
         assert t4(alike, 4, 50, parallel=parallel) == pytest.approx(0.001)
     assert t4(model, 4, 50, parallel=False) == pytest.approx(0.001)
     assert t4(model, 4, 50, parallel=True) == pytest.approx(0.00035)
+
+
+def test_rows_of_spans_cost_in_their_layers_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cost.toml"
+    path.write_text(GOOD.replace("[t4]", "prefill_token_us_over_t = 10\n[t4]"))
+    cost = FixedCost(StepTimes.load(str(path)), 1)
+    span = SpanWork.of(range(3), 100, 40)
+    assert cost.forward_seconds(StepWork(decodes=1, spans=(span,), layers=4)) == pytest.approx(0.0018)
+    assert cost.forward_seconds(StepWork(spans=(span,), layers=4)) == pytest.approx(0.75 * 0.0019)
+    assert cost.forward_seconds(StepWork()) == 0
 
 
 @pytest.mark.parametrize(("preset", "tp", "t3"), [("7b", 1, 37.3), ("13b", 2, 36.7), ("70b", 8, 23.0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.worker_svc.cost.shapes import QWEN_32B
 from worker_svc.cost.device import Device
 from worker_svc.cost.physical import PhysicalCost
-from worker_svc.cost.work import StepWork
+from worker_svc.cost.work import SpanWork, StepWork
 
 H100 = Device.load("h100")
 DEGREES = (1, 2, 4, 8)
@@ -27,6 +28,7 @@ works = st.builds(
     penalized=counts,
 )
 degrees = st.sampled_from(DEGREES)
+COUNTS = [field.name for field in fields(StepWork) if field.type == "int"]
 MILLI = 1e-3
 
 
@@ -49,7 +51,7 @@ def test_the_terms_are_the_whole_and_none_is_negative(work: StepWork, tp: int) -
         assert model.sampling_seconds(work, parallel=parallel) == pytest.approx(sum(sampling.values()))
 
 
-@given(work=works, tp=degrees, field=st.sampled_from([field.name for field in fields(StepWork)]))
+@given(work=works, tp=degrees, field=st.sampled_from(COUNTS))
 def test_more_work_never_takes_less_time(work: StepWork, tp: int, field: str) -> None:
     model, more = cost(tp), replace(work, **{field: getattr(work, field) + 64})
     least = 1 - 1e-9
@@ -154,3 +156,30 @@ def test_a_degree_that_the_model_or_the_device_cannot_have_is_refused() -> None:
     assert PhysicalCost(alone, QWEN_32B, 1).forward_seconds(StepWork(decodes=1)) > 0
     with pytest.raises(ValueError, match="device h100: no link, so there is no TP degree of 2"):
         PhysicalCost(alone, QWEN_32B, 2)
+
+
+@given(work=works, tp=degrees, ends=st.sets(st.integers(0, 64), min_size=2, max_size=4))
+def test_spans_that_follow_one_another_add_what_a_chunk_does(work: StepWork, tp: int, ends: set[int]) -> None:
+    """Rows cost in each layer what they cost there in a step that has them in all layers."""
+    layers, start, count = QWEN_32B.num_layers, 1000, 80
+    span = SpanWork.of(range(layers), start, count)
+    model, work = cost(tp), replace(work, layers=layers)
+    chunk = replace(work, prefill=work.prefill + count, prefill_pairs=work.prefill_pairs + span.pairs)
+    alone, whole = model.forward_seconds(work), model.forward_seconds(chunk)
+    assert model.forward_seconds(replace(work, spans=(span,))) == pytest.approx(whole)
+    bounds = sorted({0, layers} | ends)
+    parts = [
+        model.forward_seconds(replace(work, spans=(SpanWork.of(range(first, last), start, count),)))
+        for first, last in pairwise(bounds)
+    ]
+    if work.rows:  # the weights are read for these rows in each step
+        assert sum(parts) - len(parts) * alone == pytest.approx(whole - alone)
+    else:
+        assert sum(parts) == pytest.approx(whole)
+
+
+def test_layers_without_rows_cost_nothing_and_one_row_reads_kv_as_a_decoding_one() -> None:
+    model, layers = cost(4), QWEN_32B.num_layers
+    row = StepWork(decodes=1, context=5000)
+    half = StepWork(spans=(SpanWork.of(range(layers // 2), 4999, 1),), layers=layers)
+    assert model.forward_seconds(half) == pytest.approx(model.forward_seconds(row) / 2)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from albireo.contract.tiers import TierShape
 from tests.worker_svc.cost.shapes import QWEN_32B
 from worker_svc.cost.device import PRESETS, Device
 from worker_svc.cost.fixed import FixedCost, StepTimes
@@ -67,3 +68,10 @@ def test_what_makes_no_sense_is_one_line(
     with pytest.raises(ValueError, match=problem) as caught:
         of_device(tmp_path, tables, **sizes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_request_has_all_blocks_or_some_and_the_frames_of_the_largest_tier() -> None:
+    tiers = DescribedTiers((TierShape("host", 30, 0, 0), TierShape("disk", 100, 0, 0)))
+    assert tiers.most_tokens(40) == (10 + 100) * 16
+    assert tiers.most_tokens(400) == 400 * 16
+    assert NO_TIERS.most_tokens(40) == 40 * 16

@@ -42,6 +42,15 @@ def test_what_comes_back_from_a_tier_is_exact(directory: Path, seed: int, frames
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("by_layers")
+def test_what_comes_back_by_layers_is_exact(directory: Path) -> None:
+    job = Job(directory, conversations(4), SCARCE, 100)
+    found, truth = job(TPGroup()), replace(job, scenario=ENOUGH, frames=0)(TPGroup())
+    assert fetched(found) >= 12
+    assert found.unfetched == 0
+    assert answers(found) == answers(truth)
+
+
 def test_what_does_not_come_back_is_computed_again(directory: Path) -> None:
     job = Job(directory, conversations(1), SCARCE, 100, broken_rank=0)
     found, truth = job(TPGroup()), replace(job, scenario=ENOUGH, frames=0)(TPGroup())

@@ -13,6 +13,7 @@ import torch
 from albireo.contract.plan import Plan
 from albireo.contract.tiers import Frames
 from tests.worker_svc.kv_tiers.scene import (
+    LAYOUT,
     SECONDS,
     Scene,
     chunk_plan,
@@ -22,7 +23,7 @@ from tests.worker_svc.kv_tiers.scene import (
     scene,
     spill,
 )
-from worker_svc.kv_tiers import fetching
+from worker_svc.kv_tiers import fetching, limits
 from worker_svc.kv_tiers.copies import CpuCopies, Done
 
 
@@ -54,6 +55,7 @@ def test_a_frame_whose_write_waits_is_read_from_its_buffer() -> None:
         assert found.recorded.read == ()  # no speed of the tier
 
 
+@pytest.mark.usefixtures("by_layers")
 @pytest.mark.parametrize("layer", range(5))
 def test_a_fetch_of_what_is_not_there_fails_and_its_frames_are_lost(layer: int) -> None:
     with scene(2) as s:
@@ -170,6 +172,7 @@ def test_a_spill_that_waits_for_a_long_step_can_be_fetched(monkeypatch: pytest.M
         assert s.holds(9, 5)
 
 
+@pytest.mark.usefixtures("by_layers")
 def test_a_tier_that_is_slow_and_brings_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all of a fetch, and the fetches before it: longer than for a tier that brings nothing."""
     monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.5)
@@ -186,6 +189,7 @@ def test_a_tier_that_is_slow_and_brings_something_is_waited_for(monkeypatch: pyt
         assert s.transfers.failures == {}
 
 
+@pytest.mark.usefixtures("by_layers")
 def test_a_tier_that_is_too_slow_is_given_up_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "MOST_SECONDS", 0.3)
     with scene() as s:
@@ -214,6 +218,7 @@ def test_a_rank_without_memory_for_buffers_does_not_start(monkeypatch: pytest.Mo
         Scene()
 
 
+@pytest.mark.usefixtures("by_layers")
 def test_layers_are_waited_for_one_by_one() -> None:
     with scene() as s:
         s.put(1, 5)
@@ -234,3 +239,18 @@ def test_layers_are_waited_for_one_by_one() -> None:
         assert torch.equal(s.cache.storage[0, :, 9], kv(5)[0])
         s.tiers[0].reads.set()
         assert len(list(layers)) == 4
+
+
+@pytest.mark.parametrize(("blocks", "reads"), [(1, 1), (3, 1), (4, 4)])
+def test_a_small_fetch_reads_whole_frames(monkeypatch: pytest.MonkeyPatch, blocks: int, reads: int) -> None:
+    monkeypatch.setattr(limits, "WHOLE_BYTES", 3 * LAYOUT.block_bytes)
+    names = list(range(blocks))
+    with scene() as s:
+        for name in names:
+            s.put(name, name)
+        s.run(Plan(1, 1, spills=(spill({name: name for name in names}, names=names),)))
+        eventually(lambda: all(s.stored(name, name) for name in names))
+        found = s.run(chunk_plan(2, fetch({9 + name: name for name in names}, names=names)))
+        assert found.missing == [False]
+        assert all(s.holds(9 + name, name) for name in names)
+        assert s.tiers[0].num_reads == reads

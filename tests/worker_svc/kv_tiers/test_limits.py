@@ -9,6 +9,7 @@ from worker_svc.kv_tiers.limits import (
     MOST,
     PORTION,
     RING_BYTES,
+    WHOLE_BYTES,
     layer_ranges,
     ring_buffers,
 )
@@ -27,14 +28,20 @@ KIB = 1 << 10
     ],
 )
 def test_the_pieces_of_a_fetch_cover_all_layers(layers: int, part_bytes: int, pieces: list[int]) -> None:
-    ranges = list(layer_ranges(layers, part_bytes))
+    ranges = list(layer_ranges(layers, part_bytes, WHOLE_BYTES))
     assert [layer for piece in ranges for layer in piece] == list(range(layers))
     assert [len(piece) for piece in ranges] == pieces
 
 
 @pytest.mark.parametrize("layers", [20, 24, 28, 32, 64, 80])
 def test_a_step_takes_a_twentieth_longer_at_most_than_its_reading_or_computing(layers: int) -> None:
-    assert max(map(len, layer_ranges(layers, 64 * KIB))) <= layers / 20
+    assert max(map(len, layer_ranges(layers, 64 * KIB, WHOLE_BYTES))) <= layers / 20
+
+
+def test_a_small_fetch_is_one_piece() -> None:
+    blocks = WHOLE_BYTES // (24 * 8 * KIB)
+    assert list(layer_ranges(24, 8 * KIB, blocks)) == [range(24)]
+    assert len(list(layer_ranges(24, 8 * KIB, blocks + 1))) > 1
 
 
 def test_the_ring_is_bounded() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
-from albireo.contract.tiers import Fetch, Spill, TierShape
+from albireo.contract.tiers import Fetch, Offload, Span, Spill, TierShape
 from albireo.models import TINY
 from albireo.virtual.clock import VirtualClock
 from tests.albireo.planning.simulation.costs import Constant
@@ -74,6 +75,7 @@ def test_tokens_are_spread_over_the_vocabulary() -> None:
     assert len(np.unique(drawn)) == VOCAB
 
 
+@pytest.mark.usefixtures("by_layers")
 def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> None:
     tiers = DescribedTiers((TierShape("host", 4, 0.010, 0.001),), layers=2, block_bytes=1 << 17)
     with VirtualClock() as clock:
@@ -111,3 +113,38 @@ def test_a_step_with_fetched_rows_ends_when_its_layers_have_had_their_kv() -> No
     # The first layer waits for 10 of 20 ms of reading and computes for 9, the second for one more.
     assert reported.kv_wait_ns == 11_000_000
     assert (begin, sampling_begin, sampling_end) == (began, began + 29_000_000, began + 31_000_000)
+
+
+def test_a_context_may_be_longer_than_the_device_and_its_layers_read_the_tier() -> None:
+    tiers = DescribedTiers((TierShape("host", 40, 0.030, 0.001),), layers=4, block_bytes=1 << 17)
+    with VirtualClock() as clock:
+        cost = Constant(t3=0.018, t4=0.002)
+        runner = SimulatedRunner(
+            TINY, cost, rank=0, kv_memory=1 << 17, max_seqs=4, max_model_len=10_000, tiers=tiers, clock=clock
+        )
+        blocks = runner.shape.num_blocks
+        assert runner.shape.max_model_len == (40 + blocks // 4) * 16 > blocks * 16
+        assert runner.shape.num_layers == runner.config.num_layers == 4
+        runner.reset()
+        keys = (bytes(16), bytes([1] * 16))
+        runner.execute(runner.prepare(Plan(1, 1, spills=(Spill(0, (0, 1), (2, 3), keys),))))
+        reading = Plan(
+            1,
+            2,
+            admissions=(Admission(0, 7, "r", (5,) * 40, 0, 32, SamplingParams(9, 0)),),
+            offloads=(Offload(0, 0, (2, 3), keys),),
+            grants=(Grant(0, (4,)),),
+            spans=(Span(0, 32, 8, 0, 2),),
+        )
+        outputs = [
+            runner.execute(runner.prepare(plan))
+            for plan in (reading, Plan(1, 3, spans=(Span(0, 32, 8, 2, 4),)))
+        ]
+        first, second = (output.timestamps() for output in outputs)
+        sampled = [output.to_host() for output in outputs]
+    # 2 blocks are read in 60 ms, half of it for two layers, which compute for 18.
+    assert first[1] - first[0] == second[1] - second[0] == 30_000_000
+    assert [len(found.ids) for found in sampled] == [0, 1]
+    works = cost.forwards[-2:]
+    assert [(work.spans[0].layers, work.whole_rows) for work in works] == [(range(2), 0), (range(2, 4), 0)]
+    assert [found.tiers is not None and found.tiers.stream_wait_ns for found in sampled] == [12_000_000] * 2

@@ -2,74 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import pytest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from albireo.contract.plan import Admission, Chunk, Plan, SamplingParams
-from albireo.contract.tiers import Contents, Fetch, Frames, Spill, TierRead, TierShape
+from albireo.contract.plan import Chunk, Plan
+from albireo.contract.tiers import Contents, Frames, TierRead, TierShape
+from tests.worker_svc.runner.simulated_device import (
+    DISK,
+    HOST,
+    LAYERS,
+    MS,
+    SIZE,
+    TIERS,
+    Device,
+    admission,
+    fetch,
+    filled,
+    key,
+    plan,
+    spill,
+)
 from worker_svc.cost.tiers import NO_TIERS, DescribedTiers
 from worker_svc.kv_tiers.limits import PORTION_FRAMES, RING_BYTES
-from worker_svc.runner.simulated_tiers import DEADLINE_NS, SimulatedTiers, pipeline
-from worker_svc.runner.tier_report import TierReport
+from worker_svc.runner.simulated_tiers import DEADLINE_NS, SimulatedTiers
 
-MS = 1_000_000
-LAYERS = 4
-SIZE = LAYERS << 15  # so much that each layer comes alone
-# A block takes 8 ms from the host and 40 ms from the disk; to write it half as long.
-TIERS = DescribedTiers(
-    (TierShape("host", 8, 0.008, 0.004), TierShape("disk", 64, 0.040, 0.020)), LAYERS, SIZE
-)
-HOST, DISK = 0, 1
-
-
-def key(number: int) -> bytes:
-    return number.to_bytes(16, "big")
-
-
-def spill(tier: int, frames: dict[int, int]) -> Spill:
-    """Keys by frame."""
-    return Spill(tier, tuple(range(len(frames))), tuple(frames), tuple(map(key, frames.values())))
-
-
-def fetch(slot: int, tier: int, frames: dict[int, int]) -> Fetch:
-    return Fetch(slot, tier, tuple(range(len(frames))), tuple(frames), tuple(map(key, frames.values())))
-
-
-def admission(slot: int) -> Admission:
-    return Admission(slot, 100 + slot, f"r{slot}", (1,) * 99, 0, 96, SamplingParams(8, 0))
-
-
-def plan(*fetches: Fetch, **fields: Any) -> Plan:
-    """Admits the slots of fetches; unless fields say otherwise, it has a chunk of each."""
-    slots = sorted({one.slot for one in fetches})
-    fields.setdefault("chunks", tuple(Chunk(slot, 96, 3) for slot in slots))
-    return Plan(1, 1, fetches=fetches, admissions=tuple(map(admission, slots)), **fields)
-
-
-class Device:
-    """Tiers, and a clock that is where the last step ended."""
-
-    def __init__(self, tiers: DescribedTiers = TIERS) -> None:
-        self.tiers = SimulatedTiers(tiers)
-        self.now = 0
-
-    def step(self, plan: Plan, forward: int = 0, at: int | None = None) -> TierReport:
-        """``forward``, ``at``: milliseconds that it computes, and when it begins."""
-        step = self.tiers.begin(plan, self.now)
-        begin = self.now if at is None else at * MS
-        self.now, report = self.tiers.run(step, begin, forward * MS)
-        return report or TierReport()
-
-
-def filled() -> Device:
-    """Frames 0 to 7 of the host, and 0 to 63 of the disk, hold the keys of the same number."""
-    device = Device()
-    numbers = {frame: frame for frame in range(8)}
-    device.step(plan(spills=(spill(HOST, numbers), spill(DISK, {frame: frame for frame in range(64)}))))
-    device.step(plan(), at=10_000)  # everything has been written
-    return device
+pytestmark = pytest.mark.usefixtures("by_layers")
 
 
 def test_a_layer_starts_when_its_kv_is_there_and_the_layer_before_has_run() -> None:
@@ -210,15 +166,3 @@ def test_without_tiers_nothing_is_reported_and_a_forward_takes_its_time() -> Non
     tiers = SimulatedTiers(NO_TIERS)
     tiers.reset()
     assert tiers.run(tiers.begin(plan(), 5), 7, 3) == (10, None)
-
-
-@given(
-    forward=st.integers(0, 10**6),
-    there=st.lists(st.integers(0, 10**6), min_size=1, max_size=80).map(sorted),
-)
-def test_the_pipeline_is_no_faster_than_either_side_and_at_worst_their_sum(
-    forward: int, there: list[int]
-) -> None:
-    end, waited = pipeline(1000, forward, there)
-    assert end == 1000 + forward + waited
-    assert max(1000 + forward, there[-1]) <= end <= max(1000, there[-1]) + forward

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
+from albireo.contract.tiers import Offload, Span
 from worker_svc.batch.slot_table import SlotTable
-from worker_svc.cost.work import StepWork
+from worker_svc.cost.work import SpanWork, StepWork
 from worker_svc.runner.step_work import step_work
 
 PROMPT = 20
@@ -56,3 +57,21 @@ def test_a_row_with_penalties_is_one_at_any_temperature() -> None:
 def test_an_empty_step_is_no_work() -> None:
     table = SlotTable(GroupShape(32, 8, 64), 384, frozenset())
     assert step_work(table.apply(Plan(1, 1))) == StepWork()
+
+
+def test_rows_of_spans_are_counted_apart_with_their_layers() -> None:
+    table = SlotTable(GroupShape(32, 8, 64, num_layers=6), 384, frozenset())
+    keys = (bytes(16), bytes([1] * 16))
+    plan = Plan(
+        1,
+        1,
+        admissions=(Admission(0, 1, "r", (5,) * 40, 0, 32, GREEDY),),
+        offloads=(Offload(0, 0, (3, 4), keys),),
+        grants=(Grant(0, (0,)),),
+        spans=(Span(0, 32, 8, 0, 4),),
+    )
+    assert step_work(table.apply(plan), 6) == StepWork(
+        spans=(SpanWork(range(4), 8, 33 + 34 + 35 + 36 + 37 + 38 + 39 + 40),), layers=6
+    )
+    ending = step_work(table.apply(Plan(1, 2, spans=(Span(0, 32, 8, 4, 6),))), 6)
+    assert (ending.greedy, ending.spans[0].layers, ending.whole_rows) == (1, range(4, 6), 0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import torch
 from torch import Tensor
 
+from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
-from tests.worker_svc.simulated_cuda.kv_scene import KvScene
+from tests.worker_svc.simulated_cuda.kv_scene import LAYOUT, KvScene
 from worker_svc.kv_tiers.copies import Copy
 from worker_svc.kv_tiers.cuda_copies import CudaCopies, CudaCopy
+from worker_svc.model.kv_cache import KVCache, LayerCache
 
+pytestmark = pytest.mark.usefixtures("by_layers")
 SEEDS = range(12)
 STEPS = 40
 
@@ -100,3 +104,26 @@ def test_what_a_fetch_launches_does_not_depend_on_how_many_blocks_it_brings() ->
         assert found[1] == found[2]
         assert found[1]["launch: index_copy_"] == 3  # one a layer: there are few
         assert not any(name.startswith("sync") for name in found[1])
+
+
+def test_a_fetch_does_not_wait_for_compute_behind_a_piece_whose_buffer_is_in_use() -> None:
+    """And the threads sleep while they wait: they leave the cores to the stages."""
+    with simulated_cuda(2) as device:  # nothing runs before it must
+        shape = LAYOUT.block_shape
+        storage = torch.zeros(shape[0], shape[1], 4, *shape[2:], device=CUDA)
+        cache = KVCache(tuple(LayerCache(keys, values) for keys, values in storage), storage)
+        copies, ran = CudaCopies(cache), list[str]()
+        piece = copies.buffer((1, *LAYOUT.part_shape), torch.float32)
+        buffer = copies.device_buffer((2, 1, *LAYOUT.part_shape[1:]), torch.float32)
+        device.launch("attention", lambda: ran.append("attention"))
+        brought = copies.bring(piece, buffer, copies.mark())
+        block = copies.buffer((1, *shape), torch.float32)
+        fetched = copies.scatter([1], range(LAYOUT.layers), block)
+        fetched.wait()
+        assert not ran
+        brought.wait()
+        assert ran
+        spilled = copies.gather([1], block, None)
+        for copy in (brought, fetched, spilled):
+            assert isinstance(copy, CudaCopy)
+            assert copy._done.blocking  # type: ignore[attr-defined]

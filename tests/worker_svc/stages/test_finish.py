@@ -93,7 +93,7 @@ def test_every_row_of_every_history_ends_as_the_plain_decision_says(
         running = [slot for slot, incarnation in incarnations.items() if incarnation]
         tokens = data.draw(st.lists(st.one_of(ids, st.just(FAILED)), min_size=SLOTS, max_size=SLOTS), "ids")
         rows = [(slot, incarnations[slot], tokens[slot]) for slot in running]
-        counted, finishes = finder.advance(output(rows))
+        counted, finishes, _ = finder.advance(output(rows))
         expected = [(i, finish) for i, row in enumerate(rows) if (finish := model.row(*row)) is not None]
         assert list(zip(counted.tolist(), finishes, strict=True)) == expected
 
@@ -121,10 +121,11 @@ def test_a_row_that_could_not_be_sampled_ends_its_request_alone() -> None:
     finder = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=MAX_MODEL_LEN)
     for slot in range(2):
         finder.admit(admission(slot, slot + 1, 3, 0, SamplingParams(max_tokens=9, seed=0)))
-    _, finishes = finder.advance(output([(0, 1, FAILED), (1, 2, 4)]))
+    _, finishes, _ = finder.advance(output([(0, 1, FAILED), (1, 2, 4)]))
     assert list(finishes) == [Finish.ERROR, Finish.NONE]
 
 
 def test_a_step_without_rows_is_nothing() -> None:
-    counted, finishes = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=8).advance(output([]))
-    assert (len(counted), len(finishes)) == (0, 0)
+    finder = FinishDetector(SLOTS, eos_ids=frozenset(), max_model_len=8)
+    counted, finishes, prompts = finder.advance(output([]))
+    assert (len(counted), len(finishes), prompts) == (0, 0, [])

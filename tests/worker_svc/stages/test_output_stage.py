@@ -90,7 +90,7 @@ def test_a_result_holds_rows_ends_and_log_probabilities_of_the_rows_that_count()
     assert (timing.fetched, timing.forward_begin, timing.sampling_begin, timing.sampling_end) == (3, 5, 6, 7)
 
 
-def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
+def test_a_request_that_lacks_kv_has_no_row_nor_prompt_from_that_step_on() -> None:
     sampling = SamplingParams(max_tokens=9, seed=0)
     plan = Plan(
         1,
@@ -110,13 +110,15 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         contents_end=True,
         transfers=(transfer,),
         kv_wait_ns=77,
+        stream_wait_ns=7,
     )
-    first = HostOutput(slots, incarnations, np.array([40, 41]), {}, tiers=report)
+    prompts = {10: (17, [api.TokenLogprobs(logprob=-1)]), 11: (17, [api.TokenLogprobs(logprob=-2)])}
+    first = HostOutput(slots, incarnations, np.array([40, 41]), {}, prompts, tiers=report)
     with VirtualClock() as clock:
         group = OpenedGroup(clock)
         stage = output_stage(group, clock)
         stage.put(ComputedStep(plan, Output(first), control.StepTiming()), first)
-        second = HostOutput(slots, incarnations, np.array([42, 43]), {})
+        second = HostOutput(slots, incarnations, np.array([42, 43]), {}, prompts)
         stage.put(ComputedStep(Plan(1, 2, num_decodes=2), Output(second), control.StepTiming()), second)
         entries = group.store.log(KEYS.results(GROUP)).read("0-0", 0)
     found = [codec.result_from_bytes(data).result for _, data in entries[1:]]
@@ -124,12 +126,13 @@ def test_a_request_that_lacks_kv_has_no_row_from_that_step_on() -> None:
         ((0,), (10,), (40,)),
         ((0,), (10,), (42,)),
     ]
+    assert [[p.incarnation for p in result.prompt_logprobs] for result in found] == [[10], [10]]
     assert [list(result.unfetched) for result in found] == [[11], []]
     result = codec.result_from_proto(1, 1, found[0])
     assert (result.lost, result.read) == (report.lost, report.read)
     assert (result.contents, result.contents_end) == (report.contents, True)
     assert list(found[0].timing.transfers) == [transfer]
-    assert found[0].timing.kv_wait == 77
+    assert (found[0].timing.kv_wait, found[0].timing.stream_wait) == (77, 7)
 
 
 NO_ROWS = np.zeros(0, dtype=np.int64)

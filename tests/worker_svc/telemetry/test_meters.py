@@ -10,7 +10,7 @@ from albireo.models import TINY
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.store.connection import connect
 from albireo.store.redis_store import RedisStore
-from albireo.telemetry import OFF, Telemetry, catalogue
+from albireo.telemetry import OFF, Telemetry, catalogue, tier_metrics
 from albireo.v1 import control_pb2 as control
 from tests.albireo.telemetry.kept import KeptTelemetry
 from worker_svc.cost.fixed import FixedCost, StepTimes
@@ -52,7 +52,7 @@ def test_a_rank_without_a_gpu(redis_url: str) -> None:
     memory = telemetry.values(catalogue.WORKER_KV_MEMORY)[()]
     assert 0.9 * KV_MEMORY < memory <= KV_MEMORY
     assert memory % blocks == 0
-    assert telemetry.values(catalogue.WORKER_KV_FAILURES) == telemetry.values(catalogue.GPU_POWER) == {}
+    assert telemetry.values(tier_metrics.WORKER_KV_FAILURES) == telemetry.values(catalogue.GPU_POWER) == {}
     assert not connect(redis_url).exists(GPU_KEY)
 
 
@@ -61,7 +61,7 @@ def test_failures_of_kv_tiers_are_exported_by_tier_and_reason(monkeypatch: pytes
     monkeypatch.setattr(SimulatedRunner, "tier_failures", failures)
     telemetry = KeptTelemetry()
     meters(telemetry, "redis://127.0.0.1:1", StepWatch(SYSTEM_CLOCK))
-    assert telemetry.values(catalogue.WORKER_KV_FAILURES) == failures
+    assert telemetry.values(tier_metrics.WORKER_KV_FAILURES) == failures
 
 
 def test_a_gpu_that_cannot_be_read_is_reported_by_its_rank(redis_url: str) -> None:

@@ -54,13 +54,17 @@ def test_no_device_is_refused() -> None:
         legal_splits(TINY_CONFIG, 0)
 
 
+def device_alone(tp: int, blocks: int) -> int:
+    return 16 * blocks
+
+
 def test_what_does_not_fit_is_kept_with_the_reason() -> None:
     def blocks(tp: int) -> int:
         if tp == 1:
             raise ValueError("the weights are too large")
         return {2: 255, 4: 256}[tp]
 
-    good, bad = fitting([Split(1, 4), Split(2, 2), Split(4, 1)], blocks, max_model_len=4096)
+    good, bad = fitting([Split(1, 4), Split(2, 2), Split(4, 1)], blocks, device_alone, max_model_len=4096)
     assert [(fit.split, fit.num_blocks) for fit in good] == [(Split(4, 1), 256)]
     assert [unfit.reason for unfit in bad] == [
         "the weights are too large",
@@ -70,4 +74,12 @@ def test_what_does_not_fit_is_kept_with_the_reason() -> None:
 
 def test_a_model_that_fits_at_no_degree_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^the model fits at no TP degree; at 2: KV memory for 160 tokens"):
-        fitting([Split(1, 2), Split(2, 1)], lambda tp: 5 * tp, max_model_len=4096)
+        fitting([Split(1, 2), Split(2, 1)], lambda tp: 5 * tp, device_alone, max_model_len=4096)
+
+
+def test_a_request_may_be_longer_than_the_device_where_a_tier_holds_the_rest() -> None:
+    good, bad = fitting(
+        [Split(1, 2), Split(2, 1)], lambda tp: 10, lambda tp, _: 4000 * tp, max_model_len=8000
+    )
+    assert [(fit.split, fit.num_blocks) for fit in good] == [(Split(2, 1), 10)]
+    assert [unfit.reason for unfit in bad] == ["KV memory for 4000 tokens, and one request may have 8000"]

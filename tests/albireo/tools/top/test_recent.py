@@ -110,3 +110,14 @@ def test_waits_for_kv_are_a_share_of_the_time_by_group() -> None:
     other.group = "b"
     recent.push(other, 0.0)
     assert recent.figures(2.0).group_waits == {"a": pytest.approx(0.1), "b": 0}
+
+
+def test_what_layers_read_is_a_rate_by_group_and_tier() -> None:
+    recent = RecentSteps(0.0)
+    for step in overlapped(range(1, 5)):
+        step.group = "a"
+        step.timing.transfers.add(tier="disk", bytes=1000, streamed=True)
+        step.timing.transfers.add(tier="disk", bytes=7)
+        step.timing.transfers.add(tier="host", bytes=9, write=True)
+        recent.push(step, 0.0)
+    assert recent.figures(2.0).streamed == {("a", "disk"): 2000}

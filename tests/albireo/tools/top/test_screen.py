@@ -237,9 +237,19 @@ def with_tiers(waits: float = 0.0125) -> View:
 def test_each_kv_tier_has_a_line_where_there_are_any() -> None:
     assert "KV tier" not in words(printed(view(), 120))
     text = words(printed(with_tiers(), 120))
-    assert "fetched/s spilled/s hit tokens failed lost waits" in text
-    assert "cpu host 40 / 4096 12 3 12345 2 3 1.2%" in text
-    assert "cpu disk 4000 / 4096 -- -- 12345 2 3 1.2%" in text
+    assert "fetched/s spilled/s streamed hit tokens failed lost waits" in text
+    assert "cpu host 40 / 4096 12 3 -- 12345 2 3 1.2%" in text
+    assert "cpu disk 4000 / 4096 -- -- -- 12345 2 3 1.2%" in text
+
+
+def test_what_is_streamed_from_a_tier_is_next_to_what_is_fetched() -> None:
+    found = with_tiers()
+    assert found.load is not None
+    found.load.groups[1].streamed = 2
+    steps = dataclasses.replace(found.steps, streamed={("cpu", "disk"): 345.6e6, ("fast", "disk"): 1e9})
+    text = words(printed(dataclasses.replace(found, steps=steps), 120))
+    assert "cpu host 40 / 4096 12 3 0 MB/s for 2 12345" in text
+    assert "cpu disk 4000 / 4096 -- -- 346 MB/s for 2 12345" in text
 
 
 @pytest.mark.parametrize("width", [40, 56, 64, 80, 99, 200])

@@ -164,3 +164,20 @@ def test_copies_that_overlap_have_lanes_of_their_own() -> None:
         ("spills to disk", 4),
         ("spills to disk", 1),
     ]
+
+
+def test_what_layers_read_has_lanes_of_its_own_above_the_copies() -> None:
+    records = with_copies()
+    for begin in (20, 22, 24):  # three layers of step 2
+        read = transfer("disk", begin, begin + 2, size=3 * 2**20)
+        read.streamed = True
+        records[1].timing.transfers.append(read)
+    events = chrome_trace(records)["traceEvents"]
+    reads = [e for e in events if e.get("cat") == "stream"]
+    assert [(e["name"], e["dur"], e["args"]["bytes"]) for e in reads] == 3 * [
+        ("stream 3.0 MiB", 2000, 3 * 2**20)
+    ]
+    lanes = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name" and e["pid"] == 2}
+    names = [name for _, name in sorted(lanes.items())]
+    assert names[3:] == ["streamed from disk", "fetches from disk", "spills to host"]
+    assert {lanes[e["tid"]] for e in reads} == {"streamed from disk"}
