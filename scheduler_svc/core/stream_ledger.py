@@ -79,7 +79,7 @@ class StreamLedger:
         return {
             (block, key)
             for block, key in pairs
-            if block < self._pool.num_blocks and self._is_known(block, key)
+            if 0 <= block < self._pool.num_blocks and self._is_known(block, key)
         }
 
     def _is_known(self, block: int, key: bytes) -> bool:

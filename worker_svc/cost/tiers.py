@@ -29,6 +29,11 @@ class DescribedTiers:
     layers: int = 1  # of the model
     block_bytes: int = 0  # of one block on one rank
 
+    @property
+    def part_bytes(self) -> int:
+        """Of one layer of a block, at least 1."""
+        return max(1, self.block_bytes // self.layers)
+
     def most_tokens(self, num_blocks: int) -> int:
         """Of one request, with so many blocks on the device."""
         return most_blocks(num_blocks, (tier.frames for tier in self.shapes)) * BLOCK_SIZE

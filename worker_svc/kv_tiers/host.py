@@ -75,9 +75,8 @@ class HostTier:
         for i, row in enumerate(rows_of(out)):
             if i not in missing:
                 row[:] = self._rows[frames[i], columns]
-        return sorted(
-            missing.union(self.missing(frames, keys))
-        )  # what a write has begun to replace meanwhile
+        replaced = self.missing(frames, keys)  # of which writes have begun meanwhile
+        return sorted(missing.union(replaced))
 
     def write(self, frames: Sequence[int], keys: Sequence[bytes], blocks: Tensor) -> list[int]:
         failed = [i for i, frame in enumerate(frames) if not 0 <= frame < self.frames]

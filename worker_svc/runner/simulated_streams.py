@@ -50,7 +50,7 @@ class SimulatedStreams:
         """``lanes``: in which the tiers are read."""
         self._lanes = lanes
         self._num_layers = tiers.layers
-        self._part_bytes = max(1, tiers.block_bytes // tiers.layers)
+        self._part_bytes = tiers.part_bytes
         self._buffers = 1 + piece_buffers(PIECE_BLOCKS * self._part_bytes)  # one on the host
         self._slots: dict[int, _Slot] = {}
 

@@ -64,7 +64,7 @@ class SimulatedTiers:
 
     def __init__(self, tiers: DescribedTiers) -> None:
         self._num_layers = tiers.layers
-        self._part_bytes = max(1, tiers.block_bytes // tiers.layers)
+        self._part_bytes = tiers.part_bytes
         self._ring = PORTION * ring_buffers(max(1, tiers.block_bytes))  # blocks
         self._contents: list[dict[int, bytes]] = [{} for _ in tiers.shapes]  # key by frame
         self._reads = [

@@ -68,6 +68,15 @@ def test_an_offload_names_frames_that_hold_the_next_blocks(change: object) -> No
     refused(w, replace(plan, offloads=(changed,)))
 
 
+@pytest.mark.parametrize("block", [-1, -1000, 16])
+def test_a_spill_names_blocks_that_there_are(block: int) -> None:
+    w = scene()
+    plan = until(w, "spills")
+    spill = plan.spills[0]
+    changed = spill._replace(blocks=(block, *spill.blocks[1:]))
+    refused(w, replace(plan, spills=(changed, *plan.spills[1:])))
+
+
 @pytest.mark.parametrize(
     "change",
     [
