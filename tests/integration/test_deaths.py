@@ -69,7 +69,7 @@ def test_streams_of_a_killed_rank_go_on_once_its_group_is_back(stack: Running, r
     assert list(load.integrity_violations) == []
 
 
-@pytest.mark.parametrize("busy", [True, False])
+@pytest.mark.parametrize("busy", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_redis_that_lost_everything_is_begun_anew_with(stack: Running, busy: bool) -> None:
     """As after a restart without an append-only file: logs and the count of epochs are gone."""
     wait_for(lambda: serves(stack), 60, "the stack does not serve")

@@ -31,7 +31,7 @@ def answers(running: Running) -> list[Answer]:
         return list(pool.map(lambda one: ask(running, one, timeout=120), requests))
 
 
-@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_context_past_the_devices_memory(tmp_path: Path, tp: int) -> None:
     with running_stack(tmp_path / "large", kv_memory="16MiB", tp=tp) as running:
         truth = answers(running)
@@ -51,9 +51,8 @@ def test_a_context_past_the_devices_memory(tmp_path: Path, tp: int) -> None:
         assert list(load.integrity_violations) == []
 
 
-def test_a_long_context_comes_back_from_a_disk_also_where_it_is_damaged(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.slow
+def test_a_long_context_comes_back_from_a_disk_also_where_it_is_damaged(tmp_path: Path) -> None:
     disk = tmp_path / "kv"
     with running_stack(tmp_path / "large", kv_memory="16MiB") as running:
         truth = ask(running, conversation("Anna", temperature=0.0)).ids

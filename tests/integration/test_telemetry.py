@@ -275,6 +275,7 @@ def test_metrics_of_each_tier_arrive_at_the_collector(observed: ObservedStack) -
     assert len(workers) == 2
 
 
+@pytest.mark.slow
 def test_services_go_on_without_a_collector_and_say_so_sparingly(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "otlp_endpoint": f"http://127.0.0.1:{free_port('127.0.0.1')}",

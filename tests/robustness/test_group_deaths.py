@@ -15,7 +15,7 @@ from albireo.v1 import inference_pb2 as api
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 from tests.streams import rest
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STREAMS = 6
 FOUND_SECONDS = 6.0
@@ -93,10 +93,10 @@ def check_idle(running: Running) -> None:
 @pytest.mark.parametrize(
     ("rank", "number"),
     [
-        pytest.param(0, signal.SIGKILL, id="0-killed", marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGKILL, id="0-killed"),
         pytest.param(1, signal.SIGSTOP, id="1-stopped"),
-        pytest.param(0, signal.SIGSTOP, id="0-stopped", marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGKILL, id="1-killed", marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, id="0-stopped"),
+        pytest.param(1, signal.SIGKILL, id="1-killed"),
     ],
 )
 def test_streams_of_a_group_whose_rank_is_gone_go_on(
@@ -133,7 +133,6 @@ def test_a_group_that_drains_hands_its_streams_over_and_another_may_come(
     check_idle(stack)
 
 
-@pytest.mark.slow
 def test_a_model_scales_to_zero_and_back(tmp_path: Path) -> None:
     """Requests of a model without a group wait for one."""
     with running_stack(tmp_path) as running:
@@ -149,7 +148,6 @@ def test_a_model_scales_to_zero_and_back(tmp_path: Path) -> None:
         check_idle(running)
 
 
-@pytest.mark.slow
 def test_the_only_rank_of_a_group_that_is_stopped_is_replaced(tmp_path: Path) -> None:
     """No other process of the group ends, so that the supervisor must see by itself that it is lost."""
     with running_stack(tmp_path) as running:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bench.hostile.__main__ import FAULTS, STEP, alive, attack
 from bench.hostile.ordinary import OrdinaryClients
 from tests.stack import running_stack
@@ -13,6 +15,7 @@ COUNTS = {"malformed": 300, "begins": 1400, "readers": 60, "storms": 200}
 SECONDS = {"ALBIREO_GATEWAY_MESSAGE_SECONDS": "1", "ALBIREO_GATEWAY_WRITE_SECONDS": "1"}
 
 
+@pytest.mark.slow
 def test_ordinary_clients_are_served_during_attacks_and_no_tier_dies(tmp_path: Path) -> None:
     steps = tmp_path / "steps.toml"
     steps.write_text(STEP, encoding="utf-8")

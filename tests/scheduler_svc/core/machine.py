@@ -27,7 +27,7 @@ SEQS = 5
 HEADS = tuple(tuple((7 * k + 3 * i) % 24 for i in range(80)) for k in range(2))
 """Prompts begin with a part of one of these, so that they share prefixes."""
 
-EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("ALBIREO_TEST_EXAMPLES", "20"))
 """Histories of each machine. Set it to thousands to hunt."""
 
 

@@ -120,7 +120,7 @@ def test_of_two_slots_that_need_all_frames_the_later_one_gives_way() -> None:
 def test_a_slot_that_is_to_give_blocks_may_be_preempted_instead() -> None:
     w = streaming(num_blocks=40, frames=200, chunk=32, max_seqs=8)
     for number in range(6):
-        w.submit(f"short{number}", text(20, number), max_tokens=300, ignore_eos=True)
+        w.submit(f"short{number}", text(20, number), max_tokens=150, ignore_eos=True)
     w.step()
     w.submit("long", text(700), max_tokens=20, ignore_eos=True)
     w.drain(max_steps=5000)
@@ -161,13 +161,13 @@ def test_a_request_ends_whose_blocks_no_tier_takes(prompt: int, silent: bool) ->
 
 def test_a_request_goes_on_whose_blocks_a_tier_takes_at_times() -> None:
     w = streaming()
-    w.submit("long", text(300), max_tokens=400, ignore_eos=True)
-    for _ in range(60):
+    w.submit("long", text(300), max_tokens=200, ignore_eos=True)
+    for _ in range(30):
         w.group.worker.tiers.faults = Faults(spills=1)
         for _ in range(20):
             w.step()
     w.drain(max_steps=3000)
-    assert len(w.stories["long"].read) == 400
+    assert len(w.stories["long"].read) == 200
 
 
 def test_branches_of_a_long_prompt_are_streamed_one_after_the_other() -> None:

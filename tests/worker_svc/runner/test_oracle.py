@@ -21,7 +21,7 @@ def test_one_rank(cases: dict[str, Case], family: str, scenario: str) -> None:
     case.check(scenario, run(make_runner(case.directory, group, way), group, way, case.asks))
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def outcomes(
     request: pytest.FixtureRequest, cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Outcome]:

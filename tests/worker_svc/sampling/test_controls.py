@@ -96,7 +96,7 @@ def test_a_batch_on_one_rank(directory: Path, alone: Outcome, way: Scenario) -> 
     check(found, alone)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def shared(
     request: pytest.FixtureRequest, directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Outcome]:

@@ -34,7 +34,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
 
 
-@pytest.mark.parametrize(("seed", "overlap"), [(0, False), (2, True)])
+@pytest.mark.parametrize(("seed", "overlap"), [pytest.param(0, False, marks=pytest.mark.slow), (2, True)])
 def test_the_tokens_are_those_of_the_cpu(
     directory: Path, tmp_path: Path, expected: list[int], seed: int, overlap: bool
 ) -> None:

@@ -7,6 +7,6 @@ import pytest
 from tests.albireo.planning.simulation.random_case import check
 
 
-@pytest.mark.parametrize("seed", range(1000, 1024))
+@pytest.mark.parametrize("seed", range(1000, 1012))
 def test_a_random_workload_keeps_every_invariant(seed: int) -> None:
     check(seed)
