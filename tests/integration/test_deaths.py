@@ -90,6 +90,7 @@ def test_a_redis_that_lost_everything_is_begun_anew_with(stack: Running, busy: b
     assert load.blocks_free == load.blocks_total
 
 
+@pytest.mark.slow
 def test_a_killed_gateway_leaves_nothing_behind(stack: Running) -> None:
     """Its clients see a broken stream; the next gateway serves, and no request runs on for ever."""
     wait_for(lambda: serves(stack), 60, "the stack does not serve")
@@ -113,6 +114,7 @@ def test_a_client_that_goes_away_frees_its_slot_at_once(stack: Running) -> None:
     wait_for(lambda: stack.load().running == 0, 5, "a cancelled request goes on")
 
 
+@pytest.mark.slow
 def test_the_same_request_can_be_sent_again_after_a_retryable_error(stack: Running, tmp_path: Path) -> None:
     wait_for(lambda: serves(stack), 60, "the stack does not serve")
     message = request("Tell me a story about a fox.", max_tokens=400, ignore_eos=True)

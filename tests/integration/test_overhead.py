@@ -64,6 +64,7 @@ def test_the_overhead_of_both_modes_is_reported(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_running_stack_can_be_traced(tmp_path: Path, quick: Path) -> None:
     with running_stack(tmp_path / "stack", device="sim", cost_model=str(quick)) as running:
         call = running.inference.Generate(

@@ -132,6 +132,7 @@ def test_the_tp_degree_does_not_change_the_text(tp2: Running, tmp_path: Path) ->
             assert ask(other, message).text == ask(tp2, message).text
 
 
+@pytest.mark.slow
 def test_memory_pressure_preempts_and_loses_nothing(
     tp2: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

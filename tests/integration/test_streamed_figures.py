@@ -53,6 +53,7 @@ def test_its_next_turn_is_found_in_the_tier(stack: Running) -> None:
     assert stack.wait_idle().groups[0].tiers[0].prefix_hit_tokens >= found[1]
 
 
+@pytest.mark.slow
 def test_top_and_trace_show_what_its_layers_read(
     stack: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

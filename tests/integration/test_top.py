@@ -135,6 +135,7 @@ def test_too_many_watchers_are_reported_together_with_the_load(stack: Running) -
     assert views[-1].load is not None
 
 
+@pytest.mark.slow
 def test_a_gateway_that_dies_is_waited_for(stack: Running) -> None:
     views: list[View] = []
 

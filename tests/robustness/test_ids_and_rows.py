@@ -123,7 +123,7 @@ def expected(model: Path) -> list[int]:
     return Reference(model).generate(NEIGHBOUR, replace(GREEDY, max_tokens=STEPS)).ids
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_bad_request_fails_and_the_others_of_its_steps_go_on(
     model: Path, expected: list[int], tmp_path: Path, size: int
 ) -> None:

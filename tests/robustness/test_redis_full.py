@@ -19,6 +19,8 @@ import redis
 from albireo.v1 import inference_pb2 as api
 from tests.stack import Answer, Running, ask, request, running_stack, wait_for
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 400
 LEASES = {"ALBIREO_SCHEDULER_LEASE_SECONDS": "1", "ALBIREO_WORKER_GROUP_TTL_SECONDS": "1"}
 LONGER = 1.8

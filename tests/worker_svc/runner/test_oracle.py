@@ -12,8 +12,13 @@ from tests.worker_svc.oracle import Outcome, make_runner, run
 from tests.worker_svc.ranks import Job, run_group
 from worker_svc.collectives.tp_group import TPGroup
 
+WAYS = [
+    pytest.param(name, marks=pytest.mark.slow if name.endswith("-uncached") else ()) for name in SCENARIOS
+]
+"""Those without a prefix cache are left to `make test-slow`: the others run the same and more."""
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+
+@pytest.mark.parametrize("scenario", WAYS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_rank(cases: dict[str, Case], family: str, scenario: str) -> None:
     case, way = cases[family], SCENARIOS[scenario]

@@ -58,7 +58,7 @@ def jobs(directory: Path, tier: Path) -> dict[str, Callable[[TPGroup], Any]]:
     return found
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_tokens_are_those_of_a_runner_with_enough_memory(
     directory: Path, tmp_path: Path, size: int
 ) -> None:
