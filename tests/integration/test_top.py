@@ -35,21 +35,26 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def load(running: Running) -> Iterator[None]:
-    """Four requests that decode as long as the block runs."""
+    """Four requests decode as long as the block runs, or until the gateway is gone: one that ends is
+    followed by another."""
     message = request("Tell me a story.", max_tokens=900, ignore_eos=True)
-    calls = [running.inference.Generate(message, timeout=60) for _ in range(4)]
+    calls: list[Any] = [running.inference.Generate(message, timeout=60) for _ in range(4)]
+    over = threading.Event()
 
-    def read(call: Any) -> None:
+    def read(place: int) -> None:
         with contextlib.suppress(grpc.RpcError):
-            for _ in call:
-                pass
+            while not over.is_set():
+                for _ in calls[place]:
+                    pass
+                calls[place] = running.inference.Generate(message, timeout=60)
 
-    readers = [threading.Thread(target=read, args=(call,)) for call in calls]
+    readers = [threading.Thread(target=read, args=(place,)) for place in range(len(calls))]
     for reader in readers:
         reader.start()
     try:
         yield
     finally:
+        over.set()
         for call in calls:
             call.cancel()
         for reader in readers:
