@@ -98,7 +98,8 @@ dev-certs:
 $(VENV)/.run: EXTRAS := worker,redis-server,simulation
 $(VENV)/.dev: EXTRAS := worker,redis-server,dev
 
-$(VENV)/.run $(VENV)/.dev: pyproject.toml
+# The kernels in C++ are compiled with the installation, where there is a compiler.
+$(VENV)/.run $(VENV)/.dev: pyproject.toml $(wildcard worker_svc/kernels/*.cpp worker_svc/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q -e '.[$(EXTRAS)]'

@@ -8,7 +8,7 @@ from tests.test_imports import imported
 
 ROOT = Path(__file__).resolve().parents[2] / "worker_svc"
 ORDER = (
-    *("buffers", "collectives", "model", "kv_tiers", "cost", "sampling", "batch"),
+    *("buffers", "collectives", "kernels", "model", "kv_tiers", "cost", "sampling", "batch"),
     *("runner", "telemetry", "stages"),
 )
 """Each may import itself and those before it."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE
+from worker_svc.buffers.arrays import HostArray, Ints
 from worker_svc.buffers.structs import A, Struct, int64
-from worker_svc.model.attention import AttentionPlan, ChunkView, DecodeGroup
+from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.causal_mask import CausalMasks
+from worker_svc.model.transformer import Ends
 from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.prompt_logprobs import PromptInput
 
@@ -32,6 +35,7 @@ class ChunkRows(Struct[A]):
 
     first: int
     count: int
+    ends: bool  # the last of them samples: the prompt is complete
     blocks: Annotated[A, int64("blocks")]  # of the context
 
 
@@ -82,22 +86,42 @@ class StepInput(Struct[A]):
     forward: ForwardInput[A]
     decode_ids: Annotated[A | None, int64("decodes")]  # None: they are on the device, in ``last_token``
     fresh: Annotated[A, int64("fresh")]  # blocks to clear before the forward
-    sample_rows: Annotated[A, int64("samples")]  # among the rows of the forward
+    ends: Annotated[A | None, int64("ends")]  # rows whose hidden states are wanted; None: all
+    sample_rows: Annotated[A, int64("samples")]  # among these
     sample_slots: Annotated[A, int64("samples")]
     sampling: SamplingInput[A]
     prompts: PromptInput[A] | None
 
 
-def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks) -> AttentionPlan:
-    """What the layers' attention needs of ``forward``: a row sees its own position and all before it."""
+def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks | None) -> AttentionPlan:
+    """What the layers' attention needs of ``forward``: a row sees its own position and all before it.
+
+    ``masks``: None for an attention that wants none.
+    """
     decodes, chunks = [], []
     for group in forward.decodes:
         rows, longest = group.blocks.shape
         positions = forward.positions[group.first : group.first + rows]
-        mask = masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
-        decodes.append(DecodeGroup(group.first, rows, group.blocks.view(-1), mask))
+        mask = None if masks is None else masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
+        decodes.append(RowGroup(group.first, group.blocks, positions, mask))
     for chunk in forward.chunks:
         positions = forward.positions[chunk.first : chunk.first + chunk.count]
-        mask = masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
-        chunks.append(ChunkView(chunk.first, chunk.count, chunk.blocks, mask))
+        mask = None if masks is None else masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
+        chunks.append(RowGroup(chunk.first, chunk.blocks, positions, mask))
     return AttentionPlan(tuple(decodes), tuple(chunks))
+
+
+def end_rows(forward: ForwardInput[HostArray]) -> Ints:
+    """The rows that sample: all decoding ones, and the last ones of chunks that complete a prompt."""
+    last = [chunk.first + chunk.count - 1 for chunk in forward.chunks if chunk.ends]
+    return np.concatenate([np.arange(len(forward.decode_slots)), np.array(last, dtype=np.int64)])
+
+
+def ends_of(plan: AttentionPlan, forward: ForwardInput[Tensor], rows: Tensor) -> Ends:
+    """How the ``rows`` that :func:`end_rows` has found attend."""
+    first, chunks = len(forward.decode_slots), list[RowGroup]()
+    for chunk, group in zip(forward.chunks, plan.chunks, strict=True):
+        if chunk.ends:
+            mask = None if group.mask is None else group.mask[:, :, -1:]
+            chunks.append(RowGroup(first + len(chunks), group.blocks, group.positions[-1:], mask))
+    return Ends(rows, AttentionPlan(plan.decodes, tuple(chunks)))

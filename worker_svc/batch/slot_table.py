@@ -164,12 +164,11 @@ class SlotTable:
         first = len(slots)
         chunks, prompts, ids, sampling_rows, joining = [], [], [], [np.arange(first)], []
         for chunk in plan.chunks:
+            end, tokens = chunk.start + chunk.count, self._tokens[chunk.slot]
             chunks.append(self._chunk(chunk, first))
-            end = chunk.start + chunk.count
             own = np.arange(chunk.start, end)
             all_positions.append(own)
             all_kv_rows.append(self._kv_rows(chunk.slot, own))
-            tokens = self._tokens[chunk.slot]
             ids.append(tokens[chunk.start : end])
             if chunk.slot in self._prompt_logprobs:
                 prompts.append(self._prompt_rows(chunk, first))
@@ -241,7 +240,8 @@ class SlotTable:
             )
         end = chunk.start + chunk.count
         self._computed[chunk.slot] = end
-        return ChunkRows(first, chunk.count, self._blocks[chunk.slot, : blocks_for(end)].copy())
+        blocks = self._blocks[chunk.slot, : blocks_for(end)].copy()
+        return ChunkRows(first, chunk.count, end == len(self._tokens[chunk.slot]), blocks)
 
     def _span(self, span: Span) -> SpanInput[HostArray]:
         slot, known = span.slot, self._tokens[span.slot]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from worker_svc.batch.buckets import Bucket
-from worker_svc.batch.inputs import StepInput, attention_plan
+from worker_svc.batch.inputs import StepInput, attention_plan, end_rows, ends_of
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import Ints
 from worker_svc.buffers.staging_ring import StagingBuffer, StagingRing
@@ -20,6 +21,7 @@ from worker_svc.buffers.structs import Packing
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.model.attention import AttentionPlan
 from worker_svc.model.causal_mask import CausalMasks
+from worker_svc.model.transformer import Ends
 from worker_svc.sampling.input_builder import SamplingInputBuilder
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
 from worker_svc.sampling.prompt_logprobs import prompt_input
@@ -39,17 +41,17 @@ class StepBatch:
     bucket: Bucket | None
     input: StepInput[Tensor]
     attention: AttentionPlan
+    ends: Ends | None  # None: the hidden states of all rows are wanted
     layout: SampleLayout
     transfers: StepTransfers | None = None  # with KV tiers
 
     def await_copies(self) -> None:
         """Compute stage: its current stream waits, on the device, for what the copy stream does."""
         self.buffer.wait()
-        masks = [group.mask for group in self.attention.decodes]
-        for mask in masks + [chunk.mask for chunk in self.attention.chunks]:
-            if mask.is_cuda:
+        for group in self.attention.decodes + self.attention.chunks:
+            if group.mask is not None and group.mask.is_cuda:
                 # The copy stream's allocator owns it, and must not hand it out before we are done.
-                mask.record_stream(torch.cuda.current_stream(mask.device))
+                group.mask.record_stream(torch.cuda.current_stream(group.mask.device))
 
 
 class Staging:
@@ -61,12 +63,15 @@ class Staging:
         dtype: torch.dtype,
         max_model_len: int,
         policy: SamplingPolicy | None = None,
+        *,
+        masked: bool = True,
     ) -> None:
-        """``dtype``: of the attention masks, that is of the model. ``policy``: None for a group of one."""
+        """``dtype``: of the attention masks, that is of the model. ``policy``: None for a group of one.
+        ``masked``: attention wants masks."""
         self._device = device
         self._policy = policy or SamplingPolicy()
         self._sampling = SamplingInputBuilder(self._policy, narrow=device.type == "cpu")
-        self._masks = CausalMasks(max_model_len, dtype, device)
+        self._masks = CausalMasks(max_model_len, dtype, device) if masked else None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(device))  # which fills the masks' vector
@@ -93,12 +98,17 @@ class Staging:
     def _to_device(self, batch: HostBatch, decode_ids: Ints | None, bucket: Bucket | None) -> StepBatch:
         samples = batch.samples
         layout = self._policy.layout(samples.slots)
+        ends, rows = None, samples.rows
+        if batch.forward.chunks and not batch.spans and not batch.prompts:
+            ends = end_rows(batch.forward)
+            rows = np.searchsorted(ends, rows)
         packing = Packing(
             StepInput(
                 forward=batch.forward,
                 decode_ids=decode_ids,
                 fresh=batch.fresh,
-                sample_rows=samples.rows,
+                ends=ends,
+                sample_rows=rows,
                 sample_slots=samples.slots,
                 sampling=self._sampling.build(samples, batch.penalty_starts, layout),
                 prompts=prompt_input(batch.prompts),
@@ -109,7 +119,10 @@ class Staging:
         buffer.upload()
         step = packing.views(StepInput[Tensor], buffer.words)
         # A graph makes its own plan for attention, of its own copy of the forward's input.
-        attention = attention_plan(step.forward, self._masks) if bucket is None else AttentionPlan((), ())
-        staged = StepBatch(batch, buffer, bucket, step, attention, layout)
+        attention = AttentionPlan((), ())
+        if bucket is None:
+            attention = attention_plan(step.forward, self._masks)
+        kept = None if step.ends is None else ends_of(attention, step.forward, step.ends)
+        staged = StepBatch(batch, buffer, bucket, step, attention, kept, layout)
         buffer.seal()
         return staged

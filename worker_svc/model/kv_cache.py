@@ -27,11 +27,6 @@ class LayerCache:
     keys: Tensor
     values: Tensor
 
-    def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Stores ``[n, kv heads, head_dim]`` at ``rows`` ``[n]``: block * 16 + offset."""
-        self.keys.flatten(0, 1).index_copy_(0, rows, keys)
-        self.values.flatten(0, 1).index_copy_(0, rows, values)
-
 
 @dataclass(frozen=True, slots=True)
 class KVCache:

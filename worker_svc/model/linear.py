@@ -1,43 +1,55 @@
 """Linear layers, whole and cut over a tensor-parallel group.
 
-On CPUs with oneDNN, bf16 weights are reordered once into the blocked layout that its matrix multiply
-wants; `F.linear` would read them in plain layout each time. Everywhere else, plain layout it is.
+On CPUs, bf16 weights are packed once as the fastest product that is there wants them: that of the native
+kernels, or oneDNN's; `F.linear` would read them in plain layout each time. Elsewhere they stay plain.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kernels.native import NativeKernels, pack
 
 
 class Linear:
     """``x W^T + b`` with ``W`` of ``[out, in]``."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._packed = _can_pack(weight)
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
-        self._bias = bias
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, native: NativeKernels | None = None
+    ) -> None:
+        """``native``: kernels for tensors like ``weight``, where there are any."""
+        self.outputs = len(weight)
+        self._multiply = _product(weight, bias, native)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._packed:
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-            return y
-        return F.linear(x, self._weight, self._bias)
+        return self._multiply(x)
 
 
 class RowParallelLinear:
     """A linear layer cut along its inputs: each rank's product is a part of the sum."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, group: TPGroup) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, group: TPGroup, native: NativeKernels | None = None
+    ) -> None:
         """``bias`` is added once: by rank 0."""
-        self._part = Linear(weight, bias if group.rank == 0 else None)
+        self._part = Linear(weight, bias if group.rank == 0 else None, native)
         self._group = group
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._group.all_reduce(self._part(x))
+        return self.sum(self.part(x))
+
+    def part(self, x: Tensor) -> Tensor:
+        """This rank's part of the sum."""
+        return self._part(x)
+
+    def sum(self, part: Tensor) -> Tensor:
+        """Over all ranks, which call it with parts of one shape."""
+        return self._group.all_reduce(part)
 
 
 class VocabParallelEmbedding:
@@ -58,7 +70,17 @@ class VocabParallelEmbedding:
         return self._group.all_reduce(found.masked_fill_(elsewhere[:, None], 0))
 
 
-def _can_pack(weight: Tensor) -> bool:
+def _product(weight: Tensor, bias: Tensor | None, native: NativeKernels | None) -> Callable[[Tensor], Tensor]:
+    if native is not None and native.multiplies(weight):
+        packed = pack(weight)
+        return lambda x: native.matmul(x, packed, bias)
+    if _can_reorder(weight):
+        blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, blocked, bias, "none", [], "")
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _can_reorder(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.bfloat16

@@ -9,11 +9,16 @@ from torch import Tensor
 
 from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.attention import SdpaAttention
+from worker_svc.kernels.choice import native_kernels
+from worker_svc.kernels.interface import Heads, Kernels, Norm
+from worker_svc.kernels.plain import PlainKernels
+from worker_svc.model.attention import Attention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
+from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.rope import RotaryTable
-from worker_svc.model.transformer import MLP, AttentionLayer, Block, RMSNorm, Transformer
+from worker_svc.model.sdpa import SdpaAttention
+from worker_svc.model.transformer import MLP, AttentionLayer, Block, Transformer
 from worker_svc.model.weight_reader import WeightReader
 
 logger = logging.getLogger(__name__)
@@ -43,7 +48,11 @@ class Loader:
         self._device = device
         self._dtype = dtype
         self._max_model_len = max_model_len
-        self._attend = SdpaAttention()
+        # The widths that are cut over the ranks, and that of the hidden states, which is not.
+        widths = config.hidden_size, config.intermediate_size // group.size
+        self._native = native = native_kernels(device, dtype, widths, config.head_dim)
+        self._kernels: Kernels = native or PlainKernels()
+        self._attention = Attention(NativeAttention(native) if native else SdpaAttention())
 
     def load(self) -> Transformer:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
@@ -54,8 +63,10 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Linear(head),
+            head=Linear(head, native=self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
+            kernels=self._kernels,
+            attention=self._attention,
         )
         if unread := self._weights.unread():
             names = ", ".join(unread[:3])
@@ -98,11 +109,14 @@ class Loader:
             attention=AttentionLayer(
                 qkv=self._column_parallel(qkv, bias=config.qkv_bias),
                 out=self._row_parallel(attention + "o_proj", q_size, bias=config.output_bias),
-                q_norm=self._norm(attention + "q_norm.weight", head_dim) if config.qk_norm else None,
-                k_norm=self._norm(attention + "k_norm.weight", head_dim) if config.qk_norm else None,
-                heads=config.num_heads // tp,
-                kv_heads=config.num_kv_heads // tp,
-                attend=self._attend,
+                heads=Heads(
+                    queries=config.num_heads // tp,
+                    kv=config.num_kv_heads // tp,
+                    q_norm=self._norm(attention + "q_norm.weight", head_dim) if config.qk_norm else None,
+                    k_norm=self._norm(attention + "k_norm.weight", head_dim) if config.qk_norm else None,
+                ),
+                kernels=self._kernels,
+                attend=self._attention,
             ),
             mlp_norm=self._norm(prefix + "post_attention_layernorm.weight", config.hidden_size),
             mlp=MLP(
@@ -110,20 +124,23 @@ class Loader:
                 down=self._row_parallel(
                     prefix + "mlp.down_proj", config.intermediate_size, bias=config.mlp_bias
                 ),
+                kernels=self._kernels,
             ),
+            kernels=self._kernels,
         )
 
     def _column_parallel(self, parts: list[tuple[str, int]], *, bias: bool) -> Linear:
         """Several layers of the same input as one: (name, outputs) each."""
         weights = [self._share(f"{name}.weight", (size, self._config.hidden_size)) for name, size in parts]
         biases = [self._share(f"{name}.bias", (size,)) for name, size in parts] if bias else []
-        return Linear(self._place(torch.cat(weights)), self._place(torch.cat(biases)) if bias else None)
+        added = self._place(torch.cat(biases)) if bias else None
+        return Linear(self._place(torch.cat(weights)), added, self._native)
 
     def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
         hidden = self._config.hidden_size
         weight = self._share(f"{name}.weight", (hidden, inputs), dim=1)
         added = self._place(self._weights.read(f"{name}.bias", (hidden,))) if bias else None
-        return RowParallelLinear(self._place(weight), added, self._group)
+        return RowParallelLinear(self._place(weight), added, self._group, self._native)
 
     def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
         size = shape[dim] // self._group.size
@@ -138,8 +155,8 @@ class Loader:
             rows = torch.cat([rows, rows.new_zeros(size - len(rows), hidden)])
         return self._place(rows)
 
-    def _norm(self, name: str, size: int) -> RMSNorm:
-        return RMSNorm(self._place(self._weights.read(name, (size,))), self._config.rms_norm_eps)
+    def _norm(self, name: str, size: int) -> Norm:
+        return Norm(self._place(self._weights.read(name, (size,))), self._config.rms_norm_eps)
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worker_svc.model.attention import AttentionPlan, StreamView
 from worker_svc.model.kv_cache import LayerCache
-from worker_svc.model.transformer import Transformer, run_layers
+from worker_svc.model.transformer import LayerRows, Transformer, run_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def run_with_spans(
         if not any(map(len, parts)):
             deque(some, maxlen=0)  # whatever waits for these layers
             continue
-        rows, plan = _join(others, [spans[number] for number in active])
-        found = run_layers(some, torch.cat(parts), model.rope.at(rows[0]), rows[1], plan)
+        rows = _join(model, others, [spans[number] for number in active])
+        found = run_layers(((block, cache, rows) for block, cache in some), torch.cat(parts))
         x, *found_states = found.split([len(part) for part in parts])
         for number, state in zip(active, found_states, strict=True):
             states[number] = state
@@ -63,10 +63,9 @@ def run_with_spans(
     return x, states
 
 
-def _join(others: OtherRows, spans: Sequence[SpanRows]) -> tuple[tuple[Tensor, Tensor], AttentionPlan]:
-    """Positions and KV rows of a batch, and how it attends."""
+def _join(model: Transformer, others: OtherRows, spans: Sequence[SpanRows]) -> LayerRows:
     positions = torch.cat([others.positions, *(span.positions for span in spans)])
     kv_rows = torch.cat([others.kv_rows, *(span.kv_rows for span in spans)])
     firsts = accumulate((len(span.positions) for span in spans), initial=len(others.positions))
     views = tuple(replace(span.view, first=first) for span, first in zip(spans, firsts, strict=False))
-    return (positions, kv_rows), replace(others.plan, streams=views)
+    return LayerRows(model.rope.at(positions), kv_rows, replace(others.plan, streams=views))

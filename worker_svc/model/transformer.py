@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
+from worker_svc.kernels.interface import Heads, Kernels, Norm
 from worker_svc.model.attention import Attention, AttentionPlan
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import LayerCache
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
-from worker_svc.model.rope import RotaryTable, rotate
+from worker_svc.model.rope import RotaryTable
+
+TILE_BYTES = 20 << 20
+"""Of what the first product of a feed-forward layer makes at a time: less than a last-level cache. Besides, the
+C library gives buffers from 32 MiB on back to the system, so that each of their pages faults every time."""
 
 
-class RMSNorm:
-    """Root-mean-square norm over the last dimension (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+@dataclass(frozen=True, slots=True)
+class LayerRows:
+    """The ``n`` rows of a layer."""
 
-    def __init__(self, weight: Tensor, eps: float) -> None:
-        self._weight = weight
-        self._eps = eps
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self._weight.shape, self._weight, self._eps)
+    rope: tuple[Tensor, Tensor]  # cosines and sines of their positions
+    kv_rows: Tensor  # [n] int64
+    plan: AttentionPlan
+    ends: Tensor | None = None  # [e] int64: those that go on behind their keys and values, in ``plan`` alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +36,15 @@ class AttentionLayer:
 
     qkv: Linear
     out: RowParallelLinear
-    q_norm: RMSNorm | None
-    k_norm: RMSNorm | None
-    heads: int
-    kv_heads: int
+    heads: Heads
+    kernels: Kernels
     attend: Attention
 
-    def __call__(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor],
-        cache: LayerCache,
-        kv_rows: Tensor,
-        plan: AttentionPlan,
-    ) -> Tensor:
-        qkv = self.qkv(x).unflatten(1, (self.heads + 2 * self.kv_heads, -1))
-        values = qkv[:, self.heads + self.kv_heads :]
-        if self.q_norm is not None and self.k_norm is not None:
-            q = rotate(self.q_norm(qkv[:, : self.heads]), *rope)
-            keys = rotate(self.k_norm(qkv[:, self.heads : self.heads + self.kv_heads]), *rope)
-        else:
-            rotated = rotate(qkv[:, : self.heads + self.kv_heads], *rope)
-            q, keys = rotated[:, : self.heads], rotated[:, self.heads :]
-        cache.write(kv_rows, keys, values)
-        return self.out(self.attend(q, cache, plan))
+    def __call__(self, x: Tensor, rows: LayerRows, cache: LayerCache) -> Tensor:
+        q = self.kernels.rotate(self.qkv(x), self.heads, rows.rope, cache.keys, cache.values, rows.kv_rows)
+        if rows.ends is not None:
+            q = q.index_select(0, rows.ends)
+        return self.out(self.attend(q, cache, rows.plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +53,45 @@ class MLP:
 
     gate_up: Linear
     down: RowParallelLinear
+    kernels: Kernels
 
     def __call__(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        """On CPUs a few rows at a time, whose intermediate units the cache holds."""
+        parts = [self.down.part(self.kernels.gate(self.gate_up(some))) for some in self._tiles(x)]
+        return self.down.sum(parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _tiles(self, x: Tensor) -> Sequence[Tensor]:
+        most = TILE_BYTES // (self.gate_up.outputs * x.dtype.itemsize)
+        return (x,) if x.is_cuda or len(x) <= most else x.chunk(-(-len(x) // most))
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """One decoder layer."""
 
-    attention_norm: RMSNorm
+    attention_norm: Norm
     attention: AttentionLayer
-    mlp_norm: RMSNorm
+    mlp_norm: Norm
     mlp: MLP
+    kernels: Kernels
+
+    def __call__(
+        self, x: Tensor, added: Tensor | None, rows: LayerRows, cache: LayerCache
+    ) -> tuple[Tensor, Tensor]:
+        """Takes and returns hidden states in two parts: ``x``, which it may change in place, and what is
+        still to be added to it."""
+        found = self.attention(self.kernels.norm(x, self.attention_norm, added), rows, cache)
+        if rows.ends is not None:
+            x = x.index_select(0, rows.ends)
+        return x, self.mlp(self.kernels.norm(x, self.mlp_norm, found))
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The rows of a step whose hidden states are wanted, where these are not all."""
+
+    rows: Tensor  # [e] int64, ascending
+    plan: AttentionPlan  # of these rows alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +101,11 @@ class Transformer:
     config: ModelConfig
     embedding: VocabParallelEmbedding
     blocks: tuple[Block, ...]
-    norm: RMSNorm
+    norm: Norm
     head: Linear
     rope: RotaryTable
+    kernels: Kernels
+    attention: Attention
 
     def __call__(
         self,
@@ -110,29 +126,27 @@ class Transformer:
         kv_rows: Tensor,
         plan: AttentionPlan,
         caches: Iterable[LayerCache],
+        ends: Ends | None = None,
     ) -> Tensor:
-        """All layers for the ``n`` rows of a step: ``[n, hidden]``.
+        """All layers for the ``n`` rows of a step: ``[n, hidden]``, or ``[e, hidden]`` of its ``ends``.
 
         ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64. ``caches``: of each layer, asked for when the one
-        before it has been launched; where the layer's KV is still on its way, that waits for it.
+        before it has been launched; where the layer's KV is still on its way, that waits for it. Of rows that
+        are no ends the last layer computes keys and values only.
         """
-        x = self.embedding(ids)
-        return run_layers(zip(self.blocks, caches, strict=True), x, self.rope.at(positions), kv_rows, plan)
+        rows = LayerRows(self.rope.at(positions), kv_rows, plan)
+        last = rows if ends is None else replace(rows, plan=ends.plan, ends=ends.rows)
+        each = [rows] * (len(self.blocks) - 1) + [last]
+        return run_layers(zip(self.blocks, caches, each, strict=True), self.embedding(ids))
 
     def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
         """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``; not yet fp32."""
-        return self.head(self.norm(hidden.index_select(0, rows)))
+        return self.head(self.kernels.norm(hidden.index_select(0, rows), self.norm))
 
 
-def run_layers(
-    layers: Iterable[tuple[Block, LayerCache]],
-    x: Tensor,
-    rope: tuple[Tensor, Tensor],
-    kv_rows: Tensor,
-    plan: AttentionPlan,
-) -> Tensor:
-    """Some layers, one after the other, for ``n`` rows: ``x`` ``[n, hidden]`` becomes the same shape."""
-    for block, cache in layers:
-        x = x + block.attention(block.attention_norm(x), rope, cache, kv_rows, plan)
-        x = x + block.mlp(block.mlp_norm(x))
-    return x
+def run_layers(layers: Iterable[tuple[Block, LayerCache, LayerRows]], x: Tensor) -> Tensor:
+    """Some layers, one after the other, of ``x`` ``[n, hidden]``, which they may change in place."""
+    added = None
+    for block, cache, rows in layers:
+        x, added = block(x, added, rows, cache)
+    return x if added is None else x.add_(added)

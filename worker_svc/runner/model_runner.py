@@ -155,7 +155,9 @@ class ModelRunner:
         self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
         self._table = SlotTable(shape, self.config.vocab_size, self.config.eos_ids, self._group.size)
-        self._staging = Staging(device, dtype, longest, self._policy)
+        self._staging = Staging(
+            device, dtype, longest, self._policy, masked=self._model.attention.paged.masked
+        )
         # One column more: the rows of a request that has reached its length may run once again.
         state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
         self._sampler = StepSampler(self._group, self.config.vocab_size, state)
@@ -271,7 +273,7 @@ class ModelRunner:
         ids = torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids])
         rows = ids, forward.positions, forward.kv_rows, batch.attention
         if transfers is None or transfers.streams is None:
-            hidden = self._model.hidden(*rows, caches)
+            hidden = self._model.hidden(*rows, caches, batch.ends)
         else:
             hidden = self._spans(rows, forward.spans, transfers.streams.spans, caches)
         prompts = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams
-from worker_svc.batch.inputs import ForwardInput, attention_plan
+from worker_svc.batch.inputs import ForwardInput, attention_plan, end_rows, ends_of
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.buffers.structs import Packing
 from worker_svc.model.causal_mask import CausalMasks
@@ -38,9 +38,30 @@ def test_a_row_sees_its_own_position_and_all_before() -> None:
     forward = forward_of(table, last)
     plan = attention_plan(forward, CausalMasks(SHAPE.max_model_len, torch.float32, torch.device("cpu")))
     [group], [chunk] = plan.decodes, plan.chunks
-    assert (group.first, group.rows, group.blocks.tolist()) == (0, 1, [2, 3, 4])
+    assert (group.first, group.positions.tolist(), group.blocks.tolist()) == (0, [40], [[2, 3, 4]])
+    assert group.mask is not None
     assert (group.mask == 0).sum(-1).flatten().tolist() == [41]
     assert group.mask.shape == (1, 1, 1, 48)
-    assert (chunk.first, chunk.rows, chunk.blocks.tolist()) == (1, 20, [0, 1, 6])
+    assert (chunk.rows, chunk.blocks.tolist()) == (slice(1, 21), [0, 1, 6])
+    assert chunk.mask is not None
     assert (chunk.mask == 0).sum(-1).flatten().tolist() == list(range(21, 41))
     assert (chunk.mask[..., -8:] == -torch.inf).all()
+
+
+def test_only_rows_that_sample_go_on_behind_the_keys_of_the_last_layer() -> None:
+    """All decoding ones, and of chunks those that complete a prompt: each attends as it did among all rows."""
+    table = SlotTable(SHAPE, 300)
+    admissions = tuple(Admission(slot, slot, "", (1,) * 40, 0, 0, SAMPLING) for slot in range(3))
+    grants = (Grant(0, (0, 1, 6)), Grant(1, (2, 3, 4)), Grant(2, (5, 7, 8)))
+    chunks = (Chunk(0, 0, 40), Chunk(1, 0, 20))
+    forward_of(table, Plan(1, 1, admissions=admissions, grants=grants, chunks=chunks))
+    forward = forward_of(table, Plan(1, 2, chunks=(Chunk(2, 0, 30), Chunk(1, 20, 20)), num_decodes=1))
+    rows = end_rows(forward.map_arrays(lambda array: array.numpy()))  # type: ignore[arg-type,return-value]
+    assert rows.tolist() == [0, 50]
+    plan = attention_plan(forward, CausalMasks(SHAPE.max_model_len, torch.float32, torch.device("cpu")))
+    ends = ends_of(plan, forward, torch.from_numpy(rows))
+    assert ends.plan.decodes == plan.decodes
+    [group] = ends.plan.chunks
+    assert (group.rows, group.blocks.tolist(), group.positions.tolist()) == (slice(1, 2), [2, 3, 4], [39])
+    assert group.mask is not None
+    assert (group.mask == 0).sum(-1).flatten().tolist() == [40]

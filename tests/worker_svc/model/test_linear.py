@@ -24,7 +24,6 @@ def test_linear(rows: int, bias: bool, dtype: torch.dtype) -> None:
     added = torch.randn(33).to(dtype) if bias else None
     expected = F.linear(x.double(), weight.double(), None if added is None else added.double())
     layer = Linear(weight.clone(), added)
-    assert layer._packed is (dtype == torch.bfloat16)
     # One rounding of the result at the end: half of the last of 8 (24) bits.
     atol, rtol = (1e-2, 2**-8) if dtype == torch.bfloat16 else (1e-4, 0.0)
     torch.testing.assert_close(layer(x).double(), expected, atol=atol, rtol=rtol)

@@ -10,7 +10,8 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from tests.worker_svc.checkpoints import LINEAR, LLAMA3, SHAPE
-from worker_svc.model.rope import RotaryTable, inverse_frequencies, rotate
+from worker_svc.kernels.plain import rotate
+from worker_svc.model.rope import RotaryTable, inverse_frequencies
 from worker_svc.model.rope_config import RopeConfig
 
 POSITIONS = 300

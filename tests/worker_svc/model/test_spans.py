@@ -16,7 +16,7 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from tests.worker_svc.checkpoints import FAMILIES, VOCAB, write
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.attention import AttentionPlan, ChunkView, StreamView
+from worker_svc.model.attention import AttentionPlan, RowGroup, StreamView
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import KVCache, allocate
@@ -62,8 +62,9 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def chunk(start: int, count: int, blocks: Tensor) -> AttentionPlan:
-    mask = MASKS.rows(torch.arange(start, start + count), len(blocks) * BLOCK_SIZE)[None, None]
-    return AttentionPlan((), (ChunkView(0, count, blocks, mask),) if count else ())
+    positions = torch.arange(start, start + count)
+    mask = MASKS.rows(positions, len(blocks) * BLOCK_SIZE)[None, None]
+    return AttentionPlan((), (RowGroup(0, blocks, positions, mask),) if count else ())
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""What lies between the matrix products of a layer: norms, gates, rotation, attention of decoding rows."""

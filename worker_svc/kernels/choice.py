@@ -1,0 +1,28 @@
+"""Which kernels a rank runs: chosen once, when the model is loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from worker_svc.kernels.native import NativeKernels, fits, load
+
+logger = logging.getLogger(__name__)
+
+
+def native_kernels(
+    device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int
+) -> NativeKernels | None:
+    """None where they do not run. ``widths``: of a rank's rows, in numbers of ``dtype``."""
+    if device.type != "cpu":
+        return None
+    library = load()
+    if library is None:
+        logger.warning("the native kernels are not compiled: torch's operations are slower")
+    elif not fits(dtype, widths, head_dim):
+        logger.info("the native kernels do not take this model's widths: torch's operations are slower")
+    else:
+        return NativeKernels(library, dtype)
+    return None

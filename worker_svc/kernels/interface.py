@@ -1,0 +1,57 @@
+"""What a layer does besides its matrix products and the attention of chunks: the model calls it, row by row.
+
+A row is one token of the step; ``n`` is their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Root-mean-square norm over the last dimension (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    weight: Tensor
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Of this rank: how many, and the norms of queries and keys where the model has them."""
+
+    queries: int
+    kv: int
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+
+
+class Kernels(Protocol):
+    """Each one is an operation of a layer as a whole, which a device may run as one."""
+
+    def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
+        """Of ``x`` ``[n, hidden]``. ``added``, of the same shape, is added to ``x`` in place before."""
+        ...
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """``[n, 2 * units]`` to ``[n, units]``: SiLU of the first half, times the second."""
+        ...
+
+    def rotate(
+        self,
+        qkv: Tensor,
+        heads: Heads,
+        rope: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        kv_rows: Tensor,
+    ) -> Tensor:
+        """The queries ``[n, heads, head_dim]`` of ``qkv`` ``[n, (heads + 2 * kv heads) * head_dim]``.
+
+        Keys and values go into the cache, ``[blocks, 16, kv heads, head_dim]`` each, at ``kv_rows`` ``[n]``:
+        block * 16 + offset. ``rope``: cosines and sines ``[n, 1, head_dim / 2]``.
+        """
+        ...

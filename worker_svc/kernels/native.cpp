@@ -1,0 +1,44 @@
+// The library of kernels: worker_svc/kernels/native.py calls it, whose docstrings give shapes.
+//
+// Plain C functions with plain pointers, without headers of torch or Python: one build serves all their versions.
+
+// On x86-64 a build without vectors of 8 lanes or more would be slower than torch's operations: it is empty.
+
+#if !defined(__x86_64__) || defined(__AVX2__)
+
+#include "attention.h"
+#include "matmul.h"
+
+using albireo::Bf16;
+
+// clang-format off
+#define EXPORT(T, NAME)                                                                                            \
+    extern "C" void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,        \
+                                float eps) {                                                                       \
+        albireo::norm(x, added, weight, out, rows, width, eps);                                                    \
+    }                                                                                                              \
+    extern "C" void gate_##NAME(const T *gate_up, T *out, int64_t rows, int64_t width) {                           \
+        albireo::gate(gate_up, out, rows, width);                                                                  \
+    }                                                                                                              \
+    extern "C" void rotate_##NAME(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm, float eps, \
+                                  const int64_t *kv_rows, T *q, T *keys, T *values, int64_t rows, int64_t queries, \
+                                  int64_t kv, int64_t dim) {                                                       \
+        albireo::rotate(qkv, cos, sin, q_norm, k_norm, eps, kv_rows, q, keys, values, rows, {queries, kv, dim});   \
+    }                                                                                                              \
+    extern "C" void attention_##NAME(const T *q, const T *keys, const T *values, const int64_t *blocks,            \
+                                     int64_t columns, const int64_t *positions, T *out, int64_t rows,              \
+                                     int64_t queries, int64_t kv, int64_t dim) {                                   \
+        albireo::attention(q, keys, values, blocks, columns, positions, out, rows, {queries, kv, dim});            \
+    }
+
+EXPORT(Bf16, bf16)
+EXPORT(float, fp32)
+
+#ifdef __AVX512BF16__
+extern "C" void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows,
+                            int64_t outputs, int64_t inputs) {
+    albireo::matmul(x, weight, bias, out, rows, outputs, inputs);
+}
+#endif
+
+#endif
