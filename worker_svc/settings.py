@@ -40,6 +40,11 @@ class WorkerSettings(ServiceSettings):
         "auto goes by their number. Synchronous mode means driver.",
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
+    weights: Literal["dtype", "int8"] = Field(
+        "dtype",
+        description="Weights of the layers: dtype (as --dtype says), or int8 with a scale for each output; "
+        "then rows are quantized too, on the fly. CPUs with AVX512-VNNI only.",
+    )
     kv_memory: BlockMemoryText = Field(
         "auto",
         description="Memory for KV blocks on each rank: a size (8GiB), a share of what is free after the "

@@ -42,6 +42,11 @@ class StackSettings(ServiceSettings):
     )
     synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
+    weights: Literal["dtype", "int8"] = Field(
+        "dtype",
+        validation_alias=AliasChoices("weights", "ALBIREO_WORKER_WEIGHTS"),
+        description="Weights of the layers: dtype (as --dtype says), or int8, on CPUs with AVX512-VNNI.",
+    )
     kv_memory: BlockMemoryText = Field(
         "auto",
         validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),

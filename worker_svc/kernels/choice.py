@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from worker_svc.kernels.native import NativeKernels, fits, load
+from worker_svc.kernels.library import load
+from worker_svc.kernels.native import NativeKernels, fits
 
 logger = logging.getLogger(__name__)
 

@@ -1,14 +1,15 @@
-// Products with packed weights, for processors that multiply pairs of bf16 numbers (AVX512-BF16).
+// Products of rows with packed weights, for processors with AVX-512 that multiply pairs of bf16 numbers or quads
+// of bytes.
 //
 // The weights are read once a product, in the order of memory; while a panel of them is multiplied with all rows,
 // the next one comes from memory. Threads take panels as they get done: one that the system holds up for a while
-// (other processes have work too) does not hold up the others.
+// (other processes have work too) holds up the others less.
 
 #pragma once
 
 #include "vectors.h"
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512VNNI__
 #include <immintrin.h>
 #include <omp.h>
 
@@ -16,74 +17,140 @@ namespace albireo {
 
 constexpr int PANEL = 2 * LANES;      // outputs that are computed together
 constexpr int MOST_ROWS = 12;         // of a tile: its sums and what they need fill the registers
-constexpr int64_t AHEAD = 16 << 10;   // bytes between what one tile multiplies and what it fetches
-constexpr int64_t LINE = 64;          // bytes that come from memory at a time
+constexpr int64_t WORD = 4;           // bytes of a row that are multiplied at a time
+constexpr int64_t LINE = 64;          // bytes that come from memory at a time: one word of 16 outputs
+constexpr int64_t AHEAD = 16 << 10;   // bytes between what a tile multiplies and what it fetches
 
-// What a tile fetches for later: `step` bytes for each pair of inputs, two lines of them where it is alone.
+// Kinds of products: a word of a row, and what 16 outputs weigh it with.
+#ifdef __AVX512BF16__
+struct Pairs {  // of bf16
+    using Sum = __m512;
+    static Sum add(Sum sum, __m512i word, __m512i weights) {
+        return _mm512_dpbf16_ps(sum, (__m512bh)word, (__m512bh)weights);
+    }
+};
+#endif
+
+struct Quads {  // of unsigned bytes, with signed ones
+    using Sum = __m512i;
+    static Sum add(Sum sum, __m512i word, __m512i weights) { return _mm512_dpbusd_epi32(sum, word, weights); }
+};
+
+// What a tile fetches for later: `step` bytes for each word, two lines of them where it is the only one.
 struct Fetch {
     const char *from;
     int64_t step;
 };
 
-// ROWS rows of `x` times one panel: pair by pair of inputs, 32 outputs each.
-template <int ROWS, bool ALONE_WITH_PANEL>
-inline void tile(const Bf16 *x, int64_t inputs, const Bf16 *panel, const Floats (&start)[2], Fetch fetch, Bf16 *out,
-                 int64_t outputs) {
-    __m512 sum[ROWS][2];
-    for (int row = 0; row < ROWS; row++) sum[row][0] = (__m512)start[0], sum[row][1] = (__m512)start[1];
-    for (int64_t i = 0; i < inputs; i += 2, panel += 2 * PANEL, fetch.from += fetch.step) {
-        const __m512bh first = (__m512bh)_mm512_loadu_si512(panel), second = (__m512bh)_mm512_loadu_si512(panel + PANEL);
+// Sums of ROWS rows with one panel.
+template <typename Kind, int ROWS, bool ONLY>
+void tile(const char *x, int64_t row_bytes, const char *panel, Fetch fetch, typename Kind::Sum (*sums)[2]) {
+    typename Kind::Sum sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int row = 0; row < ROWS; row++) sum[row][0] = sums[row][0], sum[row][1] = sums[row][1];
+    for (int64_t i = 0; i < row_bytes; i += WORD, panel += 2 * LINE, fetch.from += fetch.step) {
+        const __m512i first = _mm512_loadu_si512(panel), second = _mm512_loadu_si512(panel + LINE);
         _mm_prefetch(fetch.from, _MM_HINT_T1);
-        if (ALONE_WITH_PANEL) _mm_prefetch(fetch.from + LINE, _MM_HINT_T1);
+        if (ONLY) _mm_prefetch(fetch.from + LINE, _MM_HINT_T1);
 #pragma GCC unroll 12
         for (int row = 0; row < ROWS; row++) {
-            int32_t pair;
-            std::memcpy(&pair, x + row * inputs + i, sizeof pair);
-            const __m512bh numbers = (__m512bh)_mm512_set1_epi32(pair);
-            sum[row][0] = _mm512_dpbf16_ps(sum[row][0], numbers, first);
-            sum[row][1] = _mm512_dpbf16_ps(sum[row][1], numbers, second);
+            int32_t word;
+            std::memcpy(&word, x + row * row_bytes + i, sizeof word);
+            sum[row][0] = Kind::add(sum[row][0], _mm512_set1_epi32(word), first);
+            sum[row][1] = Kind::add(sum[row][1], _mm512_set1_epi32(word), second);
         }
     }
 #pragma GCC unroll 12
-    for (int row = 0; row < ROWS; row++) {
-        const __m256bh first = _mm512_cvtneps_pbh(sum[row][0]), second = _mm512_cvtneps_pbh(sum[row][1]);
-        std::memcpy(out + row * outputs, &first, sizeof first);
-        std::memcpy(out + row * outputs + LANES, &second, sizeof second);
-    }
+    for (int row = 0; row < ROWS; row++) sums[row][0] = sum[row][0], sums[row][1] = sum[row][1];
 }
 
-using Tile = void (*)(const Bf16 *, int64_t, const Bf16 *, const Floats (&)[2], Fetch, Bf16 *, int64_t);
+template <typename Kind>
+using Tile = void (*)(const char *, int64_t, const char *, Fetch, typename Kind::Sum (*)[2]);
 
-template <bool ALONE_WITH_PANEL>
-Tile tile_of(int64_t rows) {
-    static constexpr Tile by_rows[] = {tile<1, ALONE_WITH_PANEL>,  tile<2, ALONE_WITH_PANEL>,  tile<3, ALONE_WITH_PANEL>,
-                                       tile<4, ALONE_WITH_PANEL>,  tile<5, ALONE_WITH_PANEL>,  tile<6, ALONE_WITH_PANEL>,
-                                       tile<7, ALONE_WITH_PANEL>,  tile<8, ALONE_WITH_PANEL>,  tile<9, ALONE_WITH_PANEL>,
-                                       tile<10, ALONE_WITH_PANEL>, tile<11, ALONE_WITH_PANEL>, tile<12, ALONE_WITH_PANEL>};
+template <typename Kind, bool ONLY>
+Tile<Kind> tile_of(int64_t rows) {
+    static constexpr Tile<Kind> by_rows[] = {tile<Kind, 1, ONLY>,  tile<Kind, 2, ONLY>,  tile<Kind, 3, ONLY>,
+                                             tile<Kind, 4, ONLY>,  tile<Kind, 5, ONLY>,  tile<Kind, 6, ONLY>,
+                                             tile<Kind, 7, ONLY>,  tile<Kind, 8, ONLY>,  tile<Kind, 9, ONLY>,
+                                             tile<Kind, 10, ONLY>, tile<Kind, 11, ONLY>, tile<Kind, 12, ONLY>};
     return by_rows[rows - 1];
 }
 
-// `weight`: [outputs / 32, inputs / 2, 32, 2]; `bias`: [outputs], or null.
-inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows, int64_t outputs,
-                   int64_t inputs) {
-    const int64_t panels = outputs / PANEL, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+// `weight`: [outputs / 32, words of a row, 32, WORD bytes]. `start(output)`: what the sums of 16 outputs begin
+// with; `finish(row, output, sums)`: takes those of a row.
+template <typename Kind, typename Start, typename Finish>
+void multiply(const char *x, const char *weight, int64_t rows, int64_t outputs, int64_t row_bytes, Start start,
+              Finish finish) {
+    const int64_t panels = outputs / PANEL, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS, bytes = PANEL * row_bytes;
     // Neighbours follow in memory, but all threads should end together.
     const int64_t most = rows > 64 ? 2 : 8, chunk = std::clamp<int64_t>(panels / (4 * omp_get_max_threads()), 1, most);
 #pragma omp parallel for schedule(dynamic, chunk)
     for (int64_t number = 0; number < panels; number++) {
-        const Bf16 *panel = weight + number * PANEL * inputs;
-        const Floats start[2] = {bias ? load(bias + number * PANEL) : Floats{},
-                                 bias ? load(bias + number * PANEL + LANES) : Floats{}};
-        // Several tiles fetch the next panel, a part each; one alone fetches what it needs itself before long.
+        const char *panel = weight + number * bytes;
+        // Several tiles fetch the next panel, a part each; an only one what it needs itself before long.
         const int64_t step = 2 * LINE / tiles;
-        const char *next = reinterpret_cast<const char *>(panel) + (tiles > 1 ? PANEL * inputs * 2 : AHEAD);
+        const char *next = panel + (tiles > 1 ? bytes : AHEAD);
         for (int64_t t = 0; t < tiles; t++) {
-            const int64_t from = t * rows / tiles, count = (t + 1) * rows / tiles - from;
-            const Fetch fetch = {next + t * step * inputs / 2, step};
-            (tiles > 1 ? tile_of<false>(count) : tile_of<true>(count))(
-                x + from * inputs, inputs, panel, start, fetch, out + from * outputs + number * PANEL, outputs);
+            const int64_t from = t * rows / tiles, count = (t + 1) * rows / tiles - from, output = number * PANEL;
+            typename Kind::Sum sums[MOST_ROWS][2];
+            sums[0][0] = start(output), sums[0][1] = start(output + LANES);
+            for (int64_t i = 1; i < count; i++) sums[i][0] = sums[0][0], sums[i][1] = sums[0][1];
+            const Tile<Kind> kernel = tiles > 1 ? tile_of<Kind, false>(count) : tile_of<Kind, true>(count);
+            kernel(x + from * row_bytes, row_bytes, panel, {next + t * step * row_bytes / WORD, step}, sums);
+            for (int64_t i = 0; i < count; i++) {
+                finish(from + i, output, sums[i][0]);
+                finish(from + i, output + LANES, sums[i][1]);
+            }
         }
     }
+}
+
+#ifdef __AVX512BF16__
+// `weight`: [outputs / 32, inputs / 2, 32, 2]; `bias`: [outputs], or null.
+inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows, int64_t outputs,
+                   int64_t inputs) {
+    multiply<Pairs>((const char *)x, (const char *)weight, rows, outputs, inputs * 2,
+                    [=](int64_t output) { return (__m512)(bias ? load(bias + output) : Floats{}); },
+                    [=](int64_t row, int64_t output, __m512 sum) { store(out + row * outputs + output, (Floats)sum); });
+}
+#endif
+
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+
+// Rows as unsigned bytes around 128, and what one of their units is. A row that has no finite numbers only gets NaN.
+template <typename T>
+void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width) {
+#pragma omp parallel for if (rows * width > ALONE)
+    for (int64_t row = 0; row < rows; row++) {
+        const T *from = x + row * width;
+        Floats most = {}, nothing = {};
+        for (int64_t i = 0; i < width; i += LANES) {
+            const Floats found = load(from + i);
+            most = larger(larger(found, -found), most);
+            nothing += found * 0.0f;
+        }
+        const float top = highest(most), scale = top > 1e-30f ? 127.0f / top : 0.0f;
+        units[row] = (top > 1e-30f ? top / 127.0f : 0.0f) + sum(nothing);
+        for (int64_t i = 0; i < width; i += LANES) {
+            const Masks found = __builtin_convertvector(load(from + i) * scale + 128.5f, Masks);
+            const Bytes unsigned_ones = __builtin_convertvector(found, Bytes);
+            std::memcpy(bytes + row * width + i, &unsigned_ones, sizeof unsigned_ones);
+        }
+    }
+}
+
+// `weight`: [outputs / 32, inputs / 4, 32, 4] signed bytes; `scales`: what one of their units is, by output;
+// `offsets`: -128 times the sum of the weights, by output. `bytes`, `units`: space for the quantized rows.
+template <typename T>
+void matmul_int8(const T *x, const int8_t *weight, const float *scales, const int32_t *offsets, const T *bias, T *out,
+                 uint8_t *bytes, float *units, int64_t rows, int64_t outputs, int64_t inputs) {
+    quantize(x, bytes, units, rows, inputs);
+    multiply<Quads>((const char *)bytes, (const char *)weight, rows, outputs, inputs,
+                    [=](int64_t output) { return _mm512_loadu_si512(offsets + output); },
+                    [=](int64_t row, int64_t output, __m512i sum) {
+                        const Floats found = __builtin_convertvector((Masks)sum, Floats) * units[row] * load(scales + output);
+                        store(out + row * outputs + output, bias ? found + load(bias + output) : found);
+                    });
 }
 
 }  // namespace albireo

@@ -41,4 +41,16 @@ extern "C" void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias,
 }
 #endif
 
+#ifdef __AVX512VNNI__
+#define EXPORT_INT8(T, NAME)                                                                                       \
+    extern "C" void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                      \
+                                       const int32_t *offsets, const T *bias, T *out, uint8_t *bytes, float *units, \
+                                       int64_t rows, int64_t outputs, int64_t inputs) {                            \
+        albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs);          \
+    }
+
+EXPORT_INT8(Bf16, bf16)
+EXPORT_INT8(float, fp32)
+#endif
+
 #endif

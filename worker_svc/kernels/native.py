@@ -6,82 +6,20 @@ of the cache where they are.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from worker_svc.kernels.interface import Heads, Norm
+from worker_svc.kernels.library import SUFFIXES, NativeLibrary
 
-GENERAL = "_native"
-"""For CPUs of other kinds than x86-64."""
-SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 LANES = 16
 """Every dimension must be a multiple of it."""
 PANEL = 32
 """Outputs of a product must be a multiple of it."""
 MOST_DIM = 256
 """Largest head."""
-
-_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_SHORT: dict[str, list[Any]] = {
-    "norm": [_POINTER] * 4 + [_COUNT] * 2 + [_NUMBER],
-    "gate": [_POINTER] * 2 + [_COUNT] * 2,
-    "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
-}
-"""Parameters of functions so short that the interpreter stays with the thread: another one that took it
-meanwhile would keep it for longer."""
-_LONG: dict[str, list[Any]] = {
-    "matmul": [_POINTER] * 4 + [_COUNT] * 3,
-    "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
-}
-
-
-def builds() -> list[str]:
-    """Names of the libraries that this CPU runs, the fastest first."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    found = []
-    if capability == "AVX512" and torch.cpu._is_avx512_bf16_supported():
-        found.append("_native_v4_bf16")
-    if capability == "AVX512":
-        found.append("_native_v4")
-    if capability in ("AVX512", "AVX2"):
-        found.append("_native_v3")
-    return [*found, GENERAL]
-
-
-def locate(build: str) -> str | None:
-    """The path of a library; None where it was not compiled."""
-    spec = find_spec(f"worker_svc.kernels.{build}")
-    return None if spec is None else spec.origin
-
-
-@cache
-def load() -> NativeLibrary | None:
-    """The library for this CPU; None where it was not compiled."""
-    libraries = (NativeLibrary(path) for build in builds() if (path := locate(build)))
-    return next((library for library in libraries if library.function("norm", torch.float32)), None)
-
-
-class NativeLibrary:
-    """The functions of one build."""
-
-    def __init__(self, path: str) -> None:
-        self._short, self._long = ctypes.PyDLL(path), ctypes.CDLL(path)
-
-    def function(self, name: str, dtype: torch.dtype) -> Any:
-        """None where this build has it not."""
-        library, arguments = (self._short, _SHORT) if name in _SHORT else (self._long, _LONG)
-        try:
-            function = getattr(library, f"{name}_{SUFFIXES[dtype]}")
-        except AttributeError:
-            return None
-        function.argtypes, function.restype = arguments[name], None
-        return function
 
 
 class NativeKernels:
@@ -91,6 +29,7 @@ class NativeKernels:
         self._norm, self._gate, self._rotate, self._attention, self._matmul = (
             library.function(name, dtype) for name in ("norm", "gate", "rotate", "attention", "matmul")
         )
+        self._matmul_int8 = library.function("matmul_int8", dtype)
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
@@ -186,6 +125,38 @@ class NativeKernels:
         )
         return out
 
+    @property
+    def has_int8(self) -> bool:
+        """Whether this CPU has products of bytes."""
+        return self._matmul_int8 is not None
+
+    def multiplies_int8(self, weight: Tensor) -> bool:
+        """Whether :meth:`matmul_int8` takes this one ``[outputs, inputs]``, once it is quantized."""
+        whole = weight.shape[0] % PANEL == 0 and weight.shape[1] % LANES == 0
+        return self._matmul_int8 is not None and whole
+
+    def matmul_int8(self, x: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
+        """``x W^T + b`` of ``x`` ``[n, inputs]``, of which each row is quantized to 8 bits on the fly."""
+        rows, inputs = x.shape
+        outputs = len(weight.scales)
+        out = x.new_empty(rows, outputs)
+        quantized = torch.empty(rows, inputs, dtype=torch.uint8)
+        units = torch.empty(rows)
+        self._matmul_int8(
+            x.data_ptr(),
+            weight.packed.data_ptr(),
+            weight.scales.data_ptr(),
+            weight.offsets.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            quantized.data_ptr(),
+            units.data_ptr(),
+            rows,
+            outputs,
+            inputs,
+        )
+        return out
+
 
 def fits(dtype: torch.dtype, widths: Sequence[int], head_dim: int) -> bool:
     """Whether the kernels take a model with rows of these ``widths`` on a rank."""
@@ -197,3 +168,21 @@ def pack(weight: Tensor) -> Tensor:
     """A weight as :meth:`NativeKernels.matmul` takes it: ``[outputs / 32, inputs / 2, 32, 2]``."""
     outputs, inputs = weight.shape
     return weight.view(outputs // PANEL, PANEL, inputs // 2, 2).transpose(1, 2).contiguous()
+
+
+class Int8Weight:
+    """A weight in 8 bits, symmetric, with a scale for each output."""
+
+    def __init__(self, quantized: Tensor, scales: Tensor) -> None:
+        """``quantized``: ``[outputs, inputs]`` int8; ``scales``: ``[outputs]``."""
+        outputs, inputs = quantized.shape
+        self.scales = scales.float().contiguous()
+        # Rows come as unsigned bytes around 128.
+        self.offsets = (quantized.sum(dim=1, dtype=torch.int32) * -128).contiguous()
+        self.packed = quantized.view(outputs // PANEL, PANEL, inputs // 4, 4).transpose(1, 2).contiguous()
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Int8Weight:
+        """The nearest one to a weight ``[outputs, inputs]``."""
+        scales = weight.float().abs().amax(dim=1).clamp(min=1e-30) / 127
+        return cls((weight.float() / scales[:, None]).round().to(torch.int8), scales)

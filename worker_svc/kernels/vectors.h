@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace albireo {
 
@@ -34,11 +37,15 @@ inline Floats load(const Bf16 *from) {
 
 inline void store(float *to, Floats x) { std::memcpy(to, &x, sizeof x); }
 
-inline void store(Bf16 *to, Floats x) {
+inline void store(Bf16 *to, Floats x) {  // rounded to nearest, ties to even
+#ifdef __AVX512BF16__
+    const __m256bh found = _mm512_cvtneps_pbh((__m512)x);
+#else
     const Words bits = (Words)x, odd = (bits >> 16) & 1;
-    const Words rounded = (bits + 0x7fff + odd) >> 16;  // to nearest, ties to even
+    const Words rounded = (bits + 0x7fff + odd) >> 16;
     const Words quiet = Words{} + 0x7fc0;
     const Halves found = __builtin_convertvector(x != x ? quiet : rounded, Halves);
+#endif
     std::memcpy(to, &found, sizeof found);
 }
 

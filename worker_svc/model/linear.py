@@ -13,18 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.native import NativeKernels, pack
+from worker_svc.kernels.native import Int8Weight, NativeKernels, pack
 
 
 class Linear:
     """``x W^T + b`` with ``W`` of ``[out, in]``."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, native: NativeKernels | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        native: NativeKernels | None = None,
+        *,
+        int8: bool = False,
     ) -> None:
-        """``native``: kernels for tensors like ``weight``, where there are any."""
+        """``native``: kernels for tensors like ``weight``, where there are any. ``int8``: quantizes it, where
+        they take one of its shape."""
         self.outputs = len(weight)
-        self._multiply = _product(weight, bias, native)
+        self._multiply = _product(weight, bias, native, int8=int8)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._multiply(x)
@@ -34,10 +40,16 @@ class RowParallelLinear:
     """A linear layer cut along its inputs: each rank's product is a part of the sum."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, group: TPGroup, native: NativeKernels | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        group: TPGroup,
+        native: NativeKernels | None = None,
+        *,
+        int8: bool = False,
     ) -> None:
         """``bias`` is added once: by rank 0."""
-        self._part = Linear(weight, bias if group.rank == 0 else None, native)
+        self._part = Linear(weight, bias if group.rank == 0 else None, native, int8=int8)
         self._group = group
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -70,7 +82,12 @@ class VocabParallelEmbedding:
         return self._group.all_reduce(found.masked_fill_(elsewhere[:, None], 0))
 
 
-def _product(weight: Tensor, bias: Tensor | None, native: NativeKernels | None) -> Callable[[Tensor], Tensor]:
+def _product(
+    weight: Tensor, bias: Tensor | None, native: NativeKernels | None, *, int8: bool
+) -> Callable[[Tensor], Tensor]:
+    if int8 and native is not None and native.multiplies_int8(weight):
+        quantized = Int8Weight.of(weight)
+        return lambda x: native.matmul_int8(x, quantized, bias)
     if native is not None and native.multiplies(weight):
         packed = pack(weight)
         return lambda x: native.matmul(x, packed, bias)

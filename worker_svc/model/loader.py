@@ -41,7 +41,10 @@ class Loader:
         device: torch.device,
         dtype: torch.dtype,
         max_model_len: int,
+        *,
+        int8: bool = False,
     ) -> None:
+        """``int8``: quantizes the weights of all layers. Raises CheckpointError where this CPU cannot."""
         self._config = config
         self._weights = weights
         self._group = group
@@ -51,6 +54,12 @@ class Loader:
         # The widths that are cut over the ranks, and that of the hidden states, which is not.
         widths = config.hidden_size, config.intermediate_size // group.size
         self._native = native = native_kernels(device, dtype, widths, config.head_dim)
+        if int8 and (native is None or not native.has_int8):
+            raise CheckpointError(
+                f"{weights.directory}: int8 weights take a CPU with AVX512-VNNI, native kernels that are "
+                "compiled, and a model whose widths are multiples of 16"
+            )
+        self._int8 = int8
         self._kernels: Kernels = native or PlainKernels()
         self._attention = Attention(NativeAttention(native) if native else SdpaAttention())
 
@@ -63,7 +72,7 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Linear(head, native=self._native),
+            head=Linear(head, native=self._native, int8=self._int8),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
@@ -134,13 +143,13 @@ class Loader:
         weights = [self._share(f"{name}.weight", (size, self._config.hidden_size)) for name, size in parts]
         biases = [self._share(f"{name}.bias", (size,)) for name, size in parts] if bias else []
         added = self._place(torch.cat(biases)) if bias else None
-        return Linear(self._place(torch.cat(weights)), added, self._native)
+        return Linear(self._place(torch.cat(weights)), added, self._native, int8=self._int8)
 
     def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
         hidden = self._config.hidden_size
         weight = self._share(f"{name}.weight", (hidden, inputs), dim=1)
         added = self._place(self._weights.read(f"{name}.bias", (hidden,))) if bias else None
-        return RowParallelLinear(self._place(weight), added, self._group, self._native)
+        return RowParallelLinear(self._place(weight), added, self._group, self._native, int8=self._int8)
 
     def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
         size = shape[dim] // self._group.size

@@ -16,8 +16,8 @@ from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbe
 from worker_svc.model.rope import RotaryTable
 
 TILE_BYTES = 20 << 20
-"""Of what the first product of a feed-forward layer makes at a time: less than a last-level cache. Besides, the
-C library gives buffers from 32 MiB on back to the system, so that each of their pages faults every time."""
+"""Of what the first product of a feed-forward layer makes at a time: less than a last-level cache. Besides,
+the C library gives buffers from 32 MiB on back to the system: each of their pages would fault every time."""
 
 
 @dataclass(frozen=True, slots=True)

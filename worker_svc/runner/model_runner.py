@@ -67,6 +67,7 @@ class ModelRunner:
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
+        int8_weights: bool = False,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -75,7 +76,8 @@ class ModelRunner:
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
         ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
-        the blocks, or what opens them; the same ones on every rank, closed with the runner.
+        the blocks, or what opens them; the same ones on every rank, closed with the runner. ``int8_weights``:
+        quantizes the layers; ``dtype`` is then that of the rest.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
@@ -87,12 +89,12 @@ class ModelRunner:
         self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
         weights = WeightReader(directory, dtype)
-        self._model = Loader(self.config, weights, group, device, dtype, longest).load()
+        self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
         if tiers is not None:
-            layout = self._layout(directory)
+            layout = self._layout(directory, int8_weights=int8_weights)
             opened = open_tiers(tiers, layout, group, device, local_ranks)
         shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
         self._arrange(shape, cuda_graphs)
@@ -100,8 +102,10 @@ class ModelRunner:
         if opened:
             self._begin_transfers(opened, layout)
 
-    def _layout(self, directory: Path) -> KvLayout:
+    def _layout(self, directory: Path, *, int8_weights: bool) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
+        if int8_weights:
+            identity += "-int8"  # whose keys and values differ
         return KvLayout.of(self.config, self._dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:

@@ -49,7 +49,7 @@ def test_a_row_sees_its_own_position_and_all_before() -> None:
 
 
 def test_only_rows_that_sample_go_on_behind_the_keys_of_the_last_layer() -> None:
-    """All decoding ones, and of chunks those that complete a prompt: each attends as it did among all rows."""
+    """All decoding ones, and of chunks those that complete a prompt: each attends as among all rows."""
     table = SlotTable(SHAPE, 300)
     admissions = tuple(Admission(slot, slot, "", (1,) * 40, 0, 0, SAMPLING) for slot in range(3))
     grants = (Grant(0, (0, 1, 6)), Grant(1, (2, 3, 4)), Grant(2, (5, 7, 8)))

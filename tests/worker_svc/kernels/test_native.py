@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -12,21 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
+from tests.worker_svc.kernels.builds import BUILDS, native
 from worker_svc.kernels.interface import Heads, Norm
-from worker_svc.kernels.native import NativeKernels, fits, load, pack
+from worker_svc.kernels.native import fits, pack
 from worker_svc.kernels.plain import PlainKernels
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 ROWS = st.sampled_from([1, 2, 7, 40])
 DIMS = st.sampled_from([16, 32, 48, 64, 96, 128, 256])
 PLAIN = PlainKernels()
-
-
-def native(dtype: torch.dtype) -> NativeKernels:
-    library = load()
-    if library is None:
-        pytest.fail("the native kernels are not compiled: pip install -e . with a C++ compiler")
-    return NativeKernels(library, dtype)
 
 
 def random(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -39,21 +32,21 @@ def assert_rounded(found: Tensor, exact: Tensor) -> None:
     torch.testing.assert_close(found.double(), exact.double(), rtol=last, atol=last * 0.02)
 
 
-@given(DTYPES, ROWS, st.sampled_from([16, 64, 896, 4864]), st.booleans(), st.integers(0, 99))
-def test_norm(dtype: torch.dtype, rows: int, width: int, with_added: bool, seed: int) -> None:
+@given(BUILDS, DTYPES, ROWS, st.sampled_from([16, 64, 896, 4864]), st.booleans(), st.integers(0, 99))
+def test_norm(build: str, dtype: torch.dtype, rows: int, width: int, with_added: bool, seed: int) -> None:
     x, added = random(seed, rows, width, dtype=dtype), random(seed + 1, rows, width, dtype=dtype)
     norm = Norm(random(seed + 2, width, dtype=dtype), 1e-6)
     whole = x + added if with_added else x.clone()
-    found = native(dtype).norm(x, norm, added if with_added else None)
+    found = native(dtype, build).norm(x, norm, added if with_added else None)
     assert torch.equal(x, whole)  # added in place, rounded as torch does
     assert_rounded(found, F.rms_norm(whole.double(), (width,), norm.weight.double(), norm.eps))
 
 
-@given(DTYPES, ROWS, st.sampled_from([16, 128, 4864]), st.integers(0, 99))
-def test_gate(dtype: torch.dtype, rows: int, width: int, seed: int) -> None:
+@given(BUILDS, DTYPES, ROWS, st.sampled_from([16, 128, 4864]), st.integers(0, 99))
+def test_gate(build: str, dtype: torch.dtype, rows: int, width: int, seed: int) -> None:
     gate_up = (random(seed, rows, 2 * width) * 20).to(dtype)
     gate, up = gate_up.double().chunk(2, dim=-1)
-    assert_rounded(native(dtype).gate(gate_up), F.silu(gate) * up)
+    assert_rounded(native(dtype, build).gate(gate_up), F.silu(gate) * up)
 
 
 def test_a_gate_of_any_size_is_a_number() -> None:
@@ -67,10 +60,16 @@ def test_a_gate_of_any_size_is_a_number() -> None:
 
 
 @given(
-    DTYPES, ROWS, DIMS, st.sampled_from([(1, 1), (4, 1), (7, 1), (6, 3)]), st.booleans(), st.integers(0, 99)
+    BUILDS,
+    DTYPES,
+    ROWS,
+    DIMS,
+    st.sampled_from([(1, 1), (4, 1), (7, 1), (6, 3)]),
+    st.booleans(),
+    st.integers(0, 99),
 )
 def test_rotate(
-    dtype: torch.dtype, rows: int, dim: int, heads: tuple[int, int], normed: bool, seed: int
+    build: str, dtype: torch.dtype, rows: int, dim: int, heads: tuple[int, int], normed: bool, seed: int
 ) -> None:
     queries, kv = heads
     norms = [Norm(random(seed + i, dim, dtype=dtype), 1e-6) if normed else None for i in range(2)]
@@ -86,7 +85,7 @@ def test_rotate(
         return [kernels.rotate(qkv.to(kind), own, turned, *cache, kv_rows), *cache]
 
     assert layer.queries == queries
-    for found, exact in zip(run(native(dtype), dtype), run(PLAIN, torch.float64), strict=True):
+    for found, exact in zip(run(native(dtype, build), dtype), run(PLAIN, torch.float64), strict=True):
         # A difference of two products has the rounding of each, where they nearly cancel.
         last = 2**-7 if dtype == torch.bfloat16 else 2e-6
         torch.testing.assert_close(found.double(), exact, rtol=last, atol=last * 4)
@@ -101,6 +100,7 @@ def exact_attention(q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, pos
 
 
 @given(
+    BUILDS,
     DTYPES,
     st.lists(st.sampled_from([1, 2, 15, 16, 17, 100, 127, 128, 129, 300, 517]), min_size=1, max_size=5),
     DIMS,
@@ -108,7 +108,7 @@ def exact_attention(q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, pos
     st.integers(0, 99),
 )
 def test_attention_of_decoding_rows(
-    dtype: torch.dtype, lengths: list[int], dim: int, heads: tuple[int, int], seed: int
+    build: str, dtype: torch.dtype, lengths: list[int], dim: int, heads: tuple[int, int], seed: int
 ) -> None:
     """Blocks are anywhere; what lies behind a context, in its last block too, is not a number."""
     queries, kv = heads
@@ -129,13 +129,14 @@ def test_attention_of_decoding_rows(
     q = (random(seed, len(lengths), queries, dim) * 3).to(dtype)
     positions = torch.tensor(lengths) - 1
     out = torch.empty_like(q)
-    native(dtype).attention(q, keys, values, blocks, positions, out)
+    native(dtype, build).attention(q, keys, values, blocks, positions, out)
     exact = exact_attention(q, keys, values, blocks, positions)
     last = 2**-8 if dtype == torch.bfloat16 else 4e-6
     torch.testing.assert_close(out.double(), exact, rtol=last, atol=last)
 
 
 @given(
+    BUILDS,
     DTYPES,
     st.integers(0, 200),
     st.integers(1, 40),
@@ -144,7 +145,7 @@ def test_attention_of_decoding_rows(
     st.integers(0, 99),
 )
 def test_attention_of_a_chunk(
-    dtype: torch.dtype, start: int, count: int, dim: int, heads: tuple[int, int], seed: int
+    build: str, dtype: torch.dtype, start: int, count: int, dim: int, heads: tuple[int, int], seed: int
 ) -> None:
     """Rows of one request, each of which sees itself and what comes before."""
     queries, kv = heads
@@ -153,7 +154,7 @@ def test_attention_of_a_chunk(
     q = (random(seed + 2, count, queries, dim) * 3).to(dtype)
     positions = torch.arange(start, start + count)
     out = torch.empty_like(q)
-    native(dtype).attention(q, keys, values, blocks, positions, out)
+    native(dtype, build).attention(q, keys, values, blocks, positions, out)
     exact = exact_attention(q, keys, values, blocks.expand(count, -1), positions)
     last = 2**-8 if dtype == torch.bfloat16 else 4e-6
     torch.testing.assert_close(out.double(), exact, rtol=last, atol=last)
@@ -183,6 +184,7 @@ def test_which_models_fit() -> None:
 
 
 @given(
+    BUILDS,
     ROWS,
     st.sampled_from([12, 13, 25, 64, 130]),
     st.sampled_from([32, 96, 896]),
@@ -190,11 +192,13 @@ def test_which_models_fit() -> None:
     st.booleans(),
     st.integers(0, 99),
 )
-def test_matmul(few: int, many: int, outputs: int, inputs: int, with_bias: bool, seed: int) -> None:
-    kernels = native(torch.bfloat16)
+def test_matmul(
+    build: str, few: int, many: int, outputs: int, inputs: int, with_bias: bool, seed: int
+) -> None:
+    kernels = native(torch.bfloat16, build)
     weight, bias = random(seed, outputs, inputs).bfloat16(), random(seed + 1, outputs).bfloat16()
     if not kernels.multiplies(weight):
-        pytest.skip("this CPU multiplies no pairs of bf16 numbers, or has tile registers")
+        return  # this build multiplies no pairs of bf16 numbers, or the CPU has tile registers
     for rows in (few, many):
         x = random(seed + rows, rows, inputs).bfloat16()
         exact = F.linear(x.double(), weight.double(), bias.double() if with_bias else None)

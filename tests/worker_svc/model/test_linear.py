@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kernels.choice import native_kernels
 from worker_svc.model.linear import Linear, VocabParallelEmbedding
 
 needs_bf16 = pytest.mark.skipif(
@@ -35,6 +36,21 @@ def test_packed_beside_plain() -> None:
     torch.manual_seed(1)
     weight, x, bias = (torch.randn(shape).bfloat16() for shape in ((96, 64), (5, 64), (96,)))
     torch.testing.assert_close(Linear(weight.clone(), bias)(x), F.linear(x, weight, bias))
+
+
+def test_int8_is_near() -> None:
+    """A quantized layer is within the rounding of its steps; one that has no panels is not quantized."""
+    native = native_kernels(torch.device("cpu"), torch.float32, (64,), 64)
+    if native is None or not native.has_int8:
+        pytest.skip("this CPU has no products of bytes")
+    torch.manual_seed(3)
+    x, bias = torch.randn(9, 64), torch.randn(96)
+    for outputs, error in ((96, 0.02), (33, 1e-6)):
+        weight = torch.randn(outputs, 64)
+        exact = F.linear(x, weight, bias[:outputs])
+        found = Linear(weight, bias[:outputs].clone(), native, int8=True)(x)
+        assert 0 < (found - exact).norm() / exact.norm() < error or torch.equal(found, exact)
+        assert (outputs == 33) == torch.allclose(found, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -1,0 +1,55 @@
+"""``--weights int8`` where it cannot be: refused with a reason, never ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from albireo.checkpoint.files import CheckpointError
+from albireo.models import TINY
+from worker_svc import main
+from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kernels.library import load
+from worker_svc.model import loader
+from worker_svc.model.config import ModelConfig
+from worker_svc.model.weight_reader import WeightReader
+from worker_svc.settings import WorkerSettings
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["sim", "cuda"])
+def test_other_devices_refuse_it(device: str) -> None:
+    settings = WorkerSettings(model=TINY, device=device, weights="int8", _env_file=None)  # type: ignore[call-arg,arg-type]
+    with pytest.raises(ValueError, match=f"weights: int8 is for CPUs, not for --device {device}"):
+        main._runner(settings, TPGroup(), CPU)
+
+
+def test_it_takes_the_native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "native_kernels", lambda *_: None)
+    with pytest.raises(CheckpointError, match="int8 weights take a CPU with AVX512-VNNI"):
+        load_int8(TINY)
+
+
+def test_another_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="weights"):
+        WorkerSettings(model=TINY, weights="int7", _env_file=None)  # type: ignore[call-arg,arg-type]
+
+
+def test_the_bundled_model_says_nearly_the_same(tmp_path: Path) -> None:
+    library = load()
+    if library is None or library.function("matmul_int8", torch.float32) is None:
+        pytest.skip("this CPU has no products of bytes")
+    from bench.weights_quality import measure, prompts
+
+    [bf16, int8] = measure(TINY, prompts(TINY, 3))
+    assert bf16.mean_kl < int8.mean_kl < 0.2
+    assert int8.same_top_token > 0.8
+
+
+def load_int8(directory: Path) -> None:
+    config = ModelConfig.from_dir(directory)
+    weights = WeightReader(directory, torch.float32)
+    loader.Loader(config, weights, TPGroup(), CPU, torch.float32, 64, int8=True).load()

@@ -1,0 +1,69 @@
+"""The library of kernels in C++: which build of it this CPU runs, and its functions."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+GENERAL = "_native"
+"""For CPUs of other kinds than x86-64."""
+SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_SHORT: dict[str, list[Any]] = {
+    "norm": [_POINTER] * 4 + [_COUNT] * 2 + [_NUMBER],
+    "gate": [_POINTER] * 2 + [_COUNT] * 2,
+    "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
+}
+"""Parameters of functions so short that the interpreter stays with the thread: another one that took it
+meanwhile would keep it for longer."""
+_LONG: dict[str, list[Any]] = {
+    "matmul": [_POINTER] * 4 + [_COUNT] * 3,
+    "matmul_int8": [_POINTER] * 8 + [_COUNT] * 3,
+    "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
+}
+
+
+def builds() -> list[str]:
+    """Names of the libraries that this CPU runs, the fastest first."""
+    cpu, found = torch.cpu, []
+    if cpu._is_avx512_bf16_supported() and cpu._is_vnni_supported():
+        found.append("_native_bf16")
+    if cpu._is_vnni_supported():
+        found.append("_native_vnni")
+    if cpu._is_avx2_supported():
+        found.append("_native_v3")
+    return [*found, GENERAL]
+
+
+def locate(build: str) -> str | None:
+    """The path of a library; None where it was not compiled."""
+    spec = find_spec(f"worker_svc.kernels.{build}")
+    return None if spec is None else spec.origin
+
+
+@cache
+def load() -> NativeLibrary | None:
+    """The library for this CPU; None where it was not compiled."""
+    libraries = (NativeLibrary(path) for build in builds() if (path := locate(build)))
+    return next((library for library in libraries if library.function("norm", torch.float32)), None)
+
+
+class NativeLibrary:
+    """The functions of one build."""
+
+    def __init__(self, path: str) -> None:
+        self._short, self._long = ctypes.PyDLL(path), ctypes.CDLL(path)
+
+    def function(self, name: str, dtype: torch.dtype) -> Any:
+        """None where this build has it not."""
+        library, arguments = (self._short, _SHORT) if name in _SHORT else (self._long, _LONG)
+        try:
+            function = getattr(library, f"{name}_{SUFFIXES[dtype]}")
+        except AttributeError:
+            return None
+        function.argtypes, function.restype = arguments[name], None
+        return function
