@@ -157,12 +157,14 @@ def weights(
     params = bench.admit({0: row}).params
     edited = logits[None].clone()
     _edit(edited, params, bench.state)
-    if len(params.plain):
+    if params.plain is not None:
         [(_, _, chances)] = _softmax(edited, params.plain, ScratchBuffer())
         return chances[0].double() / chances.double().sum()
-    mass = _mass(edited, params.narrow) if len(params.narrow) else None
+    mass = None if params.narrow is None else _mass(edited, params.narrow)
     if mass is None:
-        mass = _whole_mass(edited, params.narrow if len(params.narrow) else params.wide)
+        draws = params.narrow or params.wide
+        assert draws is not None
+        mass = _whole_mass(edited, draws)
     return mass[0].double() / mass.sum()
 
 

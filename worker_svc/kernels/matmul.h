@@ -81,6 +81,7 @@ Tile<Kind> tile_of(int64_t rows) {
 template <typename Kind, typename Start, typename Finish>
 void multiply(const char *x, const char *weight, int64_t rows, int64_t outputs, int64_t row_bytes, Start start,
               Finish finish) {
+    if (!rows) return;
     const int64_t panels = outputs / PANEL, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS, bytes = PANEL * row_bytes;
     // Neighbours follow in memory, but all threads should end together.
     const int64_t most = rows > 64 ? 2 : 8, chunk = std::clamp<int64_t>(panels / (4 * omp_get_max_threads()), 1, most);

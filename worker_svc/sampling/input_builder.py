@@ -106,8 +106,10 @@ def _unrestricted(samples: SampleRows, rows: slice) -> Flags:
     return found
 
 
-def _draws(samples: SampleRows, entries: Ints, first: int) -> Draws[HostArray]:
+def _draws(samples: SampleRows, entries: Ints, first: int) -> Draws[HostArray] | None:
     """``entries``: counted from ``first`` on, which is how the rows of the rank's logits are counted."""
+    if not len(entries):
+        return None
     chosen = entries + first
     top_k, top_p = samples.top_k[chosen], samples.top_p[chosen]
     min_p, typical_p = samples.min_p[chosen], samples.typical_p[chosen]

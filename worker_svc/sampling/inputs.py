@@ -82,9 +82,9 @@ class SamplingInput(Struct[A]):
     """Parameters of the rows that this rank samples."""
 
     greedy: Annotated[A, int64("greedy")]  # rows with temperature 0
-    plain: Draws[A]  # rows with a temperature and nothing else that restricts a distribution
-    narrow: Draws[A]  # rows whose outcome most likely depends on few of the largest logits
-    wide: Draws[A]  # the others
+    plain: Draws[A] | None  # rows with a temperature and nothing else that restricts a distribution
+    narrow: Draws[A] | None  # rows whose outcome most likely depends on few of the largest logits
+    wide: Draws[A] | None  # the others
     biased: Pairs[A]
     biases: Annotated[A, float32("biased")]  # parallel to ``biased``
     allowed: Pairs[A]

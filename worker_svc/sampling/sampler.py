@@ -76,14 +76,14 @@ def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffe
     if len(params.greedy):
         best, chosen = largest_ids(logits, maxima, params.greedy)
         ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))
-    if len(params.plain):
+    if params.plain is not None:
         ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, scratch))
-    if len(params.narrow):
+    if params.narrow is not None:
         chosen, enough = draw_narrow(logits, maxima, params.narrow, scratch)
         if not bool(enough.all()):
             entries = torch.nonzero(~enough).squeeze(1)
             chosen.index_copy_(0, entries, draw_wide(logits, maxima, select_draws(params.narrow, entries)))
         ids.index_copy_(0, params.narrow.rows, chosen)
-    if len(params.wide):
+    if params.wide is not None:
         ids.index_copy_(0, params.wide.rows, draw_wide(logits, maxima, params.wide))
     return ids

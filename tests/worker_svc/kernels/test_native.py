@@ -13,7 +13,7 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from tests.worker_svc.kernels.builds import BUILDS, native
 from worker_svc.kernels.interface import Heads, Norm
-from worker_svc.kernels.native import fits, pack
+from worker_svc.kernels.native import Int8Weight, fits, pack
 from worker_svc.kernels.plain import PlainKernels
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -210,3 +210,23 @@ def test_a_weight_that_is_no_whole_number_of_panels() -> None:
     assert not native(torch.bfloat16).multiplies(torch.zeros(33, 64))
     assert not native(torch.bfloat16).multiplies(torch.zeros(64, 33))
     assert not native(torch.float32).multiplies(torch.zeros(64, 64))
+
+
+@given(BUILDS, DTYPES)
+def test_no_rows(build: str, dtype: torch.dtype) -> None:
+    """Of a step whose chunks all go on, none is left behind the keys and values of the last layer."""
+    kernels = native(dtype, build)
+    nothing = torch.zeros(0, 64, dtype=dtype)
+    norm, heads = Norm(torch.ones(64, dtype=dtype), 1e-6), Heads(2, 1)
+    cache = [torch.zeros(1, BLOCK_SIZE, 1, 16, dtype=dtype) for _ in "kv"]
+    angles, none = torch.zeros(0, 1, 8, dtype=dtype), torch.zeros(0, dtype=torch.int64)
+    assert kernels.norm(nothing, norm, nothing).shape == (0, 64)
+    assert kernels.gate(nothing).shape == (0, 32)
+    q = kernels.rotate(nothing, heads, (angles, angles), cache[0], cache[1], none)
+    assert q.shape == (0, 2, 16)
+    kernels.attention(q, cache[0], cache[1], torch.zeros(1, dtype=torch.int64), none, torch.empty_like(q))
+    weight = torch.ones(32, 64, dtype=dtype)
+    if kernels.multiplies(weight):
+        assert kernels.matmul(nothing, pack(weight), None).shape == (0, 32)
+    if kernels.multiplies_int8(weight):
+        assert kernels.matmul_int8(nothing, Int8Weight.of(weight), None).shape == (0, 32)
