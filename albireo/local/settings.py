@@ -44,7 +44,6 @@ class StackSettings(ServiceSettings):
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     weights: Literal["dtype", "int8"] = Field(
         "dtype",
-        validation_alias=AliasChoices("weights", "ALBIREO_WORKER_WEIGHTS"),
         description="Weights of the layers: dtype (as --dtype says), or int8, on CPUs with AVX512-VNNI.",
     )
     kv_memory: BlockMemoryText = Field(
