@@ -61,7 +61,7 @@ def run(settings: WorkerSettings) -> None:
     try:
         telemetry = _telemetry(settings, rank, local_rank)
         group = TPGroup.from_environment(settings.device, timeout_seconds=settings.step_timeout_seconds)
-        checkpoint = agree_on_checkpoint(settings.model, group, device, weights=settings.device != "sim")
+        checkpoint = _checkpoint(settings, group, device)
         runner = _runner(settings, group, device)
         health = HealthServer(settings.host, settings.port) if 0 in (rank, local_rank) else None
         _tell(settings, runner, device, rank)
@@ -147,6 +147,12 @@ def rank_threads(model: Path, tp: int, local_ranks: int) -> int:
     groups, share this machine."""
     small = weight_bytes(model) // tp < SMALL_MODEL_BYTES
     return 1 if small else compute_threads(local_ranks)
+
+
+def _checkpoint(settings: WorkerSettings, group: TPGroup, device: torch.device) -> str:
+    """The fingerprint of what all ranks read. Raises CheckpointError where they would not run the same."""
+    read, int8 = settings.device != "sim", settings.weights == "int8"
+    return agree_on_checkpoint(settings.model, group, device, weights=read, int8=int8)
 
 
 def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner[Any]:

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("device", ["sim", "cuda"])
 def test_other_devices_refuse_it(device: str) -> None:
-    settings = WorkerSettings(model=TINY, device=device, weights="int8", _env_file=None)  # type: ignore[call-arg,arg-type]
+    settings = WorkerSettings.model_validate({"model": TINY, "device": device, "weights": "int8"})
     with pytest.raises(ValueError, match=f"weights: int8 is for CPUs, not for --device {device}"):
         main._runner(settings, TPGroup(), CPU)
 
@@ -35,7 +35,7 @@ def test_it_takes_the_native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_value_is_refused() -> None:
     with pytest.raises(ValueError, match="weights"):
-        WorkerSettings(model=TINY, weights="int7", _env_file=None)  # type: ignore[call-arg,arg-type]
+        WorkerSettings.model_validate({"model": TINY, "weights": "int7"})
 
 
 def test_the_bundled_model_says_nearly_the_same(tmp_path: Path) -> None:

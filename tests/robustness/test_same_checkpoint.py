@@ -118,11 +118,13 @@ class Agree:
 
     directories: tuple[Path, ...]
     weights: bool = True
+    int8: tuple[bool, ...] = (False, False)
 
     def __call__(self, group: TPGroup) -> str:
         directory = self.directories[group.rank]
         try:
-            return agree_on_checkpoint(directory, group, CPU, weights=self.weights)
+            int8 = self.int8[group.rank]
+            return agree_on_checkpoint(directory, group, CPU, weights=self.weights, int8=int8)
         except CheckpointError as error:
             return f"refused: {error}"
 
@@ -158,10 +160,12 @@ def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
         "tokenizer": Agree((TINY, copy)),
         "weights": Agree((TINY, cut)),
         "weights that are not read": Agree((TINY, cut), weights=False),
+        "quantized by one": Agree((TINY, again), int8=(True, False)),
     }
     found = run_group(2, jobs, tmp_path)
     assert found["blocks"] == 128  # what rank 1 has room for: half a model's 16 KiB in 1 MiB
     assert found["same"] == found["weights that are not read"] == fingerprint(TINY)
+    assert found["quantized by one"] == "refused: rank 0 and rank 1 have different --weights"
     assert found["tokenizer"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different config or token")
     assert found["weights"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different weights files")
 

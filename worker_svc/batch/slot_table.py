@@ -93,6 +93,10 @@ class SlotTable:
             self._offload(offload)
         fresh: list[int] = []
         for grant in plan.grants:
+            if not all(0 <= block < self._scratch for block in grant.blocks):
+                raise TableMismatch(
+                    f"step {plan.step}: slot {grant.slot} is granted blocks that there are not"
+                )
             count = int(self._num_blocks[grant.slot])
             cached = int(self._computed[grant.slot]) // BLOCK_SIZE - self._streamed.blocks(grant.slot)
             fresh += grant.blocks[max(0, cached - count) :]

@@ -1,1 +1,1 @@
-"""What lies between the matrix products of a layer: norms, gates, rotation, attention of decoding rows."""
+"""What a layer does: norms, gates, rotation; in the native ones attention and products too."""

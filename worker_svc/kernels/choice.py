@@ -21,7 +21,7 @@ def native_kernels(
         return None
     library = load()
     if library is None:
-        logger.warning("the native kernels are not compiled: torch's operations are slower")
+        logger.warning("no native kernels that were compiled run on this CPU: torch's operations are slower")
     elif not fits(dtype, widths, head_dim):
         logger.info("the native kernels do not take this model's widths: torch's operations are slower")
     else:

@@ -1,4 +1,4 @@
-"""What a layer does besides its matrix products and the attention of chunks: the model calls it, row by row.
+"""What a layer does besides products of matrices and attention: the model calls it, row by row.
 
 A row is one token of the step; ``n`` is their number.
 """

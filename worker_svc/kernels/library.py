@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 GENERAL = "_native"
 """For CPUs of other kinds than x86-64."""
 SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_SHORT: dict[str, list[Any]] = {
+_ARGUMENTS: dict[str, list[Any]] = {
     "norm": [_POINTER] * 4 + [_COUNT] * 2 + [_NUMBER],
     "gate": [_POINTER] * 2 + [_COUNT] * 2,
     "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
-}
-"""Parameters of functions so short that the interpreter stays with the thread: another one that took it
-meanwhile would keep it for longer."""
-_LONG: dict[str, list[Any]] = {
     "matmul": [_POINTER] * 4 + [_COUNT] * 3,
     "matmul_int8": [_POINTER] * 8 + [_COUNT] * 3,
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
@@ -47,23 +46,32 @@ def locate(build: str) -> str | None:
 
 @cache
 def load() -> NativeLibrary | None:
-    """The library for this CPU; None where it was not compiled."""
-    libraries = (NativeLibrary(path) for build in builds() if (path := locate(build)))
-    return next((library for library in libraries if library.function("norm", torch.float32)), None)
+    """The library for this CPU; None where none was compiled that it runs."""
+    for path in filter(None, map(locate, builds())):
+        try:
+            library = NativeLibrary(path)
+        except OSError as error:
+            logger.warning("%s cannot be loaded: %s", path, error)
+            continue
+        if library.function("norm", torch.float32) is not None:  # not an empty build
+            return library
+    return None
 
 
 class NativeLibrary:
     """The functions of one build."""
 
     def __init__(self, path: str) -> None:
-        self._short, self._long = ctypes.PyDLL(path), ctypes.CDLL(path)
+        """Raises OSError where it cannot be loaded."""
+        self._keeping, self._giving = ctypes.PyDLL(path), ctypes.CDLL(path)
 
-    def function(self, name: str, dtype: torch.dtype) -> Any:
-        """None where this build has it not."""
-        library, arguments = (self._short, _SHORT) if name in _SHORT else (self._long, _LONG)
+    def function(self, name: str, dtype: torch.dtype, *, keeps_interpreter: bool = False) -> Any:
+        """None where this build has it not. ``keeps_interpreter``: for calls so short that another thread
+        which took the interpreter meanwhile would keep it for longer."""
+        library = self._keeping if keeps_interpreter else self._giving
         try:
             function = getattr(library, f"{name}_{SUFFIXES[dtype]}")
         except AttributeError:
             return None
-        function.argtypes, function.restype = arguments[name], None
+        function.argtypes, function.restype = _ARGUMENTS[name], None
         return function

@@ -118,7 +118,7 @@ inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *ou
 
 typedef uint8_t Bytes __attribute__((vector_size(16)));
 
-// Rows as unsigned bytes around 128, and what one of their units is. A row that has no finite numbers only gets NaN.
+// Rows as unsigned bytes around 128, and what one of their units is. A row with a number that is not finite becomes NaN.
 template <typename T>
 void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width) {
 #pragma omp parallel for if (rows * width > ALONE)

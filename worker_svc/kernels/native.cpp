@@ -11,21 +11,24 @@
 
 using albireo::Bf16;
 
+// All else is hidden: several builds in one process, as in tests, must not share what has one name.
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
 // clang-format off
 #define EXPORT(T, NAME)                                                                                            \
-    extern "C" void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,        \
+    EXPORTED void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,        \
                                 float eps) {                                                                       \
         albireo::norm(x, added, weight, out, rows, width, eps);                                                    \
     }                                                                                                              \
-    extern "C" void gate_##NAME(const T *gate_up, T *out, int64_t rows, int64_t width) {                           \
+    EXPORTED void gate_##NAME(const T *gate_up, T *out, int64_t rows, int64_t width) {                           \
         albireo::gate(gate_up, out, rows, width);                                                                  \
     }                                                                                                              \
-    extern "C" void rotate_##NAME(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm, float eps, \
+    EXPORTED void rotate_##NAME(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm, float eps, \
                                   const int64_t *kv_rows, T *q, T *keys, T *values, int64_t rows, int64_t queries, \
                                   int64_t kv, int64_t dim) {                                                       \
         albireo::rotate(qkv, cos, sin, q_norm, k_norm, eps, kv_rows, q, keys, values, rows, {queries, kv, dim});   \
     }                                                                                                              \
-    extern "C" void attention_##NAME(const T *q, const T *keys, const T *values, const int64_t *blocks,            \
+    EXPORTED void attention_##NAME(const T *q, const T *keys, const T *values, const int64_t *blocks,            \
                                      int64_t columns, const int64_t *positions, T *out, int64_t rows,              \
                                      int64_t queries, int64_t kv, int64_t dim) {                                   \
         albireo::attention(q, keys, values, blocks, columns, positions, out, rows, {queries, kv, dim});            \
@@ -35,7 +38,7 @@ EXPORT(Bf16, bf16)
 EXPORT(float, fp32)
 
 #ifdef __AVX512BF16__
-extern "C" void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows,
+EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows,
                             int64_t outputs, int64_t inputs) {
     albireo::matmul(x, weight, bias, out, rows, outputs, inputs);
 }
@@ -43,7 +46,7 @@ extern "C" void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias,
 
 #ifdef __AVX512VNNI__
 #define EXPORT_INT8(T, NAME)                                                                                       \
-    extern "C" void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                      \
+    EXPORTED void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                      \
                                        const int32_t *offsets, const T *bias, T *out, uint8_t *bytes, float *units, \
                                        int64_t rows, int64_t outputs, int64_t inputs) {                            \
         albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs);          \

@@ -1,12 +1,13 @@
 """The kernels in C++, for CPUs: compiled when the package is installed, where there is a compiler.
 
-Each is one pass over its rows where torch's operations take several, and decoding rows attend to the blocks
-of the cache where they are.
+Each is one pass over its rows where torch's operations take several. Rows attend to the blocks of the cache
+where they are, and products have packed weights, which they fetch ahead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,21 +21,40 @@ PANEL = 32
 """Outputs of a product must be a multiple of it."""
 MOST_DIM = 256
 """Largest head."""
+SLICE = 4096
+"""Outputs that are quantized at a time."""
+
+
+SHORT = 1 << 17
+"""Numbers that a kernel of rows is done with in some 50 microseconds."""
+
+
+class _OfRows:
+    """A function of rows, which may be few or many."""
+
+    def __init__(self, library: NativeLibrary, name: str, dtype: torch.dtype) -> None:
+        self._short = library.function(name, dtype, keeps_interpreter=True)
+        self._long = library.function(name, dtype)
+
+    def of(self, x: Tensor) -> Any:
+        return self._short if x.numel() <= SHORT else self._long
 
 
 class NativeKernels:
     """See :class:`worker_svc.kernels.interface.Kernels`. All tensors are contiguous, of one dtype."""
 
     def __init__(self, library: NativeLibrary, dtype: torch.dtype) -> None:
-        self._norm, self._gate, self._rotate, self._attention, self._matmul = (
-            library.function(name, dtype) for name in ("norm", "gate", "rotate", "attention", "matmul")
+        self._norm, self._gate, self._rotate = (
+            _OfRows(library, name, dtype) for name in ("norm", "gate", "rotate")
         )
-        self._matmul_int8 = library.function("matmul_int8", dtype)
+        self._attention, self._matmul, self._matmul_int8 = (
+            library.function(name, dtype) for name in ("attention", "matmul", "matmul_int8")
+        )
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
         width = x.shape[-1]
-        self._norm(
+        self._norm.of(x)(
             x.data_ptr(),
             None if added is None else added.data_ptr(),
             norm.weight.data_ptr(),
@@ -48,7 +68,7 @@ class NativeKernels:
     def gate(self, gate_up: Tensor) -> Tensor:
         rows, width = gate_up.shape
         out = gate_up.new_empty(rows, width // 2)
-        self._gate(gate_up.data_ptr(), out.data_ptr(), rows, width // 2)
+        self._gate.of(gate_up)(gate_up.data_ptr(), out.data_ptr(), rows, width // 2)
         return out
 
     def rotate(
@@ -62,7 +82,7 @@ class NativeKernels:
     ) -> Tensor:
         rows, dim = len(qkv), keys.shape[-1]
         q = qkv.new_empty(rows, heads.queries, dim)
-        self._rotate(
+        self._rotate.of(qkv)(
             qkv.data_ptr(),
             rope[0].data_ptr(),
             rope[1].data_ptr(),
@@ -184,5 +204,10 @@ class Int8Weight:
     @classmethod
     def of(cls, weight: Tensor) -> Int8Weight:
         """The nearest one to a weight ``[outputs, inputs]``."""
-        scales = weight.float().abs().amax(dim=1).clamp(min=1e-30) / 127
-        return cls((weight.float() / scales[:, None]).round().to(torch.int8), scales)
+        scales = weight.abs().amax(dim=1).float().clamp(min=1e-30) / 127
+        quantized = torch.empty(weight.shape, dtype=torch.int8)
+        for rows, part, scale in zip(
+            quantized.split(SLICE), weight.split(SLICE), scales.split(SLICE), strict=True
+        ):
+            rows.copy_((part.float() / scale[:, None]).round())
+        return cls(quantized, scales)

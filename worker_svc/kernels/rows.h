@@ -35,7 +35,7 @@ void gate(const T *gate_up, T *out, int64_t rows, int64_t width) {
         for (int64_t i = 0; i < width; i += LANES) {
             const Floats number = load(gates + i);
             const Floats silu = number / (1.0f + exponential(number < -87.0f ? Floats{} : -number));
-            store(out + row * width + i, (number < -87.0f ? Floats{} : silu) * load(ups + i));
+            store(out + row * width + i, (number < -87.0f ? number * 0.0f : silu) * load(ups + i));  // -inf is NaN
         }
     }
 }

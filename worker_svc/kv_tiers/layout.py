@@ -37,7 +37,7 @@ class KvLayout:
 
     @classmethod
     def of(cls, config: ModelConfig, dtype: torch.dtype, checkpoint: str, *, tp: int, rank: int) -> Self:
-        """``checkpoint``: ``checkpoint_identity`` of its directory."""
+        """``checkpoint``: ``checkpoint_identity`` of its directory, and what else changes its KV."""
         heads = config.num_kv_heads // tp
         return cls(config.num_layers, heads, config.head_dim, dtype, checkpoint, tp, rank)
 

@@ -11,6 +11,7 @@ from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
 from worker_svc.kernels.interface import Heads, Kernels, Norm
+from worker_svc.kernels.native import PANEL
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.model.attention import Attention
 from worker_svc.model.config import ModelConfig
@@ -156,9 +157,10 @@ class Loader:
         return self._weights.read(name, shape, dim=dim, start=self._group.rank * size, size=size)
 
     def _vocabulary_rows(self, name: str) -> Tensor:
-        """This rank's rows of a table over the vocabulary, padded with zeros to the same number each."""
+        """This rank's rows of a table over the vocabulary, padded with zeros to the same number each: whole
+        panels of a native product."""
         vocabulary, hidden = self._config.vocab_size, self._config.hidden_size
-        size = -(-vocabulary // self._group.size)
+        size = -(-vocabulary // (self._group.size * PANEL)) * PANEL
         rows = self._weights.read(name, (vocabulary, hidden), start=self._group.rank * size, size=size)
         if len(rows) < size:
             rows = torch.cat([rows, rows.new_zeros(size - len(rows), hidden)])

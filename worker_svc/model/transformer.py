@@ -61,7 +61,7 @@ class MLP:
         return self.down.sum(parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def _tiles(self, x: Tensor) -> Sequence[Tensor]:
-        most = TILE_BYTES // (self.gate_up.outputs * x.dtype.itemsize)
+        most = max(1, TILE_BYTES // (self.gate_up.outputs * x.dtype.itemsize))
         return (x,) if x.is_cuda or len(x) <= most else x.chunk(-(-len(x) // most))
 
 

@@ -12,6 +12,7 @@ from albireo.contract.plan import BLOCK_SIZE
 from albireo.runtime.kv_memory import KvMemory
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.kernels.choice import native_kernels
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
@@ -40,6 +41,11 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     except CheckpointError as error:
         return [failure("model tensors", str(error), "the checkpoint is not complete: fetch it again")]
     found = [ok("model tensors", f"complete; {size(weights)} a rank in {settings.dtype}")]
+    if settings.weights == "int8":
+        if not _multiplies_bytes(settings, config, tp):
+            return [*found, failure("int8 weights", "cannot be here", "leave --weights, or see docs/cpu.md")]
+        weights = _int8_bytes(weights, config, tp, dtype)
+        found.append(ok("int8 weights", f"{size(weights)} a rank"))
     if settings.device == "sim":
         return [*found, note("memory", "--device sim needs none for weights and KV")]
     memory = _free_memory(settings, tp)
@@ -56,6 +62,19 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     if memory is None:
         return [*found, note("memory", "the free memory here is not known")]
     return [*found, _fits(memory, weights, sizing.bytes_of(blocks), sizing)]
+
+
+def _multiplies_bytes(settings: WorkerSettings, config: ModelConfig, tp: int) -> bool:
+    widths = config.hidden_size, config.intermediate_size // tp
+    native = native_kernels(torch.device("cpu"), DTYPES[settings.dtype], widths, config.head_dim)
+    return settings.device == "cpu" and native is not None and native.has_int8
+
+
+def _int8_bytes(weights: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
+    """``weights``: a rank's bytes in ``dtype``. The embedding stays so, a tied head becomes another table."""
+    table = config.vocab_size * config.hidden_size // tp
+    others = weights // dtype.itemsize - table
+    return table * dtype.itemsize + others + (table if config.tied_embeddings else 0)
 
 
 class _FreeMemory(NamedTuple):

@@ -195,6 +195,11 @@ def test_end_tokens_are_masked_until_min_tokens_are_out(
         (Plan(1, 2, num_decodes=1, digest=1), "step 2: the digest"),
         (Plan(1, 2, admissions=(admission(1, 3),), num_decodes=1), "slot 1 is admitted twice"),
         (Plan(1, 2, chunks=(Chunk(1, 0, 4),), num_decodes=1), "slot 1: a chunk at 0, 5 computed"),
+        (
+            Plan(1, 2, grants=(Grant(1, (2, 10**6)),), num_decodes=1),
+            "slot 1 is granted blocks that there are",
+        ),
+        (Plan(1, 2, grants=(Grant(1, (-1,)),), num_decodes=1), "slot 1 is granted blocks that there are not"),
     ],
 )
 def test_a_plan_for_another_table_is_refused(plan: Plan, message: str) -> None:

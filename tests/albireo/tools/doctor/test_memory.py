@@ -1,0 +1,45 @@
+"""What the doctor says of the memory of int8 weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from albireo.models import TINY
+from albireo.tools.doctor import memory
+from albireo.tools.doctor.finding import Finding
+from worker_svc.kernels.library import load
+from worker_svc.model.config import ModelConfig
+from worker_svc.settings import WorkerSettings
+
+
+def found(**options: Any) -> dict[str, Finding]:
+    settings = WorkerSettings.model_validate({"model": TINY, **options})
+    findings = memory.check_memory(settings, ModelConfig.from_dir(TINY), 1)
+    return {finding.check: finding for finding in findings}
+
+
+def test_int8_weights_are_told_where_they_can_be() -> None:
+    library = load()
+    if library is None or library.function("matmul_int8", torch.float32) is None:
+        pytest.skip("this CPU has no products of bytes")
+    assert found(weights="int8", dtype="float32")["int8 weights"].level == "ok"
+    assert "int8 weights" not in found()
+
+
+def test_where_they_cannot_be_it_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(weights="int8", device="sim")["int8 weights"].level == "failure"
+    monkeypatch.setattr(memory, "native_kernels", lambda *_: None)
+    assert found(weights="int8")["int8 weights"].level == "failure"
+
+
+def test_bytes_of_int8_weights() -> None:
+    """Bundled model: embedding and tied or own head, layers of one byte a number."""
+    config = ModelConfig.from_dir(TINY)
+    table = config.vocab_size * config.hidden_size
+    layers = 10_000
+    heads = 0 if config.tied_embeddings else table
+    found = memory._int8_bytes((table + heads + layers) * 4, config, 1, torch.float32)
+    assert found == table * 4 + table + layers
