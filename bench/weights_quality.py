@@ -23,6 +23,7 @@ from rich.table import Table
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from bench.machine import machine
 from worker_svc.collectives.tp_group import TPGroup
@@ -56,10 +57,8 @@ class Model:
 
     def __init__(self, directory: Path, dtype: torch.dtype, *, int8: bool) -> None:
         self._config = config = ModelConfig.from_dir(directory)
-        self._loader = Loader(
-            config, WeightReader(directory, dtype), TPGroup(), CPU, dtype, LONGEST, int8=int8
-        )
-        self._model = self._loader.load()
+        reader = WeightReader(directory, dtype)
+        self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, int8=int8).load()
         self._cache = allocate(blocks_for(LONGEST), config, 1, dtype, CPU)
         self._masks = CausalMasks(LONGEST, dtype, CPU)
 
@@ -123,7 +122,10 @@ def main(
 ) -> None:
     """Prints a row for each kind of weights."""
     ids = prompts(checkpoint, count)
-    rows = measure(checkpoint, ids)
+    try:
+        rows = measure(checkpoint, ids)
+    except CheckpointError as error:
+        raise typer.BadParameter(str(error)) from None
     setup = f"{machine()}; {len(ids)} texts, {sum(map(len, ids))} positions"
     if as_json:
         print(json.dumps({"setup": setup, "rows": [asdict(row) for row in rows]}, indent=2))

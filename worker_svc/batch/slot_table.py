@@ -177,7 +177,7 @@ class SlotTable:
             if chunk.slot in self._prompt_logprobs:
                 prompts.append(self._prompt_rows(chunk, first))
             first += chunk.count
-            if end == len(tokens):
+            if chunks[-1].ends:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True

@@ -56,6 +56,11 @@ class ModelConfig:
             if value % tp:
                 raise CheckpointError(f"{name} = {value} cannot be divided by a TP degree of {tp}")
 
+    def row_widths(self, tp: int) -> tuple[int, int]:
+        """Numbers of a row between the products of a rank: of hidden states, which are whole, and of its part
+        of the intermediate units."""
+        return self.hidden_size, self.intermediate_size // tp
+
     def divides_by(self, tp: int) -> bool:
         """Whether ``tp`` ranks can divide the model."""
         try:

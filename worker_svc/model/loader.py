@@ -52,8 +52,7 @@ class Loader:
         self._device = device
         self._dtype = dtype
         self._max_model_len = max_model_len
-        # The widths that are cut over the ranks, and that of the hidden states, which is not.
-        widths = config.hidden_size, config.intermediate_size // group.size
+        widths = config.row_widths(group.size)
         self._native = native = native_kernels(device, dtype, widths, config.head_dim)
         if int8 and (native is None or not native.has_int8):
             raise CheckpointError(

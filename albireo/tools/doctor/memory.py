@@ -65,8 +65,8 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
 
 
 def _multiplies_bytes(settings: WorkerSettings, config: ModelConfig, tp: int) -> bool:
-    widths = config.hidden_size, config.intermediate_size // tp
-    native = native_kernels(torch.device("cpu"), DTYPES[settings.dtype], widths, config.head_dim)
+    widths, dtype = config.row_widths(tp), DTYPES[settings.dtype]
+    native = native_kernels(torch.device("cpu"), dtype, widths, config.head_dim)
     return settings.device == "cpu" and native is not None and native.has_int8
 
 
