@@ -6,6 +6,7 @@ where they are, and products have packed weights, which they fetch ahead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,15 +152,14 @@ class NativeKernels:
         """Whether this CPU has products of bytes."""
         return self._matmul_int8 is not None
 
-    def multiplies_int8(self, weight: Tensor) -> bool:
-        """Whether :meth:`matmul_int8` takes this one ``[outputs, inputs]``, once it is quantized."""
-        whole = weight.shape[0] % PANEL == 0 and weight.shape[1] % LANES == 0
-        return self._matmul_int8 is not None and whole
+    def multiplies_int8(self, outputs: int, inputs: int) -> bool:
+        """Whether :meth:`matmul_int8` takes weights of this shape."""
+        return self._matmul_int8 is not None and outputs % PANEL == 0 and inputs % LANES == 0
 
     def matmul_int8(self, x: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
         """``x W^T + b`` of ``x`` ``[n, inputs]``, of which each row is quantized to 8 bits on the fly."""
         rows, inputs = x.shape
-        outputs = len(weight.scales)
+        outputs = len(weight)
         out = x.new_empty(rows, outputs)
         quantized = torch.empty(rows, inputs, dtype=torch.uint8)
         units = torch.empty(rows)
@@ -205,6 +205,10 @@ class Int8Weight:
         self.offsets = (quantized.sum(dim=1, dtype=torch.int32) * -128).contiguous()
         self.packed = quantized.view(outputs // PANEL, PANEL, inputs // 4, 4).transpose(1, 2).contiguous()
 
+    def __len__(self) -> int:
+        """Outputs."""
+        return len(self.scales)
+
     @classmethod
     def of(cls, weight: Tensor) -> Int8Weight:
         """The nearest one to a weight ``[outputs, inputs]``, rotated.
@@ -231,4 +235,4 @@ def hadamard(size: int) -> Tensor:
     matrix = torch.ones(1, 1)
     while len(matrix) < size:
         matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix / size**0.5
+    return matrix / math.sqrt(size)

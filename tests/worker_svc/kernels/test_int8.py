@@ -24,7 +24,8 @@ def rotated(x: Tensor, part: int) -> Tensor:
     """Rows in fp64, ``part`` inputs at a time; 0: as they are."""
     if not part:
         return x.double()
-    return (x.double().unflatten(1, (-1, part)) @ hadamard(part).double()).flatten(1)
+    parts = x.double().unflatten(1, (-1, part))
+    return torch.matmul(parts, hadamard(part).double()).flatten(1)
 
 
 def dequantized(x: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def test_it_is_the_product_of_what_was_rounded(
 ) -> None:
     kernels = native(dtype, build)
     weight = random(seed, outputs, inputs) * random(seed + 1, outputs, 1)
-    if not kernels.multiplies_int8(weight):
+    if not kernels.multiplies_int8(*weight.shape):
         return  # this build has no products of bytes
     x = (random(seed + 2, rows, inputs) * random(seed + 3, rows, 1).exp()).to(dtype)
     bias = random(seed + 4, outputs).to(dtype) if with_bias else None
@@ -86,7 +87,7 @@ def test_it_is_the_product_of_what_was_rounded(
 @pytest.mark.parametrize("inputs", [16, 96, 640])
 def test_inputs_far_larger_than_the_others_leave_these_their_bits(inputs: int) -> None:
     kernels, weight = native(torch.float32), random(0, 64, inputs)
-    if not kernels.multiplies_int8(weight):
+    if not kernels.multiplies_int8(*weight.shape):
         pytest.skip("this CPU has no products of bytes")
     x = random(1, 30, inputs)
     x[:, 3] *= 100
@@ -104,7 +105,7 @@ def test_inputs_far_larger_than_the_others_leave_these_their_bits(inputs: int) -
 def test_rows_of_any_size(dtype: torch.dtype) -> None:
     """Zeros, the smallest and the largest numbers, and what is not a number: each row by itself."""
     kernels, weight = native(dtype), random(0, 32, 32)
-    if not kernels.multiplies_int8(weight):
+    if not kernels.multiplies_int8(*weight.shape):
         pytest.skip("this CPU has no products of bytes")
     x = torch.stack([torch.full((32,), size) for size in (0.0, 1e-38, 1e30, 1.0, 1.0, 1.0)]).to(dtype)
     x[4, 7], x[5, 9] = torch.nan, -torch.inf
