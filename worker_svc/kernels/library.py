@@ -22,8 +22,10 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
     "matmul": [_POINTER] * 4 + [_COUNT] * 3,
     "matmul_int8": [_POINTER] * 8 + [_COUNT] * 4,
+    "layers": [_POINTER] * 2 + [_COUNT] + [_POINTER] * 2,
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
 }
+_RESULTS: dict[str, Any] = {"layers": ctypes.c_int}
 
 
 def builds() -> list[str]:
@@ -73,5 +75,5 @@ class NativeLibrary:
             function = getattr(library, f"{name}_{SUFFIXES[dtype]}")
         except AttributeError:
             return None
-        function.argtypes, function.restype = _ARGUMENTS[name], None
+        function.argtypes, function.restype = _ARGUMENTS[name], _RESULTS.get(name)
         return function

@@ -6,8 +6,7 @@
 
 #if !defined(__x86_64__) || defined(__AVX2__)
 
-#include "attention.h"
-#include "matmul.h"
+#include "layers.h"
 
 using albireo::Bf16;
 
@@ -54,6 +53,15 @@ EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, B
 
 EXPORT_INT8(Bf16, bf16)
 EXPORT_INT8(float, fp32)
+
+#define EXPORT_LAYERS(T, NAME)                                                                                     \
+    EXPORTED int layers_##NAME(const albireo::Model *model, const albireo::Layer *layers, int64_t count,           \
+                               const albireo::Rows *rows, const albireo::Space *space) {                           \
+        return albireo::run<T>(*model, layers, count, *rows, *space);                                              \
+    }
+
+EXPORT_LAYERS(Bf16, bf16)
+EXPORT_LAYERS(float, fp32)
 #endif
 
 #endif

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.native import Int8Weight, NativeKernels, pack
+from worker_svc.kernels.native import NativeKernels
+from worker_svc.kernels.native_weights import Int8Weight, PackedWeight
 
 
 class Linear:
@@ -26,8 +27,11 @@ class Linear:
         native: NativeKernels | None = None,
     ) -> None:
         """``native``: kernels for tensors like ``weight``, where there are any."""
-        self.outputs = len(weight)
-        self._multiply = _product(weight, bias, native)
+        self.outputs = weight.outputs if isinstance(weight, Int8Weight) else len(weight)
+        self.bias = bias
+        self.native = _native_weight(weight, native)
+        """The weight as the native kernels have it, where they multiply."""
+        self._multiply = _product(weight if self.native is None else self.native, bias, native)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._multiply(x)
@@ -44,15 +48,12 @@ class RowParallelLinear:
         native: NativeKernels | None = None,
     ) -> None:
         """``bias`` is added once: by rank 0."""
-        self._part = Linear(weight, bias if group.rank == 0 else None, native)
+        self.part = Linear(weight, bias if group.rank == 0 else None, native)
+        """This rank's part of the sum."""
         self._group = group
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.sum(self.part(x))
-
-    def part(self, x: Tensor) -> Tensor:
-        """This rank's part of the sum."""
-        return self._part(x)
 
     def sum(self, part: Tensor) -> Tensor:
         """Over all ranks, which call it with parts of one shape."""
@@ -77,16 +78,21 @@ class VocabParallelEmbedding:
         return self._group.all_reduce(found.masked_fill_(elsewhere[:, None], 0))
 
 
-def _product(
-    weight: Tensor | Int8Weight, bias: Tensor | None, native: NativeKernels | None
-) -> Callable[[Tensor], Tensor]:
+def _native_weight(
+    weight: Tensor | Int8Weight, native: NativeKernels | None
+) -> PackedWeight | Int8Weight | None:
     if isinstance(weight, Int8Weight):
+        return weight
+    return PackedWeight(weight) if native is not None and native.multiplies(weight) else None
+
+
+def _product(
+    weight: Tensor | PackedWeight | Int8Weight, bias: Tensor | None, native: NativeKernels | None
+) -> Callable[[Tensor], Tensor]:
+    if not isinstance(weight, Tensor):
         if native is None:
-            raise ValueError("quantized weights take the native kernels")
-        return lambda x: native.matmul_int8(x, weight, bias)
-    if native is not None and native.multiplies(weight):
-        packed = pack(weight)
-        return lambda x: native.matmul(x, packed, bias)
+            raise ValueError("packed weights take the native kernels")
+        return lambda x: native.matmul(x, weight, bias)
     if _can_reorder(weight):
         blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, blocked, bias, "none", [], "")

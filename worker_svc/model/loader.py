@@ -11,10 +11,11 @@ from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
 from worker_svc.kernels.interface import Heads, Kernels, Norm
-from worker_svc.kernels.native import PANEL, Int8Weight
+from worker_svc.kernels.native_weights import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.model.attention import Attention
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.layers_together import LayersTogether
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.rope import RotaryTable
@@ -68,15 +69,17 @@ class Loader:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
         config = self._config
         table, head = self._embedding_and_head()
+        blocks = tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers))
         model = Transformer(
             config=config,
             embedding=VocabParallelEmbedding(table, self._group),
-            blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
+            blocks=blocks,
             norm=self._norm("model.norm.weight", config.hidden_size),
             head=Linear(self._quantized(head), native=self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
+            together=LayersTogether.of(blocks, self._native, config.head_dim, self._group),
         )
         if config.int8_weights and not self._int8:
             logger.info("the checkpoint's int8 weights are read as %s, without --weights int8", self._dtype)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -60,9 +62,15 @@ class MLP:
         parts = [self.down.part(self.kernels.gate(self.gate_up(some))) for some in self._tiles(x)]
         return self.down.sum(parts[0] if len(parts) == 1 else torch.cat(parts))
 
+    def is_one_tile(self, x: Tensor) -> bool:
+        """Whether all rows are taken at a time."""
+        return x.is_cuda or len(x) <= self._most_rows(x)
+
     def _tiles(self, x: Tensor) -> Sequence[Tensor]:
-        most = max(1, TILE_BYTES // (self.gate_up.outputs * x.dtype.itemsize))
-        return (x,) if x.is_cuda or len(x) <= most else x.chunk(-(-len(x) // most))
+        return (x,) if self.is_one_tile(x) else x.chunk(-(-len(x) // self._most_rows(x)))
+
+    def _most_rows(self, x: Tensor) -> int:
+        return max(1, TILE_BYTES // (self.gate_up.outputs * x.dtype.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,19 @@ class Ends:
     plan: AttentionPlan  # of these rows alone
 
 
+class WholeLayers(Protocol):
+    """Layers that run without Python between their kernels."""
+
+    def takes(self, x: Tensor, caches: Iterable[LayerCache]) -> bool:
+        """Whether it runs rows ``x`` ``[n, hidden]``."""
+        ...
+
+    def __call__(self, x: Tensor, rows: LayerRows, caches: Iterable[LayerCache]) -> Tensor:
+        """As many layers as there are ``caches``: changes ``x`` in place, and returns what is still to be
+        added to it, good until the next call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Transformer:
     """Token ids to this rank's columns of the logits."""
@@ -106,6 +127,7 @@ class Transformer:
     rope: RotaryTable
     kernels: Kernels
     attention: Attention
+    together: WholeLayers | None = None  # the same layers, where something runs them as a whole
 
     def __call__(
         self,
@@ -131,22 +153,30 @@ class Transformer:
         """All layers for the ``n`` rows of a step: ``[n, hidden]``, or ``[e, hidden]`` of its ``ends``.
 
         ``ids``, ``positions``, ``kv_rows``: ``[n]`` int64. ``caches``: of each layer, asked for when the one
-        before it has been launched; where the layer's KV is still on its way, that waits for it. Of rows that
-        are no ends the last layer computes keys and values only.
+        before it has been launched; where the layer's KV is still on its way, that waits for it. A tuple if
+        all are there. Of rows that are no ends the last layer computes keys and values only.
         """
+        x, added = self.embedding(ids), None
         rows = LayerRows(self.rope.at(positions), kv_rows, plan)
         last = rows if ends is None else replace(rows, plan=ends.plan, ends=ends.rows)
-        each = [rows] * (len(self.blocks) - 1) + [last]
-        return run_layers(zip(self.blocks, caches, each, strict=True), self.embedding(ids))
+        blocks, rest = self.blocks, iter(caches)
+        if self.together is not None and self.together.takes(x, caches):
+            count = len(blocks) - (ends is not None)
+            added = self.together(x, rows, islice(rest, count))
+            blocks = blocks[count:]
+        each = [*[rows] * (len(blocks) - 1), last][: len(blocks)]
+        return run_layers(zip(blocks, rest, each, strict=True), x, added)
 
     def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
         """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``; not yet fp32."""
         return self.head(self.kernels.norm(hidden.index_select(0, rows), self.norm))
 
 
-def run_layers(layers: Iterable[tuple[Block, LayerCache, LayerRows]], x: Tensor) -> Tensor:
-    """Some layers, one after the other, of ``x`` ``[n, hidden]``, which they may change in place."""
-    added = None
+def run_layers(
+    layers: Iterable[tuple[Block, LayerCache, LayerRows]], x: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """Some layers, one after the other, of ``x`` ``[n, hidden]``, which they may change in place. ``added``:
+    what is still to be added to it before the first."""
     for block, cache, rows in layers:
         x, added = block(x, added, rows, cache)
     return x if added is None else x.add_(added)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.worker_svc.kernels.builds import BUILDS, native
-from worker_svc.kernels.native import Int8Weight, hadamard
+from worker_svc.kernels.native_weights import Int8Weight, hadamard
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 
@@ -77,7 +77,7 @@ def test_it_is_the_product_of_what_was_rounded(
     exact = dequantized(turned) @ unpacked(int8).T
     if bias is not None:
         exact += bias.double()
-    found = kernels.matmul_int8(x, int8, bias).double()
+    found = kernels.matmul(x, int8, bias).double()
     # Numbers all but half way between two steps may be rounded either way: a step of a row, times a weight.
     step = turned.abs().amax(1, keepdim=True) / 127 * unpacked(int8).abs().amax(1)
     last = 2**-8 if dtype == torch.bfloat16 else 1e-5
@@ -95,7 +95,7 @@ def test_inputs_far_larger_than_the_others_leave_these_their_bits(inputs: int) -
     exact = x.double() @ weight.double().T
 
     def error(int8: Int8Weight) -> float:
-        found = kernels.matmul_int8(x, int8, None).double()
+        found = kernels.matmul(x, int8, None).double()
         return float((found - exact).norm() / exact.norm())
 
     assert error(Int8Weight.of(weight)) < 0.5 * error(as_it_is(weight))
@@ -109,7 +109,7 @@ def test_rows_of_any_size(dtype: torch.dtype) -> None:
         pytest.skip("this CPU has no products of bytes")
     x = torch.stack([torch.full((32,), size) for size in (0.0, 1e-38, 1e30, 1.0, 1.0, 1.0)]).to(dtype)
     x[4, 7], x[5, 9] = torch.nan, -torch.inf
-    found = kernels.matmul_int8(x, Int8Weight.of(weight), None).double()
+    found = kernels.matmul(x, Int8Weight.of(weight), None).double()
     assert bool((found[:2].abs() < 1e-30).all())
     torch.testing.assert_close(found[2], found[3] * 1e30, rtol=1e-2, atol=0.0)
     torch.testing.assert_close(found[3], weight.double().sum(1), rtol=2e-2, atol=5e-2)

@@ -13,7 +13,8 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from tests.worker_svc.kernels.builds import BUILDS, native
 from worker_svc.kernels.interface import Heads, Norm
-from worker_svc.kernels.native import Int8Weight, fits, pack
+from worker_svc.kernels.native import fits
+from worker_svc.kernels.native_weights import Int8Weight, PackedWeight
 from worker_svc.kernels.plain import PlainKernels
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -200,7 +201,7 @@ def test_matmul(
     for rows in (few, many):
         x = random(seed + rows, rows, inputs).bfloat16()
         exact = F.linear(x.double(), weight.double(), bias.double() if with_bias else None)
-        found = kernels.matmul(x, pack(weight), bias if with_bias else None)
+        found = kernels.matmul(x, PackedWeight(weight), bias if with_bias else None)
         torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=inputs * 2**-20)
 
 
@@ -225,6 +226,6 @@ def test_no_rows(build: str, dtype: torch.dtype) -> None:
     kernels.attention(q, cache[0], cache[1], torch.zeros(1, dtype=torch.int64), none, torch.empty_like(q))
     weight = torch.ones(32, 64, dtype=dtype)
     if kernels.multiplies(weight):
-        assert kernels.matmul(nothing, pack(weight), None).shape == (0, 32)
+        assert kernels.matmul(nothing, PackedWeight(weight), None).shape == (0, 32)
     if kernels.multiplies_int8(*weight.shape):
-        assert kernels.matmul_int8(nothing, Int8Weight.of(weight), None).shape == (0, 32)
+        assert kernels.matmul(nothing, Int8Weight.of(weight), None).shape == (0, 32)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
-from worker_svc.kernels.native import Int8Weight
+from worker_svc.kernels.native_weights import Int8Weight
 from worker_svc.model.linear import Linear, VocabParallelEmbedding
 
 needs_bf16 = pytest.mark.skipif(

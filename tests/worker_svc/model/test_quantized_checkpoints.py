@@ -17,7 +17,7 @@ from tests.worker_svc.checkpoints import FAMILIES, write
 from tests.worker_svc.kernels.builds import native
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.native import Int8Weight
+from worker_svc.kernels.native_weights import Int8Weight
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Transformer
@@ -114,7 +114,7 @@ def test_int8_products_are_of_the_numbers_in_the_files(tmp_path: Path, size: int
         found = load(tmp_path, TPGroup(rank, size), int8=True).blocks[1].mlp.down.part(rows.contiguous())
         numbers = stored[f"{name}.weight"].chunk(size, dim=1)[rank].contiguous()
         weight = Int8Weight(numbers, stored[f"{name}.weight_scale"].flatten())
-        assert torch.equal(found, kernels.matmul_int8(rows.contiguous(), weight, None if rank else bias))
+        assert torch.equal(found, kernels.matmul(rows.contiguous(), weight, None if rank else bias))
         total += found
     exact = x @ (stored[f"{name}.weight"].float() * stored[f"{name}.weight_scale"].view(-1, 1)).T + bias
     assert (total - exact).norm() / exact.norm() < 0.02

@@ -17,7 +17,7 @@ from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.checkpoints import FAMILIES, SHAPE, VOCAB, write
 from tests.worker_svc.oracle import CPU, Scenario, make_runner
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.native import PANEL
+from worker_svc.kernels.native_weights import PANEL
 from worker_svc.model import weight_reader
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
