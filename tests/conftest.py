@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings
 
 from albireo.local import ports
 from albireo.local.redis_server import LocalRedis
 from albireo.runtime.imports import without_collection
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
+
+if settings.default is not None and settings.default.deadline is not None:
+    # Machines that run tests are busy, and each test has a timeout.
+    settings.register_profile("without deadlines", settings.default, deadline=None)
+    settings.load_profile("without deadlines")
 
 LONG = tuple(f"tests/{folder}" for folder in ("virtual", "integration", "races", "robustness", "worker_svc"))
 """Long histories, real processes, real models."""

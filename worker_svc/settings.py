@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from albireo.runtime.kv_memory import BlockMemoryText, DiskSizeText, HostMemoryText, check_disk
 from albireo.runtime.settings import ServiceSettings, metrics_port_field, shared, synchronous_field
+from worker_svc.model.int8 import Int8
 
 
 class WorkerSettings(ServiceSettings):
@@ -44,6 +45,11 @@ class WorkerSettings(ServiceSettings):
         "dtype",
         description="Weights of the layers: dtype (as --dtype says), or int8 with a scale for each output; "
         "then rows are quantized too, on the fly. CPUs with AVX512-VNNI only.",
+    )
+    kv_dtype: Literal["dtype", "int8"] = Field(
+        "dtype",
+        description="KV blocks: dtype (as --dtype says), or int8 with a scale for each head and token. CPUs "
+        "only.",
     )
     kv_memory: BlockMemoryText = Field(
         "auto",
@@ -104,6 +110,10 @@ class WorkerSettings(ServiceSettings):
     log_entries: int = Field(4096, ge=64, description="Entries that the results log keeps.")
     metrics_port: int | None = metrics_port_field()
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @property
+    def int8(self) -> Int8:
+        return Int8(self.weights == "int8", self.kv_dtype == "int8")
 
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:

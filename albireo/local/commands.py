@@ -59,6 +59,7 @@ class Commands:
             "ALBIREO_WORKER_DEVICE": settings.device,
             "ALBIREO_WORKER_DTYPE": settings.dtype,
             "ALBIREO_WORKER_WEIGHTS": settings.weights,
+            "ALBIREO_WORKER_KV_DTYPE": settings.kv_dtype,
             "ALBIREO_WORKER_COST_MODEL": settings.cost_model,
             "ALBIREO_WORKER_KV_MEMORY": settings.kv_memory,
             "ALBIREO_WORKER_KV_HOST_MEMORY": settings.kv_host_memory,

@@ -46,6 +46,11 @@ class StackSettings(ServiceSettings):
         "dtype",
         description="Weights of the layers: dtype (as --dtype says), or int8, on CPUs with AVX512-VNNI.",
     )
+    kv_dtype: Literal["dtype", "int8"] = Field(
+        "dtype",
+        validation_alias=AliasChoices("kv_dtype", "ALBIREO_WORKER_KV_DTYPE"),
+        description="KV blocks: dtype (as --dtype says), or int8, on CPUs.",
+    )
     kv_memory: BlockMemoryText = Field(
         "auto",
         validation_alias=AliasChoices("kv_memory", "ALBIREO_WORKER_KV_MEMORY"),

@@ -20,15 +20,15 @@ struct Queries {
 };
 
 // Scores of `count` tokens from `start` on, of which each query sees what it may.
-template <typename T, int QUERIES, int PARTS>
-inline void score(const Queries<T> &queries, const Floats (&query)[QUERIES][MOST_DIM / LANES], const T *keys,
-                  const T *values, const int64_t *blocks, int64_t start, int count, int64_t stride, int parts,
-                  float (&scores)[QUERIES][CHUNK]) {
+template <typename Row, typename T, int QUERIES, int PARTS>
+inline void score(const Queries<T> &queries, const Floats (&query)[QUERIES][MOST_DIM / LANES],
+                  const typename Row::Number *keys, const typename Row::Number *values, const int64_t *blocks,
+                  int64_t start, int count, int64_t stride, int parts, float (&scores)[QUERIES][CHUNK]) {
     Floats partial[QUERIES][BLOCK];
     for (int t = 0; t < count; t += BLOCK) {
         const int64_t number = (start + t) / BLOCK, block = blocks[number] * BLOCK * stride;
         const int64_t next = start + t + BLOCK < queries.longest ? blocks[number + 1] * BLOCK * stride : block;
-        const T *key = keys + block;
+        const typename Row::Number *key = keys + block;
         for (int i = 0; i < BLOCK; i++, key += stride) {
             prefetch(keys + next + i * stride, parts * LANES);
             prefetch(values + block + i * stride, parts * LANES);
@@ -39,7 +39,8 @@ inline void score(const Queries<T> &queries, const Floats (&query)[QUERIES][MOST
             }
             for (int g = 0; g < QUERIES; g++) partial[g][i] = dot[g];
         }
-        for (int g = 0; g < QUERIES; g++) store(&scores[g][t], sums(partial[g]));
+        for (int g = 0; g < QUERIES; g++)
+            store(&scores[g][t], Row::scaled(sums(partial[g]), keys + block, stride, parts * LANES));
     }
     const int padded = (count + BLOCK - 1) / BLOCK * BLOCK;
     for (int g = 0; g < QUERIES; g++)
@@ -48,10 +49,11 @@ inline void score(const Queries<T> &queries, const Floats (&query)[QUERIES][MOST
 
 // One pass over the context; the softmax comes in parts (Milakov and Gimelshein 2018, arXiv 1805.02867): what a
 // part adds is weighed by the highest score so far. `keys`, `values`: of the KV head, in block 0.
-template <typename T, int QUERIES, int PARTS>
-void attend(const Queries<T> &queries, const T *keys, const T *values, const int64_t *blocks, Heads heads) {
+template <typename Row, typename T, int QUERIES, int PARTS>
+void attend(const Queries<T> &queries, const typename Row::Number *keys, const typename Row::Number *values,
+            const int64_t *blocks, Heads heads) {
     const int parts = PARTS ? PARTS : heads.dim / LANES;
-    const int64_t stride = heads.kv * heads.dim;
+    const int64_t stride = heads.kv * Row::width(heads.dim);
     const float scale = 1.0f / std::sqrt(static_cast<float>(heads.dim));
     Floats query[QUERIES][MOST_DIM / LANES], sum_of[QUERIES][MOST_DIM / LANES];
     float scores[QUERIES][CHUNK], top[QUERIES], total[QUERIES];
@@ -64,7 +66,7 @@ void attend(const Queries<T> &queries, const T *keys, const T *values, const int
     }
     for (int64_t start = 0; start < queries.longest; start += CHUNK) {
         const int count = std::min<int64_t>(CHUNK, queries.longest - start);
-        score<T, QUERIES, PARTS>(queries, query, keys, values, blocks, start, count, stride, parts, scores);
+        score<Row, T, QUERIES, PARTS>(queries, query, keys, values, blocks, start, count, stride, parts, scores);
         for (int g = 0; g < QUERIES; g++) {
             Floats best = all(top[g]), weight = {};
             for (int t = 0; t < count; t += LANES) best = larger(best, load(&scores[g][t]));
@@ -79,14 +81,19 @@ void attend(const Queries<T> &queries, const T *keys, const T *values, const int
             total[g] = total[g] * shrink + sum(weight);
             for (int c = 0; c < parts; c++) sum_of[g][c] *= shrink;
         }
+        for (int t = 0; t < count; t += BLOCK) {
+            const typename Row::Number *value = values + blocks[(start + t) / BLOCK] * BLOCK * stride;
+            for (int g = 0; g < QUERIES; g++)
+                store(&scores[g][t], Row::scaled(load(&scores[g][t]), value, stride, parts * LANES));
+        }
         for (int c = 0; c < parts; c++) {
             Floats found[QUERIES];
             for (int g = 0; g < QUERIES; g++) found[g] = sum_of[g][c];
             for (int t = 0; t < count; t += BLOCK) {
-                const T *value = values + blocks[(start + t) / BLOCK] * BLOCK * stride + c * LANES;
+                const typename Row::Number *value = values + blocks[(start + t) / BLOCK] * BLOCK * stride;
                 const int last = std::min(t + BLOCK, count);
                 for (int i = t; i < last; i++, value += stride) {
-                    const Floats number = load(value);
+                    const Floats number = load(value + c * LANES);
                     for (int g = 0; g < QUERIES; g++) found[g] += scores[g][i] * number;
                 }
             }
@@ -97,32 +104,34 @@ void attend(const Queries<T> &queries, const T *keys, const T *values, const int
         for (int c = 0; c < parts; c++) store(queries.to[g] + c * LANES, sum_of[g][c] / total[g]);
 }
 
-template <typename T>
-using Attend = void (*)(const Queries<T> &, const T *, const T *, const int64_t *, Heads);
+template <typename Row, typename T>
+using Attend = void (*)(const Queries<T> &, const typename Row::Number *, const typename Row::Number *,
+                        const int64_t *, Heads);
 
-template <typename T, int PARTS>
-Attend<T> by_number(int64_t queries) {
-    static constexpr Attend<T> found[] = {attend<T, 1, PARTS>, attend<T, 2, PARTS>, attend<T, 3, PARTS>,
-                                          attend<T, 4, PARTS>, attend<T, 5, PARTS>, attend<T, 6, PARTS>,
-                                          attend<T, 7, PARTS>, attend<T, 8, PARTS>};
+template <typename Row, typename T, int PARTS>
+Attend<Row, T> by_number(int64_t queries) {
+    static constexpr Attend<Row, T> found[] = {attend<Row, T, 1, PARTS>, attend<Row, T, 2, PARTS>,
+                                               attend<Row, T, 3, PARTS>, attend<Row, T, 4, PARTS>,
+                                               attend<Row, T, 5, PARTS>, attend<Row, T, 6, PARTS>,
+                                               attend<Row, T, 7, PARTS>, attend<Row, T, 8, PARTS>};
     return found[queries - 1];
 }
 
 // `parts`: of a head. Known to the compiler, they make it 1.2 times as fast, where there are registers for them.
-template <typename T>
-Attend<T> attend_of(int64_t queries, int64_t parts) {
+template <typename Row, typename T>
+Attend<Row, T> attend_of(int64_t queries, int64_t parts) {
 #ifdef __AVX512F__
-    if (parts == 4) return by_number<T, 4>(queries);
-    if (parts == 8) return by_number<T, 8>(queries);
+    if (parts == 4) return by_number<Row, T, 4>(queries);
+    if (parts == 8) return by_number<Row, T, 8>(queries);
 #endif
-    return by_number<T, 0>(queries);
+    return by_number<Row, T, 0>(queries);
 }
 
 // `columns`: blocks of each row's own table; 0 where all rows have the same one, so that several are computed
 // together where few heads share a KV head.
-template <typename T>
-void attention(const T *q, const T *keys, const T *values, const int64_t *blocks, int64_t columns,
-               const int64_t *positions, T *out, int64_t rows, Heads heads) {
+template <typename Row, typename T>
+void attention(const T *q, const typename Row::Number *keys, const typename Row::Number *values,
+               const int64_t *blocks, int64_t columns, const int64_t *positions, T *out, int64_t rows, Heads heads) {
     const int64_t shared = heads.queries / heads.kv;
     const int64_t together = columns ? 1 : std::max<int64_t>(1, MOST_QUERIES / shared);
 #pragma omp parallel for collapse(2) schedule(dynamic)
@@ -139,8 +148,9 @@ void attention(const T *q, const T *keys, const T *values, const int64_t *blocks
                     queries.from[g] = q + at, queries.to[g] = out + at, queries.lengths[g] = positions[own] + 1;
                     queries.longest = std::max(queries.longest, queries.lengths[g]);
                 }
-                const Attend<T> kernel = attend_of<T>(count, heads.dim / LANES);
-                kernel(queries, keys + head * heads.dim, values + head * heads.dim, blocks + row * columns, heads);
+                const Attend<Row, T> kernel = attend_of<Row, T>(count, heads.dim / LANES);
+                const int64_t at = head * Row::width(heads.dim);
+                kernel(queries, keys + at, values + at, blocks + row * columns, heads);
             }
         }
 }

@@ -14,9 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def native_kernels(
-    device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int
+    device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int, *, int8_kv: bool = False
 ) -> NativeKernels | None:
-    """None where they do not run. ``widths``: of a rank's rows, in numbers of ``dtype``."""
+    """None where they do not run. ``widths``: of a rank's rows, in numbers of ``dtype``. ``int8_kv``: the KV
+    cache is in 8 bits."""
     if device.type != "cpu":
         return None
     library = load()
@@ -25,5 +26,5 @@ def native_kernels(
     elif not fits(dtype, widths, head_dim):
         logger.info("the native kernels do not take this model's widths: torch's operations are slower")
     else:
-        return NativeKernels(library, dtype)
+        return NativeKernels(library, dtype, int8_kv=int8_kv)
     return None

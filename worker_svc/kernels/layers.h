@@ -65,29 +65,31 @@ void product(const Product &product, const void *x, void *out, int64_t rows, con
 #endif
 }
 
-template <typename T>
+template <typename Row, typename T>
 void attend_to_cache(const Model &model, const Layer &layer, const Rows &rows, const Space &space) {
     product<T>(layer.qkv, space.normed, space.qkv, rows.count, space);
-    rotate((T *)space.qkv, (const T *)rows.cos, (const T *)rows.sin, (const T *)layer.q_norm, (const T *)layer.k_norm,
-           model.head_eps, rows.kv_rows, (T *)space.q, (T *)layer.keys, (T *)layer.values, rows.count, model.heads);
+    using Number = typename Row::Number;
+    rotate<Row>((T *)space.qkv, (const T *)rows.cos, (const T *)rows.sin, (const T *)layer.q_norm, (const T *)layer.k_norm,
+                model.head_eps, rows.kv_rows, (T *)space.q, (Number *)layer.keys, (Number *)layer.values, rows.count,
+                model.heads);
     const int64_t width = model.heads.queries * model.heads.dim;
     for (int64_t i = 0; i < rows.num_groups; i++) {
         const Group &group = rows.groups[i];
-        attention((const T *)space.q + group.first * width, (const T *)layer.keys, (const T *)layer.values, group.blocks,
-                  group.columns, group.positions, (T *)space.attended + group.first * width, group.rows,
-                  model.heads);
+        attention<Row>((const T *)space.q + group.first * width, (const Number *)layer.keys,
+                       (const Number *)layer.values, group.blocks, group.columns, group.positions,
+                       (T *)space.attended + group.first * width, group.rows, model.heads);
     }
     product<T>(layer.out, space.attended, rows.added, rows.count, space);
 }
 
 // Returns what `reduce` has returned, when it has failed.
-template <typename T>
+template <typename Row, typename T>
 int run(const Model &model, const Layer *layers, int64_t count, const Rows &rows, const Space &space) {
     T *x = (T *)rows.x, *added = (T *)rows.added, *normed = (T *)space.normed;
     for (int64_t i = 0; i < count; i++) {
         const Layer &layer = layers[i];
         norm(x, i ? added : nullptr, (const T *)layer.attention_norm, normed, rows.count, model.hidden, model.eps);
-        attend_to_cache<T>(model, layer, rows, space);
+        attend_to_cache<Row, T>(model, layer, rows, space);
         if (const int failed = rows.reduce ? rows.reduce() : 0) return failed;
         norm(x, added, (const T *)layer.mlp_norm, normed, rows.count, model.hidden, model.eps);
         product<T>(layer.gate_up, normed, space.gate_up, rows.count, space);

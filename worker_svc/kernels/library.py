@@ -25,7 +25,8 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "layers": [_POINTER] * 2 + [_COUNT] + [_POINTER] * 2,
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
 }
-_RESULTS: dict[str, Any] = {"layers": ctypes.c_int}
+_ARGUMENTS |= {f"{name}_int8": _ARGUMENTS[name] for name in ("rotate", "attention", "layers")}
+_RESULTS: dict[str, Any] = dict.fromkeys(("layers", "layers_int8"), ctypes.c_int)
 
 
 def builds() -> list[str]:

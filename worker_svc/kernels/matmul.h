@@ -116,7 +116,7 @@ inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *ou
 }
 #endif
 
-typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint8_t UnsignedBytes __attribute__((vector_size(16)));
 
 // A part of a row as it is quantized.
 struct AsItIs {
@@ -181,7 +181,7 @@ void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t wi
 #pragma GCC unroll 4
             for (int i = 0; i < Part::VECTORS; i++) {
                 const Masks found = __builtin_convertvector(part[i] * scale + 128.5f, Masks);
-                const Bytes unsigned_ones = __builtin_convertvector(found, Bytes);
+                const UnsignedBytes unsigned_ones = __builtin_convertvector(found, UnsignedBytes);
                 std::memcpy(bytes + row * width + at + i * LANES, &unsigned_ones, sizeof unsigned_ones);
             }
         }

@@ -15,26 +15,35 @@ using albireo::Bf16;
 
 // clang-format off
 #define EXPORT(T, NAME)                                                                                            \
-    EXPORTED void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,        \
-                                float eps) {                                                                       \
+    EXPORTED void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,          \
+                              float eps) {                                                                         \
         albireo::norm(x, added, weight, out, rows, width, eps);                                                    \
     }                                                                                                              \
-    EXPORTED void gate_##NAME(const T *gate_up, T *out, int64_t rows, int64_t width) {                           \
+    EXPORTED void gate_##NAME(const T *gate_up, T *out, int64_t rows, int64_t width) {                             \
         albireo::gate(gate_up, out, rows, width);                                                                  \
+    }
+
+// `KIND`: of the rows in the KV cache.
+#define EXPORT_KV(T, NAME, ROW, KIND)                                                                              \
+    EXPORTED void rotate_##KIND##NAME(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm,        \
+                                      float eps, const int64_t *kv_rows, T *q, ROW::Number *keys,                  \
+                                      ROW::Number *values, int64_t rows, int64_t queries, int64_t kv,              \
+                                      int64_t dim) {                                                               \
+        albireo::rotate<ROW>(qkv, cos, sin, q_norm, k_norm, eps, kv_rows, q, keys, values, rows,                   \
+                             {queries, kv, dim});                                                                  \
     }                                                                                                              \
-    EXPORTED void rotate_##NAME(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm, float eps, \
-                                  const int64_t *kv_rows, T *q, T *keys, T *values, int64_t rows, int64_t queries, \
-                                  int64_t kv, int64_t dim) {                                                       \
-        albireo::rotate(qkv, cos, sin, q_norm, k_norm, eps, kv_rows, q, keys, values, rows, {queries, kv, dim});   \
-    }                                                                                                              \
-    EXPORTED void attention_##NAME(const T *q, const T *keys, const T *values, const int64_t *blocks,            \
-                                     int64_t columns, const int64_t *positions, T *out, int64_t rows,              \
-                                     int64_t queries, int64_t kv, int64_t dim) {                                   \
-        albireo::attention(q, keys, values, blocks, columns, positions, out, rows, {queries, kv, dim});            \
+    EXPORTED void attention_##KIND##NAME(const T *q, const ROW::Number *keys, const ROW::Number *values,           \
+                                         const int64_t *blocks, int64_t columns, const int64_t *positions, T *out, \
+                                         int64_t rows, int64_t queries, int64_t kv, int64_t dim) {                 \
+        albireo::attention<ROW>(q, keys, values, blocks, columns, positions, out, rows, {queries, kv, dim});       \
     }
 
 EXPORT(Bf16, bf16)
 EXPORT(float, fp32)
+EXPORT_KV(Bf16, bf16, albireo::Plain<Bf16>, )
+EXPORT_KV(float, fp32, albireo::Plain<float>, )
+EXPORT_KV(Bf16, bf16, albireo::Quantized, int8_)
+EXPORT_KV(float, fp32, albireo::Quantized, int8_)
 
 #ifdef __AVX512BF16__
 EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows,
@@ -54,14 +63,16 @@ EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, B
 EXPORT_INT8(Bf16, bf16)
 EXPORT_INT8(float, fp32)
 
-#define EXPORT_LAYERS(T, NAME)                                                                                     \
-    EXPORTED int layers_##NAME(const albireo::Model *model, const albireo::Layer *layers, int64_t count,           \
-                               const albireo::Rows *rows, const albireo::Space *space) {                           \
-        return albireo::run<T>(*model, layers, count, *rows, *space);                                              \
+#define EXPORT_LAYERS(T, NAME, ROW, KIND)                                                                          \
+    EXPORTED int layers_##KIND##NAME(const albireo::Model *model, const albireo::Layer *layers, int64_t count,     \
+                                     const albireo::Rows *rows, const albireo::Space *space) {                     \
+        return albireo::run<ROW, T>(*model, layers, count, *rows, *space);                                         \
     }
 
-EXPORT_LAYERS(Bf16, bf16)
-EXPORT_LAYERS(float, fp32)
+EXPORT_LAYERS(Bf16, bf16, albireo::Plain<Bf16>, )
+EXPORT_LAYERS(float, fp32, albireo::Plain<float>, )
+EXPORT_LAYERS(Bf16, bf16, albireo::Quantized, int8_)
+EXPORT_LAYERS(float, fp32, albireo::Quantized, int8_)
 #endif
 
 #endif

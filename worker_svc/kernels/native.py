@@ -37,14 +37,20 @@ class _OfRows:
 
 
 class NativeKernels:
-    """See :class:`worker_svc.kernels.interface.Kernels`. All tensors are contiguous, of one dtype."""
+    """See :class:`worker_svc.kernels.interface.Kernels`. All tensors are contiguous, of one dtype.
 
-    def __init__(self, library: NativeLibrary, dtype: torch.dtype) -> None:
+    Of a cache in 8 bits, rows are as :mod:`worker_svc.model.kv_cache` has them.
+    """
+
+    def __init__(self, library: NativeLibrary, dtype: torch.dtype, *, int8_kv: bool = False) -> None:
+        """``int8_kv``: the cache is in 8 bits."""
+        kv = "_int8" if int8_kv else ""
         self._norm, self._gate, self._rotate = (
-            _OfRows(library, name, dtype) for name in ("norm", "gate", "rotate")
+            _OfRows(library, name, dtype) for name in ("norm", "gate", f"rotate{kv}")
         )
         self._attention, self._matmul, self._matmul_int8, self.layers = (
-            library.function(name, dtype) for name in ("attention", "matmul", "matmul_int8", "layers")
+            library.function(name, dtype)
+            for name in (f"attention{kv}", "matmul", "matmul_int8", f"layers{kv}")
         )
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
@@ -76,7 +82,8 @@ class NativeKernels:
         values: Tensor,
         kv_rows: Tensor,
     ) -> Tensor:
-        rows, dim = len(qkv), keys.shape[-1]
+        rows = len(qkv)
+        dim = qkv.shape[1] // (heads.queries + 2 * heads.kv)
         q = qkv.new_empty(rows, heads.queries, dim)
         self._rotate.of(qkv)(
             qkv.data_ptr(),

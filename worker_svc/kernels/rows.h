@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "cache.h"
 
 namespace albireo {
 
@@ -72,20 +72,23 @@ void turn(T *x, const T *weight, float eps, const T *cos, const T *sin, T *out, 
     turn(normed, cos, sin, out, dim);
 }
 
-template <typename T>
+template <typename Row, typename T>
 void rotate(T *qkv, const T *cos, const T *sin, const T *q_norm, const T *k_norm, float eps,
-            const int64_t *kv_rows, T *q, T *keys, T *values, int64_t rows, Heads heads) {
-    const int64_t dim = heads.dim, width = (heads.queries + 2 * heads.kv) * dim;
+            const int64_t *kv_rows, T *q, typename Row::Number *keys, typename Row::Number *values, int64_t rows,
+            Heads heads) {
+    const int64_t dim = heads.dim, width = (heads.queries + 2 * heads.kv) * dim, kept = Row::width(dim);
 #pragma omp parallel for if (rows * width > ALONE)
     for (int64_t row = 0; row < rows; row++) {
-        T *from = qkv + row * width;
+        T *from = qkv + row * width, turned[MOST_DIM];
         const T *own_cos = cos + row * dim / 2, *own_sin = sin + row * dim / 2;
         for (int64_t head = 0; head < heads.queries; head++, from += dim)
             turn(from, q_norm, eps, own_cos, own_sin, q + (row * heads.queries + head) * dim, dim);
-        T *own_keys = keys + kv_rows[row] * heads.kv * dim;
-        for (int64_t head = 0; head < heads.kv; head++, from += dim)
-            turn(from, k_norm, eps, own_cos, own_sin, own_keys + head * dim, dim);
-        std::memcpy(values + kv_rows[row] * heads.kv * dim, from, heads.kv * dim * sizeof(T));
+        const int64_t at = kv_rows[row] * heads.kv;
+        for (int64_t head = 0; head < heads.kv; head++, from += dim) {
+            turn(from, k_norm, eps, own_cos, own_sin, turned, dim);
+            Row::write(turned, keys + (at + head) * kept, dim);
+        }
+        for (int64_t head = 0; head < heads.kv; head++, from += dim) Row::write(from, values + (at + head) * kept, dim);
     }
 }
 

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -21,6 +21,8 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef int32_t Masks __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
+typedef int16_t Shorts __attribute__((vector_size(32)));
 struct Bf16 { uint16_t bits; };
 
 inline Floats load(const float *from) {
@@ -33,6 +35,17 @@ inline Floats load(const Bf16 *from) {
     Halves found;
     std::memcpy(&found, from, sizeof found);
     return (Floats)(__builtin_convertvector(found, Words) << 16);
+}
+
+inline Floats load(const int8_t *from) {
+#ifdef __AVX512F__
+    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+#else
+    Bytes found;
+    std::memcpy(&found, from, sizeof found);
+    const Shorts wider = __builtin_convertvector(found, Shorts);  // in one step g++ goes number by number
+    return __builtin_convertvector(__builtin_convertvector(wider, Masks), Floats);
+#endif
 }
 
 inline void store(float *to, Floats x) { std::memcpy(to, &x, sizeof x); }

@@ -39,7 +39,7 @@ class Copies(Protocol):
         ...
 
     def gather(self, blocks: Sequence[int], out: Tensor, after: object) -> Copy:
-        """Blocks to ``out`` ``[n, layers, 2, 16, kv heads, head_dim]``, after what ``mark`` has named.
+        """Blocks to ``out`` ``[n, layers, 2, 16, kv heads, row width]``, after what ``mark`` has named.
 
         ``after``: None where nothing that is launched touches the blocks.
         """
@@ -48,8 +48,8 @@ class Copies(Protocol):
     def scatter(
         self, blocks: Sequence[int], layers: range, source: Tensor, after: Sequence[Copy] = ()
     ) -> Copy:
-        """``source`` ``[n, len(layers), 2, 16, kv heads, head_dim]`` to consecutive layers of blocks, once no
-        copy of ``after`` touches blocks any more."""
+        """``source`` ``[n, len(layers), 2, 16, kv heads, row width]`` to consecutive layers of blocks, once
+        no copy of ``after`` touches blocks any more."""
         ...
 
     def device_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

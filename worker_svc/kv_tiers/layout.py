@@ -1,7 +1,7 @@
 """What one frame of a KV tier holds on a rank, and whose KV it is.
 
 A frame holds a block with its layers one after the other, in each the keys before the values:
-``[layers, 2, 16, kv heads of the rank, head_dim]``. One layer's share of it is a *part*.
+``[layers, 2, 16, kv heads of the rank, row width]``. One layer's share of it is a *part*.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from albireo.checkpoint.files import CheckpointError
 from albireo.checkpoint.fingerprint import fingerprint
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import row_width
 from worker_svc.model.weight_files import weight_files
 
 SAMPLES, SAMPLE_BYTES = 256, 4096
@@ -29,8 +30,8 @@ class KvLayout:
 
     layers: int
     kv_heads: int  # of this rank
-    head_dim: int
-    dtype: torch.dtype
+    row_width: int  # of a head and a token
+    dtype: torch.dtype  # of the cache
     checkpoint: str  # what tells its weights from all others
     tp: int
     rank: int
@@ -39,12 +40,12 @@ class KvLayout:
     def of(cls, config: ModelConfig, dtype: torch.dtype, checkpoint: str, *, tp: int, rank: int) -> Self:
         """``checkpoint``: ``checkpoint_identity`` of its directory, and what else changes its KV."""
         heads = config.num_kv_heads // tp
-        return cls(config.num_layers, heads, config.head_dim, dtype, checkpoint, tp, rank)
+        return cls(config.num_layers, heads, row_width(config.head_dim, dtype), dtype, checkpoint, tp, rank)
 
     @property
     def part_shape(self) -> tuple[int, ...]:
         """Of one layer of a block."""
-        return (2, BLOCK_SIZE, self.kv_heads, self.head_dim)
+        return (2, BLOCK_SIZE, self.kv_heads, self.row_width)
 
     @property
     def block_shape(self) -> tuple[int, ...]:
@@ -52,7 +53,7 @@ class KvLayout:
 
     @property
     def part_bytes(self) -> int:
-        return 2 * BLOCK_SIZE * self.kv_heads * self.head_dim * self.dtype.itemsize
+        return 2 * BLOCK_SIZE * self.kv_heads * self.row_width * self.dtype.itemsize
 
     @property
     def block_bytes(self) -> int:
@@ -61,7 +62,7 @@ class KvLayout:
     @property
     def text(self) -> str:
         """Equal for two ranks exactly where each can use what the other has kept."""
-        shape = f"layers={self.layers} kv_heads={self.kv_heads} head_dim={self.head_dim}"
+        shape = f"layers={self.layers} kv_heads={self.kv_heads} row_width={self.row_width}"
         dtype = str(self.dtype).removeprefix("torch.")
         rank = f"rank={self.rank}/{self.tp}"
         return f"checkpoint={self.checkpoint} {shape} dtype={dtype} {rank} block={BLOCK_SIZE}"

@@ -19,7 +19,7 @@ from worker_svc.kv_tiers.streamed_frames import PIECE_BLOCKS
 class StreamBuffer:
     """Of one piece, on the device."""
 
-    memory: Tensor  # [2, most blocks, 16, kv heads, head_dim]
+    memory: Tensor  # [2, most blocks, 16, kv heads, row width]
     blocks: int = 0
     filled: Copy = DONE
     used: object = None  # names what the compute stage has launched that reads it
@@ -29,7 +29,7 @@ class StreamBuffer:
 class HostBuffer:
     """What a tier is read into, and the last copy out of it."""
 
-    memory: Tensor  # [most blocks, 2, 16, kv heads, head_dim]
+    memory: Tensor  # [most blocks, 2, 16, kv heads, row width]
     copy: Copy = DONE
 
 

@@ -18,11 +18,13 @@ BLOCK_FIRST = 2, 0, 1, 3, 4, 5
 """Dimensions of ``KVCache.storage`` in the order of a tier's frames."""
 WIDE = torch.int64
 """Several numbers of a head, copied as one."""
+TAIL = 8
+"""Bytes behind the numbers of a head in 8 bits: what one of their units is, in fp32, and zeros."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """Keys and values of one layer, each ``[blocks, 16, kv heads of this rank, head_dim]``."""
+    """Keys and values of one layer, each ``[blocks, 16, kv heads of this rank, row width]``."""
 
     keys: Tensor
     values: Tensor
@@ -30,7 +32,11 @@ class LayerCache:
 
 @dataclass(frozen=True, slots=True)
 class KVCache:
-    """All layers, as views of one tensor ``[layers, 2, blocks, 16, kv heads of this rank, head_dim]``."""
+    """All layers, as views of one tensor ``[layers, 2, blocks, 16, kv heads of this rank, row width]``.
+
+    A row is the key or the value of one head and one token: its numbers, or in int8, symmetric with a scale
+    for each row, these and TAIL bytes.
+    """
 
     layers: tuple[LayerCache, ...]
     storage: Tensor
@@ -44,19 +50,31 @@ class KVCache:
         self.storage.index_fill_(2, blocks, 0)
 
     def gather(self, blocks: Tensor, out: Tensor | None = None) -> Tensor:
-        """All layers of ``blocks`` ``[n]``, block by block: ``[n, layers, 2, 16, kv heads, head_dim]``."""
+        """All layers of ``blocks`` ``[n]``, block by block: ``[n, layers, 2, 16, kv heads, row width]``."""
         return torch.index_select(self.storage.permute(*BLOCK_FIRST), 0, blocks, out=out)
 
     def scatter(self, blocks: Tensor, layers: range, source: Tensor) -> None:
-        """Consecutive layers of ``blocks`` ``[n]`` from ``[n, len(layers), 2, 16, kv heads, head_dim]``."""
+        """Consecutive layers of ``blocks`` ``[n]`` from ``[n, len(layers), 2, 16, kv heads, row width]``."""
         # The CPU copies number by number: wide ones take two thirds of the time.
         storage = self.storage[layers.start : layers.stop].view(WIDE).permute(*BLOCK_FIRST)
         storage.index_copy_(0, blocks, source.view(WIDE))
 
 
+def row_width(head_dim: int, dtype: torch.dtype) -> int:
+    """Numbers of ``dtype`` that a row has."""
+    return head_dim + TAIL if dtype == torch.int8 else head_dim
+
+
+def floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """What rows ``[..., row width]`` in int8 stand for: ``[..., head_dim]``."""
+    units = rows[..., -TAIL : -TAIL // 2].contiguous().view(torch.float32)
+    return (rows[..., :-TAIL].float() * units).to(dtype)
+
+
 def block_bytes(config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
-    """Bytes that one block takes on a rank, over all layers."""
-    return 2 * config.num_layers * BLOCK_SIZE * (config.num_kv_heads // tp) * config.head_dim * dtype.itemsize
+    """Bytes that one block takes on a rank, over all layers. ``dtype``: of the cache."""
+    row = row_width(config.head_dim, dtype) * dtype.itemsize
+    return 2 * config.num_layers * BLOCK_SIZE * (config.num_kv_heads // tp) * row
 
 
 def blocks_in(memory: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
@@ -77,7 +95,8 @@ def allocate(
 
     Raises CheckpointError where the device has not enough memory for it.
     """
-    shape = (config.num_layers, 2, num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, config.head_dim)
+    width = row_width(config.head_dim, dtype)
+    shape = (config.num_layers, 2, num_blocks, BLOCK_SIZE, config.num_kv_heads // tp, width)
     try:
         storage = torch.zeros(shape, dtype=dtype, device=device)
     except RuntimeError as error:  # torch's out of memory, of any device

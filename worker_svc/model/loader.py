@@ -15,6 +15,7 @@ from worker_svc.kernels.native_weights import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.model.attention import Attention
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.layers_together import LayersTogether
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
@@ -43,11 +44,10 @@ class Loader:
         device: torch.device,
         dtype: torch.dtype,
         max_model_len: int,
-        *,
-        int8: bool = False,
+        int8: Int8 = NO_INT8,
     ) -> None:
-        """``int8``: multiplies all layers in int8, quantized as the files have them, or here. Raises
-        CheckpointError where this CPU cannot."""
+        """``int8``: weights are quantized as the files have them, or here. Raises CheckpointError where this
+        CPU cannot."""
         self._config = config
         self._weights = weights
         self._group = group
@@ -55,13 +55,18 @@ class Loader:
         self._dtype = dtype
         self._max_model_len = max_model_len
         widths = config.row_widths(group.size)
-        self._native = native = native_kernels(device, dtype, widths, config.head_dim)
-        if int8 and (native is None or not native.has_int8):
+        self._native = native = native_kernels(device, dtype, widths, config.head_dim, int8_kv=int8.kv)
+        if int8.weights and (native is None or not native.has_int8):
             raise CheckpointError(
                 f"{weights.directory}: int8 weights take a CPU with AVX512-VNNI, native kernels that are "
                 "compiled, and a model whose widths are multiples of 16"
             )
-        self._int8 = int8
+        if int8.kv and native is None:
+            raise CheckpointError(
+                f"{weights.directory}: int8 KV takes a CPU, native kernels that are compiled, and a model "
+                "whose widths are multiples of 16"
+            )
+        self._int8 = int8.weights
         self._kernels: Kernels = native or PlainKernels()
         self._attention = Attention(NativeAttention(native) if native else SdpaAttention())
 

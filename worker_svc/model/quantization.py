@@ -22,10 +22,10 @@ NOTHING: tuple[Any, ...] = (None, {}, [], "dense")
 
 def has_int8_weights(config: Fields) -> bool:
     """Raises CheckpointError for what is not served."""
-    found = [given for name in NAMES if (given := config.fields(name)) is not None]
-    for given in found:
-        _check(given)
-    return bool(found)
+    given = [name for name in NAMES if config.raw(name) is not None]
+    for name in given:
+        _check(config.fields(name) or Fields({}, f"{config.where}: {name}"))
+    return bool(given)
 
 
 def _check(found: Fields) -> None:

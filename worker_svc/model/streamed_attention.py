@@ -14,13 +14,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from worker_svc.model.kv_cache import floats
+
 SCORES = 1 << 25
 """Most scores in memory at once: 128 MiB in fp32. The tokens of a streamed slot that are on the device are
 one piece, however many they are."""
 
 
 class Piece(NamedTuple):
-    """Keys and values ``[tokens, kv heads, head_dim]``, in any layout whose last dimension is dense."""
+    """Keys and values ``[tokens, kv heads, head_dim]``, in any layout whose last dimension is dense; or in
+    int8, as the cache has them."""
 
     keys: Tensor
     values: Tensor
@@ -50,7 +53,10 @@ def partial(q: Tensor, piece: Piece) -> Partial:
     kv_heads = piece.keys.shape[1]
     rows, heads, head_dim = q.shape
     grouped = q.view(rows, kv_heads, heads // kv_heads, head_dim).permute(1, 2, 0, 3)
-    keys, values = piece.keys.transpose(0, 1), piece.values.transpose(0, 1)
+    both = piece.keys, piece.values
+    if piece.keys.dtype == torch.int8:
+        both = floats(piece.keys, q.dtype), floats(piece.values, q.dtype)
+    keys, values = (x.transpose(0, 1) for x in both)
     found = _products if q.is_cuda else _fused
     return found(grouped, keys, values, piece.causal)
 

@@ -25,6 +25,7 @@ from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
@@ -67,7 +68,7 @@ class ModelRunner:
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
-        int8_weights: bool = False,
+        int8: Int8 = NO_INT8,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -76,25 +77,25 @@ class ModelRunner:
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
         ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
-        the blocks, or what opens them; the same ones on every rank, closed with the runner. ``int8_weights``:
-        quantizes the layers; ``dtype`` is then that of the rest.
+        the blocks, or what opens them; the same on every rank, closed with the runner.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device = device
         self._group, self._dtype, self._synchronous = group, dtype, synchronous
+        self._kv_dtype = int8.kv_dtype(dtype)
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
         weights = WeightReader(directory, dtype)
-        self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
-        sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
+        self._model = Loader(self.config, weights, group, device, dtype, longest, int8).load()
+        sizing = Sizing(self.config, group.size, self._kv_dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
         if tiers is not None:
-            layout = self._layout(directory, int8_weights=int8_weights)
+            layout = self._layout(directory, int8)
             opened = open_tiers(tiers, layout, group, device, local_ranks)
         shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
         self._arrange(shape, cuda_graphs)
@@ -102,11 +103,11 @@ class ModelRunner:
         if opened:
             self._begin_transfers(opened, layout)
 
-    def _layout(self, directory: Path, *, int8_weights: bool) -> KvLayout:
+    def _layout(self, directory: Path, int8: Int8) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
-        if int8_weights:
+        if int8.weights:
             identity += "-int8"  # whose keys and values differ
-        return KvLayout.of(self.config, self._dtype, identity, tp=group.size, rank=group.rank)
+        return KvLayout.of(self.config, self._kv_dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
         """Tokens of a context: what the device does not hold of one is streamed from the tiers."""
@@ -155,7 +156,7 @@ class ModelRunner:
         slots, longest, device, dtype = shape.max_seqs, shape.max_model_len, self.device, self._dtype
         # Two blocks beyond the last: one pads block tables and is never written, one takes what the padding
         # rows of a graph write and is never read. The slot beyond the last is where those find a token.
-        self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, dtype, device)
+        self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, self._kv_dtype, device)
         self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
         self._table = SlotTable(shape, self.config.vocab_size, self.config.eos_ids, self._group.size)

@@ -13,6 +13,7 @@ from albireo.runtime.kv_memory import KvMemory
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
+from worker_svc.kernels.native import NativeKernels
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import Loader
@@ -41,15 +42,20 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     except CheckpointError as error:
         return [failure("model tensors", str(error), "the checkpoint is not complete: fetch it again")]
     found = [ok("model tensors", f"complete; {size(weights)} a rank in {settings.dtype}")]
-    if settings.weights == "int8":
-        if not _multiplies_bytes(settings, config, tp):
+    if settings.int8.weights:
+        native = _native(settings, config, tp)
+        if native is None or not native.has_int8:
             return [*found, failure("int8 weights", "cannot be here", "leave --weights, or see docs/cpu.md")]
         weights = _int8_bytes(weights, config, tp, dtype)
         found.append(ok("int8 weights", f"{size(weights)} a rank"))
+    if settings.int8.kv and _native(settings, config, tp) is None:
+        return [*found, failure("int8 KV", "cannot be here", "leave --kv-dtype, or see docs/cpu.md")]
     if settings.device == "sim":
         return [*found, note("memory", "--device sim needs none for weights and KV")]
     memory = _free_memory(settings, tp)
-    sizing = Sizing(config, tp, dtype, settings.max_seqs, min(settings.max_model_len, config.max_positions))
+    kv_dtype = settings.int8.kv_dtype(dtype)
+    longest = min(settings.max_model_len, config.max_positions)
+    sizing = Sizing(config, tp, kv_dtype, settings.max_seqs, longest)
     granted = KvMemory.parse(settings.kv_memory)
     if memory is None and granted.size is None:
         return [*found, note("kv blocks", f"{settings.kv_memory}: the free memory here is not known")]
@@ -64,10 +70,11 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     return [*found, _fits(memory, weights, sizing.bytes_of(blocks), sizing)]
 
 
-def _multiplies_bytes(settings: WorkerSettings, config: ModelConfig, tp: int) -> bool:
-    widths, dtype = config.row_widths(tp), DTYPES[settings.dtype]
-    native = native_kernels(torch.device("cpu"), dtype, widths, config.head_dim)
-    return settings.device == "cpu" and native is not None and native.has_int8
+def _native(settings: WorkerSettings, config: ModelConfig, tp: int) -> NativeKernels | None:
+    """The kernels that int8 takes; None where it cannot be."""
+    if settings.device != "cpu":
+        return None
+    return native_kernels(torch.device("cpu"), DTYPES[settings.dtype], config.row_widths(tp), config.head_dim)
 
 
 def _int8_bytes(weights: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:

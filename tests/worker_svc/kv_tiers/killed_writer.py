@@ -21,7 +21,7 @@ from torch import Tensor
 from tests.worker_svc.kv_tiers.blocks import LAYOUT, blocks, key, same
 from worker_svc.kv_tiers.disk import DiskTier
 
-LARGE = replace(LAYOUT, head_dim=512)  # 192 KiB a block: most of the time goes to writing
+LARGE = replace(LAYOUT, row_width=512)  # 192 KiB a block: most of the time goes to writing
 FRAMES, POOL = 24, 40
 
 

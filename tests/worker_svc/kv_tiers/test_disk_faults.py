@@ -103,7 +103,7 @@ def files_end_at(size: int) -> Iterator[None]:
 
 
 def test_writes_that_the_kernel_refuses(tmp_path: Path) -> None:
-    layout = replace(LAYOUT, head_dim=4096)  # blocks of megabytes: other files of this process are smaller
+    layout = replace(LAYOUT, row_width=4096)  # blocks of megabytes: other files of this process are smaller
     tier = DiskTier.open(tmp_path, 12 * layout.block_bytes, layout)
     frames = list(range(12))
     keys = [key(frame) for frame in frames]

@@ -36,7 +36,7 @@ def test_a_block_is_as_large_as_on_the_device(tmp_path: Path, tp: int) -> None:
     [
         replace(LAYOUT, layers=4),
         replace(LAYOUT, kv_heads=1),
-        replace(LAYOUT, head_dim=16),
+        replace(LAYOUT, row_width=16),
         replace(LAYOUT, dtype=torch.float16),
         replace(LAYOUT, checkpoint="d" * 32),
         replace(LAYOUT, tp=4),

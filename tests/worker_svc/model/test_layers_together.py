@@ -14,6 +14,7 @@ from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.kv_cache import KVCache, allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Ends, Transformer
@@ -21,6 +22,7 @@ from worker_svc.model.weight_reader import WeightReader
 
 BF16, FP32 = torch.bfloat16, torch.float32
 BLOCKS = 12
+KINDS = [(BF16, NO_INT8), (BF16, Int8(weights=True)), (FP32, Int8(True, True)), (BF16, Int8(kv=True))]
 
 
 class Doubled(TPGroup):
@@ -45,14 +47,17 @@ class Broken(TPGroup):
         return x
 
 
-def load(directory: Path, group: TPGroup, dtype: torch.dtype, *, int8: bool) -> tuple[Transformer, KVCache]:
+def load(
+    directory: Path, group: TPGroup, dtype: torch.dtype, int8: Int8 = NO_INT8
+) -> tuple[Transformer, KVCache]:
     config = ModelConfig.from_dir(directory)
     reader = WeightReader(directory, dtype)
-    model = Loader(config, reader, group, CPU, dtype, 128, int8=int8).load()
+    model = Loader(config, reader, group, CPU, dtype, 128, int8).load()
     if model.together is None:
         pytest.skip("this CPU has no native products of these weights")
-    cache = allocate(BLOCKS, config, group.size, dtype, CPU)
-    cache.storage.copy_(torch.randn(cache.storage.shape, generator=torch.Generator().manual_seed(5)))
+    cache = allocate(BLOCKS, config, group.size, int8.kv_dtype(dtype), CPU)
+    if not int8.kv:
+        cache.storage.copy_(torch.randn(cache.storage.shape, generator=torch.Generator().manual_seed(5)))
     return model, cache
 
 
@@ -74,14 +79,14 @@ def step(model: Transformer, cache: KVCache, *, with_chunk: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("with_chunk", [False, True])
-@pytest.mark.parametrize(("dtype", "int8"), [(BF16, False), (BF16, True), (FP32, True)])
+@pytest.mark.parametrize(("dtype", "int8"), KINDS)
 @pytest.mark.parametrize("family", ["mistral", "qwen3", "llama-biased"])
 @pytest.mark.parametrize("size", [1, 2])
 def test_the_same_bits(
-    tmp_path: Path, family: str, dtype: torch.dtype, int8: bool, size: int, with_chunk: bool
+    tmp_path: Path, family: str, dtype: torch.dtype, int8: Int8, size: int, with_chunk: bool
 ) -> None:
     write(FAMILIES[family], tmp_path, head_dim=16)
-    model, cache = load(tmp_path, Doubled(size), dtype, int8=int8)
+    model, cache = load(tmp_path, Doubled(size), dtype, int8)
     kept = cache.storage.clone()
     found, written = step(model, cache, with_chunk=with_chunk), cache.storage.clone()
     assert not torch.equal(written, kept)
@@ -93,7 +98,7 @@ def test_the_same_bits(
 
 def test_steps_of_other_sizes_and_caches_follow_one_another(tmp_path: Path) -> None:
     write(FAMILIES["qwen3"], tmp_path)
-    model, cache = load(tmp_path, TPGroup(), BF16, int8=False)
+    model, cache = load(tmp_path, TPGroup(), BF16)
     other = allocate(BLOCKS, model.config, 1, BF16, CPU)
     other.storage.copy_(cache.storage).mul_(0.5)
     single = replace(model, together=None)
@@ -105,7 +110,7 @@ def test_steps_of_other_sizes_and_caches_follow_one_another(tmp_path: Path) -> N
 
 def test_layers_whose_kv_is_on_its_way_run_one_by_one(tmp_path: Path) -> None:
     write(FAMILIES["qwen3"], tmp_path)
-    model, cache = load(tmp_path, TPGroup(), BF16, int8=False)
+    model, cache = load(tmp_path, TPGroup(), BF16)
     assert model.together is not None
     x = torch.zeros(3, model.config.hidden_size, dtype=BF16)
     assert model.together.takes(x, cache.layers)
@@ -117,7 +122,7 @@ def test_layers_whose_kv_is_on_its_way_run_one_by_one(tmp_path: Path) -> None:
 def test_a_sum_that_fails_is_raised(tmp_path: Path) -> None:
     write(FAMILIES["qwen3"], tmp_path)
     group = Broken()
-    model, cache = load(tmp_path, group, BF16, int8=False)
+    model, cache = load(tmp_path, group, BF16)
     with pytest.raises(ConnectionError, match="a peer is gone"):
         step(model, cache, with_chunk=False)
     assert group.calls == 3

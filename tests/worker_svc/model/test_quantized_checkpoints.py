@@ -19,6 +19,7 @@ from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.native_weights import Int8Weight
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import Int8
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Transformer
 from worker_svc.model.weight_files import SINGLE
@@ -81,7 +82,7 @@ def dequantize(directory: Path) -> None:
 def load(directory: Path, group: TPGroup | None = None, *, int8: bool = False) -> Transformer:
     config, dtype = ModelConfig.from_dir(directory), torch.float32
     reader = WeightReader(directory, dtype)
-    return Loader(config, reader, group or TPGroup(), CPU, dtype, 64, int8=int8).load()
+    return Loader(config, reader, group or TPGroup(), CPU, dtype, 64, Int8(weights=int8)).load()
 
 
 @pytest.fixture

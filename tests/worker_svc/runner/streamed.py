@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -34,6 +35,7 @@ from worker_svc.kv_tiers.disk import DiskTier
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.runner.model_runner import ModelRunner
 
@@ -57,6 +59,7 @@ def runner_of(
     blocks: int,
     tier: Path | None = None,
     device: torch.device = CPU,
+    int8: Int8 = NO_INT8,
 ) -> Iterator[ModelRunner]:
     config = ModelConfig.from_dir(directory)
 
@@ -70,10 +73,11 @@ def runner_of(
         group,
         device=device,
         dtype=torch.float32,
-        kv_memory=KvMemory(blocks * block_bytes(config, group.size, torch.float32)),
+        kv_memory=KvMemory(blocks * block_bytes(config, group.size, int8.kv_dtype(torch.float32))),
         max_seqs=4,
         max_model_len=LONGEST,
         tiers=None if tier is None else opened,
+        int8=int8,
     )
     try:
         yield runner
@@ -91,11 +95,13 @@ class Tokens:
     tier: Path
     overlap: bool
     device: torch.device = CPU
+    int8: Int8 = NO_INT8
 
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         plans = Writer(self.sampling, Random(self.seed)).write()
         tier = self.tier / f"{self.seed}{self.overlap}{self.sampling.temperature}"
-        with runner_of(self.directory, group, blocks=BLOCKS, tier=tier, device=self.device) as runner:
+        runner_with = partial(runner_of, self.directory, group, device=self.device, int8=self.int8)
+        with runner_with(blocks=BLOCKS, tier=tier) as runner:
             found = by_slot((overlapped if self.overlap else in_turn)(runner, plans))
             assert runner.transfers is not None
             assert not runner.transfers.failures
@@ -107,9 +113,11 @@ class PlainTokens:
     directory: Path
     sampling: SamplingParams
     steps: int
+    int8: Int8 = NO_INT8
 
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
-        with runner_of(self.directory, group, blocks=2 * blocks_for(LONGEST) + 40) as runner:
+        blocks = 2 * blocks_for(LONGEST) + 40
+        with runner_of(self.directory, group, blocks=blocks, int8=self.int8) as runner:
             return by_slot(in_turn(runner, plain_plans(self.sampling, self.steps)))
 
 

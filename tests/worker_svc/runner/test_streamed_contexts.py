@@ -37,6 +37,7 @@ from tests.worker_svc.runner.streamed_plans import (
     plain_plans,
 )
 from worker_svc.collectives.tp_group import TPGroup
+from worker_svc.model.int8 import Int8
 
 STEPS = 180
 """More than any of the plans has."""
@@ -71,6 +72,17 @@ def test_the_tokens_are_those_of_a_runner_with_enough_memory(
             assert tokens[STREAMED] == plain[STREAMED][: OUTPUTS + 1]
             assert tokens[AGAIN] == plain[STREAMED][: OUTPUTS + 1]
             assert tokens[OTHER] == plain[OTHER][: len(tokens[OTHER])]
+
+
+def test_blocks_in_8_bits_bring_the_same_tokens_wherever_they_are(tmp_path: Path) -> None:
+    """Four times the device's memory, against a runner with enough."""
+    write(FAMILIES["qwen2"], tmp_path, num_hidden_layers=LAYERS, max_position_embeddings=LONGEST, head_dim=16)
+    int8 = Int8(kv=True)
+    plain = PlainTokens(tmp_path, SAMPLING, STEPS, int8)(TPGroup())
+    tokens = Tokens(tmp_path, SAMPLING, 1, tmp_path, False, int8=int8)(TPGroup())
+    assert len(set(plain[STREAMED])) > 2
+    assert tokens[STREAMED] == tokens[AGAIN] == plain[STREAMED][: OUTPUTS + 1]
+    assert tokens[OTHER] == plain[OTHER][: len(tokens[OTHER])]
 
 
 def test_the_log_probabilities_of_the_prompt_are_those_of_a_plain_one(

@@ -1,10 +1,10 @@
-"""What int8 weights cost in quality: distributions of the next token, against those of fp32.
+"""What int8 costs in quality, in weights and in KV: distributions of the next token, against those of fp32.
 
-    python -m bench.weights_quality DIR
+    python -m bench.quantization_quality DIR
 
 The texts are docstrings of Python's standard library. At each of their positions it compares what the model
 says of the next token: Kullback-Leibler divergence from fp32 (in nats), and how often the likeliest token is
-the same. bf16, which most checkpoints are served in, is next to int8.
+the same. bf16, which most checkpoints are served in, is next to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -30,6 +30,7 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
@@ -38,28 +39,44 @@ CPU = torch.device("cpu")
 LONGEST = 256
 """Tokens of a text; the rest of it is left out."""
 SHORTEST = 32
-KINDS = {"fp32": (torch.float32, False), "bf16": (torch.bfloat16, False), "int8": (torch.bfloat16, True)}
-"""Type of what is not quantized, and whether weights are."""
+
+
+class Kind(NamedTuple):
+    """What numbers are kept in."""
+
+    dtype: torch.dtype  # of what is not in int8
+    int8: Int8 = NO_INT8
+
+
+EXACT = "fp32"
+KINDS = {
+    EXACT: Kind(torch.float32),
+    "bf16": Kind(torch.bfloat16),
+    "bf16, KV int8": Kind(torch.bfloat16, Int8(kv=True)),
+    "weights int8": Kind(torch.bfloat16, Int8(weights=True)),
+    "weights int8, KV int8": Kind(torch.bfloat16, Int8(weights=True, kv=True)),
+}
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one kind of weights, over all positions of all texts."""
+    """Of one kind, over all positions of all texts."""
 
-    weights: str
+    kind: str
     mean_kl: float
     p99_kl: float
     same_top_token: float  # share of the positions
 
 
 class Model:
-    """One kind of weights, without a runner: every position of a text has logits."""
+    """A model of one kind, without a runner: every position of a text has logits."""
 
-    def __init__(self, directory: Path, dtype: torch.dtype, *, int8: bool) -> None:
+    def __init__(self, directory: Path, kind: Kind) -> None:
         self._config = config = ModelConfig.from_dir(directory)
+        dtype, int8 = kind
         reader = WeightReader(directory, dtype)
-        self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, int8=int8).load()
-        self._cache = allocate(blocks_for(LONGEST), config, 1, dtype, CPU)
+        self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, int8).load()
+        self._cache = allocate(blocks_for(LONGEST), config, 1, int8.kv_dtype(dtype), CPU)
         self._masks = CausalMasks(LONGEST, dtype, CPU)
 
     def log_probabilities(self, ids: Tensor) -> Tensor:
@@ -98,11 +115,11 @@ def prompts(directory: Path, count: int) -> list[Tensor]:
 @torch.inference_mode()
 def measure(directory: Path, ids: list[Tensor]) -> list[Quality]:
     """All kinds but fp32, against it."""
-    models = {name: Model(directory, dtype, int8=int8) for name, (dtype, int8) in KINDS.items()}
-    divergences: dict[str, list[Tensor]] = {name: [] for name in KINDS if name != "fp32"}
+    models = {name: Model(directory, kind) for name, kind in KINDS.items()}
+    divergences: dict[str, list[Tensor]] = {name: [] for name in KINDS if name != EXACT}
     same: dict[str, list[Tensor]] = {name: [] for name in divergences}
     for text in ids:
-        exact = models["fp32"].log_probabilities(text)
+        exact = models[EXACT].log_probabilities(text)
         for name in divergences:
             found = models[name].log_probabilities(text)
             divergences[name].append((exact.exp() * (exact - found)).sum(-1))
@@ -120,7 +137,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Texts.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Prints a row for each kind of weights."""
+    """Prints a row for each kind."""
     ids = prompts(checkpoint, count)
     try:
         rows = measure(checkpoint, ids)
@@ -130,9 +147,9 @@ def main(
     if as_json:
         print(json.dumps({"setup": setup, "rows": [asdict(row) for row in rows]}, indent=2))
         return
-    table = Table("weights", "mean KL", "p99 KL", "same top token", caption=setup)
+    table = Table("kind", "mean KL", "p99 KL", "same top token", caption=setup)
     for row in rows:
-        table.add_row(row.weights, f"{row.mean_kl:.5f}", f"{row.p99_kl:.4f}", f"{row.same_top_token:.2%}")
+        table.add_row(row.kind, f"{row.mean_kl:.5f}", f"{row.p99_kl:.4f}", f"{row.same_top_token:.2%}")
     Console().print(table)
 
 
