@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,24 @@ FLOATS = ("BF16", "F16", "F32", "F64")
 """Types of tensors that are read, as safetensors calls them."""
 PREFIX = "model."
 """Of all tensors but the head's; a model saved without its head may have none."""
+
+
+class Weights(Protocol):
+    """Where the loader takes tensors from. ``name`` as in a whole model."""
+
+    directory: Path
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def unread(self) -> list[str]:
+        """Tensors that nothing was read of."""
+        ...
+
+    def read(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> Tensor:
+        """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end)."""
+        ...
 
 
 class WeightReader:

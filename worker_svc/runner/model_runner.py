@@ -27,7 +27,7 @@ from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
-from worker_svc.model.weight_reader import WeightReader
+from worker_svc.model.weight_reader import WeightReader, Weights
 from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
@@ -68,27 +68,27 @@ class ModelRunner:
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
         int8_weights: bool = False,
+        weights: Weights | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
-        ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free,
-        on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
-        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
-        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
-        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
-        the blocks, or what opens them; the same ones on every rank, closed with the runner. ``int8_weights``:
-        quantizes the layers; ``dtype`` is then that of the rest.
+        ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free, on
+        a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``. ``cuda_graphs``: on
+        CUDA, decode steps run as graphs; what these allocate comes on top. ``sampling``: how ranks share it;
+        synchronous, rank 0 does all of it. ``tiers``: the KV tiers below the blocks, or what opens them; the
+        same ones on every rank, closed with the runner. ``int8_weights``: quantizes the layers; ``dtype`` is
+        then that of the rest. ``weights``: None, those of ``directory``.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
-        self.device = device
-        self._group, self._dtype, self._synchronous = group, dtype, synchronous
+        self._group, self.device, self._dtype, self._synchronous = group, device, dtype, synchronous
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
-        weights = WeightReader(directory, dtype)
+        weights = weights or WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)

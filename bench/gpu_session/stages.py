@@ -1,0 +1,78 @@
+"""What a session runs, in this order. On a GPU all limits together are below 8 minutes, vLLM's apart."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from albireo.models import TINY
+from bench.gpu_session.gpu_tests import ARGUMENTS, counts
+from bench.gpu_session.model import FULL
+from bench.gpu_session.shapes import write_shape
+from bench.gpu_session.stage import RESULT, Stage
+
+VLLM_ROWS = 64
+NO_VLLM = "vLLM is not installed: its wheels are larger than what can be carried along"
+BENCH = ("-m", "albireo.cli", "bench")
+
+
+def all_stages(device: str, shape: str, scratch: Path, *, quick: bool) -> list[Stage]:
+    """``shape``: one of ``SHAPES``, written to ``scratch``. ``quick``: little of everything, and the bundled
+    model where a checkpoint is needed."""
+    write_shape(shape, scratch / "shape")
+    checkpoint = TINY if quick else scratch / "checkpoint"
+    gpu = "" if device == "cuda" and torch.cuda.is_available() else "torch finds no CUDA device here"
+    model = ("-m", "bench.gpu_session.model", str(scratch / "shape"), RESULT, "--device", device)
+    return [
+        Stage("environment", ("-m", "bench.gpu_session.environment", RESULT), 40),
+        Stage("tests", ARGUMENTS, 160, counts, skipped=gpu),
+        Stage("model", (*model, "--quick") if quick else model, 120),
+        _sampling(device, quick=quick),
+        Stage(
+            "checkpoint",
+            ("-m", "bench.throughput.random_checkpoint", str(checkpoint)),
+            40,
+            lambda result, output: {},
+            skipped="the bundled model is taken" if quick else "",
+        ),
+        _overhead(device, checkpoint, quick=quick),
+        _vllm(scratch / "shape", device),
+    ]
+
+
+def _sampling(device: str, *, quick: bool) -> Stage:
+    few = ("--batch", "4", "--vocabulary", "700", "--rounds", "2")
+    rows = [part for batch in FULL.rows for part in ("--batch", str(batch))]
+    load = few if quick else (*rows, "--dtype", "bfloat16")
+    return Stage(
+        "sampling", (*BENCH, "sampling", "--device", device, "--tp", "1", *load, "--json", RESULT), 40
+    )
+
+
+def _overhead(device: str, checkpoint: Path, *, quick: bool) -> Stage:
+    load = ("--batch", "4", "--outputs", "64") if quick else ("--batch", "64", "--outputs", "256")
+    what = ("--model", str(checkpoint), "--device", device, *load)
+    return Stage("overhead", (*BENCH, "overhead", *what, "--json", RESULT), 75)
+
+
+def _vllm(shape: Path, device: str) -> Stage:
+    """The same shape with random weights of its own: prompts and outputs as those of the decode steps."""
+    skipped = NO_VLLM if importlib.util.find_spec("vllm") is None else ""
+    if device != "cuda":
+        skipped = "it is compared on a GPU"
+    options: dict[str, Any] = {
+        "model": shape,
+        "dtype": "bfloat16",
+        "load-format": "dummy",
+        "input-len": FULL.prompt,
+        "output-len": FULL.outputs,
+        "batch-size": VLLM_ROWS,
+        "num-iters-warmup": 1,
+        "num-iters": 3,
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    command = ("-m", "vllm.entrypoints.cli.main", "bench", "latency", "--skip-tokenizer-init", *arguments)
+    return Stage("vllm", (*command, "--output-json", RESULT), 240, skipped=skipped)
