@@ -37,8 +37,9 @@ LLAMA31_8B = {
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": LLAMA31_8B,
     "qwen2.5-0.5b": QWEN25_05B,
-    "tiny": read_json(TINY / CONFIG),
+    "tiny": {**read_json(TINY / CONFIG), "max_position_embeddings": 4096},
 }
+"""``tiny``: the bundled model's, with contexts as long as the longest prompt that is measured."""
 
 
 def write_shape(name: str, directory: Path) -> None:
