@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ class Stage:
     seconds: float  # at most
     figures: Callable[[Path, str], dict[str, Any]] = figures_of  # of its result file and its output
     skipped: str = ""  # why it does not run here
+    environment: Mapping[str, str] = field(default_factory=dict)  # in addition
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Outcome:
 
 def run_stage(stage: Stage, scratch: Path) -> Outcome:
     """``scratch``: directory for its files."""
-    command = " ".join(["python", *stage.arguments])
+    command = " ".join([*(f"{k}={v}" for k, v in stage.environment.items()), "python", *stage.arguments])
     command = command.replace(str(scratch), "SCRATCH").replace(f"{Path.cwd()}/", "")
     if stage.skipped:
         return Outcome(stage.name, command, "skipped", 0.0, stage.seconds, {}, stage.skipped)
@@ -67,7 +68,7 @@ def run_stage(stage: Stage, scratch: Path) -> Outcome:
     arguments = [str(result) if argument == RESULT else argument for argument in stage.arguments]
     began = time.perf_counter()
     with log.open("wb") as output:
-        code = _run([sys.executable, *arguments], output.fileno(), stage.seconds)
+        code = _run([sys.executable, *arguments], stage, output.fileno())
     seconds = time.perf_counter() - began
     text = log.read_text(encoding="utf-8", errors="replace")
     status: Status = "timed out" if code is None else "failed" if code else "ok"
@@ -82,10 +83,10 @@ def run_stage(stage: Stage, scratch: Path) -> Outcome:
     )
 
 
-def _run(command: list[str], output: int, seconds: float) -> int | None:
+def _run(command: list[str], stage: Stage, output: int) -> int | None:
     """The exit status; None for a command that did not end in time."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": programs}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": programs, **stage.environment}
     process = subprocess.Popen(
         command,
         stdout=output,
@@ -95,7 +96,7 @@ def _run(command: list[str], output: int, seconds: float) -> int | None:
         start_new_session=True,
     )
     try:
-        return process.wait(timeout=seconds)
+        return process.wait(timeout=stage.seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # it stops what it has started
         with contextlib.suppress(subprocess.TimeoutExpired):

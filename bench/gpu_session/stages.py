@@ -27,14 +27,14 @@ def all_stages(device: str, shape: str, scratch: Path, *, quick: bool) -> list[S
     gpu = "" if device == "cuda" and torch.cuda.is_available() else "torch finds no CUDA device here"
     model = ("-m", "bench.gpu_session.model", str(scratch / "shape"), RESULT, "--device", device)
     return [
-        Stage("environment", ("-m", "bench.gpu_session.environment", RESULT), 40),
-        Stage("tests", ARGUMENTS, 160, counts, skipped=gpu),
+        Stage("environment", ("-m", "bench.gpu_session.environment", RESULT), 30),
+        Stage("tests", ARGUMENTS, 150, counts, skipped=gpu),
         Stage("model", (*model, "--quick") if quick else model, 120),
         _sampling(device, quick=quick),
         Stage(
             "checkpoint",
             ("-m", "bench.throughput.random_checkpoint", str(checkpoint)),
-            40,
+            30,
             lambda result, output: {},
             skipped="the bundled model is taken" if quick else "",
         ),
@@ -46,7 +46,8 @@ def all_stages(device: str, shape: str, scratch: Path, *, quick: bool) -> list[S
 def _sampling(device: str, *, quick: bool) -> Stage:
     few = ("--batch", "4", "--vocabulary", "700", "--rounds", "2")
     rows = [part for batch in FULL.rows for part in ("--batch", str(batch))]
-    load = few if quick else (*rows, "--dtype", "bfloat16")
+    controls = [part for name in ("greedy", "top_k + top_p", "all") for part in ("--controls", name)]
+    load = few if quick else (*rows, *controls, "--dtype", "bfloat16")
     return Stage(
         "sampling", (*BENCH, "sampling", "--device", device, "--tp", "1", *load, "--json", RESULT), 40
     )
@@ -55,7 +56,9 @@ def _sampling(device: str, *, quick: bool) -> Stage:
 def _overhead(device: str, checkpoint: Path, *, quick: bool) -> Stage:
     load = ("--batch", "4", "--outputs", "64") if quick else ("--batch", "64", "--outputs", "256")
     what = ("--model", str(checkpoint), "--device", device, *load)
-    return Stage("overhead", (*BENCH, "overhead", *what, "--json", RESULT), 75)
+    # Its prompts come once: no KV tier is needed, and to pin a quarter of the main memory takes long.
+    no_tier = {"ALBIREO_WORKER_KV_HOST_MEMORY": "none"}
+    return Stage("overhead", (*BENCH, "overhead", *what, "--json", RESULT), 110, environment=no_tier)
 
 
 def _vllm(shape: Path, device: str) -> Stage:

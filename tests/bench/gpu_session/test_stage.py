@@ -59,5 +59,11 @@ def test_a_skipped_stage_says_why(tmp_path: Path) -> None:
 
 def test_a_command_is_shown_without_the_folders_of_the_machine(tmp_path: Path) -> None:
     here = Path.cwd()
-    stage = Stage("one", ("-m", "module", str(tmp_path / "shape"), str(here / "model")), 1, skipped="so")
-    assert run_stage(stage, tmp_path).command == "python -m module SCRATCH/shape model"
+    arguments = ("-m", "module", str(tmp_path / "shape"), str(here / "model"))
+    stage = Stage("one", arguments, 1, skipped="so", environment={"ONE": "1"})
+    assert run_stage(stage, tmp_path).command == "ONE=1 python -m module SCRATCH/shape model"
+
+
+def test_a_stage_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    found = run(tmp_path, "import os; raise SystemExit(os.environ['WHAT'])", environment={"WHAT": "that"})
+    assert found.why == "that"
