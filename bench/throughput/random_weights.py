@@ -39,3 +39,8 @@ class RandomWeights:
         if name.endswith("norm.weight"):
             return self._like.new_ones(wanted)
         return self._like.new_empty(wanted).normal_(0, SPREAD, generator=self._generator)
+
+    def read_int8(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> None:
+        """They are not quantized."""

@@ -12,14 +12,10 @@ from scheduler_svc.core.capacity import Capacity, capacity_of
 from scheduler_svc.core.group_core import GroupCore
 from scheduler_svc.core.isolation import Isolation
 from scheduler_svc.core.pending import Changes, Pending
-from scheduler_svc.core.prefix import (
-    NO_PREFIX,
-    PrefixLengths,
-    lending_groups,
-    shareable,
-)
+from scheduler_svc.core.prefix import NO_PREFIX, PrefixLengths, lending_groups, shareable
 from scheduler_svc.core.request import Request
 from scheduler_svc.core.request_table import RequestTable
+from scheduler_svc.core.speed import Slowdowns
 
 LOAD_SLACK = 1.1
 """Times the least load that a group may have, apart from one request, to get the next one."""
@@ -59,10 +55,12 @@ class Placement:
         self._changes = changes
         self._capacities: Capacities = {}
         self._isolation = Isolation(requests, groups)
+        self._slowdowns = Slowdowns()
         self._longest = 0  # the largest max_model_len of the groups that are there
 
     def join(self, group: GroupCore) -> None:
         """A group is there."""
+        group.speed.compare(self._slowdowns)
         self._longest = max(self._longest, group.shape.max_model_len)
         self._requests.queue.recall()
 

@@ -1,4 +1,5 @@
-"""How fast a group is: the mean times of its recent steps.
+"""How fast a group is: what it has announced at its start, and from its first step on the mean times of its
+recent steps.
 
 The group's core feeds it with settled steps; the placement reads it.
 """
@@ -17,7 +18,7 @@ FEWEST_PREFILL_TOKENS = 16
 
 
 class Speed:
-    """Exponentially weighted means of two times, in seconds.
+    """Two times, in seconds.
 
     ``step_seconds``: of a step that only decodes, at the batch that the group has had of late.
     ``prefill_token_seconds``: what a token of a prompt adds to a step.
@@ -25,29 +26,76 @@ class Speed:
 
     def __init__(self, *, step_seconds: float = 0.0, prefill_token_seconds: float = 0.0) -> None:
         """What the group has measured at its start; 0 where it has not."""
-        self._step = step_seconds
-        self._prefill_token = prefill_token_seconds
+        self._step = _Time(step_seconds)
+        self._prefill_token = _Time(prefill_token_seconds)
+
+    def compare(self, slowdowns: Slowdowns) -> None:
+        """Shares what steps show with the other groups of ``slowdowns``."""
+        self._step.slowdown, self._prefill_token.slowdown = slowdowns.step, slowdowns.prefill_token
 
     @property
     def step_seconds(self) -> float:
         """Above 0."""
-        return self._step or UNKNOWN_STEP_SECONDS
+        return self._step.seconds or UNKNOWN_STEP_SECONDS
 
     @property
     def prefill_token_seconds(self) -> float:
         """Above 0."""
-        return self._prefill_token or UNKNOWN_PREFILL_TOKEN_SECONDS
+        return self._prefill_token.seconds or UNKNOWN_PREFILL_TOKEN_SECONDS
 
     def observe(self, seconds: float, prefill_tokens: int) -> None:
         """A step took ``seconds`` from the begin of its forward to the end of its sampling."""
         if seconds <= 0:
             return
         if not prefill_tokens:
-            self._step = moved_mean(self._step, seconds)
-        elif prefill_tokens >= FEWEST_PREFILL_TOKENS and self._step:
-            added = (seconds - self._step) / prefill_tokens
+            self._step.observe(seconds)
+        elif prefill_tokens >= FEWEST_PREFILL_TOKENS and self._step.seconds:
+            added = (seconds - self._step.seconds) / prefill_tokens
             if added > 0:
-                self._prefill_token = moved_mean(self._prefill_token, added)
+                self._prefill_token.observe(added)
+
+
+class Slowdown:
+    """How many times as long as announced something takes: the mean over what all groups have run of late."""
+
+    def __init__(self) -> None:
+        self.mean = 1.0
+
+    def observe(self, ratio: float) -> None:
+        """Of one step."""
+        self.mean = moved_mean(self.mean, ratio)
+
+
+class Slowdowns:
+    """Of all groups of a core.
+
+    What a group announces it has measured on one row, with nothing else to do. Batches are larger, and groups
+    of one machine share its memory and its cores. So one that has run nothing is taken for as much slower
+    than announced as the others have turned out to be: else it would seem the fastest and get all requests.
+    """
+
+    def __init__(self) -> None:
+        self.step = Slowdown()
+        self.prefill_token = Slowdown()
+
+
+class _Time:
+    """Of one group: the mean of what was observed; before that, what it announced, times the slowdown."""
+
+    def __init__(self, announced: float) -> None:
+        self._announced = announced
+        self._mean = 0.0
+        self.slowdown = Slowdown()
+
+    @property
+    def seconds(self) -> float:
+        """0 if nothing is known."""
+        return self._mean or self._announced * self.slowdown.mean
+
+    def observe(self, seconds: float) -> None:
+        self._mean = moved_mean(self.seconds, seconds)
+        if self._announced:
+            self.slowdown.observe(seconds / self._announced)
 
 
 def moved_mean(mean: float, value: float) -> float:

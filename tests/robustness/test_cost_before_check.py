@@ -127,6 +127,8 @@ async def test_the_queue_for_threads_is_bounded_and_drops_cancelled_calls(backen
         first, *others = [name for name, call in calls.items() if not call.done() and name != begun[0]]
         for name in others:
             calls[name].cancel()
+        waiting = served.gateway._work._large
+        await eventually(lambda: waiting._waiting < 2 * ALMOST_4_MIB)  # the cancellations have come
         go_on.set()
         for name in (begun[0], first):
             assert (await calls[name]).ids == [5]

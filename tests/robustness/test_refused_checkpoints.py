@@ -67,8 +67,9 @@ def model(tmp_path: Path) -> Path:
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures: LlamaForSequenceClass"),
         ({"model_type": ["llama"]}, "model_type"),
         ({"model_type": "gemma3"}, "model_type: gemma3; supported: llama, mistral, qwen2, qwen3"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: quantized"),
-        ({"compression_config": {"format": "int"}}, "compression_config: quantized"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: quant_method: 'awq'"),
+        ({"compression_config": {"format": "int"}}, "compression_config: quant_method: None"),
+        ({"quantization_config": "int8"}, "quantization_config: 'int8' is not an object"),
         ({"attention_bias": "no"}, "attention_bias"),
     ],
 )

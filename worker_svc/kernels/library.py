@@ -21,7 +21,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "gate": [_POINTER] * 2 + [_COUNT] * 2,
     "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
     "matmul": [_POINTER] * 4 + [_COUNT] * 3,
-    "matmul_int8": [_POINTER] * 8 + [_COUNT] * 3,
+    "matmul_int8": [_POINTER] * 8 + [_COUNT] * 4,
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
 }
 

@@ -118,34 +118,95 @@ inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *ou
 
 typedef uint8_t Bytes __attribute__((vector_size(16)));
 
+// A part of a row as it is quantized.
+struct AsItIs {
+    static constexpr int VECTORS = 1;
+    static constexpr float SCALE = 1.0f;
+    static void turn(Floats *) {}
+};
+
+// Multiplied with the Hadamard matrix of its size, by the fast Walsh-Hadamard transform: an input that is far larger
+// than the others spreads over all of the part, so that they keep their bits. SCALE would make it orthonormal.
+template <int COUNT>
+struct Rotated {
+    static constexpr int VECTORS = COUNT;
+    static constexpr float SCALE = COUNT == 4 ? 0.125f : COUNT == 2 ? 0.176776695f : 0.25f;
+    static void turn(Floats *x) {
+        const Masks lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma GCC unroll 4
+        for (int half = 1; half < LANES; half *= 2)
+#pragma GCC unroll 4
+            for (int i = 0; i < COUNT; i++) {
+                const Floats other = __builtin_shuffle(x[i], lanes ^ half);
+                x[i] = other + ((lanes & half) != 0 ? -x[i] : x[i]);
+            }
+#pragma GCC unroll 4
+        for (int half = 1; half < COUNT; half *= 2)
+#pragma GCC unroll 4
+            for (int i = 0; i < COUNT; i++)
+                if (!(i & half)) {
+                    const Floats sum = x[i] + x[i + half];
+                    x[i + half] = x[i] - x[i + half], x[i] = sum;
+                }
+    }
+};
+
+template <typename Part, typename T>
+inline void load_part(const T *from, Floats *x) {
+#pragma GCC unroll 4
+    for (int i = 0; i < Part::VECTORS; i++) x[i] = load(from + i * LANES);
+    Part::turn(x);
+}
+
 // Rows as unsigned bytes around 128, and what one of their units is. A row with a number that is not finite becomes NaN.
-template <typename T>
+template <typename Part, typename T>
 void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width) {
+    constexpr int64_t STEP = Part::VECTORS * LANES;
 #pragma omp parallel for if (rows * width > ALONE)
     for (int64_t row = 0; row < rows; row++) {
         const T *from = x + row * width;
-        Floats most = {}, nothing = {};
-        for (int64_t i = 0; i < width; i += LANES) {
-            const Floats found = load(from + i);
-            most = larger(larger(found, -found), most);
-            nothing += found * 0.0f;
+        Floats most = {}, nothing = {}, part[Part::VECTORS];
+        for (int64_t at = 0; at < width; at += STEP) {
+            load_part<Part>(from + at, part);
+#pragma GCC unroll 4
+            for (const Floats found : part) {
+                most = larger(larger(found, -found), most);
+                nothing += found * 0.0f;
+            }
         }
         const float top = highest(most), scale = top > 1e-30f ? 127.0f / top : 0.0f;
-        units[row] = (top > 1e-30f ? top / 127.0f : 0.0f) + sum(nothing);
-        for (int64_t i = 0; i < width; i += LANES) {
-            const Masks found = __builtin_convertvector(load(from + i) * scale + 128.5f, Masks);
-            const Bytes unsigned_ones = __builtin_convertvector(found, Bytes);
-            std::memcpy(bytes + row * width + i, &unsigned_ones, sizeof unsigned_ones);
+        units[row] = (top > 1e-30f ? top / 127.0f * Part::SCALE : 0.0f) + sum(nothing);
+        for (int64_t at = 0; at < width; at += STEP) {
+            load_part<Part>(from + at, part);
+#pragma GCC unroll 4
+            for (int i = 0; i < Part::VECTORS; i++) {
+                const Masks found = __builtin_convertvector(part[i] * scale + 128.5f, Masks);
+                const Bytes unsigned_ones = __builtin_convertvector(found, Bytes);
+                std::memcpy(bytes + row * width + at + i * LANES, &unsigned_ones, sizeof unsigned_ones);
+            }
         }
     }
 }
 
+template <typename T>
+void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width, int64_t part) {
+    if (part == 4 * LANES)
+        quantize<Rotated<4>>(x, bytes, units, rows, width);
+    else if (part == 2 * LANES)
+        quantize<Rotated<2>>(x, bytes, units, rows, width);
+    else if (part == LANES)
+        quantize<Rotated<1>>(x, bytes, units, rows, width);
+    else
+        quantize<AsItIs>(x, bytes, units, rows, width);
+}
+
 // `weight`: [outputs / 32, inputs / 4, 32, 4] signed bytes; `scales`: what one of their units is, by output;
-// `offsets`: -128 times the sum of the weights, by output. `bytes`, `units`: space for the quantized rows.
+// `offsets`: -128 times the sum of the weights, by output. `bytes`, `units`: space for the quantized rows. `part`:
+// inputs that are rotated together, as those of the weight are: 64, 32, 16, or 0 for none.
 template <typename T>
 void matmul_int8(const T *x, const int8_t *weight, const float *scales, const int32_t *offsets, const T *bias, T *out,
-                 uint8_t *bytes, float *units, int64_t rows, int64_t outputs, int64_t inputs) {
-    quantize(x, bytes, units, rows, inputs);
+                 uint8_t *bytes, float *units, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {
+    quantize(x, bytes, units, rows, inputs, part);
     multiply<Quads>((const char *)bytes, (const char *)weight, rows, outputs, inputs,
                     [=](int64_t output) { return _mm512_loadu_si512(offsets + output); },
                     [=](int64_t row, int64_t output, __m512i sum) {

@@ -48,8 +48,8 @@ EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, B
 #define EXPORT_INT8(T, NAME)                                                                                       \
     EXPORTED void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                      \
                                        const int32_t *offsets, const T *bias, T *out, uint8_t *bytes, float *units, \
-                                       int64_t rows, int64_t outputs, int64_t inputs) {                            \
-        albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs);          \
+                                       int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {              \
+        albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs, part);    \
     }
 
 EXPORT_INT8(Bf16, bf16)

@@ -6,6 +6,7 @@ where they are, and products have packed weights, which they fetch ahead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,10 @@ PANEL = 32
 """Outputs of a product must be a multiple of it."""
 MOST_DIM = 256
 """Largest head."""
+MOST_PART = 64
+"""Inputs that are rotated together, at most."""
 SLICE = 4096
 """Outputs that are quantized at a time."""
-
 
 SHORT = 1 << 17
 """Numbers that a kernel of rows is done with in some 50 microseconds."""
@@ -150,15 +152,14 @@ class NativeKernels:
         """Whether this CPU has products of bytes."""
         return self._matmul_int8 is not None
 
-    def multiplies_int8(self, weight: Tensor) -> bool:
-        """Whether :meth:`matmul_int8` takes this one ``[outputs, inputs]``, once it is quantized."""
-        whole = weight.shape[0] % PANEL == 0 and weight.shape[1] % LANES == 0
-        return self._matmul_int8 is not None and whole
+    def multiplies_int8(self, outputs: int, inputs: int) -> bool:
+        """Whether :meth:`matmul_int8` takes weights of this shape."""
+        return self._matmul_int8 is not None and outputs % PANEL == 0 and inputs % LANES == 0
 
     def matmul_int8(self, x: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
         """``x W^T + b`` of ``x`` ``[n, inputs]``, of which each row is quantized to 8 bits on the fly."""
         rows, inputs = x.shape
-        outputs = len(weight.scales)
+        outputs = len(weight)
         out = x.new_empty(rows, outputs)
         quantized = torch.empty(rows, inputs, dtype=torch.uint8)
         units = torch.empty(rows)
@@ -174,6 +175,7 @@ class NativeKernels:
             rows,
             outputs,
             inputs,
+            weight.part,
         )
         return out
 
@@ -193,21 +195,44 @@ def pack(weight: Tensor) -> Tensor:
 class Int8Weight:
     """A weight in 8 bits, symmetric, with a scale for each output."""
 
-    def __init__(self, quantized: Tensor, scales: Tensor) -> None:
-        """``quantized``: ``[outputs, inputs]`` int8; ``scales``: ``[outputs]``."""
+    def __init__(self, quantized: Tensor, scales: Tensor, *, part: int = 0) -> None:
+        """``quantized``: ``[outputs, inputs]`` int8; ``scales``: ``[outputs]``. ``part``: inputs of it that
+        are rotated together, as those of rows will be; 0 for none."""
         outputs, inputs = quantized.shape
+        self.part = part
         self.scales = scales.float().contiguous()
         # Rows come as unsigned bytes around 128.
         self.offsets = (quantized.sum(dim=1, dtype=torch.int32) * -128).contiguous()
         self.packed = quantized.view(outputs // PANEL, PANEL, inputs // 4, 4).transpose(1, 2).contiguous()
 
+    def __len__(self) -> int:
+        """Outputs."""
+        return len(self.scales)
+
     @classmethod
     def of(cls, weight: Tensor) -> Int8Weight:
-        """The nearest one to a weight ``[outputs, inputs]``."""
-        scales = weight.abs().amax(dim=1).float().clamp(min=1e-30) / 127
-        quantized = torch.empty(weight.shape, dtype=torch.int8)
-        for rows, part, scale in zip(
-            quantized.split(SLICE), weight.split(SLICE), scales.split(SLICE), strict=True
+        """The nearest one to a weight ``[outputs, inputs]``, rotated.
+
+        A few inputs of a row are often far larger than the others, which would be left with few steps of the
+        row's scale. A rotation of rows and weight alike leaves the product as it is and spreads them (QuaRot,
+        Ashkboos et al. 2024, arXiv 2404.00456; here by parts, on the fly).
+        """
+        outputs, inputs = weight.shape
+        part = min(MOST_PART, inputs & -inputs)
+        rotation = hadamard(part)
+        quantized, scales = torch.empty(weight.shape, dtype=torch.int8), torch.empty(outputs)
+        for rows, scale, some in zip(
+            quantized.split(SLICE), scales.split(SLICE), weight.split(SLICE), strict=True
         ):
-            rows.copy_((part.float() / scale[:, None]).round())
-        return cls(quantized, scales)
+            turned = (some.float().unflatten(1, (-1, part)) @ rotation).flatten(1)
+            scale.copy_(turned.abs().amax(dim=1).clamp(min=1e-30) / 127)
+            rows.copy_((turned / scale[:, None]).round())
+        return cls(quantized, scales, part=part)
+
+
+def hadamard(size: int) -> Tensor:
+    """The orthonormal matrix of a power of two by Sylvester's construction: fp32, its own inverse."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < size:
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+    return matrix / math.sqrt(size)

@@ -12,6 +12,7 @@ from albireo.checkpoint.files import CONFIG, CheckpointError, check_directory, r
 from worker_svc.model.end_ids import end_ids
 from worker_svc.model.families import Family, family_of
 from worker_svc.model.fields import Fields
+from worker_svc.model.quantization import has_int8_weights
 from worker_svc.model.rope_config import RopeConfig, rope_config
 
 ACTIVATIONS = ("silu", "swish")  # two names of one function
@@ -38,6 +39,7 @@ class ModelConfig:
     qk_norm: bool
     tied_embeddings: bool
     eos_ids: frozenset[int]  # all below vocab_size
+    int8_weights: bool = False  # those of linear layers, in the files
     warnings: tuple[str, ...] = ()  # what is not as it should be, and is served all the same
 
     @classmethod
@@ -101,6 +103,7 @@ def _parse(directory: Path) -> ModelConfig:
         qk_norm=family.qk_norm,
         tied_embeddings=config.flag("tie_word_embeddings", False),
         eos_ids=ends.ids,
+        int8_weights=has_int8_weights(config),
         warnings=_warnings(vocab_size, ends.ignored),
     )
 
@@ -112,11 +115,6 @@ def _warnings(vocab_size: int, ignored: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_supported(config: Fields, family: Family) -> None:
-    for name in ("quantization_config", "compression_config"):
-        if config.raw(name) is not None:
-            raise config.wrong(
-                name, "quantized checkpoints are not supported; download the model in bfloat16 or float16"
-            )
     activation = config.text("hidden_act", ACTIVATIONS[0])
     if activation not in ACTIVATIONS:
         raise config.wrong("hidden_act", f"{activation!r}; supported: {', '.join(ACTIVATIONS)}")

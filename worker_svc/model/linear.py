@@ -21,16 +21,13 @@ class Linear:
 
     def __init__(
         self,
-        weight: Tensor,
+        weight: Tensor | Int8Weight,
         bias: Tensor | None = None,
         native: NativeKernels | None = None,
-        *,
-        int8: bool = False,
     ) -> None:
-        """``native``: kernels for tensors like ``weight``, where there are any. ``int8``: quantizes it, where
-        they take one of its shape."""
+        """``native``: kernels for tensors like ``weight``, where there are any."""
         self.outputs = len(weight)
-        self._multiply = _product(weight, bias, native, int8=int8)
+        self._multiply = _product(weight, bias, native)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._multiply(x)
@@ -41,15 +38,13 @@ class RowParallelLinear:
 
     def __init__(
         self,
-        weight: Tensor,
+        weight: Tensor | Int8Weight,
         bias: Tensor | None,
         group: TPGroup,
         native: NativeKernels | None = None,
-        *,
-        int8: bool = False,
     ) -> None:
         """``bias`` is added once: by rank 0."""
-        self._part = Linear(weight, bias if group.rank == 0 else None, native, int8=int8)
+        self._part = Linear(weight, bias if group.rank == 0 else None, native)
         self._group = group
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -83,11 +78,12 @@ class VocabParallelEmbedding:
 
 
 def _product(
-    weight: Tensor, bias: Tensor | None, native: NativeKernels | None, *, int8: bool
+    weight: Tensor | Int8Weight, bias: Tensor | None, native: NativeKernels | None
 ) -> Callable[[Tensor], Tensor]:
-    if int8 and native is not None and native.multiplies_int8(weight):
-        quantized = Int8Weight.of(weight)
-        return lambda x: native.matmul_int8(x, quantized, bias)
+    if isinstance(weight, Int8Weight):
+        if native is None:
+            raise ValueError("quantized weights take the native kernels")
+        return lambda x: native.matmul_int8(x, weight, bias)
     if native is not None and native.multiplies(weight):
         packed = pack(weight)
         return lambda x: native.matmul(x, packed, bias)

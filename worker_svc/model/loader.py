@@ -11,7 +11,7 @@ from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
 from worker_svc.kernels.interface import Heads, Kernels, Norm
-from worker_svc.kernels.native import PANEL
+from worker_svc.kernels.native import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.model.attention import Attention
 from worker_svc.model.config import ModelConfig
@@ -45,7 +45,8 @@ class Loader:
         *,
         int8: bool = False,
     ) -> None:
-        """``int8``: quantizes the weights of all layers. Raises CheckpointError where this CPU cannot."""
+        """``int8``: multiplies all layers in int8, quantized as the files have them, or here. Raises
+        CheckpointError where this CPU cannot."""
         self._config = config
         self._weights = weights
         self._group = group
@@ -72,11 +73,13 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=tuple(self._block(f"model.layers.{i}.") for i in range(config.num_layers)),
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Linear(head, native=self._native, int8=self._int8),
+            head=Linear(self._quantized(head), native=self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
         )
+        if config.int8_weights and not self._int8:
+            logger.info("the checkpoint's int8 weights are read as %s, without --weights int8", self._dtype)
         if unread := self._weights.unread():
             names = ", ".join(unread[:3])
             logger.warning("%d tensors of the checkpoint belong to no layer, as %s", len(unread), names)
@@ -140,16 +143,41 @@ class Loader:
 
     def _column_parallel(self, parts: list[tuple[str, int]], *, bias: bool) -> Linear:
         """Several layers of the same input as one: (name, outputs) each."""
-        weights = [self._share(f"{name}.weight", (size, self._config.hidden_size)) for name, size in parts]
+        shapes = {f"{name}.weight": (size, self._config.hidden_size) for name, size in parts}
         biases = [self._share(f"{name}.bias", (size,)) for name, size in parts] if bias else []
         added = self._place(torch.cat(biases)) if bias else None
-        return Linear(self._place(torch.cat(weights)), added, self._native, int8=self._int8)
+        return Linear(self._weight(shapes), added, self._native)
 
     def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
         hidden = self._config.hidden_size
-        weight = self._share(f"{name}.weight", (hidden, inputs), dim=1)
+        weight = self._weight({f"{name}.weight": (hidden, inputs)}, dim=1)
         added = self._place(self._weights.read(f"{name}.bias", (hidden,))) if bias else None
-        return RowParallelLinear(self._place(weight), added, self._group, self._native, int8=self._int8)
+        return RowParallelLinear(weight, added, self._group, self._native)
+
+    def _weight(self, shapes: dict[str, tuple[int, int]], dim: int = 0) -> Tensor | Int8Weight:
+        """This rank's share of weights, one after the other."""
+        if self._int8 and (found := self._stored_int8(shapes, dim)) is not None:
+            return found
+        whole = torch.cat([self._share(name, shape, dim) for name, shape in shapes.items()])
+        return self._quantized(self._place(whole))
+
+    def _stored_int8(self, shapes: dict[str, tuple[int, int]], dim: int) -> Int8Weight | None:
+        """As the files have it; None where it is not quantized there, or of a shape that has no product."""
+        found = []
+        for name, shape in shapes.items():
+            size = shape[dim] // self._group.size
+            part = self._weights.read_int8(name, shape, dim=dim, start=self._group.rank * size, size=size)
+            if part is None:
+                return None
+            found.append(part)
+        numbers, scales = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Int8Weight(numbers, scales) if self._multiplies_int8(numbers) else None
+
+    def _quantized(self, weight: Tensor) -> Tensor | Int8Weight:
+        return Int8Weight.of(weight) if self._int8 and self._multiplies_int8(weight) else weight
+
+    def _multiplies_int8(self, weight: Tensor) -> bool:
+        return self._native is not None and self._native.multiplies_int8(*weight.shape)
 
     def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
         size = shape[dim] // self._group.size

@@ -1,4 +1,4 @@
-"""Reads the weights of a checkpoint: tensors, or slices of them, in one dtype.
+"""Reads the weights of a checkpoint: tensors or slices of them, in one dtype or, quantized, as they are.
 
 :class:`worker_svc.model.loader.Loader` calls it when a rank starts, which reads its own slices only.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,8 +18,21 @@ from worker_svc.model.weight_files import weight_files
 
 FLOATS = ("BF16", "F16", "F32", "F64")
 """Types of tensors that are read, as safetensors calls them."""
+SCALE = "_scale"
+"""Behind the name of an int8 tensor: what one of its units is, for each output (compressed-tensors)."""
 PREFIX = "model."
 """Of all tensors but the head's; a model saved without its head may have none."""
+
+
+class Int8Tensor(NamedTuple):
+    """A quantized weight, symmetric."""
+
+    numbers: Tensor  # [outputs, inputs] int8
+    scales: Tensor  # [outputs] fp32
+
+    def floats(self, dtype: torch.dtype) -> Tensor:
+        """What it stands for."""
+        return (self.numbers.float() * self.scales[:, None]).to(dtype)
 
 
 class Weights(Protocol):
@@ -37,6 +50,12 @@ class Weights(Protocol):
         self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
     ) -> Tensor:
         """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end)."""
+        ...
+
+    def read_int8(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> Int8Tensor | None:
+        """Likewise; None where it is not quantized."""
         ...
 
 
@@ -67,15 +86,22 @@ class WeightReader:
         """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end).
 
         ``name`` as in a whole model. Raises CheckpointError for a missing tensor, and one of another shape or
-        of a type that is no plain floating-point one.
+        of a type that is neither a plain floating-point one nor int8 with scales.
         """
         found = self._find(name, shape)
-        stop = shape[dim] if size < 0 else min(start + size, shape[dim])
-        window = [slice(None)] * len(shape)
-        window[dim] = slice(min(start, stop), stop)
-        return self._take(found, tuple(window))
+        return self._take(found, self._find_scales(name, found), _window(shape, dim, start, size))
 
-    def _take(self, found: Any, window: tuple[slice, ...]) -> Tensor:
+    def read_int8(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> Int8Tensor | None:
+        """Likewise, as it is in the files; None where it is not int8 there."""
+        found = self._find(name, shape)
+        scales, window = self._find_scales(name, found), _window(shape, dim, start, size)
+        return None if scales is None else _int8(found, scales, window)
+
+    def _take(self, found: Any, scales: Any, window: tuple[slice, ...]) -> Tensor:
+        if scales is not None:
+            return _int8(found, scales, window).floats(self._dtype)
         piece: Tensor = found[window]
         return piece.to(self._dtype).contiguous()
 
@@ -90,16 +116,43 @@ class WeightReader:
                 f"{self.directory}: tensor {stored} has shape {tuple(found.get_shape())}, not {shape} as "
                 "config.json says"
             )
-        if found.get_dtype() not in FLOATS:
+        if found.get_dtype() not in FLOATS and self._find_scales(name, found) is None:
             raise CheckpointError(
                 f"{self.directory}: tensor {stored} is {found.get_dtype()}, as in quantized models; "
                 f"supported: {', '.join(FLOATS)}"
             )
         return found
 
+    def _find_scales(self, name: str, found: Any) -> Any:
+        """Those of an int8 tensor ``found``; None for others. Raises CheckpointError for another number."""
+        stored = self._stored(name) + SCALE
+        if found.get_dtype() != "I8" or stored not in self._file_of:
+            return None
+        self._read.add(stored)
+        scales = self._file_of[stored].get_slice(stored)
+        outputs = found.get_shape()[0]
+        if tuple(scales.get_shape()) not in ((outputs,), (outputs, 1)) or scales.get_dtype() not in FLOATS:
+            raise CheckpointError(
+                f"{self.directory}: tensor {stored} is {scales.get_dtype()} of shape "
+                f"{tuple(scales.get_shape())}, not a number for each of {outputs} outputs"
+            )
+        return scales
+
     def _stored(self, name: str) -> str:
         """What the files call a tensor."""
         return self._prefix + name.removeprefix(PREFIX) if name.startswith(PREFIX) else name
+
+
+def _window(shape: tuple[int, ...], dim: int, start: int, size: int) -> tuple[slice, ...]:
+    stop = shape[dim] if size < 0 else min(start + size, shape[dim])
+    window = [slice(None)] * len(shape)
+    window[dim] = slice(min(start, stop), stop)
+    return tuple(window)
+
+
+def _int8(found: Any, scales: Any, window: tuple[slice, ...]) -> Int8Tensor:
+    piece: Tensor = found[window]
+    return Int8Tensor(piece.contiguous(), scales[:].float().flatten()[window[0]])
 
 
 def _tensors(path: Path) -> Sequence[tuple[str, Any]]:
@@ -125,7 +178,7 @@ class HeaderReader(WeightReader):
         self.bytes = 0
         """Of the pieces that were read so far."""
 
-    def _take(self, found: Any, window: tuple[slice, ...]) -> Tensor:
+    def _take(self, found: Any, scales: Any, window: tuple[slice, ...]) -> Tensor:
         piece = torch.empty(found.get_shape(), dtype=self._dtype, device="meta")[window]
         self.bytes += piece.nbytes
         return piece

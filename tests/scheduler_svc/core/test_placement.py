@@ -62,6 +62,19 @@ def test_groups_of_speeds_one_to_four_get_as_they_can() -> None:
     assert shares == [pytest.approx(share, abs=2) for share in (10, 20, 40)]
 
 
+def test_a_group_that_joins_gets_its_share_though_it_has_run_alone_only() -> None:
+    """The one that is there runs batches, next to others: its steps take more than five times as long."""
+    shape = GroupShape(640, 64, 256)
+    core, (old,) = core_with(Speed(step_seconds=0.0007), shape=shape)
+    for _ in range(100):
+        old.speed.observe(0.004, 0)
+    core.join("new", shape, speed=Speed(step_seconds=0.0007))
+    for number in range(8):
+        submit(core, f"r{number}", prompt(10, number))
+    core.place()
+    assert [len(names) for names in placed(core).values()] == [4, 4]
+
+
 def test_a_request_goes_where_its_prefix_is() -> None:
     w = world(groups=3, chunk=64)
     for number in range(3):
@@ -201,21 +214,6 @@ def test_a_request_that_is_cancelled_where_it_is_placed_leaves_its_place_to_the_
     w.place()
     assert placed(w.core) == {"g0": ["a"], "g1": ["c"]}
     w.drain(20)
-
-
-def test_a_speed_is_learned_from_steps_and_one_pause_counts_little() -> None:
-    speed = Speed()
-    assert speed.step_seconds > 0
-    for _ in range(200):
-        speed.observe(0.01, 0)
-        speed.observe(0.01 + 64 * 0.0001, 64)
-    assert speed.step_seconds == pytest.approx(0.01)
-    assert speed.prefill_token_seconds == pytest.approx(0.0001)
-    speed.observe(5.0, 0)
-    assert speed.step_seconds < 0.013
-    speed.observe(0.0, 0)
-    speed.observe(0.02, 3)  # too few tokens to say anything
-    assert speed.prefill_token_seconds == pytest.approx(0.0001)
 
 
 def test_results_give_the_group_its_speed() -> None:
