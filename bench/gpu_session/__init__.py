@@ -2,7 +2,7 @@
 
     make gpu-session ARGS="--out DIR"
 
-``stages.py`` lists what runs, each as a process of its own (``stage.py``) with a time limit: the machine's
+``parts.py`` lists what runs, each as a process of its own (``part.py``) with a time limit: the machine's
 versions (``environment.py``), the tests that need a GPU (``gpu_tests.py``), the model alone (``model.py``),
 and the commands ``albireo bench``. ``page.py`` writes what they found.
 """

@@ -1,6 +1,6 @@
 """Measures everything on a GPU machine: ``python -m bench.gpu_session --out DIR``, from a checkout's root.
 
-Writes ``gpu_session.json`` and ``gpu_session.md`` after each stage, so a session that is cut off leaves what
+Writes ``gpu_session.json`` and ``gpu_session.md`` after each part, so a session that is cut off leaves what
 it has. With ``--device cpu --quick`` it shows on any machine that it runs; its figures say nothing then.
 """
 
@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from bench.gpu_session.page import page
+from bench.gpu_session.part import run_part
+from bench.gpu_session.parts import all_parts
 from bench.gpu_session.shapes import SHAPES
-from bench.gpu_session.stage import run_stage
-from bench.gpu_session.stages import all_stages
 
 
 class Device(StrEnum):
@@ -36,11 +36,9 @@ def main(
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.CUDA,
     shape: Annotated[str, typer.Option(help=f"Of the model alone: {', '.join(SHAPES)}.")] = "llama-3.1-8b",
     quick: Annotated[bool, typer.Option("--quick", help="Little of everything: whether it runs.")] = False,
-    only: Annotated[
-        list[str], typer.Option(help="A stage; may be given several times. All by default.")
-    ] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="A part; may be given several times. All by default.")] = [],  # noqa: B006
 ) -> None:
-    """Runs all stages, each with a time limit. Exit status 1 where one of them did not succeed."""
+    """Runs all parts, each with a time limit. Exit status 1 where one of them did not succeed."""
     if shape not in SHAPES:
         raise typer.BadParameter(f"--shape: {shape}; known: {', '.join(SHAPES)}")
     out.mkdir(parents=True, exist_ok=True)
@@ -51,23 +49,23 @@ def main(
         "device": device.value,
         "shape": shape,
         "quick": quick,
-        "stages": [],
+        "parts": [],
     }
     with tempfile.TemporaryDirectory() as scratch:
-        stages = all_stages(device.value, shape, Path(scratch), quick=quick)
-        if unknown := set(only) - {stage.name for stage in stages}:
+        parts = all_parts(device.value, shape, Path(scratch), quick=quick)
+        if unknown := set(only) - {part.name for part in parts}:
             raise typer.BadParameter(
-                f"--only: {', '.join(unknown)}; known: {', '.join(s.name for s in stages)}"
+                f"--only: {', '.join(unknown)}; known: {', '.join(s.name for s in parts)}"
             )
-        for stage in stages:
-            if only and stage.name not in only:
+        for part in parts:
+            if only and part.name not in only:
                 continue
-            typer.echo(f"{stage.name}: at most {stage.seconds:.0f} s", err=True)
-            outcome = run_stage(stage, Path(scratch))
-            typer.echo(f"{stage.name}: {outcome.status}, {outcome.seconds:.1f} s", err=True)
-            session["stages"].append(asdict(outcome))
+            typer.echo(f"{part.name}: at most {part.seconds:.0f} s", err=True)
+            outcome = run_part(part, Path(scratch))
+            typer.echo(f"{part.name}: {outcome.status}, {outcome.seconds:.1f} s", err=True)
+            session["parts"].append(asdict(outcome))
             _write(session, out)
-    if any(stage["status"] in ("failed", "timed out") for stage in session["stages"]):
+    if any(part["status"] in ("failed", "timed out") for part in session["parts"]):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The tests that need a GPU, as a stage of a session: how many passed, and which did not."""
+"""The tests that need a GPU, as a part of a session: how many passed, and which did not."""
 
 from __future__ import annotations
 

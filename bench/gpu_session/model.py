@@ -2,9 +2,9 @@
 
     python -m bench.gpu_session.model SHAPE RESULT --device cuda
 
-``SHAPE`` is a directory with a ``config.json``; the weights are random. Steps run one after the other, no
-stages overlap: the time of the forward is the device's own. ``RESULT`` is written after each load, so it has
-what was measured before a failure.
+``SHAPE`` is a directory with a ``config.json``; the weights are random. Steps run one after the other, as
+with ``--synchronous``; the time of the forward is the device's own. ``RESULT`` is written after each load, so
+it has what was measured before a failure.
 """
 
 from __future__ import annotations

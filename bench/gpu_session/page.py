@@ -1,4 +1,4 @@
-"""The page of a session: what its stages found, as Markdown. What a stage did not find has no row."""
+"""The page of a session: what its parts found, as Markdown. What a part did not find has no row."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from typing import Any
 
 from albireo.telemetry.step_times import TASKS
 from bench.gpu_session.model import FULL
-from bench.gpu_session.stages import VLLM_ROWS
+from bench.gpu_session.parts import VLLM_ROWS
 
 Figures = Mapping[str, Any]
 
 
 def page(session: Mapping[str, Any]) -> str:
     """Of the session as its JSON file has it."""
-    found = {stage["name"]: stage for stage in session["stages"]}
-    parts = [
+    found = {part["name"]: part for part in session["parts"]}
+    text = [
         "# GPU session",
         f"{session['date']}, `{session['command']}`, commit {session['commit']}. "
         f"Device: {session['device']}; shape of the model: {session['shape']}, with random weights.",
         *(["**Quick: this shows that the session runs, and its figures say nothing.**"] * session["quick"]),
-        "## Stages",
+        "## Parts",
         _table(
-            ("stage", "outcome", "seconds", "limit", "command"),
+            ("part", "outcome", "seconds", "limit", "command"),
             [
                 (
-                    stage["name"],
-                    stage["status"],
-                    f"{stage['seconds']:.1f}",
-                    f"{stage['limit']:.0f}",
-                    f"`{stage['command']}`",
+                    part["name"],
+                    part["status"],
+                    f"{part['seconds']:.1f}",
+                    f"{part['limit']:.0f}",
+                    f"`{part['command']}`",
                 )
-                for stage in session["stages"]
+                for part in session["parts"]
             ],
         ),
-        "`RESULT` is the JSON file that a stage writes, `SCRATCH` the session's temporary folder.",
+        "`RESULT` is the JSON file that a part writes, `SCRATCH` the session's temporary folder.",
     ]
     for name, (title, write) in SECTIONS.items():
-        if (stage := found.get(name)) is None:
+        if (part := found.get(name)) is None:
             continue
-        parts.append(f"## {title}")
-        if stage["status"] == "skipped":
-            parts.append(f"Not measured: {stage['why']}.")
+        text.append(f"## {title}")
+        if part["status"] == "skipped":
+            text.append(f"Not measured: {part['why']}.")
             continue
-        if stage["status"] != "ok":
-            parts.append(f"This stage {_did(stage)} The end of its output:\n\n```\n{stage['why']}\n```")
-        if stage["figures"]:
-            parts += write(stage["figures"])
-    return "\n\n".join(parts) + "\n"
+        if part["status"] != "ok":
+            text.append(f"This part {_did(part)} The end of its output:\n\n```\n{part['why']}\n```")
+        if part["figures"]:
+            text += write(part["figures"])
+    return "\n\n".join(text) + "\n"
 
 
-def _did(stage: Mapping[str, Any]) -> str:
-    if stage["status"] == "timed out":
-        return f"did not end within {stage['limit']:.0f} s."
+def _did(part: Mapping[str, Any]) -> str:
+    if part["status"] == "timed out":
+        return f"did not end within {part['limit']:.0f} s."
     return "failed."
 
 

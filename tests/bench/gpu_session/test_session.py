@@ -16,9 +16,9 @@ from albireo.planning.calibration import limits
 from bench.gpu_session import __main__ as session
 from bench.gpu_session.model import Loads, Measurement
 from bench.gpu_session.page import page
+from bench.gpu_session.part import Part
+from bench.gpu_session.parts import all_parts
 from bench.gpu_session.shapes import write_shape
-from bench.gpu_session.stage import Stage
-from bench.gpu_session.stages import all_stages
 
 LOADS = Loads(rows=(1, 3), prompt=20, steps=6, prefill=40, rounds=2)
 
@@ -42,7 +42,7 @@ def test_steps_are_compared_with_their_limit(measurement: Measurement) -> None:
     assert "watts" not in measurement.decode(1)  # a CPU reports none
 
 
-def stage(name: str, status: str, figures: dict[str, Any], why: str = "") -> dict[str, Any]:
+def part(name: str, status: str, figures: dict[str, Any], why: str = "") -> dict[str, Any]:
     found = {"name": name, "command": "python -c pass", "status": status, "seconds": 1.0, "limit": 2.0}
     return {**found, "figures": figures, "why": why}
 
@@ -59,14 +59,14 @@ def test_the_page_shows_what_was_measured_before_a_failure(measurement: Measurem
             "device": "cuda",
             "shape": "llama-3.1-8b",
             "quick": False,
-            "stages": [
-                stage("environment", "failed", {}, "ImportError: no driver"),
-                stage("model", "timed out", figures, "the last line"),
-                stage("vllm", "skipped", {}, "it is not installed"),
+            "parts": [
+                part("environment", "failed", {}, "ImportError: no driver"),
+                part("model", "timed out", figures, "the last line"),
+                part("vllm", "skipped", {}, "it is not installed"),
             ],
         }
     )
-    assert "This stage failed. The end of its output:\n\n```\nImportError: no driver\n```" in text
+    assert "This part failed. The end of its output:\n\n```\nImportError: no driver\n```" in text
     assert "did not end within 2 s. The end of its output:\n\n```\nthe last line\n```" in text
     assert "3,000 GB/s read by a sum, 4,000 GB/s read and written by a copy, 700.0 TFLOP/s" in text
     row = next(line for line in text.splitlines() if line.startswith("| 1 | "))
@@ -76,17 +76,17 @@ def test_the_page_shows_what_was_measured_before_a_failure(measurement: Measurem
     assert "## Sampling" not in text
 
 
-def test_a_session_goes_on_after_a_stage_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = all_stages("cpu", "tiny", tmp_path, quick=True)
-    broken = Stage("sampling", ("-c", "raise SystemExit('no such kernel')"), 60)
-    listed = [broken, *(stage for stage in real if stage.name in ("environment", "tests"))]
-    monkeypatch.setattr(session, "all_stages", lambda *arguments, **options: listed)
+def test_a_session_goes_on_after_a_part_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = all_parts("cpu", "tiny", tmp_path, quick=True)
+    broken = Part("sampling", ("-c", "raise SystemExit('no such kernel')"), 60)
+    listed = [broken, *(part for part in real if part.name in ("environment", "tests"))]
+    monkeypatch.setattr(session, "all_parts", lambda *arguments, **options: listed)
     app = typer.Typer()
     app.command()(session.main)
     done = CliRunner().invoke(app, ["--device", "cpu", "--quick", "--shape", "tiny", "--out", str(tmp_path)])
     assert done.exit_code == 1, done.output
     found = json.loads((tmp_path / "gpu_session.json").read_text(encoding="utf-8"))
-    outcomes = {stage["name"]: stage["status"] for stage in found["stages"]}
+    outcomes = {part["name"]: part["status"] for part in found["parts"]}
     assert outcomes == {"sampling": "failed", "environment": "ok", "tests": "skipped"}
     text = (tmp_path / "gpu_session.md").read_text(encoding="utf-8")
     assert "no such kernel" in text
@@ -94,5 +94,5 @@ def test_a_session_goes_on_after_a_stage_that_fails(tmp_path: Path, monkeypatch:
 
 
 def test_all_limits_of_a_session_on_a_gpu_are_below_8_minutes(tmp_path: Path) -> None:
-    stages = all_stages("cuda", "llama-3.1-8b", tmp_path, quick=False)
-    assert sum(stage.seconds for stage in stages if stage.name != "vllm") <= 480
+    parts = all_parts("cuda", "llama-3.1-8b", tmp_path, quick=False)
+    assert sum(part.seconds for part in parts if part.name != "vllm") <= 480

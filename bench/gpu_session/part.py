@@ -1,4 +1,4 @@
-"""One stage of a session: a command with a time limit. What becomes of it is data, whatever happens.
+"""One part of a session: a command with a time limit. What becomes of it is data, whatever happens.
 
 A process of its own, since an error on a device can spoil all that a process does there afterwards.
 """
@@ -22,9 +22,9 @@ Status = Literal["ok", "failed", "timed out", "skipped"]
 RESULT = "RESULT"
 """In a command: the file that it writes its figures to."""
 END_SECONDS = 15.0
-"""For a stage past its limit to stop the processes that it has started."""
+"""For a part past its limit to stop the processes that it has started."""
 LAST_LINES, LINE_LENGTH = 30, 300
-"""What is kept of the output of a stage that did not succeed."""
+"""What is kept of the output of a part that did not succeed."""
 
 
 def figures_of(result: Path, output: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def figures_of(result: Path, output: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Part:
     """A Python command: what follows the interpreter."""
 
     name: str
@@ -47,46 +47,46 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a stage."""
+    """What became of a part."""
 
     name: str
     command: str
     status: Status
     seconds: float
     limit: float
-    figures: dict[str, Any]  # also of a stage that failed, as far as it came
+    figures: dict[str, Any]  # also of a part that failed, as far as it came
     why: str = ""  # it was skipped; or the end of its output, where it failed
 
 
-def run_stage(stage: Stage, scratch: Path) -> Outcome:
+def run_part(part: Part, scratch: Path) -> Outcome:
     """``scratch``: directory for its files."""
-    command = " ".join([*(f"{k}={v}" for k, v in stage.environment.items()), "python", *stage.arguments])
+    command = " ".join([*(f"{k}={v}" for k, v in part.environment.items()), "python", *part.arguments])
     command = command.replace(str(scratch), "SCRATCH").replace(f"{Path.cwd()}/", "")
-    if stage.skipped:
-        return Outcome(stage.name, command, "skipped", 0.0, stage.seconds, {}, stage.skipped)
-    result, log = scratch / f"{stage.name}.json", scratch / f"{stage.name}.log"
-    arguments = [str(result) if argument == RESULT else argument for argument in stage.arguments]
+    if part.skipped:
+        return Outcome(part.name, command, "skipped", 0.0, part.seconds, {}, part.skipped)
+    result, log = scratch / f"{part.name}.json", scratch / f"{part.name}.log"
+    arguments = [str(result) if argument == RESULT else argument for argument in part.arguments]
     began = time.perf_counter()
     with log.open("wb") as output:
-        code = _run([sys.executable, *arguments], stage, output.fileno())
+        code = _run([sys.executable, *arguments], part, output.fileno())
     seconds = time.perf_counter() - began
     text = log.read_text(encoding="utf-8", errors="replace")
     status: Status = "timed out" if code is None else "failed" if code else "ok"
     try:
-        figures = stage.figures(result, text)
-    except (OSError, ValueError) as error:  # nothing was written, or only a part
+        figures = part.figures(result, text)
+    except (OSError, ValueError) as error:  # nothing was written, or not all of it
         figures = {}
         if status == "ok":
             status, text = "failed", f"{text}\nno result: {error}"
     return Outcome(
-        stage.name, command, status, seconds, stage.seconds, figures, "" if status == "ok" else _end_of(text)
+        part.name, command, status, seconds, part.seconds, figures, "" if status == "ok" else _end_of(text)
     )
 
 
-def _run(command: list[str], stage: Stage, output: int) -> int | None:
+def _run(command: list[str], part: Part, output: int) -> int | None:
     """The exit status; None for a command that did not end in time."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": programs, **stage.environment}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": programs, **part.environment}
     process = subprocess.Popen(
         command,
         stdout=output,
@@ -96,7 +96,7 @@ def _run(command: list[str], stage: Stage, output: int) -> int | None:
         start_new_session=True,
     )
     try:
-        return process.wait(timeout=stage.seconds)
+        return process.wait(timeout=part.seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # it stops what it has started
         with contextlib.suppress(subprocess.TimeoutExpired):
