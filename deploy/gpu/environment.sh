@@ -2,7 +2,7 @@
 # Makes a virtual environment without a network: of the wheels that wheels.sh has downloaded, on top of the packages
 # of a Python that has torch. `make test-gpu` runs it where there are wheels. Run from the root of the checkout:
 #   sh deploy/gpu/environment.sh WHEELS ENVIRONMENT
-# The project itself is not built: it is imported from the checkout, so a GPU machine needs no compiler.
+# The project itself is not built: it is imported from the checkout.
 set -eu
 
 wheels=$1

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 class ModelRunner:
     """One rank's model, KV cache and slot table; see :class:`worker_svc.runner.interface.Runner`."""
 
+    transfers: KvTransfers | None = None  # without KV tiers
+
     def __init__(
         self,
         directory: Path,
@@ -72,21 +74,21 @@ class ModelRunner:
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
-        ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free, on
-        a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
-        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``. ``cuda_graphs``: on
-        CUDA, decode steps run as graphs; what these allocate comes on top. ``sampling``: how ranks share it;
-        synchronous, rank 0 does all of it. ``tiers``: the KV tiers below the blocks, or what opens them; the
-        same ones on every rank, closed with the runner. ``int8_weights``: quantizes the layers; ``dtype`` is
-        then that of the rest. ``weights``: None, those of ``directory``.
+        ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free,
+        on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
+        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
+        ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
+        the blocks, or what opens them; the same ones on every rank, closed with the runner. ``int8_weights``:
+        quantizes the layers; ``dtype`` is then that of the rest. ``weights``: None, those of ``directory``.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
-        self._group, self.device, self._dtype, self._synchronous = group, device, dtype, synchronous
+        self.device = device
+        self._group, self._dtype, self._synchronous = group, dtype, synchronous
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
-        self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
         weights = weights or WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
