@@ -18,11 +18,11 @@ class RandomWeights:
     """What :class:`worker_svc.model.weight_reader.Weights` is, of the model that ``directory`` configures."""
 
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype, seed: int = 0) -> None:
-        """Raises CheckpointError for a ``config.json`` that is not supported."""
+        """Seeds torch's generators. Raises CheckpointError for a ``config.json`` that is not supported."""
         self.directory = directory
         self._tied = ModelConfig.from_dir(directory).tied_embeddings
         self._like = torch.empty(0, device=device, dtype=dtype)
-        self._generator = torch.Generator(device).manual_seed(seed)
+        torch.manual_seed(seed)
 
     def __contains__(self, name: str) -> bool:
         return not (self._tied and name == HEAD)
@@ -38,7 +38,7 @@ class RandomWeights:
         wanted = (*shape[:dim], length, *shape[dim + 1 :])
         if name.endswith("norm.weight"):
             return self._like.new_ones(wanted)
-        return self._like.new_empty(wanted).normal_(0, SPREAD, generator=self._generator)
+        return self._like.new_empty(wanted).normal_(0, SPREAD)
 
     def read_int8(
         self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
