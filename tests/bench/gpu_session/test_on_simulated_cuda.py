@@ -1,4 +1,4 @@
-"""What a session measures on CUDA, on the simulated device: it runs, and energy is that of the decode steps."""
+"""What a session measures on CUDA, on the simulated device: it runs, and energy is of the decode steps."""
 
 from __future__ import annotations
 
