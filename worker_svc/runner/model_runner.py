@@ -84,8 +84,7 @@ class ModelRunner:
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
-        self.device = device
-        self._group, self._dtype, self._synchronous = group, dtype, synchronous
+        self.device, self._group, self._dtype, self._synchronous = device, group, dtype, synchronous
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
