@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The CPU build of torch; on a GPU machine name the build for your CUDA version.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo up test tests test-slow lint ruff mypy coverage check-simulation stubs check-stubs test-gpu lock check-kubernetes dev-certs clean
+.PHONY: demo up test tests test-slow lint ruff mypy coverage check-simulation stubs check-stubs test-gpu gpu-session wheels lock check-kubernetes dev-certs clean
 
 demo: $(VENV)/.run
 	$(BIN)/albireo demo --tp 2 $(ARGS)
@@ -41,8 +41,25 @@ ruff: $(VENV)/.dev
 mypy: $(VENV)/.dev
 	nice -n 19 $(BIN)/mypy
 
-test-gpu: $(VENV)/.dev
-	$(BIN)/python -m pytest -m gpu $(ARGS)
+# Where `make wheels` has filled this folder and nothing is installed yet, as on a GPU machine without a network, the
+# environment is made of it, and of the torch of PYTHON.
+WHEELS ?= .wheels
+GPU_VENV := $(VENV)/$(if $(wildcard $(VENV)/.dev),.dev,$(if $(wildcard $(WHEELS)/*.whl),.offline,.dev))
+
+# The Redis server is one of the wheels.
+test-gpu gpu-session: export PATH := $(abspath $(BIN)):$(PATH)
+
+# The tests of deploy/ need packages that are not among the wheels, and no device.
+test-gpu: $(GPU_VENV)
+	$(BIN)/python -m pytest -m gpu --ignore tests/deploy $(ARGS)
+
+# Everything that is measured on a GPU, the tests above included; ARGS="--out DIR".
+gpu-session: $(GPU_VENV)
+	$(BIN)/python -m bench.gpu_session $(ARGS)
+
+# Run where there is a network: what a GPU machine without one needs.
+wheels:
+	PYTHON=$(PYTHON) sh deploy/gpu/wheels.sh $(WHEELS)
 
 # Line coverage of the tests that run services in their own process; fails below the floor in pyproject.toml.
 # Tracing every line is slow: hypothesis sets no deadlines here (its profile ci), and the timeout is longer.
@@ -79,6 +96,8 @@ lock: $(VENV)/.dev
 	$(LOCK) -o deploy/locks/control.txt pyproject.toml
 	$(LOCK) -o deploy/locks/worker.txt --extra worker --excludes deploy/locks/torch.exclude \
 		pyproject.toml deploy/locks/torch-needs.in
+	$(LOCK) -o deploy/locks/gpu.txt --extra worker --extra redis-server --extra test \
+		--excludes deploy/locks/gpu.exclude pyproject.toml
 
 # The manifests against Kubernetes' schemas; needs kubectl.
 check-kubernetes: $(VENV)/.dev
@@ -104,6 +123,10 @@ $(VENV)/.run $(VENV)/.dev: pyproject.toml $(wildcard worker_svc/kernels/*.cpp wo
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q -e '.[$(EXTRAS)]'
 	touch $(VENV)/.run $@
+
+$(VENV)/.offline: deploy/locks/gpu.txt
+	PYTHON=$(PYTHON) sh deploy/gpu/environment.sh $(WHEELS) $(VENV)
+	touch $@
 
 clean:
 	rm -rf $(VENV) .albireo

@@ -8,7 +8,8 @@ Times are estimates for two cores:
 | ``albireo bench serve`` | throughput and latencies of a running stack under a load | as long as the load |
 | ``albireo bench overhead`` | T1 to T5 of a step, in full and visible: synchronous, overlapped | 1 minute |
 | ``albireo bench groups`` | streams of several groups, of which one dies now and then | 6 minutes |
-| ``albireo bench sampling`` | T4 on the CPU, by sampling controls, batch and ranks | 2 minutes |
+| ``albireo bench sampling`` | T4 on the CPU or a GPU, by sampling controls, batch and ranks | 2 minutes |
+| ``python -m bench.gpu_session`` | all that is measured on a GPU machine, its tests included | 8 minutes |
 | ``python -m bench.throughput.bare_model DIR`` | the model alone, against the machine's limits | 2 minutes |
 | ``python -m bench.throughput.whole_stack DIR`` | the whole stack, against the model alone | 5 minutes |
 | ``python -m bench.quantization_quality DIR`` | what int8 costs: divergence from fp32 | 4 minutes |

@@ -31,7 +31,7 @@ from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
-from worker_svc.model.kv_cache import allocate
+from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
 
@@ -76,7 +76,7 @@ class Model:
         dtype, int8 = kind
         reader = WeightReader(directory, dtype)
         self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, int8).load()
-        self._cache = allocate(blocks_for(LONGEST), config, 1, int8.kv_dtype(dtype), CPU)
+        self._cache = allocate(blocks_for(LONGEST), config, 1, kv_dtype(int8, dtype), CPU)
         self._masks = CausalMasks(LONGEST, dtype, CPU)
 
     def log_probabilities(self, ids: Tensor) -> Tensor:

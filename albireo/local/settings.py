@@ -48,7 +48,6 @@ class StackSettings(ServiceSettings):
     )
     kv_dtype: Literal["dtype", "int8"] = Field(
         "dtype",
-        validation_alias=AliasChoices("kv_dtype", "ALBIREO_WORKER_KV_DTYPE"),
         description="KV blocks: dtype (as --dtype says), or int8, on CPUs.",
     )
     kv_memory: BlockMemoryText = Field(

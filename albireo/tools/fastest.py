@@ -10,10 +10,11 @@ import torch
 
 def best_seconds(body: Callable[[], object], device: torch.device, times: int = 7) -> float:
     """Seconds of the fastest of several runs."""
-    return min(_seconds(body, device) for _ in range(times))
+    return min(run_seconds(body, device) for _ in range(times))
 
 
-def _seconds(body: Callable[[], object], device: torch.device) -> float:
+def run_seconds(body: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run, until the device is done with it."""
     start = time.perf_counter()
     body()
     if device.type == "cuda":

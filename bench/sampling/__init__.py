@@ -1,1 +1,1 @@
-"""What sampling costs on the CPU: behind ``albireo bench sampling``."""
+"""What sampling costs: behind ``albireo bench sampling``."""

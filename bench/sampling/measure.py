@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
+from albireo.tools.fastest import run_seconds
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
@@ -76,35 +76,45 @@ class Measured:
     sort: float  # a plain sampler that sorts, on logits that rank 0 has already
 
 
-def measure(cases: Sequence[Case], *, tp: int, threads: int, rounds: int) -> list[Measured]:
-    """Runs all cases in a group of ``tp`` processes on the CPU, ``threads`` each."""
+def measure(
+    cases: Sequence[Case], *, tp: int, threads: int, rounds: int, device: str = "cpu"
+) -> list[Measured]:
+    """Runs all cases in a group of ``tp`` processes on the CPU, ``threads`` each, or in one on a GPU.
+
+    Raises ValueError for several ranks on a GPU: their collectives are gloo's.
+    """
+    if device == "cuda" and tp > 1:
+        raise ValueError("on a GPU, one rank alone is measured")
     with tempfile.TemporaryDirectory() as scratch:
-        spawn(_rank, args=(tp, tuple(cases), threads, rounds, Path(scratch)), nprocs=tp, daemon=True)
+        spawn(_rank, args=(tp, tuple(cases), threads, rounds, device, Path(scratch)), nprocs=tp, daemon=True)
         return [Measured(**found) for found in json.loads((Path(scratch) / "found").read_text())]
 
 
-def _rank(rank: int, tp: int, cases: Sequence[Case], threads: int, rounds: int, scratch: Path) -> None:
+def _rank(
+    rank: int, tp: int, cases: Sequence[Case], threads: int, rounds: int, device: str, scratch: Path
+) -> None:
     torch.set_num_threads(threads)
     if tp > 1:
         rendezvous = f"file://{scratch / 'rendezvous'}"
         timeout = timedelta(seconds=120)
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=tp, timeout=timeout)
     group = TPGroup(rank, tp)
+    where = torch.device("cuda:0" if device == "cuda" else device)
     with torch.inference_mode():
-        found = [_measure(case, group, rounds) for case in cases]
+        found = [_measure(case, group, rounds, where) for case in cases]
     if rank == 0:
         (scratch / "found").write_text(json.dumps([asdict(measured) for measured in found]))
     group.barrier()
     group.close()
 
 
-def _measure(case: Case, group: TPGroup, rounds: int) -> Measured:
+def _measure(case: Case, group: TPGroup, rounds: int, device: torch.device) -> Measured:
     modes: tuple[SamplingMode, ...] = ("driver", "parallel") if group.size > 1 else ("driver",)
-    whole = _made_up_logits(case)
+    whole = _made_up_logits(case).to(device)
     width = -(-case.vocabulary // group.size)
     padded = torch.nn.functional.pad(whole, (0, width * group.size - case.vocabulary))
     local = padded[:, group.rank * width :][:, :width]
-    runs = {mode: _Run(case, group, mode, WARMUP + rounds) for mode in modes}
+    runs = {mode: _Run(case, group, mode, WARMUP + rounds, device) for mode in modes}
     times: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(WARMUP + rounds):
         for mode, run in runs.items():  # in turn, so that other load on the machine meets both
@@ -112,10 +122,10 @@ def _measure(case: Case, group: TPGroup, rounds: int) -> Measured:
     read, by_sort = list[float](), list[float]()
     if group.rank == 0:
         whole = whole.float()
-        read = [_timed(lambda: whole.amax(-1)) for _ in range(WARMUP + rounds)]
+        read = [_timed(lambda: whole.amax(-1), device) for _ in range(WARMUP + rounds)]
         for _ in range(1 + min(rounds, 5)):
             logits = whole.clone()
-            by_sort.append(_timed(lambda: _sort_sampler(logits, CONTROLS[case.controls])))  # noqa: B023
+            by_sort.append(_timed(lambda: _sort_sampler(logits, CONTROLS[case.controls]), device))  # noqa: B023
     group.barrier()
     medians = {mode: median(found[WARMUP:]) for mode, found in times.items()}
     return Measured(
@@ -138,11 +148,13 @@ def _made_up_logits(case: Case) -> Tensor:
 class _Run:
     """A rank's sampler in one mode, with ``case.batch`` requests that decode."""
 
-    def __init__(self, case: Case, group: TPGroup, mode: SamplingMode, steps: int) -> None:
+    def __init__(
+        self, case: Case, group: TPGroup, mode: SamplingMode, steps: int, device: torch.device
+    ) -> None:
         tokens = PROMPT + steps + 1
         shape = GroupShape(case.batch * blocks_for(tokens), case.batch, tokens)
-        policy, device = SamplingPolicy(mode, group.rank, group.size), torch.device("cpu")
-        self._group = group
+        policy = SamplingPolicy(mode, group.rank, group.size)
+        self._group, self._device = group, device
         self._table = SlotTable(shape, case.vocabulary, owners=group.size)
         self._staging = Staging(device, torch.float32, tokens, policy)
         state = PenaltyState(policy.state_rows(case.batch), tokens, device)
@@ -154,11 +166,13 @@ class _Run:
         """Seconds that sampling one step took."""
         batch, logits = next(self._batches), logits.clone()
         self._group.barrier()
-        return _timed(lambda: self._sampler(logits, batch.input.sampling, batch.layout))
+        return _timed(lambda: self._sampler(logits, batch.input.sampling, batch.layout), self._device)
 
     def _stage(self, plans: Iterator[Plan]) -> Iterator[StepBatch]:
         for plan in plans:
-            yield self._staging.to_device(self._table.apply(plan))
+            batch = self._staging.to_device(self._table.apply(plan))
+            batch.await_copies()
+            yield batch
 
 
 def _plans(case: Case, tokens: int) -> Iterator[Plan]:
@@ -202,7 +216,8 @@ def _sort_sampler(logits: Tensor, sampling: SamplingParams) -> Tensor:
     return logits.softmax(-1).div_(noise).argmax(-1)
 
 
-def _timed(body: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    body()
-    return time.perf_counter() - began
+def _timed(body: Callable[[], object], device: torch.device) -> float:
+    """Seconds until what ``body`` launches is done, and nothing that was launched before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return run_seconds(body, device)

@@ -2,8 +2,7 @@
 
     python -m bench.throughput.bare_model /tmp/qwen
 
-The limit of a step is the longer of reading weights and KV once at the memory bandwidth, and the
-multiplications at the matrix-multiply rate.
+What the limit of a step is: bench/throughput/step_limit.py.
 """
 
 from __future__ import annotations
@@ -18,29 +17,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from albireo.planning.calibration.limits import multiply_rate, read_bandwidth
 from albireo.runtime.kv_memory import KvMemory
 from bench.machine import machine
 from bench.throughput.static_batch import run
+from bench.throughput.step_limit import DeviceLimits
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
+from worker_svc.cost.shape import ModelShape
+from worker_svc.cost.work import StepWork
 from worker_svc.runner.model_runner import ModelRunner
 
 PROMPT, OUTPUTS = 128, 129  # contexts of 128 to 256 tokens
 
 
-def measure(runner: ModelRunner, batch: int, bandwidth: float, rate: float) -> dict[str, Any]:
-    """Decode steps of ``batch`` rows, and their limit.
-
-    ``bandwidth``: bytes that are read per second; ``rate``: bf16 operations per second.
-    """
+def measure(runner: ModelRunner, batch: int, limits: DeviceLimits) -> dict[str, Any]:
+    """Decode steps of ``batch`` rows, and their limit."""
     run(runner, batch, PROMPT, 8)
     _, steps = run(runner, batch, PROMPT, OUTPUTS)
-    config = runner.config
-    layer = config.hidden_size * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
-    layer += 3 * config.hidden_size * config.intermediate_size
-    weights = config.num_layers * layer + config.vocab_size * config.hidden_size
-    kv = batch * (PROMPT + OUTPUTS / 2) * 2 * config.num_layers * config.num_kv_heads * config.head_dim
-    limit = max(2 * (weights + kv) / bandwidth, 2 * weights * batch / rate)
+    context = round(batch * (PROMPT + OUTPUTS / 2))
+    work = StepWork(decodes=batch, context=context, greedy=batch)
+    limit, _ = limits.of_step(ModelShape(runner.config, tp=1), work)
     median = float(np.median(steps))
     return {
         "batch": batch,
@@ -62,7 +57,7 @@ def main(
     """Prints step time, tokens/s and the share of the machine's limit."""
     torch.set_num_threads(compute_threads(1))
     device = torch.device("cpu")
-    bandwidth, rate = read_bandwidth(device), multiply_rate(device, torch.bfloat16)
+    limits = DeviceLimits.measured(device, torch.bfloat16)
     runner = ModelRunner(
         checkpoint,
         TPGroup(),
@@ -72,13 +67,14 @@ def main(
         max_seqs=64,
         max_model_len=1024,
     )
-    rows = [measure(runner, size, bandwidth, rate) for size in batch or [1, 16, 64]]
+    rows = [measure(runner, size, limits) for size in batch or [1, 16, 64]]
     setup = {
         "machine": machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "read_gb_per_second": bandwidth / 1e9,
-        "bf16_tflop_per_second": rate / 1e12,
+        "read_gb_per_second": limits.read / 1e9,
+        "copy_gb_per_second": limits.copy / 1e9,
+        "bf16_tflop_per_second": limits.operations / 1e12,
     }
     if as_json:
         print(json.dumps({**setup, "steps": rows}, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from worker_svc.runner.model_runner import ModelRunner
@@ -53,14 +54,32 @@ def _admission(
     return Admission(slot, slot + 1, f"r{slot}", tokens, 0, 0, sampling)
 
 
+@dataclass(frozen=True, slots=True)
+class TimedStep:
+    """Seconds of a step that runs alone."""
+
+    whole: float  # from the plan to the ids on the host
+    forward: float  # T3, on the device
+    sampling: float  # T4, likewise
+
+
+def timed_step(runner: ModelRunner, plan: Plan) -> TimedStep:
+    """Executes a plan, and waits for what it samples."""
+    start = time.perf_counter()
+    output = runner.execute(runner.prepare(plan))
+    output.to_host()
+    whole = time.perf_counter() - start
+    forward, sampling, end = output.timestamps()
+    return TimedStep(whole, (sampling - forward) / 1e9, (end - sampling) / 1e9)
+
+
 def run(runner: ModelRunner, batch: int, prompt: int, outputs: int) -> tuple[float, list[float]]:
     """Seconds from the first plan to the last id, and seconds of each decode step."""
     runner.reset()
     began = time.perf_counter()
     steps = []
     for plan in plans(batch, prompt, outputs, runner.config.vocab_size):
-        start = time.perf_counter()
-        runner.execute(runner.prepare(plan)).to_host()
+        step = timed_step(runner, plan)
         if not plan.chunks:
-            steps.append(time.perf_counter() - start)
+            steps.append(step.whole)
     return time.perf_counter() - began, steps

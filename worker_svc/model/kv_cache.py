@@ -13,6 +13,7 @@ from torch import Tensor
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.int8 import Int8
 
 BLOCK_FIRST = 2, 0, 1, 3, 4, 5
 """Dimensions of ``KVCache.storage`` in the order of a tier's frames."""
@@ -58,6 +59,11 @@ class KVCache:
         # The CPU copies number by number: wide ones take two thirds of the time.
         storage = self.storage[layers.start : layers.stop].view(WIDE).permute(*BLOCK_FIRST)
         storage.index_copy_(0, blocks, source.view(WIDE))
+
+
+def kv_dtype(int8: Int8, dtype: torch.dtype) -> torch.dtype:
+    """Of the cache. ``dtype``: the model's."""
+    return torch.int8 if int8.kv else dtype
 
 
 def row_width(head_dim: int, dtype: torch.dtype) -> int:

@@ -22,7 +22,7 @@ from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.sdpa import SdpaAttention
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, Transformer
-from worker_svc.model.weight_reader import WeightReader
+from worker_svc.model.weight_reader import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Loader:
     def __init__(
         self,
         config: ModelConfig,
-        weights: WeightReader,
+        weights: Weights,
         group: TPGroup,
         device: torch.device,
         dtype: torch.dtype,

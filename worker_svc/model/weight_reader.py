@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,30 @@ class Int8Tensor(NamedTuple):
     def floats(self, dtype: torch.dtype) -> Tensor:
         """What it stands for."""
         return (self.numbers.float() * self.scales[:, None]).to(dtype)
+
+
+class Weights(Protocol):
+    """Where the loader takes tensors from. ``name`` as in a whole model."""
+
+    directory: Path
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def unread(self) -> list[str]:
+        """Tensors that nothing was read of."""
+        ...
+
+    def read(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> Tensor:
+        """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end)."""
+        ...
+
+    def read_int8(
+        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
+    ) -> Int8Tensor | None:
+        """Likewise; None where it is not quantized."""
+        ...
 
 
 class WeightReader:

@@ -26,9 +26,9 @@ from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
-from worker_svc.model.kv_cache import allocate
+from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
-from worker_svc.model.weight_reader import WeightReader
+from worker_svc.model.weight_reader import WeightReader, Weights
 from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 class ModelRunner:
     """One rank's model, KV cache and slot table; see :class:`worker_svc.runner.interface.Runner`."""
 
+    transfers: KvTransfers | None = None  # without KV tiers
+
     def __init__(
         self,
         directory: Path,
@@ -69,6 +71,7 @@ class ModelRunner:
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
         int8: Int8 = NO_INT8,
+        weights: Weights | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
 
@@ -77,19 +80,18 @@ class ModelRunner:
         ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
         ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
         ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
-        the blocks, or what opens them; the same on every rank, closed with the runner.
+        the blocks, or what opens them; the same on every rank, closed with the runner. ``weights``: None for
+        those of ``directory``.
         """
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
-        self.device = device
-        self._group, self._dtype, self._synchronous = group, dtype, synchronous
-        self._kv_dtype = int8.kv_dtype(dtype)
+        self.device, self._group, self._synchronous = device, group, synchronous
+        self._dtype, self._kv_dtype = dtype, kv_dtype(int8, dtype)
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
-        self.transfers: KvTransfers | None = None
         longest = min(max_model_len, self.config.max_positions)
-        weights = WeightReader(directory, dtype)
+        weights = weights or WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8).load()
         sizing = Sizing(self.config, group.size, self._kv_dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)

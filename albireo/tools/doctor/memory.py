@@ -16,6 +16,7 @@ from worker_svc.kernels.choice import native_kernels
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.kv_cache import kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import HeaderReader
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
@@ -53,9 +54,8 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     if settings.device == "sim":
         return [*found, note("memory", "--device sim needs none for weights and KV")]
     memory = _free_memory(settings, tp)
-    kv_dtype = settings.int8.kv_dtype(dtype)
     longest = min(settings.max_model_len, config.max_positions)
-    sizing = Sizing(config, tp, kv_dtype, settings.max_seqs, longest)
+    sizing = Sizing(config, tp, kv_dtype(settings.int8, dtype), settings.max_seqs, longest)
     granted = KvMemory.parse(settings.kv_memory)
     if memory is None and granted.size is None:
         return [*found, note("kv blocks", f"{settings.kv_memory}: the free memory here is not known")]

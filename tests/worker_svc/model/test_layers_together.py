@@ -15,7 +15,7 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
-from worker_svc.model.kv_cache import KVCache, allocate
+from worker_svc.model.kv_cache import KVCache, allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Ends, Transformer
 from worker_svc.model.weight_reader import WeightReader
@@ -55,7 +55,7 @@ def load(
     model = Loader(config, reader, group, CPU, dtype, 128, int8).load()
     if model.together is None:
         pytest.skip("this CPU has no native products of these weights")
-    cache = allocate(BLOCKS, config, group.size, int8.kv_dtype(dtype), CPU)
+    cache = allocate(BLOCKS, config, group.size, kv_dtype(int8, dtype), CPU)
     if not int8.kv:
         cache.storage.copy_(torch.randn(cache.storage.shape, generator=torch.Generator().manual_seed(5)))
     return model, cache

@@ -36,7 +36,7 @@ from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
-from worker_svc.model.kv_cache import block_bytes
+from worker_svc.model.kv_cache import block_bytes, kv_dtype
 from worker_svc.runner.model_runner import ModelRunner
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def runner_of(
         group,
         device=device,
         dtype=torch.float32,
-        kv_memory=KvMemory(blocks * block_bytes(config, group.size, int8.kv_dtype(torch.float32))),
+        kv_memory=KvMemory(blocks * block_bytes(config, group.size, kv_dtype(int8, torch.float32))),
         max_seqs=4,
         max_model_len=LONGEST,
         tiers=None if tier is None else opened,
