@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from albireo.local.redis_server import LocalRedis
 from albireo.runtime.imports import without_collection
 from tests.own_ports import OwnPorts
 from tests.stack import Running, running_stack
+
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU, Triton's kernels run in its interpreter. Triton decides that when it is imported, which
+    # transformers does.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LONG = tuple(f"tests/{folder}" for folder in ("virtual", "integration", "races", "robustness", "worker_svc"))
 """Long histories, real processes, real models."""

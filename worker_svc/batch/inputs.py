@@ -30,6 +30,14 @@ class DecodeRows(Struct[A]):
 
 
 @dataclass(frozen=True, slots=True)
+class RaggedRows(Struct[A]):
+    """All decoding rows of the step: their block tables one behind the other, each as long as its context."""
+
+    starts: Annotated[A, int64("rows")]  # where the row's own begins in ``blocks``
+    blocks: Annotated[A, int64("blocks of all")]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRows(Struct[A]):
     """The rows of one prefill chunk, from row ``first`` of the step."""
 
@@ -67,13 +75,14 @@ class SpanInput(Struct[A]):
 class ForwardInput(Struct[A]):
     """The rows that run through the model: decoding rows first, in groups, then those of the chunks.
 
-    Of a step that only decodes, in one group, this is the whole input of a CUDA graph.
+    Of a step that only decodes, in one group with ragged block tables, this is the whole input of a CUDA
+    graph.
     """
 
     decode_slots: Annotated[A, int64("decodes")]  # where the decoding rows find their token
     positions: Annotated[A, int64("rows")]
     kv_rows: Annotated[A, int64("rows")]  # block * 16 + offset of each row's own key and value
-    decodes: tuple[DecodeRows[A], ...]
+    decodes: tuple[DecodeRows[A] | RaggedRows[A], ...]
     chunk_ids: Annotated[A, int64("chunk rows")]  # tokens of the chunks' rows
     chunks: tuple[ChunkRows[A], ...]
     spans: tuple[SpanInput[A], ...] = ()  # of streamed slots; those of their last layers join the rows
@@ -100,6 +109,10 @@ def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks | None) -> 
     """
     decodes, chunks = [], []
     for group in forward.decodes:
+        if isinstance(group, RaggedRows):
+            positions = forward.positions[: len(group.starts)]
+            decodes.append(RowGroup(0, group.blocks, positions, None, group.starts))
+            continue
         rows, longest = group.blocks.shape
         positions = forward.positions[group.first : group.first + rows]
         mask = None if masks is None else masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]

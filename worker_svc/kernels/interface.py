@@ -1,4 +1,4 @@
-"""What a layer does besides products of matrices and attention: the model calls it, row by row.
+"""What a layer does besides products of matrices: the model calls it, row by row.
 
 A row is one token of the step; ``n`` is their number.
 """
@@ -54,4 +54,33 @@ class Kernels(Protocol):
         Keys and values go into the cache, ``[blocks, 16, kv heads, head_dim]`` each, at ``kv_rows`` ``[n]``:
         block * 16 + offset. ``rope``: cosines and sines ``[n, 1, head_dim / 2]``.
         """
+        ...
+
+
+class RaggedAttention(Protocol):
+    """Attention to the blocks of the cache where they are: ``keys`` and ``values`` as :meth:`Kernels.rotate`
+    leaves them, of which a row sees the tokens up to its position, its own included.
+
+    ``q`` ``[n, heads, head_dim]``, ``positions`` ``[n]``; what is found goes into ``out``, which is as ``q``.
+    Nothing that the host does depends on what ``positions`` and block tables hold.
+    """
+
+    def decode(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        positions: Tensor,
+        out: Tensor,
+    ) -> None:
+        """Of rows of as many requests. ``blocks`` holds their block tables, each as long as its context;
+        that of row i is from ``starts[i]`` on."""
+        ...
+
+    def chunk(
+        self, q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, positions: Tensor, out: Tensor
+    ) -> None:
+        """Of rows of one request, whose block table is ``blocks``."""
         ...

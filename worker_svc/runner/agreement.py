@@ -54,6 +54,11 @@ def agree_on_blocks(num_blocks: int, group: TPGroup, device: torch.device) -> in
     return min(blocks for [blocks] in _of_all_ranks([num_blocks], group, device))
 
 
+def all_ranks(own: bool, group: TPGroup, device: torch.device) -> bool:
+    """Whether it is so on every rank. Called by all ranks."""
+    return min(theirs for [theirs] in _of_all_ranks([int(own)], group, device)) > 0
+
+
 def slowest(seconds: float, group: TPGroup, device: torch.device) -> float:
     """The largest of all ranks' durations. Called by all ranks."""
     return max(ns for [ns] in _of_all_ranks([round(seconds * 1e9)], group, device)) / 1e9
