@@ -18,10 +18,15 @@ MERGED = tl.constexpr(16)
 
 
 @triton.jit
-def token_offsets(table, at, seen, kv, KV: tl.constexpr, DIM: tl.constexpr):
-    """Of tokens ``at`` of a context, the offset of head ``kv`` in the keys: int64, as caches are large."""
+def load_tile(keys, values, table, at, seen, kv, lane, inside, KV: tl.constexpr, DIM: tl.constexpr):
+    """Keys ``[dim, tokens]`` and values ``[tokens, dim]`` of tokens ``at`` of a context, of those that are
+    ``seen``; zeros of others. Offsets are int64, as ``table`` is: caches are large."""
     block = tl.load(table + at // BLOCK, mask=seen, other=0)
-    return ((block * BLOCK + at % BLOCK) * KV + kv) * DIM
+    where = ((block * BLOCK + at % BLOCK) * KV + kv) * DIM
+    k_mask, v_mask = inside[:, None] & seen[None, :], seen[:, None] & inside[None, :]
+    k = tl.load(keys + where[None, :] + lane[:, None], mask=k_mask, other=0.0)
+    v = tl.load(values + where[:, None] + lane[None, :], mask=v_mask, other=0.0)
+    return k, v
 
 
 @triton.jit
@@ -87,10 +92,7 @@ def attend_part(
     for tile in range(first, tl.minimum(first + share, tiles)):
         at = tile * TOKENS + token
         seen = at < length
-        where = token_offsets(table, at, seen, kv, KV, DIM)
-        k_mask, v_mask = inside[:, None] & seen[None, :], seen[:, None] & inside[None, :]
-        k = tl.load(keys + where[None, :] + lane[:, None], mask=k_mask, other=0.0)
-        v = tl.load(values + where[:, None] + lane[None, :], mask=v_mask, other=0.0)
+        k, v = load_tile(keys, values, table, at, seen, kv, lane, inside, KV, DIM)
         greatest, total, found = attend_to_tile(query, k, v, seen[None, :], scale, greatest, total, found)
     found /= total[:, None]
     if share >= tiles:
@@ -174,10 +176,7 @@ def attend_chunk(
     for tile in range(0, tl.cdiv(end, TOKENS)):
         at = tile * TOKENS + token
         seen = at < end
-        where = token_offsets(blocks, at, seen, kv, KV, DIM)
-        k_mask, v_mask = inside[:, None] & seen[None, :], seen[:, None] & inside[None, :]
-        k = tl.load(keys + where[None, :] + lane[:, None], mask=k_mask, other=0.0)
-        v = tl.load(values + where[:, None] + lane[None, :], mask=v_mask, other=0.0)
+        k, v = load_tile(keys, values, blocks, at, seen, kv, lane, inside, KV, DIM)
         visible = at[None, :] <= position[:, None]
         greatest, total, found = attend_to_tile(query, k, v, visible, scale, greatest, total, found)
     found /= total[:, None]

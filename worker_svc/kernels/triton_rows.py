@@ -46,7 +46,7 @@ def gate_tile(gate_up, out, UNITS: tl.constexpr, LANES: tl.constexpr):
     tl.store(out + row * UNITS + at, gated.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["kv_rows"])
 def rotate_head(
     qkv,
     cosines,

@@ -74,9 +74,8 @@ class ModelRunner:
 
         ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free,
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
-        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
-        ``cuda_graphs``: on CUDA, decode steps run as graphs where attention takes ragged block tables; what
-        these allocate comes on top of an explicit size of ``kv_memory``.
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``. ``cuda_graphs``: where
+        attention can, decode steps run as graphs, in addition to an explicit size of ``kv_memory``.
         ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
         the blocks, or what opens them; the same ones on every rank, closed with the runner. ``int8_weights``:
         quantizes the layers; ``dtype`` is then that of the rest.
@@ -89,8 +88,7 @@ class ModelRunner:
         self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         self.transfers: KvTransfers | None = None
-        longest = min(max_model_len, self.config.max_positions)
-        weights = WeightReader(directory, dtype)
+        longest, weights = min(max_model_len, self.config.max_positions), WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
         self._cuda_graphs = cuda_graphs and all_ranks(self._model.attention.paged.ragged, group, device)
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
