@@ -37,7 +37,15 @@ class RaggedKernels(PlainKernels):
     ) -> None:
         out.copy_(attend(q, keys, values, blocks, starts, positions))
 
-    def chunk(
-        self, q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, positions: Tensor, out: Tensor
+    def chunks(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        firsts: Tensor,
+        positions: Tensor,
+        out: Tensor,
     ) -> None:
-        self.decode(q, keys, values, blocks, torch.zeros_like(positions), positions, out)
+        self.decode(q, keys, values, blocks, starts.repeat_interleave(firsts.diff()), positions, out)

@@ -44,7 +44,19 @@ class ChunkRows(Struct[A]):
     first: int
     count: int
     ends: bool  # the last of them samples: the prompt is complete
-    blocks: Annotated[A, int64("blocks")]  # of the context
+    blocks: Annotated[A, int64("blocks")]  # of the context; none where they are in ``RaggedChunks``
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedChunks(Struct[A]):
+    """The block tables of all chunks of the step, one behind the other."""
+
+    firsts: Annotated[A, int64("chunks and one")]  # of each, among the chunks' rows; then how many these are
+    starts: Annotated[A, int64("chunks")]  # where the chunk's own begins in ``blocks``
+    # Of the chunks whose last row samples: where their block tables begin, and the position of that row.
+    end_starts: Annotated[A, int64("ends")]
+    end_positions: Annotated[A, int64("ends")]
+    blocks: Annotated[A, int64("blocks of all")]
 
 
 @dataclass(eq=False, slots=True)
@@ -86,6 +98,7 @@ class ForwardInput(Struct[A]):
     chunk_ids: Annotated[A, int64("chunk rows")]  # tokens of the chunks' rows
     chunks: tuple[ChunkRows[A], ...]
     spans: tuple[SpanInput[A], ...] = ()  # of streamed slots; those of their last layers join the rows
+    chunk_tables: RaggedChunks[A] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,11 @@ def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks | None) -> 
         positions = forward.positions[group.first : group.first + rows]
         mask = None if masks is None else masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
         decodes.append(RowGroup(group.first, group.blocks, positions, mask))
+    if (tables := forward.chunk_tables) is not None:
+        first, count = len(forward.decode_slots), len(forward.chunk_ids)
+        positions = forward.positions[first : first + count]
+        everything = RowGroup(first, tables.blocks, positions, None, tables.starts, tables.firsts)
+        return AttentionPlan(tuple(decodes), (everything,))
     for chunk in forward.chunks:
         positions = forward.positions[chunk.first : chunk.first + chunk.count]
         mask = None if masks is None else masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
@@ -133,6 +151,9 @@ def end_rows(forward: ForwardInput[HostArray]) -> Ints:
 def ends_of(plan: AttentionPlan, forward: ForwardInput[Tensor], rows: Tensor) -> Ends:
     """How the ``rows`` that :func:`end_rows` has found attend."""
     first, chunks = len(forward.decode_slots), list[RowGroup]()
+    if (tables := forward.chunk_tables) is not None:  # one row of each: as decoding ones
+        ends = RowGroup(first, tables.blocks, tables.end_positions, None, tables.end_starts)
+        return Ends(rows, AttentionPlan((*plan.decodes, ends), ()))
     for chunk, group in zip(forward.chunks, plan.chunks, strict=True):
         if chunk.ends:
             mask = None if group.mask is None else group.mask[:, :, -1:]

@@ -12,7 +12,7 @@ import numpy as np
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
 from albireo.contract.tiers import Offload, Span
-from worker_svc.batch.block_tables import grouped, ragged
+from worker_svc.batch.block_tables import grouped, ragged, ragged_chunks
 from worker_svc.batch.inputs import ChunkRows, ForwardInput, SpanInput
 from worker_svc.batch.row_check import fault_of, stand_in
 from worker_svc.batch.streamed_slots import StreamedSlots
@@ -56,7 +56,7 @@ class SlotTable:
 
         ``vocab_size``: rows of the embedding; a request with an id beyond them fails. ``owners``: ranks that
         share the sampling; the rows that sample come owner by owner, ``slot mod owners``. ``ragged_tables``:
-        those of all decoding rows are one group.
+        block tables of a step are ragged.
         """
         slots = shape.max_seqs
         self._owners = owners
@@ -73,7 +73,7 @@ class SlotTable:
         self._controls = SlotControls(slots, eos_ids)
         self._prompt_logprobs: dict[int, tuple[int, int]] = {}  # by slot: length of the prompt, how many
         self._streamed = StreamedSlots(shape.num_layers)
-        self._block_tables = ragged if ragged_tables else grouped
+        self._ragged = ragged_tables
 
     def reset(self) -> None:
         """Forgets everything: a new epoch begins."""
@@ -170,7 +170,8 @@ class SlotTable:
             self._num_blocks[slot] = held - count
 
     def _build(self, slots: Ints, plan: Plan, fresh: Ints, starts: tuple[PenaltyStart, ...]) -> HostBatch:
-        slots, decodes = self._block_tables(self._blocks, slots, self._computed[slots] // BLOCK_SIZE + 1)
+        by_kind = ragged if self._ragged else grouped
+        slots, decodes = by_kind(self._blocks, slots, self._computed[slots] // BLOCK_SIZE + 1)
         positions = self._computed[slots]
         all_positions, all_kv_rows = [positions], [self._kv_rows(slots, positions)]
         self._computed[slots] += 1
@@ -190,6 +191,7 @@ class SlotTable:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True
+        kept, tables = ragged_chunks(chunks, all_positions[1:]) if self._ragged else (tuple(chunks), None)
         spans = tuple(map(self._span, plan.spans))
         for span in self._ending(plan):
             if span.slot in self._prompt_logprobs:
@@ -205,8 +207,9 @@ class SlotTable:
                 kv_rows=np.concatenate(all_kv_rows),
                 decodes=decodes,
                 chunk_ids=np.concatenate(ids) if ids else NO_IDS,
-                chunks=tuple(chunks),
+                chunks=kept,
                 spans=spans,
+                chunk_tables=tables,
             ),
             fresh=fresh,
             samples=self._samples(

@@ -79,8 +79,20 @@ class RaggedAttention(Protocol):
         that of row i is from ``starts[i]`` on."""
         ...
 
-    def chunk(
-        self, q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, positions: Tensor, out: Tensor
+    def chunks(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        firsts: Tensor,
+        positions: Tensor,
+        out: Tensor,
     ) -> None:
-        """Of rows of one request, whose block table is ``blocks``."""
+        """Of the rows of ``c`` chunks, of which none is empty, each of consecutive tokens of one request.
+
+        The block table of chunk i is from ``starts[i]`` on, ``[c]``; its rows are from ``firsts[i]`` to
+        before ``firsts[i + 1]``, ``[c + 1]``.
+        """
         ...

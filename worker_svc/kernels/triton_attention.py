@@ -51,14 +51,13 @@ def tiles_of_part(tiles, parts, LEAST: tl.constexpr):
     return tl.maximum(tl.cdiv(tiles, parts), LEAST)
 
 
-@triton.jit(do_not_specialize=["stride"], do_not_specialize_on_alignment=["blocks", "starts", "positions"])
+@triton.jit(do_not_specialize_on_alignment=["blocks", "starts", "positions"])
 def attend_part(
     q,
     keys,
     values,
     blocks,
     starts,
-    stride,  # of starts: 0 where all rows have one table
     positions,
     found_parts,  # [rows, heads, parts, DIM] fp32
     weight_parts,  # [rows, heads, parts] fp32: the binary logarithm of the part's sum of powers
@@ -80,7 +79,7 @@ def attend_part(
     first = part * share
     if first >= tiles:
         return
-    table = blocks + tl.load(starts + row * stride)
+    table = blocks + tl.load(starts + row)
     line, lane, token = tl.arange(0, LINES), tl.arange(0, LANES), tl.arange(0, TOKENS)
     inside = lane < DIM
     head = row.to(tl.int64) * KV * GROUP + kv * GROUP + line
@@ -142,14 +141,33 @@ def merge_parts(
     tl.store(out + head * DIM + lane, (found / total).to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["blocks", "positions"])
+@triton.jit
+def chunk_of_tile(tile, firsts, chunks, GROUP: tl.constexpr, LINES: tl.constexpr):
+    """The chunk of a tile, and which of the chunk's tiles it is. A chunk has the tiles from that of its first
+    line on, one more for each chunk before it: enough for its lines, in whichever tile they begin."""
+    low, high = 0, chunks
+    while low < high:
+        middle = (low + high) // 2
+        if tl.load(firsts + middle).to(tl.int32) * GROUP // LINES + middle <= tile:
+            low = middle + 1
+        else:
+            high = middle
+    chunk = low - 1
+    return chunk, tile - (tl.load(firsts + chunk).to(tl.int32) * GROUP // LINES + chunk)
+
+
+@triton.jit(
+    do_not_specialize=["chunks"], do_not_specialize_on_alignment=["blocks", "starts", "firsts", "positions"]
+)
 def attend_chunk(
     q,
     keys,
     values,
     blocks,
+    starts,
+    firsts,
+    chunks,
     positions,
-    rows,
     out,
     scale,
     KV: tl.constexpr,
@@ -159,14 +177,19 @@ def attend_chunk(
     LANES: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    """Program (tile of lines, KV head), as FlashAttention-2 (Dao 2023, arXiv 2307.08691). A line is a row of
-    the chunk and one of the query heads that share the KV head, so that all of them read it once."""
-    # The last rows have the longest contexts: they begin first.
-    line = (tl.num_programs(0) - 1 - tl.program_id(0)) * LINES + tl.arange(0, LINES)
+    """Program (tile, KV head), as FlashAttention-2 (Dao 2023, arXiv 2307.08691). A line is a row of a chunk
+    and one of the query heads that share the KV head, so that all of them read it once."""
+    # The last rows of a chunk have the longest contexts: they begin first.
+    chunk, own_tile = chunk_of_tile(tl.num_programs(0) - 1 - tl.program_id(0), firsts, chunks, GROUP, LINES)
+    first, rows = tl.load(firsts + chunk).to(tl.int32), tl.load(firsts + chunk + 1).to(tl.int32)
+    if first + own_tile * LINES // GROUP >= rows:
+        return
+    line = own_tile * LINES + tl.arange(0, LINES)
     kv, lane, token = tl.program_id(1), tl.arange(0, LANES), tl.arange(0, TOKENS)
-    row, inside = line // GROUP, lane < DIM
+    row, inside = first + line // GROUP, lane < DIM
     position = tl.load(positions + row, mask=row < rows, other=0).to(tl.int32)
     end = tl.max(position, 0) + 1
+    table = blocks + tl.load(starts + chunk)
     head = row.to(tl.int64) * KV * GROUP + kv * GROUP + line % GROUP
     own = (row < rows)[:, None] & inside[None, :]
     query = tl.load(q + head[:, None] * DIM + lane[None, :], mask=own, other=0.0)
@@ -176,7 +199,7 @@ def attend_chunk(
     for tile in range(0, tl.cdiv(end, TOKENS)):
         at = tile * TOKENS + token
         seen = at < end
-        k, v = load_tile(keys, values, blocks, at, seen, kv, lane, inside, KV, DIM)
+        k, v = load_tile(keys, values, table, at, seen, kv, lane, inside, KV, DIM)
         visible = at[None, :] <= position[:, None]
         greatest, total, found = attend_to_tile(query, k, v, visible, scale, greatest, total, found)
     found /= total[:, None]

@@ -30,9 +30,6 @@ FEWEST_PARTS, MOST_PARTS = 4, 128
 """Of a context. Also among many rows a long context has some, for it would be the last to end."""
 LEAST_TILES = 4
 """Of a part."""
-FEW_ROWS = 8
-"""Of a chunk, which are attended to as decoding rows are: their contexts in parts, since else there were too
-few programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Tiling:
 
 def tried_kernels(device: torch.device, dtype: torch.dtype) -> TritonKernels:
     """Compiles and runs one of them. Raises RuntimeError where Triton cannot, as without a C compiler."""
-    kernels = TritonKernels(device, torch.cuda.get_device_properties(device).multi_processor_count)
+    kernels = TritonKernels(torch.cuda.get_device_properties(device).multi_processor_count)
     row = torch.ones(1, TRIED_WIDTH, dtype=dtype, device=device)
     try:
         kernels.norm(row, Norm(row[0], 1e-6))
@@ -84,9 +81,8 @@ class TritonKernels:
     All tensors are contiguous, of one dtype.
     """
 
-    def __init__(self, device: torch.device, multiprocessors: int) -> None:
+    def __init__(self, multiprocessors: int) -> None:
         self._programs = PROGRAMS_EACH * multiprocessors
-        self._first = torch.zeros(1, dtype=torch.int64, device=device)
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
@@ -169,7 +165,6 @@ class TritonKernels:
             values,
             blocks,
             starts,
-            starts.stride(0),
             positions,
             found,
             weights,
@@ -185,21 +180,29 @@ class TritonKernels:
             positions, found, weights, out, parts, HEADS=heads, num_warps=2, enable_fp_fusion=True, **sizes
         )
 
-    def chunk(
-        self, q: Tensor, keys: Tensor, values: Tensor, blocks: Tensor, positions: Tensor, out: Tensor
+    def chunks(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        firsts: Tensor,
+        positions: Tensor,
+        out: Tensor,
     ) -> None:
         rows, heads, dim = q.shape
-        if rows <= FEW_ROWS:
-            return self.decode(q, keys, values, blocks, self._first.expand(rows), positions, out)
-        kv = keys.shape[2]
+        kv, count = keys.shape[2], len(starts)
         tiling = chunk_tiling(dim, q.dtype)
-        attend_chunk[(-(-rows * (heads // kv) // tiling.lines), kv)](
+        attend_chunk[(rows * (heads // kv) // tiling.lines + count, kv)](
             q,
             keys,
             values,
             blocks,
+            starts,
+            firsts,
+            count,
             positions,
-            rows,
             out,
             _scale(dim),
             KV=kv,
@@ -210,7 +213,6 @@ class TritonKernels:
             TOKENS=tiling.tokens,
             **tiling.options(),
         )
-        return None
 
 
 def _scale(dim: int) -> float:

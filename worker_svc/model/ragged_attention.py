@@ -23,4 +23,7 @@ class RaggedAttention:
         self._kernels.decode(q, cache.keys, cache.values, group.blocks, group.starts, group.positions, out)
 
     def chunk(self, q: Tensor, cache: LayerCache, group: RowGroup, out: Tensor) -> None:
-        self._kernels.chunk(q, cache.keys, cache.values, group.blocks, group.positions, out)
+        assert group.starts is not None
+        assert group.firsts is not None
+        tables = group.blocks, group.starts, group.firsts
+        self._kernels.chunks(q, cache.keys, cache.values, *tables, group.positions, out)

@@ -76,10 +76,10 @@ def _resources(cubin: bytes) -> tuple[int, int]:
 
 
 def main(dtype: str, heads: int, kv: int, dim: int) -> None:
-    kind, cpu = getattr(torch, dtype), torch.device("cpu")
+    kind = getattr(torch, dtype)
     for name in KERNELS:
         setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name)))
-    kernels = triton_kernels.TritonKernels(cpu, MULTIPROCESSORS)
+    kernels = triton_kernels.TritonKernels(MULTIPROCESSORS)
     rows, width = 64, heads * dim
     x, norm = torch.zeros(rows, width, dtype=kind), Norm(torch.zeros(dim, dtype=kind), 1e-6)
     kernels.norm(x, Norm(x[0], 1e-6), x)
@@ -90,7 +90,7 @@ def main(dtype: str, heads: int, kv: int, dim: int) -> None:
     numbers = torch.zeros(rows, dtype=torch.int64)
     q = kernels.rotate(qkv, Heads(heads, kv, norm, norm), (rope, rope), keys, keys, numbers)
     kernels.decode(q, keys, keys, numbers, numbers, numbers, q)
-    kernels.chunk(q, keys, keys, numbers, numbers, q)
+    kernels.chunks(q, keys, keys, numbers, numbers, numbers, numbers, q)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 MULTIPROCESSORS = 2
 """So that contexts are attended to in parts, but not in many."""
@@ -43,4 +42,4 @@ def interpreted_kernels() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterpreterBuilder, "create_dot", create_dot)
-        yield TritonKernels(torch.device("cpu"), MULTIPROCESSORS)
+        yield TritonKernels(MULTIPROCESSORS)

@@ -66,23 +66,28 @@ def test_decoding_rows(
 
 
 @pytest.mark.parametrize(
-    ("start", "rows", "heads", "dim", "dtype"),
+    ("chunks", "heads", "dim", "dtype"),
     [
-        (0, 1, (7, 1), 64, FP32),  # few rows: in parts
-        (1000, 2, (2, 1), 64, BF16),
-        (0, 40, (2, 2), 64, FP32),
-        (5, 33, (7, 1), 64, BF16),
-        (16, 70, (4, 2), 128, FP16),
-        (1003, 9, (8, 1), 16, FP32),
-        (120, 17, (3, 1), 96, BF16),
-        (31, 33, (5, 1), 80, FP32),
-        (63, 10, (2, 1), 256, FP32),
+        ([(0, 1)], (7, 1), 64, FP32),
+        ([(1000, 2)], (2, 1), 64, BF16),
+        ([(0, 40)], (2, 2), 64, FP32),
+        ([(5, 33), (0, 1), (15, 2), (16, 70)], (7, 1), 64, BF16),
+        ([(16, 70), (3, 20)], (4, 2), 128, FP16),
+        ([(1003, 9), (0, 16), (0, 17)], (8, 1), 16, FP32),
+        ([(0, 1)] * 9 + [(31, 33)], (1, 1), 32, FP32),
+        ([(120, 17)], (3, 1), 96, BF16),
+        ([(31, 33), (64, 64)], (5, 1), 80, FP32),
+        ([(63, 10), (63, 10)], (2, 1), 256, FP32),
     ],
 )
-def test_a_chunk(
-    triton_scene: TritonScene, start: int, rows: int, heads: tuple[int, int], dim: int, dtype: torch.dtype
+def test_chunks(
+    triton_scene: TritonScene,
+    chunks: list[tuple[int, int]],
+    heads: tuple[int, int],
+    dim: int,
+    dtype: torch.dtype,
 ) -> None:
-    triton_scene.check_chunk(dtype, start, rows, heads, dim)
+    triton_scene.check_chunks(dtype, chunks, heads, dim)
 
 
 def test_many_parts(triton_scene: TritonScene) -> None:
@@ -147,4 +152,3 @@ def test_no_rows(triton_scene: TritonScene) -> None:
     q = kernels.rotate(nothing, Heads(2, 1), (angles, angles), keys, values, none)
     assert q.shape == (0, 2, 16)
     kernels.decode(q, keys, values, blocks, none, none, torch.empty_like(q))
-    kernels.chunk(q, keys, values, blocks, none, torch.empty_like(q))

@@ -94,14 +94,17 @@ class TritonScene:
         self.kernels.decode(q, keys, values, blocks, starts, positions, out)
         self.assert_near(out, attend(q.double(), keys, values, blocks, starts, positions), 4)
 
-    def check_chunk(
-        self, dtype: torch.dtype, start: int, rows: int, heads: tuple[int, int], dim: int
+    def check_chunks(
+        self, dtype: torch.dtype, chunks: Sequence[tuple[int, int]], heads: tuple[int, int], dim: int
     ) -> None:
-        """Of rows from ``start`` on, to a context that ends with the last of them."""
-        keys, values, blocks, _ = self.cache([start + rows], heads[1], dim, dtype)
-        q = self.numbers(rows, heads[0], dim, dtype=dtype, size=3.0)
-        positions = torch.arange(start, start + rows, device=self.device)
+        """``chunks``: the first position and the rows of each, with which its context ends."""
+        lengths = [start + rows for start, rows in chunks]
+        keys, values, blocks, starts = self.cache(lengths, heads[1], dim, dtype)
+        counts = torch.tensor([rows for _, rows in chunks])
+        firsts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]).to(self.device)
+        positions = torch.cat([torch.arange(start, start + rows) for start, rows in chunks]).to(self.device)
+        q = self.numbers(len(positions), heads[0], dim, dtype=dtype, size=3.0)
         out = torch.full_like(q, torch.nan)
-        self.kernels.chunk(q, keys, values, blocks, positions, out)
-        exact = attend(q.double(), keys, values, blocks, torch.zeros_like(positions), positions)
-        self.assert_near(out, exact, 4)
+        self.kernels.chunks(q, keys, values, blocks, starts, firsts, positions, out)
+        own = starts.repeat_interleave(counts.to(self.device))
+        self.assert_near(out, attend(q.double(), keys, values, blocks, own, positions), 4)

@@ -21,8 +21,8 @@ class SimulatedKernels(PlainKernels):
     def decode(self, *tensors: Tensor) -> None:
         _launch("decode", self._on_host.decode, tensors)
 
-    def chunk(self, *tensors: Tensor) -> None:
-        _launch("chunk", self._on_host.chunk, tensors)
+    def chunks(self, *tensors: Tensor) -> None:
+        _launch("chunks", self._on_host.chunks, tensors)
 
 
 def _launch(name: str, kernel: Callable[..., None], tensors: tuple[Any, ...]) -> None:
