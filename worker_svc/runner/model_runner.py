@@ -28,7 +28,7 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import allocate
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
-from worker_svc.runner.agreement import agree_on_blocks, all_ranks, missing_by_rank, slowest
+from worker_svc.runner.agreement import agree_on_blocks, agree_on_graphs, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.gpu_memory import free_memory, most_allocated
 from worker_svc.runner.interface import HostOutput
@@ -90,7 +90,7 @@ class ModelRunner:
         self.transfers: KvTransfers | None = None
         longest, weights = min(max_model_len, self.config.max_positions), WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8=int8_weights).load()
-        self._cuda_graphs = cuda_graphs and all_ranks(self._model.attention.paged.ragged, group, device)
+        self._cuda_graphs = cuda_graphs and agree_on_graphs(self._model.attention.paged.ragged, group, device)
         sizing = Sizing(self.config, group.size, dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()

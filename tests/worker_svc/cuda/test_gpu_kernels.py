@@ -47,5 +47,5 @@ def test_steps_bring_the_logits_of_torchs_operations(
         expected = plain.execute(plain.prepare(plan)).to_host()
         order = [torch.from_numpy(output.slots).argsort().to(cuda) for output in (found, expected)]
         rows = [tap.logits[at] for tap, at in zip(taps, order, strict=True)]
-        torch.testing.assert_close(rows[0], rows[1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(rows[0], rows[1], atol=1e-3, rtol=1e-3)
         runner._last_token.copy_(plain._last_token)  # near ties must not part the two
