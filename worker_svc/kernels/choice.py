@@ -44,7 +44,7 @@ def native_kernels(
 def triton_kernels(
     device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int
 ) -> TritonKernels | None:
-    """None where they do not run; as :func:`native_kernels`. Compiles and runs one of them."""
+    """None where they do not run; as :func:`native_kernels`. Compiles and runs them once."""
     if device.type != "cuda":
         return None
     if find_spec("triton") is None:
@@ -56,7 +56,7 @@ def triton_kernels(
     try:
         from worker_svc.kernels.triton_kernels import tried_kernels  # needed on CUDA only
 
-        kernels = tried_kernels(device, dtype)
+        kernels = tried_kernels(device, dtype, head_dim)
     except (ImportError, RuntimeError) as error:
         logger.warning(WITHOUT_TRITON, f"Triton does not run here ({error})")
         return None

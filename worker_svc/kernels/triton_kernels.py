@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.kernels.interface import Heads, Norm
 from worker_svc.kernels.triton_attention import attend_chunk, attend_part, merge_parts
 from worker_svc.kernels.triton_rows import gate_tile, norm_row, rotate_head
 
 GATE_LANES = 1024
-TRIED_WIDTH = 64
-"""Of the row with which one of the kernels is tried."""
 SMALLEST_DOT = 16
 """Of every dimension of a product."""
 
@@ -30,11 +30,14 @@ FEWEST_PARTS, MOST_PARTS = 4, 128
 """Of a context. Also among many rows a long context has some, for it would be the last to end."""
 LEAST_TILES = 4
 """Of a part."""
+LARGE_BYTES = 200 << 10
+"""Shared memory that a program may have on Hopper and Blackwell. Ampere and Ada have less, and their products
+take more registers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How a program walks through a context. Chosen so that no registers are spilled on sm_90a."""
+    """How a program walks through a context. Chosen so that no registers are spilled."""
 
     lines: int  # rows of a product
     tokens: int  # of a tile
@@ -47,12 +50,21 @@ class Tiling:
         return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
 
 
-def tried_kernels(device: torch.device, dtype: torch.dtype) -> TritonKernels:
-    """Compiles and runs one of them. Raises RuntimeError where Triton cannot, as without a C compiler."""
-    kernels = TritonKernels(torch.cuda.get_device_properties(device).multi_processor_count)
-    row = torch.ones(1, TRIED_WIDTH, dtype=dtype, device=device)
+def tried_kernels(device: torch.device, dtype: torch.dtype, dim: int) -> TritonKernels:
+    """Compiles and runs them once, with heads of ``dim``. Raises RuntimeError where Triton cannot, as without
+    a C compiler, and where the GPU cannot hold a program."""
+    properties: Any = torch.cuda.get_device_properties(device)
+    kernels = TritonKernels(properties.multi_processor_count, properties.shared_memory_per_block_optin)
+    row = torch.ones(1, 3 * dim, dtype=dtype, device=device)
+    angles = row[:, None, : dim // 2]
+    cache = row.new_zeros(1, BLOCK_SIZE, 1, dim)
+    numbers = torch.arange(2, device=device)
+    zero = numbers[:1]
     try:
-        kernels.norm(row, Norm(row[0], 1e-6))
+        kernels.gate(kernels.norm(row, Norm(row[0], 1e-6)))
+        q = kernels.rotate(row, Heads(1, 1), (angles, angles), cache, cache, zero)
+        kernels.decode(q, cache, cache, zero, zero, zero, torch.empty_like(q))
+        kernels.chunks(q, cache, cache, zero, zero, numbers, zero, torch.empty_like(q))
     except (triton.TritonError, OSError, subprocess.SubprocessError) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
     torch.cuda.synchronize(device)
@@ -67,11 +79,14 @@ def decode_tiling(group: int, dim: int, dtype: torch.dtype) -> Tiling:
     return Tiling(lines, 32 if wide else 64, warps=8 if wide else 4, stages=5)
 
 
-def chunk_tiling(dim: int, dtype: torch.dtype) -> Tiling:
-    """Products in fp32 use no tensor cores, and need more registers."""
+def chunk_tiling(dim: int, dtype: torch.dtype, shared_bytes: int) -> Tiling:
+    """Products in fp32 use no tensor cores, and need more registers. ``shared_bytes``: that a program may
+    have."""
     wide = dim > 128
     if dtype == torch.float32:
         return Tiling(16, 16 if wide else 32, warps=8, stages=1)
+    if shared_bytes < LARGE_BYTES:
+        return Tiling(64, 32 if wide else 64, warps=8, stages=3)
     return Tiling(128, 32 if wide else 64, warps=8, stages=5)
 
 
@@ -81,8 +96,10 @@ class TritonKernels:
     All tensors are contiguous, of one dtype.
     """
 
-    def __init__(self, multiprocessors: int) -> None:
+    def __init__(self, multiprocessors: int, shared_bytes: int) -> None:
+        """Of the GPU; ``shared_bytes`` that a program may have."""
         self._programs = PROGRAMS_EACH * multiprocessors
+        self._shared_bytes = shared_bytes
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
@@ -193,7 +210,7 @@ class TritonKernels:
     ) -> None:
         rows, heads, dim = q.shape
         kv, count = keys.shape[2], len(starts)
-        tiling = chunk_tiling(dim, q.dtype)
+        tiling = chunk_tiling(dim, q.dtype, self._shared_bytes)
         attend_chunk[(rows * (heads // kv) // tiling.lines + count, kv)](
             q,
             keys,

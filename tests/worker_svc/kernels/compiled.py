@@ -1,8 +1,8 @@
-"""Compiles the launches of a layer for sm_90a, which needs no GPU, and prints what each kernel takes.
+"""Compiles the launches of a layer for a kind of GPU, which need not be there, and prints what they take.
 
-``python -m tests.worker_svc.kernels.compiled DTYPE HEADS KV_HEADS HEAD_DIM``, where TRITON_INTERPRET is not
-set: a line for each kernel, with its name, registers of a thread, bytes of spilled registers, and bytes of
-shared memory.
+``python -m tests.worker_svc.kernels.compiled GPU DTYPE HEADS KV_HEADS HEAD_DIM``, where TRITON_INTERPRET is
+not set: a line for each kernel, with its name, registers of a thread, bytes of spilled registers, and bytes
+of shared memory. ``GPU``: its compute capability, as 90.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from worker_svc.kernels.interface import Heads, Norm
 
 KERNELS = "norm_row gate_tile rotate_head attend_part merge_parts attend_chunk".split()
 MULTIPROCESSORS = 132
+SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
+"""That a program may have, by compute capability."""
 POINTERS = {
     torch.bfloat16: "*bf16",
     torch.float16: "*fp16",
@@ -35,8 +37,8 @@ POINTERS = {
 class Recorder:
     """In the place of a kernel: compiles it for the arguments of a launch."""
 
-    def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Any, gpu: int) -> None:
+        self._kernel, self._gpu = kernel, gpu
 
     def __getitem__(self, grid: object) -> Recorder:
         return self
@@ -52,9 +54,11 @@ class Recorder:
             if isinstance(args[number], Tensor) and not parameter.do_not_specialize_on_alignment:
                 aligned[(number,)] = [["tt.divisibility", 16]]
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-        found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+        found = triton.compile(source, target=GPUTarget("cuda", self._gpu, 32), options=options)
         registers, spilled = _resources(found.asm["cubin"])
         print(kernel.__name__, registers, spilled, found.metadata.shared, flush=True)
+        if found.metadata.shared > SHARED_BYTES[self._gpu]:
+            sys.exit(f"{kernel.__name__}: {found.metadata.shared} bytes of shared memory")
 
 
 def _type_of(argument: Any) -> str:
@@ -75,11 +79,11 @@ def _resources(cubin: bytes) -> tuple[int, int]:
     return int(numbers["REG"]), int(numbers["STACK"])
 
 
-def main(dtype: str, heads: int, kv: int, dim: int) -> None:
+def main(gpu: int, dtype: str, heads: int, kv: int, dim: int) -> None:
     kind = getattr(torch, dtype)
     for name in KERNELS:
-        setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name)))
-    kernels = triton_kernels.TritonKernels(MULTIPROCESSORS)
+        setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name), gpu))
+    kernels = triton_kernels.TritonKernels(MULTIPROCESSORS, SHARED_BYTES[gpu])
     rows, width = 64, heads * dim
     x, norm = torch.zeros(rows, width, dtype=kind), Norm(torch.zeros(dim, dtype=kind), 1e-6)
     kernels.norm(x, Norm(x[0], 1e-6), x)
@@ -94,4 +98,4 @@ def main(dtype: str, heads: int, kv: int, dim: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

@@ -15,6 +15,7 @@ import pytest
 
 MULTIPROCESSORS = 2
 """So that contexts are attended to in parts, but not in many."""
+SHARED_BYTES = 227 << 10
 
 
 @contextmanager
@@ -42,4 +43,4 @@ def interpreted_kernels() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterpreterBuilder, "create_dot", create_dot)
-        yield TritonKernels(MULTIPROCESSORS)
+        yield TritonKernels(MULTIPROCESSORS, SHARED_BYTES)

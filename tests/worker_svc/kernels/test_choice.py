@@ -27,12 +27,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     if not os.environ.get("TRITON_INTERPRET"):
         pytest.skip("Triton was imported for a GPU")
-    ones = torch.ones
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=2)
-    )
+    properties = SimpleNamespace(multi_processor_count=2, shared_memory_per_block_optin=99 << 10)
+    ones, arange = torch.ones, torch.arange
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     monkeypatch.setattr(torch, "ones", lambda *shape, dtype, device: ones(*shape, dtype=dtype))
+    monkeypatch.setattr(torch, "arange", lambda end, device: arange(end))
 
 
 @pytest.mark.usefixtures("gpu")
