@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """``free_port`` gives ports of this process alone."""
     own = OwnPorts()
     config.add_cleanup(own.close)
+    config.add_cleanup(gc.unfreeze)  # else Triton, which transformers imports, lists all of it as leaked
     ports.bind_once = own.bind_once
 
 
