@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ if settings.default is not None and settings.default.deadline is not None:
     # Machines that run tests are busy, and each test has a timeout.
     settings.register_profile("without deadlines", settings.default, deadline=None)
     settings.load_profile("without deadlines")
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU, Triton's kernels run in its interpreter. Triton decides that when it is imported, which
+    # transformers does.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LONG = tuple(f"tests/{folder}" for folder in ("virtual", "integration", "races", "robustness", "worker_svc"))
 """Long histories, real processes, real models."""
@@ -30,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """``free_port`` gives ports of this process alone."""
     own = OwnPorts()
     config.add_cleanup(own.close)
+    config.add_cleanup(gc.unfreeze)  # else Triton, which transformers imports, lists all of it as leaked
     ports.bind_once = own.bind_once
 
 

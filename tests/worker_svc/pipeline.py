@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from albireo.contract.plan import Plan
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.v1 import control_pb2 as control
@@ -20,7 +22,12 @@ Sampled = tuple[list[int], list[int], list[int], dict[int, api.TokenLogprobs]]
 
 
 def plain(output: HostOutput) -> Sampled:
-    return output.slots.tolist(), output.incarnations.tolist(), output.ids.tolist(), output.logprobs
+    """By slot: the order of a step's rows is the runner's own."""
+    order = np.argsort(output.slots)
+    logprobs = {new: output.logprobs[old] for new, old in enumerate(order.tolist()) if old in output.logprobs}
+    own = output.slots, output.incarnations, output.ids
+    slots, incarnations, ids = (numbers[order].tolist() for numbers in own)
+    return slots, incarnations, ids, logprobs
 
 
 def in_turn(runner: ModelRunner, plans: list[Plan]) -> list[Sampled]:

@@ -1,120 +1,100 @@
-"""Buckets: shapes that decode steps are padded to, so that few CUDA graphs serve all of them.
+"""Buckets: numbers of rows that decode steps are padded to, so that few CUDA graphs serve all of them.
 
-The input stage chooses the bucket of a step and pads it.
+The input stage chooses the bucket of a step and pads it. Attention with ragged block tables launches what
+depends on the rows alone, so contexts may have any length.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, blocks_for
-from worker_svc.batch.inputs import DecodeRows, ForwardInput
+from worker_svc.batch.inputs import ForwardInput, RaggedRows
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
 from worker_svc.buffers.structs import Packing
 
-MAX_GRAPHS = 128
-"""Shapes that become graphs, first come first served; each costs memory and a pause at its first step."""
+APART = 8
+"""Rows between two buckets of at most 256 rows."""
 
-MAX_PADDING = 4
-"""Most blocks that a padded step gathers for each one that it needs. Rounding up both sides stays below;
-one long context among many short ones does not, and runs without a graph."""
-
-CHEAP_BLOCKS = 256
-"""Blocks whose gathering costs less than launching kernels one by one, whatever they are padding for."""
-
-
-class Bucket(NamedTuple):
-    """``rows`` decoding rows with ``blocks`` blocks of context each."""
-
-    rows: int
-    blocks: int
-
-    @property
-    def packing(self) -> Packing:
-        """Of the ForwardInput of every step that runs in this bucket."""
-        return _packing(self)
-
-    @property
-    def words(self) -> int:
-        """Length of that input."""
-        return self.packing.size
+SHARED = 8
+"""Most requests among which a block is shared on average, in a step that runs as a graph: this bounds the
+memory for block tables."""
 
 
 class DecodeBuckets:
-    """Which bucket a step runs in. A function of the steps so far, so the same on every rank."""
+    """Which bucket a step runs in: one of ``sizes``, its number of rows, which ascend."""
 
     def __init__(self, shape: GroupShape) -> None:
         """The cache must have two blocks beyond ``shape.num_blocks``, ``last_token`` one slot more.
 
-        The first of the blocks pads block tables and stays zero; the second takes what padding rows write,
+        The first of the blocks is what padding rows read and stays zero; the second takes what they write,
         and is never read, so that none of their values can reach a request.
         """
         self._shape = shape
-        self._known: set[Bucket] = set()
-        self._most_blocks = max(CHEAP_BLOCKS, 2 * shape.num_blocks)
+        self.sizes = _sizes(shape.max_seqs)
+        own = min(shape.max_seqs * blocks_for(shape.max_model_len), SHARED * shape.num_blocks)
+        self._most_blocks = own + 1  # of the padding rows
 
-    @property
-    def max_words(self) -> int:
-        """At least the longest input of any bucket, in words."""
-        rows = self._shape.max_seqs
-        return Bucket(rows, -(-self._most_blocks // rows)).words
+    def packing(self, rows: int) -> Packing:
+        """Of a graph's input, a ForwardInput. Its block tables come last, and have all their memory; of a
+        step's own input the words are the first of these."""
+        whole = np.broadcast_to(np.int64(0), self._most_blocks)  # takes no memory
+        nothing = np.broadcast_to(np.int64(0), rows)
+        return Packing(_input(nothing, nothing, nothing, nothing, whole))
 
-    def choose(self, batch: HostBatch) -> Bucket | None:
-        """None for a step that prefills, streams or decodes nothing, and where padding costs too much."""
+    def choose(self, batch: HostBatch) -> int | None:
+        """None for a step that prefills, streams or decodes nothing, and for block tables that are larger
+        than a graph has memory for."""
         forward = batch.forward
         if forward.chunks or forward.spans or not forward.decodes:
             return None
-        needed = sum(group.blocks.size for group in forward.decodes)
-        longest = max(group.blocks.shape[1] for group in forward.decodes)
-        bucket = Bucket(
-            rows=min(_round_rows(len(forward.decode_slots)), self._shape.max_seqs),
-            blocks=min(_power_of_two(longest), blocks_for(self._shape.max_model_len)),
-        )
-        if bucket.rows * bucket.blocks > min(max(CHEAP_BLOCKS, MAX_PADDING * needed), self._most_blocks):
+        [tables] = forward.decodes
+        if len(tables.blocks) >= self._most_blocks:
             return None
-        if bucket not in self._known:
-            if len(self._known) == MAX_GRAPHS:
-                return None
-            self._known.add(bucket)
-        return bucket
-
-    def pad(self, batch: HostBatch, bucket: Bucket) -> HostBatch:
-        """The same step as one group of the bucket's shape: its own rows first, padding rows behind."""
-        unread = (self._shape.num_blocks + 1) * BLOCK_SIZE
-        slots = np.full(bucket.rows, self._shape.max_seqs, dtype=np.int64)
-        positions = np.zeros(bucket.rows, dtype=np.int64)
-        kv_rows = np.full(bucket.rows, unread, dtype=np.int64)
-        blocks = np.full(bucket, self._shape.num_blocks, dtype=np.int64)
-        forward = batch.forward
         count = len(forward.decode_slots)
-        slots[:count] = forward.decode_slots
-        positions[:count], kv_rows[:count] = forward.positions, forward.kv_rows
-        for group in forward.decodes:
-            rows, longest = group.blocks.shape
-            blocks[group.first : group.first + rows, :longest] = group.blocks
-        return replace(batch, forward=_one_group(slots, positions, kv_rows, blocks))
+        return next(rows for rows in self.sizes if rows >= count)
+
+    def pad(self, batch: HostBatch, rows: int) -> HostBatch:
+        """The same step with as many ``rows`` as its bucket has: its own first, padding rows behind."""
+        forward, padding = batch.forward, self.padding(rows - len(batch.forward.decode_slots))
+        [own], [none] = forward.decodes, padding.decodes
+        assert isinstance(own, RaggedRows)
+        assert isinstance(none, RaggedRows)
+        padded = _input(
+            np.concatenate([forward.decode_slots, padding.decode_slots]),
+            np.concatenate([forward.positions, padding.positions]),
+            np.concatenate([forward.kv_rows, padding.kv_rows]),
+            np.concatenate([own.starts, none.starts + len(own.blocks)]),
+            np.concatenate([own.blocks, none.blocks]),
+        )
+        return replace(batch, forward=padded)
+
+    def padding(self, rows: int) -> ForwardInput[HostArray]:
+        """A step of padding rows alone: they change nothing that is read."""
+        unread = (self._shape.num_blocks + 1) * BLOCK_SIZE
+        return _input(
+            np.full(rows, self._shape.max_seqs, dtype=np.int64),
+            np.zeros(rows, dtype=np.int64),
+            np.full(rows, unread, dtype=np.int64),
+            np.zeros(rows, dtype=np.int64),
+            np.array([self._shape.num_blocks], dtype=np.int64),
+        )
 
 
-@cache
-def _packing(bucket: Bucket) -> Packing:
-    rows, blocks = (np.broadcast_to(np.int64(0), shape) for shape in (bucket.rows, bucket))  # take no memory
-    return Packing(_one_group(rows, rows, rows, blocks))
+def _input(
+    slots: Ints, positions: Ints, kv_rows: Ints, starts: Ints, blocks: Ints
+) -> ForwardInput[HostArray]:
+    """Decoding rows alone."""
+    return ForwardInput(slots, positions, kv_rows, (RaggedRows(starts, blocks),), NO_IDS, ())
 
 
-def _one_group(slots: Ints, positions: Ints, kv_rows: Ints, blocks: Ints) -> ForwardInput[HostArray]:
-    """Decoding rows alone, ``blocks`` ``[rows, blocks]``, all in one group."""
-    return ForwardInput(slots, positions, kv_rows, (DecodeRows(0, blocks),), NO_IDS, ())
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
-
-
-def _round_rows(rows: int) -> int:
-    """1, 2, 4, 8, 16, 24, 32, ..."""
-    return _power_of_two(rows) if rows <= 8 else -(-rows // 8) * 8
+def _sizes(most: int) -> tuple[int, ...]:
+    """1, 2, 4, 8, 16, 24, ..., 256, 272, ..., up to ``most``; of a large one a sixteenth at most pads."""
+    sizes, rows = list[int](), 1
+    while rows < most:
+        sizes.append(rows)
+        rows += rows if rows < APART else max(APART, (1 << (rows.bit_length() - 1)) // 16)
+    return (*sizes, most)

@@ -30,13 +30,33 @@ class DecodeRows(Struct[A]):
 
 
 @dataclass(frozen=True, slots=True)
+class RaggedRows(Struct[A]):
+    """All decoding rows of the step: their block tables one behind the other, each as long as its context."""
+
+    starts: Annotated[A, int64("rows")]  # where the row's own begins in ``blocks``
+    blocks: Annotated[A, int64("blocks of all")]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRows(Struct[A]):
     """The rows of one prefill chunk, from row ``first`` of the step."""
 
     first: int
     count: int
     ends: bool  # the last of them samples: the prompt is complete
-    blocks: Annotated[A, int64("blocks")]  # of the context
+    blocks: Annotated[A, int64("blocks")]  # of the context; none where they are in ``RaggedChunks``
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedChunks(Struct[A]):
+    """The block tables of all chunks of the step, one behind the other."""
+
+    firsts: Annotated[A, int64("chunks and one")]  # of each, among the chunks' rows; then how many these are
+    starts: Annotated[A, int64("chunks")]  # where the chunk's own begins in ``blocks``
+    # Of the chunks whose last row samples: where their block tables begin, and the position of that row.
+    end_starts: Annotated[A, int64("ends")]
+    end_positions: Annotated[A, int64("ends")]
+    blocks: Annotated[A, int64("blocks of all")]
 
 
 @dataclass(eq=False, slots=True)
@@ -67,16 +87,18 @@ class SpanInput(Struct[A]):
 class ForwardInput(Struct[A]):
     """The rows that run through the model: decoding rows first, in groups, then those of the chunks.
 
-    Of a step that only decodes, in one group, this is the whole input of a CUDA graph.
+    Of a step that only decodes, in one group with ragged block tables, this is the whole input of a CUDA
+    graph.
     """
 
     decode_slots: Annotated[A, int64("decodes")]  # where the decoding rows find their token
     positions: Annotated[A, int64("rows")]
     kv_rows: Annotated[A, int64("rows")]  # block * 16 + offset of each row's own key and value
-    decodes: tuple[DecodeRows[A], ...]
+    decodes: tuple[DecodeRows[A] | RaggedRows[A], ...]
     chunk_ids: Annotated[A, int64("chunk rows")]  # tokens of the chunks' rows
     chunks: tuple[ChunkRows[A], ...]
     spans: tuple[SpanInput[A], ...] = ()  # of streamed slots; those of their last layers join the rows
+    chunk_tables: RaggedChunks[A] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +122,19 @@ def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks | None) -> 
     """
     decodes, chunks = [], []
     for group in forward.decodes:
+        if isinstance(group, RaggedRows):
+            positions = forward.positions[: len(group.starts)]
+            decodes.append(RowGroup(0, group.blocks, positions, None, group.starts))
+            continue
         rows, longest = group.blocks.shape
         positions = forward.positions[group.first : group.first + rows]
         mask = None if masks is None else masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
         decodes.append(RowGroup(group.first, group.blocks, positions, mask))
+    if (tables := forward.chunk_tables) is not None:
+        first, count = len(forward.decode_slots), len(forward.chunk_ids)
+        positions = forward.positions[first : first + count]
+        everything = RowGroup(first, tables.blocks, positions, None, tables.starts, tables.firsts)
+        return AttentionPlan(tuple(decodes), (everything,))
     for chunk in forward.chunks:
         positions = forward.positions[chunk.first : chunk.first + chunk.count]
         mask = None if masks is None else masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
@@ -120,6 +151,9 @@ def end_rows(forward: ForwardInput[HostArray]) -> Ints:
 def ends_of(plan: AttentionPlan, forward: ForwardInput[Tensor], rows: Tensor) -> Ends:
     """How the ``rows`` that :func:`end_rows` has found attend."""
     first, chunks = len(forward.decode_slots), list[RowGroup]()
+    if (tables := forward.chunk_tables) is not None:  # one row of each: as decoding ones
+        ends = RowGroup(first, tables.blocks, tables.end_positions, None, tables.end_starts)
+        return Ends(rows, AttentionPlan((*plan.decodes, ends), ()))
     for chunk, group in zip(forward.chunks, plan.chunks, strict=True):
         if chunk.ends:
             mask = None if group.mask is None else group.mask[:, :, -1:]

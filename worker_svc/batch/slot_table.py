@@ -12,7 +12,8 @@ import numpy as np
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, GroupShape, Plan, blocks_for, table_digest
 from albireo.contract.tiers import Offload, Span
-from worker_svc.batch.inputs import ChunkRows, DecodeRows, ForwardInput, SpanInput
+from worker_svc.batch.block_tables import grouped, ragged, ragged_chunks
+from worker_svc.batch.inputs import ChunkRows, ForwardInput, SpanInput
 from worker_svc.batch.row_check import fault_of, stand_in
 from worker_svc.batch.streamed_slots import StreamedSlots
 from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
@@ -43,12 +44,19 @@ class SlotTable:
     """State by slot. One thread applies plans, in the order of the log."""
 
     def __init__(
-        self, shape: GroupShape, vocab_size: int, eos_ids: frozenset[int] = frozenset(), owners: int = 1
+        self,
+        shape: GroupShape,
+        vocab_size: int,
+        eos_ids: frozenset[int] = frozenset(),
+        owners: int = 1,
+        *,
+        ragged_tables: bool = False,
     ) -> None:
         """The cache must have one block beyond ``shape.num_blocks``: it pads block tables.
 
         ``vocab_size``: rows of the embedding; a request with an id beyond them fails. ``owners``: ranks that
-        share the sampling; the rows that sample come owner by owner, ``slot mod owners``.
+        share the sampling; the rows that sample come owner by owner, ``slot mod owners``. ``ragged_tables``:
+        block tables of a step are ragged.
         """
         slots = shape.max_seqs
         self._owners = owners
@@ -65,6 +73,7 @@ class SlotTable:
         self._controls = SlotControls(slots, eos_ids)
         self._prompt_logprobs: dict[int, tuple[int, int]] = {}  # by slot: length of the prompt, how many
         self._streamed = StreamedSlots(shape.num_layers)
+        self._ragged = ragged_tables
 
     def reset(self) -> None:
         """Forgets everything: a new epoch begins."""
@@ -161,7 +170,8 @@ class SlotTable:
             self._num_blocks[slot] = held - count
 
     def _build(self, slots: Ints, plan: Plan, fresh: Ints, starts: tuple[PenaltyStart, ...]) -> HostBatch:
-        slots, decodes = self._decode_groups(slots)
+        by_kind = ragged if self._ragged else grouped
+        slots, decodes = by_kind(self._blocks, slots, self._computed[slots] // BLOCK_SIZE + 1)
         positions = self._computed[slots]
         all_positions, all_kv_rows = [positions], [self._kv_rows(slots, positions)]
         self._computed[slots] += 1
@@ -181,6 +191,7 @@ class SlotTable:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True
+        kept, tables = ragged_chunks(chunks, all_positions[1:]) if self._ragged else (tuple(chunks), None)
         spans = tuple(map(self._span, plan.spans))
         for span in self._ending(plan):
             if span.slot in self._prompt_logprobs:
@@ -196,8 +207,9 @@ class SlotTable:
                 kv_rows=np.concatenate(all_kv_rows),
                 decodes=decodes,
                 chunk_ids=np.concatenate(ids) if ids else NO_IDS,
-                chunks=tuple(chunks),
+                chunks=kept,
                 spans=spans,
+                chunk_tables=tables,
             ),
             fresh=fresh,
             samples=self._samples(
@@ -218,22 +230,6 @@ class SlotTable:
             targets=targets,
             most=most,
         )
-
-    def _decode_groups(self, slots: Ints) -> tuple[Ints, tuple[DecodeRows[HostArray], ...]]:
-        """Orders rows by the power of two of their context's blocks, so padding at most doubles a row."""
-        if not len(slots):
-            return slots, ()
-        lengths = -(-(self._computed[slots] + 1) // BLOCK_SIZE)
-        buckets = np.ceil(np.log2(lengths)).astype(np.int64)
-        order = np.lexsort((slots, buckets))
-        slots, buckets, lengths = slots[order], buckets[order], lengths[order]
-        groups = []
-        for bucket in np.unique(buckets):
-            members = np.flatnonzero(buckets == bucket)
-            chosen = slots[members]
-            longest = int(lengths[members].max())
-            groups.append(DecodeRows(first=int(members[0]), blocks=self._blocks[chosen, :longest]))
-        return slots, tuple(groups)
 
     def _chunk(self, chunk: Chunk, first: int) -> ChunkRows[HostArray]:
         if chunk.slot in self._streamed:

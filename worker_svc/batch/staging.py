@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker_svc.batch.buckets import Bucket
 from worker_svc.batch.inputs import StepInput, attention_plan, end_rows, ends_of
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import Ints
@@ -32,14 +31,15 @@ class StepBatch:
     """One step on the device. ``host`` names its rows.
 
     All tensors of ``input`` are views of ``buffer.words``: they hold the step until it is executed, and
-    another one later. With a ``bucket`` the step runs as a graph, whose input is ``input.forward``, the first
-    of ``buffer.words``; ``attention`` is empty then.
+    another one later. With a ``bucket``, a number of rows, the step runs as a graph, and ``attention`` is
+    empty.
     """
 
     host: HostBatch
     buffer: StagingBuffer
-    bucket: Bucket | None
+    bucket: int | None
     input: StepInput[Tensor]
+    forward_words: int  # how many words are ``input.forward``, the first ones; 0 without a bucket
     attention: AttentionPlan
     ends: Ends | None  # None: the hidden states of all rows are wanted
     layout: SampleLayout
@@ -83,7 +83,7 @@ class Staging:
         return self._ring.waited
 
     def to_device(
-        self, batch: HostBatch, decode_ids: Ints | None = None, bucket: Bucket | None = None
+        self, batch: HostBatch, decode_ids: Ints | None = None, bucket: int | None = None
     ) -> StepBatch:
         """``decode_ids``: tokens of the decoding rows, in synchronous mode.
 
@@ -95,13 +95,14 @@ class Staging:
         with torch.cuda.stream(self._stream):
             return self._to_device(batch, decode_ids, bucket)
 
-    def _to_device(self, batch: HostBatch, decode_ids: Ints | None, bucket: Bucket | None) -> StepBatch:
+    def _to_device(self, batch: HostBatch, decode_ids: Ints | None, bucket: int | None) -> StepBatch:
         samples = batch.samples
         layout = self._policy.layout(samples.slots)
         ends, rows = None, samples.rows
         if batch.forward.chunks and not batch.spans and not batch.prompts:
             ends = end_rows(batch.forward)
             rows = np.searchsorted(ends, rows)
+        forward_words = 0 if bucket is None else Packing(batch.forward).size
         packing = Packing(
             StepInput(
                 forward=batch.forward,
@@ -123,6 +124,6 @@ class Staging:
         if bucket is None:
             attention = attention_plan(step.forward, self._masks)
         kept = None if step.ends is None else ends_of(attention, step.forward, step.ends)
-        staged = StepBatch(batch, buffer, bucket, step, attention, kept, layout)
+        staged = StepBatch(batch, buffer, bucket, step, forward_words, attention, kept, layout)
         buffer.seal()
         return staged

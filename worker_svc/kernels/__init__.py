@@ -1,1 +1,1 @@
-"""What a layer does: norms, gates, rotation; in the native ones attention and products too."""
+"""What a layer does: norms, gates, rotation; attention too for CPUs and GPUs, and products for CPUs."""

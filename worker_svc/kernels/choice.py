@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 
 from worker_svc.kernels.library import load
 from worker_svc.kernels.native import NativeKernels, fits
 
+if TYPE_CHECKING:
+    from worker_svc.kernels.triton_kernels import TritonKernels
+
 logger = logging.getLogger(__name__)
+
+WITHOUT_TRITON = (
+    "%s: torch's operations run in place of Triton's kernels, and decode steps not as CUDA graphs"
+)
+TRITON_DTYPES = torch.bfloat16, torch.float16, torch.float32
+TRITON_DIM, TRITON_WIDTH = 256, 1 << 16
+"""Largest head and largest row that Triton's kernels take."""
 
 
 def native_kernels(
@@ -28,3 +40,26 @@ def native_kernels(
     else:
         return NativeKernels(library, dtype, int8_kv=int8_kv)
     return None
+
+
+def triton_kernels(
+    device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int
+) -> TritonKernels | None:
+    """None where they do not run; as :func:`native_kernels`. Compiles and runs them once."""
+    if device.type != "cuda":
+        return None
+    if find_spec("triton") is None:
+        logger.warning(WITHOUT_TRITON, "Triton is not installed")
+        return None
+    if dtype not in TRITON_DTYPES or head_dim % 2 or head_dim > TRITON_DIM or max(widths) > TRITON_WIDTH:
+        logger.warning(WITHOUT_TRITON, f"{dtype} or a width of this model is not among those of the kernels")
+        return None
+    try:
+        from worker_svc.kernels.triton_kernels import tried_kernels  # needed on CUDA only
+
+        kernels = tried_kernels(device, dtype, head_dim)
+    except (ImportError, RuntimeError) as error:
+        logger.warning(WITHOUT_TRITON, f"Triton does not run here ({error})")
+        return None
+    logger.info("norms, gates, rotation and attention by Triton's kernels")
+    return kernels

@@ -1,4 +1,4 @@
-"""What a layer does besides products of matrices and attention: the model calls it, row by row.
+"""What a layer does besides products of matrices: the model calls it, row by row.
 
 A row is one token of the step; ``n`` is their number.
 """
@@ -53,5 +53,46 @@ class Kernels(Protocol):
 
         Keys and values go into the cache, ``[blocks, 16, kv heads, head_dim]`` each, at ``kv_rows`` ``[n]``:
         block * 16 + offset. ``rope``: cosines and sines ``[n, 1, head_dim / 2]``.
+        """
+        ...
+
+
+class RaggedAttention(Protocol):
+    """Attention to the blocks of the cache where they are: ``keys`` and ``values`` as :meth:`Kernels.rotate`
+    leaves them, of which a row sees the tokens up to its position, its own included.
+
+    ``q`` ``[n, heads, head_dim]``, ``positions`` ``[n]``; what is found goes into ``out``, which is as ``q``.
+    Nothing that the host does depends on what ``positions`` and block tables hold.
+    """
+
+    def decode(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        positions: Tensor,
+        out: Tensor,
+    ) -> None:
+        """Of rows of as many requests. ``blocks`` holds their block tables, each as long as its context;
+        that of row i is from ``starts[i]`` on."""
+        ...
+
+    def chunks(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        blocks: Tensor,
+        starts: Tensor,
+        firsts: Tensor,
+        positions: Tensor,
+        out: Tensor,
+    ) -> None:
+        """Of the rows of ``c`` chunks, of which none is empty, each of consecutive tokens of one request.
+
+        The block table of chunk i is from ``starts[i]`` on, ``[c]``; its rows are from ``firsts[i]`` to
+        before ``firsts[i + 1]``, ``[c + 1]``.
         """
         ...

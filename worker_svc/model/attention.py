@@ -19,12 +19,16 @@ from worker_svc.model.streamed_attention import Piece, attend
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows of a step, from row ``first`` on: decoding ones of similar context length, or one chunk's."""
+    """Rows of a step, from row ``first`` on: decoding ones of similar context length, or one chunk's; with
+    ragged block tables all decoding ones, or all chunks'."""
 
     first: int
-    blocks: Tensor  # [rows, blocks of the longest]; of a chunk, which is of one request, [blocks]
+    blocks: Tensor  # [rows, blocks of the longest]; of a chunk, which is of one request, or ragged [blocks]
     positions: Tensor  # [rows]
     mask: Tensor | None  # [rows, 1, 1, context], of a chunk [1, 1, rows, context]; added to the scores
+    # Of ragged block tables:
+    starts: Tensor | None = None  # [rows or chunks]: where that of each begins in ``blocks``
+    firsts: Tensor | None = None  # [chunks + 1]: the first of these rows of each chunk, and their number
 
     @property
     def rows(self) -> slice:
@@ -65,13 +69,16 @@ class PagedAttention(Protocol):
 
     masked: bool
     """Whether it wants masks; else it goes by the positions of the rows."""
+    ragged: bool
+    """Whether it takes all decoding rows, and all chunks, as one group with ragged block tables. Then what it
+    launches for decoding rows depends on their number alone, and a CUDA graph can hold it."""
 
     def decodes(self, q: Tensor, cache: LayerCache, group: RowGroup, out: Tensor) -> None:
         """Of decoding rows ``q`` ``[rows, heads, head_dim]`` into ``out``, of the same shape."""
         ...
 
     def chunk(self, q: Tensor, cache: LayerCache, group: RowGroup, out: Tensor) -> None:
-        """Likewise, of the rows of a chunk."""
+        """Likewise, of the rows of a chunk, or with ragged block tables of all."""
         ...
 
 

@@ -9,16 +9,19 @@ from torch import Tensor
 
 from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.choice import native_kernels
+from worker_svc.kernels import interface
+from worker_svc.kernels.choice import native_kernels, triton_kernels
 from worker_svc.kernels.interface import Heads, Kernels, Norm
+from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.native_weights import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
-from worker_svc.model.attention import Attention
+from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.layers_together import LayersTogether
 from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
+from worker_svc.model.ragged_attention import RaggedAttention
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.sdpa import SdpaAttention
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, Transformer
@@ -67,8 +70,9 @@ class Loader:
                 "whose widths are multiples of 16"
             )
         self._int8 = int8.weights
-        self._kernels: Kernels = native or PlainKernels()
-        self._attention = Attention(NativeAttention(native) if native else SdpaAttention())
+        triton = triton_kernels(device, dtype, widths, config.head_dim)
+        self._kernels: Kernels = native or triton or PlainKernels()
+        self._attention = Attention(_paged_attention(native, triton))
 
     def load(self) -> Transformer:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
@@ -206,3 +210,11 @@ class Loader:
 
     def _place(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device)
+
+
+def _paged_attention(
+    native: NativeKernels | None, ragged: interface.RaggedAttention | None
+) -> PagedAttention:
+    if native is not None:
+        return NativeAttention(native)
+    return SdpaAttention() if ragged is None else RaggedAttention(ragged)

@@ -13,6 +13,7 @@ class NativeAttention:
     """See :class:`worker_svc.model.attention.PagedAttention`."""
 
     masked = False
+    ragged = False
 
     def __init__(self, kernels: NativeKernels) -> None:
         self._kernels = kernels

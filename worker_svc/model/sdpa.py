@@ -15,6 +15,7 @@ class SdpaAttention:
     """See :class:`worker_svc.model.attention.PagedAttention`."""
 
     masked = True
+    ragged = False
 
     def __init__(self) -> None:
         # cuDNN's attention, torch's first choice on Hopper, builds a plan for every new shape, which takes

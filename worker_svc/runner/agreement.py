@@ -6,6 +6,7 @@ Every rank calls these functions when it starts, before it serves; :func:`missin
 
 from __future__ import annotations
 
+import logging
 import struct
 import uuid
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from worker_svc.kv_tiers.errors import TierError
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.weight_files import weights_fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 def agree_on_checkpoint(
@@ -59,6 +62,14 @@ def agree_on_checkpoint(
 def agree_on_blocks(num_blocks: int, group: TPGroup, device: torch.device) -> int:
     """KV blocks that every rank has room for. Called by all ranks."""
     return min(blocks for [blocks] in _of_all_ranks([num_blocks], group, device))
+
+
+def agree_on_graphs(own: bool, group: TPGroup, device: torch.device) -> bool:
+    """Whether every rank's attention can be in a CUDA graph. Called by all ranks."""
+    found = all(theirs for [theirs] in _of_all_ranks([int(own)], group, device))
+    if own and not found:
+        logger.warning("decode steps run without CUDA graphs: another rank has no kernels for them")
+    return found
 
 
 def slowest(seconds: float, group: TPGroup, device: torch.device) -> float:

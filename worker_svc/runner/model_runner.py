@@ -3,7 +3,7 @@ fetches what they sampled (output stage)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +29,9 @@ from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader, Weights
-from worker_svc.runner.agreement import agree_on_blocks, missing_by_rank, slowest
+from worker_svc.runner.agreement import agree_on_blocks, agree_on_graphs, missing_by_rank, slowest
 from worker_svc.runner.device_output import DeviceOutput
+from worker_svc.runner.gpu_memory import free_memory, most_allocated
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import UNKNOWN_MEMORY, available_memory
@@ -77,8 +78,8 @@ class ModelRunner:
 
         ``kv_memory``: for these blocks on this rank; a share and auto are of what the weights leave free,
         on a CPU divided among ``local_ranks``. ``gpu_memory_share``: of a GPU, what auto may fill in all.
-        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``.
-        ``cuda_graphs``: on CUDA, decode steps run as graphs; what these allocate comes on top.
+        ``synchronous``: the ids of decoding rows come from the host, by ``feed_back``. ``cuda_graphs``: where
+        attention can, decode steps run as graphs, in addition to an explicit size of ``kv_memory``.
         ``sampling``: how ranks share it; synchronous, rank 0 does all of it. ``tiers``: the KV tiers below
         the blocks, or what opens them; the same on every rank, closed with the runner. ``weights``: None for
         those of ``directory``.
@@ -93,6 +94,7 @@ class ModelRunner:
         longest = min(max_model_len, self.config.max_positions)
         weights = weights or WeightReader(directory, dtype)
         self._model = Loader(self.config, weights, group, device, dtype, longest, int8).load()
+        self._cuda_graphs = cuda_graphs and agree_on_graphs(self._model.attention.paged.ragged, group, device)
         sizing = Sizing(self.config, group.size, self._kv_dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
@@ -100,7 +102,7 @@ class ModelRunner:
             layout = self._layout(directory, int8)
             opened = open_tiers(tiers, layout, group, device, local_ranks)
         shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
-        self._arrange(shape, cuda_graphs)
+        self._arrange(shape, cuda_graphs=self._cuda_graphs)
         self.kv_bytes = sizing.bytes_of(num_blocks)
         if opened:
             self._begin_transfers(opened, layout)
@@ -136,23 +138,26 @@ class ModelRunner:
 
     @torch.inference_mode()
     def _free_on_gpu(self, sizing: Sizing) -> tuple[int, int]:
-        """Bytes that the weights and the largest steps leave free, and all bytes of the GPU."""
+        """Bytes that the weights, the largest steps and CUDA graphs leave free, and all bytes of the GPU."""
         free, total = torch.cuda.mem_get_info(self.device)
         shape = self._shape(1, sizing.max_seqs, sizing.max_model_len)
         self._arrange(shape, cuda_graphs=False)
         # A context that all of it cannot hold is streamed: no step gathers it.
         most = agree_on_blocks(max(1, free // sizing.bytes_of(1)), self._group, self.device) * BLOCK_SIZE
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        for plan in profile_plans(sizing.max_seqs, min(most, sizing.max_model_len)):
-            self.execute(self.prepare(plan)).to_host()
-        steps = torch.cuda.max_memory_allocated(self.device) - before
+        plans = profile_plans(sizing.max_seqs, min(most, sizing.max_model_len))
+        steps = most_allocated(self._run(plans), self.device)
         self._arrange(shape, cuda_graphs=False)  # forgets what the steps have kept
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return max(0, free - steps), total
+        before = free_memory(self.device)
+        self._arrange(shape, cuda_graphs=self._cuda_graphs)
+        graphs = before - free_memory(self.device)
+        self._arrange(shape, cuda_graphs=False)
+        return max(0, free_memory(self.device) - steps - graphs), total
 
-    def _arrange(self, shape: GroupShape, cuda_graphs: bool) -> None:
+    def _run(self, plans: Iterable[Plan]) -> Iterator[HostOutput]:
+        for plan in plans:
+            yield self.execute(self.prepare(plan)).to_host()
+
+    def _arrange(self, shape: GroupShape, *, cuda_graphs: bool) -> None:
         """All that has the group's shape: cache, tables, buffers, graphs."""
         self.shape = shape
         slots, longest, device, dtype = shape.max_seqs, shape.max_model_len, self.device, self._dtype
@@ -161,28 +166,22 @@ class ModelRunner:
         self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, self._kv_dtype, device)
         self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
-        self._table = SlotTable(shape, self.config.vocab_size, self.config.eos_ids, self._group.size)
-        self._staging = Staging(
-            device, dtype, longest, self._policy, masked=self._model.attention.paged.masked
+        config, paged = self.config, self._model.attention.paged
+        self._table = SlotTable(
+            shape, config.vocab_size, config.eos_ids, self._group.size, ragged_tables=paged.ragged
         )
+        self._staging = Staging(device, dtype, longest, self._policy, masked=paged.masked)
         # One column more: the rows of a request that has reached its length may run once again.
         state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
         self._sampler = StepSampler(self._group, self.config.vocab_size, state)
         self._spans = SpanForward(self._model, self._last_token)
         self._buckets: DecodeBuckets | None = None
         self._graphs: DecodeGraphs | None = None
-        if device.type == "cuda" and cuda_graphs:
+        if cuda_graphs:
             from worker_svc.runner.graphs import DecodeGraphs  # needed on CUDA only
 
             self._buckets = DecodeBuckets(shape)
-            self._graphs = DecodeGraphs(
-                self._model,
-                self._cache,
-                self._last_token,
-                max_words=self._buckets.max_words,
-                max_model_len=longest,
-                dtype=dtype,
-            )
+            self._graphs = DecodeGraphs(self._model, self._cache, self._last_token, self._buckets)
 
     def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
         blocks = self.shape.num_blocks
@@ -272,9 +271,8 @@ class ModelRunner:
         if step.decode_ids is not None:
             self._last_token.index_copy_(0, forward.decode_slots, step.decode_ids)
         if self._graphs is not None and batch.bucket is not None:
-            logits = self._graphs.run(batch.bucket, batch.buffer.words, len(step.sample_slots))
-            # A graph's rows come in the order of the step; those of a group must come owner by owner.
-            return logits if self._group.size == 1 else logits.index_select(0, step.sample_rows), None
+            hidden = self._graphs.run(batch.bucket, batch.buffer.words[: batch.forward_words])
+            return self._model.logits(hidden, step.sample_rows), None
         transfers, layers = batch.transfers, self._cache.layers
         caches = layers if transfers is None else transfers.caches(layers)
         ids = torch.cat([self._last_token.index_select(0, forward.decode_slots), forward.chunk_ids])

@@ -1,8 +1,9 @@
-"""Padding of decode steps: it changes no id, and the shapes it leads to are few."""
+"""Padding of decode steps: it changes no id, and the numbers of rows that it leads to are few."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,77 +12,98 @@ from torch import Tensor
 
 from albireo.contract.plan import GroupShape, Plan
 from tests.worker_svc.cuda.scene import SLOTS, ids, in_turn, make_runner, staggered
-from worker_svc.batch import buckets
-from worker_svc.batch.buckets import Bucket, DecodeBuckets
-from worker_svc.batch.inputs import DecodeRows, ForwardInput
+from tests.worker_svc.ragged import RaggedKernels
+from worker_svc.batch.buckets import DecodeBuckets
+from worker_svc.batch.inputs import ChunkRows, ForwardInput, RaggedRows
 from worker_svc.batch.slot_table import HostBatch, SlotTable
+from worker_svc.model import loader
 
 CPU = torch.device("cpu")
 SHAPE = GroupShape(num_blocks=1000, max_seqs=SLOTS, max_model_len=1000)
+EMPTY = SlotTable(SHAPE, 100).apply(Plan(epoch=1, step=1))
 
 
-def decoding(*blocks: int) -> HostBatch:
-    """A step that decodes one row for each number of blocks, in groups as the slot table makes them."""
-    empty = SlotTable(SHAPE, 100).apply(Plan(epoch=1, step=1))
-    groups, first = [], 0
-    for longest in sorted(set(blocks)):
-        rows = blocks.count(longest)
-        groups.append(DecodeRows(first, np.zeros((rows, longest), dtype=np.int64)))
-        first += rows
-    forward = replace(empty.forward, decode_slots=np.arange(first), decodes=tuple(groups))
-    return replace(empty, forward=forward)
+def decoding(*blocks: int, shape: GroupShape = SHAPE) -> HostBatch:
+    """A step that decodes one row for each number of blocks."""
+    lengths = np.array(blocks, dtype=np.int64)
+    tables = RaggedRows(np.cumsum(lengths) - lengths, np.zeros(lengths.sum(), dtype=np.int64))
+    rows = np.arange(len(blocks))
+    return replace(EMPTY, forward=replace(EMPTY.forward, decode_slots=rows, decodes=(tables,)))
 
 
-def test_shapes() -> None:
-    known = DecodeBuckets(SHAPE)
-    assert known.choose(decoding()) is None
-    assert known.choose(decoding(1)) == (1, 1)
-    assert known.choose(decoding(*[3] * 3)) == (4, 4)
-    assert known.choose(decoding(*[5] * 9)) == (16, 8)
-    assert known.choose(decoding(*[2] * 17)) == (SLOTS, 2)
-    assert known.choose(decoding(33)) == (1, 63)  # no request is longer
-    assert Bucket(16, 8).words == 16 * 11
+def test_a_bucket_is_a_number_of_rows() -> None:
+    buckets = DecodeBuckets(SHAPE)
+    assert buckets.sizes == (1, 2, 4, 8, 16, SLOTS)
+    assert buckets.choose(EMPTY) is None
+    assert buckets.choose(decoding(1)) == 1
+    assert buckets.choose(decoding(63)) == 1
+    assert buckets.choose(decoding(*[3] * 3)) == 4
+    assert buckets.choose(decoding(*[1] * 16, 60)) == SLOTS
 
 
-def test_one_long_context_does_not_pad_many_short_ones() -> None:
-    known = DecodeBuckets(SHAPE)
-    assert known.choose(decoding(*[1] * 15, 60)) is None  # 16 * 63 blocks for 75
-    assert known.choose(decoding(*[1] * 3, 60)) == (4, 63)  # 252 blocks cost next to nothing
+def test_a_step_that_prefills_runs_in_none() -> None:
+    batch = decoding(1, 2)
+    chunk = ChunkRows(2, 1, True, np.zeros(1, dtype=np.int64))
+    assert (
+        DecodeBuckets(SHAPE).choose(replace(batch, forward=replace(batch.forward, chunks=(chunk,)))) is None
+    )
 
 
-def test_the_number_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "MAX_GRAPHS", 2)
-    known = DecodeBuckets(SHAPE)
-    assert known.choose(decoding(1)) == (1, 1)
-    assert known.choose(decoding(2)) == (1, 2)
-    assert known.choose(decoding(4)) is None
-    assert known.choose(decoding(1)) == (1, 1)
+@pytest.mark.parametrize(("most", "graphs"), [(1, 1), (8, 4), (256, 35), (300, 38), (512, 51), (1024, 67)])
+def test_the_number_of_buckets_is_bounded(most: int, graphs: int) -> None:
+    sizes = DecodeBuckets(replace(SHAPE, max_seqs=most)).sizes
+    assert (len(sizes), sizes[-1]) == (graphs, most)
+    for before, rows in pairwise(sizes):
+        assert rows - before <= (before if before <= 8 else max(8, rows / 16))
+
+
+def test_block_tables_that_a_graph_has_no_memory_for_run_without_one() -> None:
+    """Requests may share blocks: their tables have more entries than there are blocks."""
+    shape = replace(SHAPE, num_blocks=100, max_model_len=960)
+    buckets = DecodeBuckets(shape)
+    assert buckets.choose(decoding(*[40] * SLOTS)) == SLOTS
+    assert buckets.choose(decoding(*[41] * SLOTS)) is None
+    padded = buckets.pad(decoding(*[50] * 15), 16)
+    assert len(padded.forward.decodes[0].blocks) + 4 * 16 <= buckets.packing(16).size
 
 
 @torch.inference_mode()
-def test_padding_changes_no_id() -> None:
-    runner, plans = make_runner(CPU), list(staggered(5, 30))
-    expected = ids(in_turn(runner, plans))
+def test_padding_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = list(staggered(5, 30))
+    expected = ids(in_turn(make_runner(CPU), plans))
+    monkeypatch.setattr(loader, "native_kernels", lambda *_: None)
+    monkeypatch.setattr(loader, "triton_kernels", lambda *_: RaggedKernels())
+    runner = make_runner(CPU, cuda_graphs=False)
+    assert ids(in_turn(runner, plans)) == expected
     runner.reset()
-    known = DecodeBuckets(runner.shape)
+    buckets = DecodeBuckets(runner.shape)
     found, padded = [], 0
     for plan in plans:
         batch = runner._table.apply(plan)
-        if (bucket := known.choose(batch)) is not None:
-            batch = known.pad(batch, bucket)
-            padded += len(batch.samples.slots) < bucket.rows
-            assert bucket.words <= known.max_words
+        if (rows := buckets.choose(batch)) is not None:
+            batch = buckets.pad(batch, rows)
+            padded += len(batch.samples.slots) < rows
         staged = runner._staging.to_device(batch)
-        if bucket is not None:
-            rows = batch.forward.decode_slots, batch.forward.positions, batch.forward.kv_rows
-            expected_words = np.concatenate([*rows, batch.forward.decodes[0].blocks.ravel()])
-            assert staged.buffer.words[: bucket.words].tolist() == expected_words.tolist()
-            # What a graph reads of these words is the step's own forward.
-            graph = bucket.packing.views(ForwardInput[Tensor], staged.buffer.words)
-            assert graph.positions.tolist() == staged.input.forward.positions.tolist()
-            assert graph.decodes[0].blocks.tolist() == staged.input.forward.decodes[0].blocks.tolist()
-        found.append(runner.execute(staged).to_host().ids.tolist())
-    assert found == expected
+        if rows is not None:
+            check_words(buckets, rows, batch, staged.buffer.words)
+        found.append(runner.execute(staged).to_host())
+    assert ids(found) == expected
     assert padded > 10
     unused = runner._cache.storage[:, :, runner.shape.num_blocks]
-    assert not unused.any()  # what pads block tables is read, and never written
+    assert not unused.any()  # padding rows read it, and nothing writes it
+
+
+def check_words(buckets: DecodeBuckets, rows: int, batch: HostBatch, words: Tensor) -> None:
+    """What a graph reads of a step's words is the step's own forward."""
+    packing = buckets.packing(rows)
+    memory = torch.full((packing.size,), -1, dtype=torch.int64)
+    memory[: len(words)] = words[: len(memory)]
+    forward = packing.views(ForwardInput[Tensor], memory)
+    [read], [own] = forward.decodes, batch.forward.decodes
+    assert isinstance(read, RaggedRows)
+    assert isinstance(own, RaggedRows)
+    assert forward.decode_slots.tolist() == batch.forward.decode_slots.tolist()
+    assert forward.positions.tolist() == batch.forward.positions.tolist()
+    assert forward.kv_rows.tolist() == batch.forward.kv_rows.tolist()
+    assert read.starts.tolist() == own.starts.tolist()
+    assert read.blocks[: len(own.blocks)].tolist() == own.blocks.tolist()

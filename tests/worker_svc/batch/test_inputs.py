@@ -65,3 +65,27 @@ def test_only_rows_that_sample_go_on_behind_the_keys_of_the_last_layer() -> None
     assert (group.rows, group.blocks.tolist(), group.positions.tolist()) == (slice(1, 2), [2, 3, 4], [39])
     assert group.mask is not None
     assert (group.mask == 0).sum(-1).flatten().tolist() == [40]
+
+
+def test_ragged_chunks_are_one_group_and_those_that_end_attend_as_decoding_rows() -> None:
+    table = SlotTable(SHAPE, 300, ragged_tables=True)
+    admissions = tuple(Admission(slot, slot, "", (1,) * 40, 0, 0, SAMPLING) for slot in range(3))
+    grants = (Grant(0, (0, 1, 6)), Grant(1, (2, 3, 4)), Grant(2, (5, 7, 8)))
+    chunks = (Chunk(0, 0, 40), Chunk(1, 0, 20))
+    forward_of(table, Plan(1, 1, admissions=admissions, grants=grants, chunks=chunks))
+    forward = forward_of(table, Plan(1, 2, chunks=(Chunk(2, 0, 30), Chunk(1, 20, 20)), num_decodes=1))
+    plan = attention_plan(forward, None)
+    [decodes], [group] = plan.decodes, plan.chunks
+    assert decodes.starts is not None
+    assert (decodes.rows, decodes.starts.tolist(), decodes.blocks.tolist()) == (slice(0, 1), [0], [0, 1, 6])
+    assert group.starts is not None
+    assert group.firsts is not None
+    assert (group.rows, group.blocks.tolist()) == (slice(1, 51), [5, 7, 2, 3, 4])
+    assert (group.starts.tolist(), group.firsts.tolist()) == ([0, 2], [0, 30, 50])
+    assert group.positions.tolist() == [*range(30), *range(20, 40)]
+    ends = ends_of(plan, forward, torch.tensor([0, 50]))
+    assert ends.plan.chunks == ()
+    [same, last] = ends.plan.decodes
+    assert same is decodes
+    assert last.starts is not None
+    assert (last.rows, last.starts.tolist(), last.positions.tolist()) == (slice(1, 2), [2], [39])

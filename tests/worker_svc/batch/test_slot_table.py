@@ -15,6 +15,7 @@ from albireo.contract.plan import (
     SamplingParams,
     table_digest,
 )
+from worker_svc.batch.inputs import DecodeRows, RaggedRows
 from worker_svc.batch.slot_table import SlotTable, TableMismatch
 
 SHAPE = GroupShape(num_blocks=12, max_seqs=3, max_model_len=96)
@@ -120,7 +121,25 @@ def test_decode_rows_are_grouped_by_context_and_padded_with_scratch() -> None:
         [[0, 1, 2, SCRATCH], [5, 6, 7, 8]],
     ]
     assert batch.samples.incarnations.tolist() == [1, 2, 3]
-    assert [group.first for group in batch.forward.decodes] == [0, 1]
+    firsts = [group.first for group in batch.forward.decodes if isinstance(group, DecodeRows)]
+    assert firsts == [0, 1]
+
+
+def test_ragged_block_tables_are_one_group_without_padding() -> None:
+    table = SlotTable(SHAPE, VOCAB, EOS, ragged_tables=True)
+    admissions = [admission(slot, length, incarnation=slot + 1) for slot, length in enumerate((40, 3, 63))]
+    grants = (Grant(0, (0, 1, 2)), Grant(1, (4,)), Grant(2, (5, 6, 7, 8)))
+    chunks = (Chunk(0, 0, 40), Chunk(1, 0, 3), Chunk(2, 0, 63))
+    assert not table.apply(
+        Plan(1, 1, admissions=tuple(admissions), grants=grants, chunks=chunks)
+    ).forward.decodes
+    for step, last in ((2, [5, 6, 7, 8]), (3, [5, 6, 7, 8, 9])):
+        batch = table.apply(Plan(1, step, grants=(Grant(2, (9,)),) if step == 3 else (), num_decodes=3))
+        [rows] = batch.forward.decodes
+        assert isinstance(rows, RaggedRows)
+        assert batch.forward.decode_slots.tolist() == [0, 1, 2]
+        assert rows.starts.tolist() == [0, 3, 4]
+        assert rows.blocks.tolist() == [0, 1, 2, 4, *last]
 
 
 def test_a_slot_is_used_again_with_nothing_left_of_its_last_occupancy() -> None:

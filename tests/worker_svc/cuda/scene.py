@@ -6,7 +6,10 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from albireo.models import TINY
@@ -110,9 +113,23 @@ def _admission(slot: int, prompt: tuple[int, ...], sampling: Sequence[SamplingPa
     return Admission(slot, slot + 1, f"r{slot}", prompt, 0, 0, sampling[slot % len(sampling)])
 
 
+class Tap:
+    """Keeps the logits of a runner's last forward."""
+
+    def __init__(self, runner: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.logits = torch.empty(0)
+        self._forward = runner._forward
+        monkeypatch.setattr(runner, "_forward", self)
+
+    def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
+        logits, prompts = self._forward(batch)
+        self.logits = logits.clone()  # sampling overwrites them
+        return logits, prompts
+
+
 def ids(outputs: Sequence[HostOutput]) -> list[list[int]]:
-    """What each step sampled."""
-    return [output.ids.tolist() for output in outputs]
+    """What each step sampled, by slot: the order of a step's rows is the runner's own."""
+    return [output.ids[np.argsort(output.slots)].tolist() for output in outputs]
 
 
 def in_turn(runner: ModelRunner, plans: Sequence[Plan]) -> list[HostOutput]:

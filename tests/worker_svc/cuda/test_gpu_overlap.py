@@ -21,7 +21,6 @@ MILLISECOND = 2_000_000  # cycles, about
 @GRAPHS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_overlapped_steps_bring_the_same(cuda: torch.device, dtype: torch.dtype, cuda_graphs: bool) -> None:
-    """The input stage of the first round works while the compute stage captures."""
     plans = list(staggered(9, 64, MIXED))
     expected = in_turn(make_runner(cuda, dtype=dtype, cuda_graphs=cuda_graphs), plans)
     runner = make_runner(cuda, dtype=dtype, cuda_graphs=cuda_graphs)
@@ -58,8 +57,7 @@ def test_launches_far_ahead_of_the_device(cuda: torch.device, cuda_graphs: bool)
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_execute_calls_nothing_that_waits(cuda: torch.device, cuda_graphs: bool) -> None:
     runner, plans = make_runner(cuda, cuda_graphs=cuda_graphs), list(staggered(9, 64, MIXED))
-    expected = ids(in_turn(runner, plans))  # and captures
-    in_turn(runner, plans)  # and fills the caches of memory again, which a capture empties
+    expected = ids(in_turn(runner, plans))  # and compiles kernels, and fills the caches of memory
     runner.reset()
     found = []
     for plan in plans:

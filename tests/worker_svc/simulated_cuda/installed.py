@@ -17,8 +17,10 @@ from tests.worker_svc.simulated_cuda import attention, copies
 from tests.worker_svc.simulated_cuda.device import Device, Event, Stream, device, set_device
 from tests.worker_svc.simulated_cuda.device_guard import cuda_device_guard
 from tests.worker_svc.simulated_cuda.graphs import Capture, CUDAGraph, Pool
+from tests.worker_svc.simulated_cuda.kernels import SimulatedKernels
 from tests.worker_svc.simulated_cuda.memory import is_pinned, pin
 from tests.worker_svc.simulated_cuda.operators import Operators
+from worker_svc.model import loader
 
 CYCLES_PER_SECOND = 2e9
 
@@ -109,6 +111,9 @@ def _patch_cuda(patch: pytest.MonkeyPatch, simulated: Device) -> None:
     }
     for name, value in replaced.items():
         patch.setattr(torch.cuda, name, value)
+    patch.setattr(
+        loader, "triton_kernels", lambda device, *_: SimulatedKernels() if device.type == "cuda" else None
+    )
 
 
 def _patch_torch(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from albireo.contract.plan import Plan, SamplingParams
-from tests.worker_svc.cuda import scene, test_gpu_overlap
+from tests.worker_svc.cuda import scene, test_gpu_graphs, test_gpu_kernels, test_gpu_overlap
 from tests.worker_svc.cuda.scene import ids, in_turn, make_runner, overlapped
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
@@ -24,10 +24,17 @@ def fewer(requests: int, outputs: int, sampling: Sequence[SamplingParams] = (sce
 
 @pytest.fixture(autouse=True)
 def fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_gpu_overlap, "staggered", fewer)
+    for module in (test_gpu_overlap, test_gpu_kernels):
+        monkeypatch.setattr(module, "staggered", fewer)
 
 
 test_timestamps_show_how_long_the_device_took = test_gpu_overlap.test_timestamps_show_how_long_the_device_took
+test_logits_with_and_without_masks = test_gpu_kernels.test_steps_bring_the_logits_of_torchs_operations
+
+
+@pytest.mark.slow
+def test_logits_with_and_without_graphs(cuda: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_gpu_graphs.test_logits_while_batch_and_context_grow_and_shrink(cuda, monkeypatch)
 
 
 def test_launches_far_ahead_of_the_device(cuda: torch.device) -> None:
