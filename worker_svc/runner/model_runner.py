@@ -89,7 +89,6 @@ class ModelRunner:
         self.device, self._group, self._synchronous = device, group, synchronous
         self._dtype, self._kv_dtype = dtype, kv_dtype(int8, dtype)
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
-        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         longest = min(max_model_len, self.config.max_positions)
         weights = weights or WeightReader(directory, dtype)
@@ -165,6 +164,7 @@ class ModelRunner:
         # rows of a graph write and is never read. The slot beyond the last is where those find a token.
         self._cache = allocate(shape.num_blocks + 2, self.config, self._group.size, self._kv_dtype, device)
         self._last_token = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self._no_words = torch.zeros(0, 1, dtype=torch.int64, device=device)
         self._host_last_token = np.zeros(slots + 1, dtype=np.int64) if self._synchronous else None
         config, paged = self.config, self._model.attention.paged
         self._table = SlotTable(

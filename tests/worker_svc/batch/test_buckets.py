@@ -71,7 +71,7 @@ def test_block_tables_that_a_graph_has_no_memory_for_run_without_one() -> None:
 def test_padding_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = list(staggered(5, 30))
     expected = ids(in_turn(make_runner(CPU), plans))
-    monkeypatch.setattr(loader, "native_kernels", lambda *_: None)
+    monkeypatch.setattr(loader, "native_kernels", lambda *_, **__: None)
     monkeypatch.setattr(loader, "triton_kernels", lambda *_: RaggedKernels())
     runner = make_runner(CPU, cuda_graphs=False)
     assert ids(in_turn(runner, plans)) == expected

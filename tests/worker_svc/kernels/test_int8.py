@@ -83,7 +83,7 @@ def test_it_is_the_product_of_what_was_rounded(
     halves = ((turned / unit).frac().abs() - 0.5).abs() < 1e-3
     either = torch.where(halves, unit, 0.0) @ unpacked(int8).abs().T
     last = 2**-8 if dtype == torch.bfloat16 else 1e-5
-    assert bool(((found - exact).abs() <= exact.abs() * last + either + 1e-5).all())
+    assert bool(((found - exact).abs() <= (exact.abs() + either) * last + either + 1e-5).all())
 
 
 @pytest.mark.parametrize("inputs", [16, 96, 640])

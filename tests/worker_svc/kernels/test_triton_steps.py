@@ -13,6 +13,6 @@ from worker_svc.model import loader
 def test_prompts_and_decoding_rows(triton_scene: TritonScene, monkeypatch: pytest.MonkeyPatch) -> None:
     plans, cpu = list(staggered(2, 3)), torch.device("cpu")
     expected = ids(in_turn(make_runner(cpu), plans))
-    monkeypatch.setattr(loader, "native_kernels", lambda *_: None)
+    monkeypatch.setattr(loader, "native_kernels", lambda *_, **__: None)
     monkeypatch.setattr(loader, "triton_kernels", lambda *_: triton_scene.kernels)
     assert ids(in_turn(make_runner(cpu, cuda_graphs=False), plans)) == expected
