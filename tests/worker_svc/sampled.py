@@ -17,7 +17,8 @@ from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
+from worker_svc.sampling.cut import UNIT
+from worker_svc.sampling.draw import _softmax, narrow, whole
 from worker_svc.sampling.inputs import Draws, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState

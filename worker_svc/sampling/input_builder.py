@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from worker_svc.buffers.arrays import Floats, HostArray, Ints
-from worker_svc.sampling.draw import MAX_NARROW_K
 from worker_svc.sampling.inputs import Draws, Pairs, Penalties, PenaltyStarts, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
 from worker_svc.sampling.random_numbers import uniforms
+from worker_svc.sampling.ranking import MAX_NARROW_K
 from worker_svc.sampling.rows import PenaltyStart, SampleRows
 
 Flags = npt.NDArray[np.bool_]

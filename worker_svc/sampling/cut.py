@@ -1,0 +1,83 @@
+"""What a row's controls leave of its distribution: the mass of each of its numbers, and where they cut.
+
+The draws call it, in the compute stage. A weight is ``exp(relative)``, ``relative`` being what a logit is
+below the row's largest, over temperature; it is counted as an integer multiple of 2^-44. Every control keeps
+what lies at or above a threshold.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worker_svc.sampling.inputs import Draws
+from worker_svc.sampling.ranking import LOWEST_ORDER, Ranking, ordered
+
+UNIT = 2.0**44
+"""Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
+
+
+def relative_logits(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
+    """``logits`` ``[rows, n]`` less ``highest`` ``[rows, 1]``, over temperature."""
+    return (logits - highest).div_(draws.temperature.unsqueeze(1))
+
+
+def cut(
+    logits: Tensor,
+    highest: Tensor,
+    draws: Draws[Tensor],
+    *,
+    total: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
+
+    ``total``: mass of all of a row, of which ``logits`` may hold the largest only; for rows without top_k.
+    """
+    relative = relative_logits(logits, highest, draws)
+    mass = relative.exp().mul_(UNIT).to(torch.int64)  # rounded down
+    floor = torch.full((len(logits), 1), LOWEST_ORDER, dtype=torch.int32, device=logits.device)
+    if not (draws.max_top_k or draws.any_top_p or draws.any_min_p or draws.any_typical_p):
+        return mass, floor
+    order = ordered(logits)
+    ranking = Ranking(order)
+    if draws.max_top_k:
+        floor = torch.where(draws.top_k.unsqueeze(1) > 0, ranking.kth(draws.top_k, draws.max_top_k), floor)
+        mass.masked_fill_(order < floor, 0)
+    if draws.any_top_p:
+        floor = torch.maximum(floor, _nucleus(ranking, mass, draws, total))
+    if draws.any_min_p:
+        least = highest + draws.temperature.unsqueeze(1) * draws.min_p.log().unsqueeze(1)
+        floor = torch.maximum(floor, ordered(least))
+    if draws.any_top_p or draws.any_min_p:
+        mass.masked_fill_(order < floor, 0)
+    if draws.any_typical_p:
+        mass = _typical(relative, mass, draws.typical_p)
+    return mass, floor
+
+
+def _nucleus(ranking: Ranking, mass: Tensor, draws: Draws[Tensor], total: Tensor | None) -> Tensor:
+    """The threshold ``[rows, 1]`` of top_p, below all for rows without it."""
+    here = mass.sum(-1, keepdim=True)
+    left = here if total is None else torch.where(draws.top_k.unsqueeze(1) > 0, here, total)
+    target = _share(draws.top_p, left)
+    # Where too few of a row are here, what is known is only that the threshold lies below them.
+    unknown = (here < target) | (draws.top_p.unsqueeze(1) >= 1)
+    return ranking.crossing(mass, target).masked_fill_(unknown, LOWEST_ORDER)
+
+
+def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor) -> Tensor:
+    """Keeps the ids whose surprise is nearest to the expected one (Meister et al. 2022, arXiv 2202.00666).
+
+    Surprise less entropy is ``E[relative] - relative``: the normalizer cancels.
+    """
+    number = relative.double().clamp_(min=-64)  # less weighs nothing, but must be a number
+    total = mass.sum(-1, keepdim=True)
+    # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
+    mean = (mass * number / 16).to(torch.int64).sum(-1, keepdim=True).double() * 16 / total
+    order = ordered(-(number - mean).abs().float()).masked_fill_(mass == 0, LOWEST_ORDER)
+    crossing = Ranking(order).crossing(mass, _share(typical_p, total))
+    return mass.masked_fill((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
+
+
+def _share(part: Tensor, total: Tensor) -> Tensor:
+    return torch.minimum((part.unsqueeze(1) * total.double()).ceil_().long(), total).clamp_(min=1)
