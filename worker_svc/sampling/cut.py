@@ -17,23 +17,22 @@ UNIT = 2.0**44
 """Weights are counted in its inverse. A vocabulary may have 2^18 ids: their sum stays below 2^63."""
 
 
-def relative_logits(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> Tensor:
-    """``logits`` ``[rows, n]`` less ``highest`` ``[rows, 1]``, over temperature."""
-    return (logits - highest).div_(draws.temperature.unsqueeze(1))
-
-
 def cut(
     logits: Tensor,
     highest: Tensor,
     draws: Draws[Tensor],
     *,
     total: Tensor | None = None,
+    times: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mass ``[rows, n]`` that the controls leave, and the ordered value of the smallest logit they keep.
 
+    ``logits``: ``[rows, n]``; ``highest``: the largest of each row, ``[rows, 1]``.
     ``total``: mass of all of a row, of which ``logits`` may hold the largest only; for rows without top_k.
+    ``times``: how often each of ``logits`` counts in its row, ``[rows, n]`` int64; None for once each. The
+    mass is that of one of them.
     """
-    relative = relative_logits(logits, highest, draws)
+    relative = (logits - highest).div_(draws.temperature.unsqueeze(1))
     mass = relative.exp().mul_(UNIT).to(torch.int64)  # rounded down
     floor = torch.full((len(logits), 1), LOWEST_ORDER, dtype=torch.int32, device=logits.device)
     if not (draws.max_top_k or draws.any_top_p or draws.any_min_p or draws.any_typical_p):
@@ -44,14 +43,14 @@ def cut(
         floor = torch.where(draws.top_k.unsqueeze(1) > 0, ranking.kth(draws.top_k, draws.max_top_k), floor)
         mass.masked_fill_(order < floor, 0)
     if draws.any_top_p:
-        floor = torch.maximum(floor, _nucleus(ranking, mass, draws, total))
+        floor = torch.maximum(floor, _nucleus(ranking, _all_of(mass, times), draws, total))
     if draws.any_min_p:
         least = highest + draws.temperature.unsqueeze(1) * draws.min_p.log().unsqueeze(1)
         floor = torch.maximum(floor, ordered(least))
     if draws.any_top_p or draws.any_min_p:
         mass.masked_fill_(order < floor, 0)
     if draws.any_typical_p:
-        mass = _typical(relative, mass, draws.typical_p)
+        mass = _typical(relative, mass, draws.typical_p, times)
     return mass, floor
 
 
@@ -65,18 +64,24 @@ def _nucleus(ranking: Ranking, mass: Tensor, draws: Draws[Tensor], total: Tensor
     return ranking.crossing(mass, target).masked_fill_(unknown, LOWEST_ORDER)
 
 
-def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor) -> Tensor:
+def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor, times: Tensor | None) -> Tensor:
     """Keeps the ids whose surprise is nearest to the expected one (Meister et al. 2022, arXiv 2202.00666).
 
     Surprise less entropy is ``E[relative] - relative``: the normalizer cancels.
     """
     number = relative.double().clamp_(min=-64)  # less weighs nothing, but must be a number
-    total = mass.sum(-1, keepdim=True)
+    every = _all_of(mass, times)
+    total = every.sum(-1, keepdim=True)
     # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
-    mean = (mass * number / 16).to(torch.int64).sum(-1, keepdim=True).double() * 16 / total
+    weighted = _all_of((mass * number / 16).to(torch.int64), times)
+    mean = weighted.sum(-1, keepdim=True).double() * 16 / total
     order = ordered(-(number - mean).abs().float()).masked_fill_(mass == 0, LOWEST_ORDER)
-    crossing = Ranking(order).crossing(mass, _share(typical_p, total))
+    crossing = Ranking(order).crossing(every, _share(typical_p, total))
     return mass.masked_fill((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
+
+
+def _all_of(mass: Tensor, times: Tensor | None) -> Tensor:
+    return mass if times is None else mass * times
 
 
 def _share(part: Tensor, total: Tensor) -> Tensor:

@@ -6,7 +6,18 @@ what a row draws depends on its logits, controls and uniform alone: not on the s
 number of threads. By few of its numbers or by all of them, it draws the same. 2^-44 of the largest weight,
 over a whole vocabulary of 2^18, is 2^-26: fp32 has no finer resolution.
 
-A draw inverts the distribution in the order of ids.
+Every way to draw inverts the distribution in the order of ids. There are four. The input builder chooses one
+for each row, by its controls and by the device:
+
+- plain: no control restricts the row; one softmax.
+- narrow, on a CPU only: by the largest numbers of the row. The host looks whether these were enough, and
+  draws the row wide if not. On another device it would have to wait for the answer.
+- bounded, on other devices: the row has a top_k of at most MAX_NARROW_K. Its ``top_k`` largest numbers decide
+  what all controls keep, if of those that are equal to the last one all are counted. So they are always
+  enough, and the host need not ask.
+- wide: by all numbers, for a larger top_k or none. A top_p without top_k may keep any part of the vocabulary,
+  and only the device knows whether few numbers were enough. If the host does not wait for that, both ways
+  must be computed in every step, and the few numbers save nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +30,7 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
+from worker_svc.sampling.best import Best
 from worker_svc.sampling.cut import UNIT, cut
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import Draws, select_draws
@@ -84,6 +96,21 @@ def narrow(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: Scratc
     everything = listed.floor == LOWEST
     enough = everything | (floor >= ordered(listed.floor))
     return Few(listed.ids, mass, highest, enough.squeeze(1))
+
+
+def draw_bounded(logits: Tensor, maxima: Tensor, draws: Draws[Tensor]) -> Tensor:
+    """Ids of rows of ``logits``, all of which have a top_k, by so many of their largest numbers."""
+    ids = []
+    for part, highest, draw in _parts(logits, maxima, draws):
+        best, mass = bounded(part, highest, draw)
+        ids.append(_draw_by_tiles(best.tile_sums(mass), partial(best.members, mass), draw, highest, part))
+    return torch.cat(ids)
+
+
+def bounded(logits: Tensor, highest: Tensor, draws: Draws[Tensor]) -> tuple[Best, Tensor]:
+    """The largest numbers of ``logits`` ``[rows, n]`` and what the controls leave of each: int64."""
+    best = Best(logits, min(draws.max_top_k, logits.shape[1]))
+    return best, cut(best.values, highest, draws, times=best.times)[0]
 
 
 def draw_wide(logits: Tensor, maxima: Tensor, draws: Draws[Tensor]) -> Tensor:

@@ -56,10 +56,10 @@ def tile_sums(x: Tensor) -> Tensor:
     return torch.cat([body.sum(-1), tail.sum(-1, keepdim=True)], dim=1)
 
 
-def tile_members(x: Tensor, tile: Tensor) -> Tensor:
-    """``[rows, TILE]``: the numbers of one tile ``[rows, 1]`` each, zero where the row has ended."""
+def tile_members(x: Tensor, tile: Tensor, *, beyond: float = 0) -> Tensor:
+    """``[rows, TILE]``: the numbers of one tile ``[rows, 1]`` each, ``beyond`` where the row has ended."""
     ids = tile * TILE + torch.arange(TILE, device=x.device)
-    return x.gather(1, ids.clamp(max=x.shape[1] - 1)).masked_fill_(ids >= x.shape[1], 0)
+    return x.gather(1, ids.clamp(max=x.shape[1] - 1)).masked_fill_(ids >= x.shape[1], beyond)
 
 
 def largest_ids(x: Tensor, maxima: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

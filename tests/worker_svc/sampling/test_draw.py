@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.draw import draw_narrow, draw_wide
+from worker_svc.sampling.draw import draw_bounded, draw_narrow, draw_wide
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import Draws
 from worker_svc.sampling.tiles import tile_maxima
@@ -34,6 +34,7 @@ BOUNDED = [
     Control(40, 1e-6),
     Control(255, 0.9, 0.001, 0.9),
     Control(256, typical_p=0.5),
+    Control(50, typical_p=0.6, temperature=3.0),
     Control(256, 0.999, temperature=30.0),
 ]
 UNBOUNDED = [
@@ -152,9 +153,10 @@ def scene(controls: list[Control], vocabulary: int) -> tuple[Tensor, Draws[Tenso
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_a_small_top_k_draws_what_a_full_sort_draws(vocabulary: int) -> None:
-    """By those numbers that a CPU lists, and by all."""
+    """By the largest numbers alone, by those that a CPU lists, and by all."""
     logits, draws, expected = scene(BOUNDED, vocabulary)
     maxima = tile_maxima(logits)
+    assert draw_bounded(logits, maxima, draws).tolist() == expected
     assert draw_wide(logits, maxima, draws).tolist() == expected
     narrow, enough = draw_narrow(logits, maxima, draws, ScratchBuffer())
     assert torch.equal(narrow[enough], torch.tensor(expected)[enough])
