@@ -38,12 +38,8 @@ def cut(
     if not (draws.max_top_k or draws.any_top_p or draws.any_min_p or draws.any_typical_p):
         return mass, floor
     order = ordered(logits)
-    ranking = Ranking(order)
-    if draws.max_top_k:
-        floor = torch.where(draws.top_k.unsqueeze(1) > 0, ranking.kth(draws.top_k, draws.max_top_k), floor)
-        mass.masked_fill_(order < floor, 0)
-    if draws.any_top_p:
-        floor = torch.maximum(floor, _nucleus(ranking, _all_of(mass, times), draws, total))
+    if draws.max_top_k or draws.any_top_p:
+        floor = _rank_floor(order, mass, floor, draws, total, times)
     if draws.any_min_p:
         least = highest + draws.temperature.unsqueeze(1) * draws.min_p.log().unsqueeze(1)
         floor = torch.maximum(floor, ordered(least))
@@ -52,6 +48,28 @@ def cut(
     if draws.any_typical_p:
         mass = _typical(relative, mass, draws.typical_p, times)
     return mass, floor
+
+
+def _rank_floor(
+    order: Tensor,
+    mass: Tensor,
+    floor: Tensor,
+    draws: Draws[Tensor],
+    total: Tensor | None,
+    times: Tensor | None,
+) -> Tensor:
+    """The larger of the thresholds of top_k and top_p ``[rows, 1]``, ``floor`` for rows that have neither.
+
+    ``mass`` becomes zero below that of top_k. A function of its own, so that the ranking's memory is free
+    again when typical_p needs one.
+    """
+    ranking = Ranking(order)
+    if draws.max_top_k:
+        floor = torch.where(draws.top_k.unsqueeze(1) > 0, ranking.kth(draws.top_k, draws.max_top_k), floor)
+        mass.masked_fill_(order < floor, 0)
+    if draws.any_top_p:
+        floor = torch.maximum(floor, _nucleus(ranking, _all_of(mass, times), draws, total))
+    return floor
 
 
 def _nucleus(ranking: Ranking, mass: Tensor, draws: Draws[Tensor], total: Tensor | None) -> Tensor:
@@ -69,15 +87,20 @@ def _typical(relative: Tensor, mass: Tensor, typical_p: Tensor, times: Tensor | 
 
     Surprise less entropy is ``E[relative] - relative``: the normalizer cancels.
     """
-    number = relative.double().clamp_(min=-64)  # less weighs nothing, but must be a number
     every = _all_of(mass, times)
     total = every.sum(-1, keepdim=True)
-    # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
-    weighted = _all_of((mass * number / 16).to(torch.int64), times)
-    mean = weighted.sum(-1, keepdim=True).double() * 16 / total
-    order = ordered(-(number - mean).abs().float()).masked_fill_(mass == 0, LOWEST_ORDER)
+    order = _nearness(relative, mass, total, times)
     crossing = Ranking(order).crossing(every, _share(typical_p, total))
-    return mass.masked_fill((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
+    return mass.masked_fill_((order < crossing) & (typical_p.unsqueeze(1) < 1), 0)
+
+
+def _nearness(relative: Tensor, mass: Tensor, total: Tensor, times: Tensor | None) -> Tensor:
+    """How near the surprise of each number is to the expected one, ordered; below all where no mass is."""
+    number = relative.double().clamp_(min=-64)  # less weighs nothing, but must be a number
+    # |x exp(x)| is at most 1/e: the sum fits, in units of 2^-40.
+    weighted = _all_of((mass * number).div_(16).to(torch.int64), times)
+    mean = weighted.sum(-1, keepdim=True).double() * 16 / total
+    return ordered(number.sub_(mean).abs_().neg_().float()).masked_fill_(mass == 0, LOWEST_ORDER)
 
 
 def _all_of(mass: Tensor, times: Tensor | None) -> Tensor:

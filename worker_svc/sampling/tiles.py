@@ -26,8 +26,9 @@ TILE = 128
 MOST_LISTED = 2048
 """Numbers of a row that are worth listing: more of them (where many are equal) are left to other means."""
 
-SLICE = {"cpu": 1 << 19, "cuda": 1 << 25}
-"""Numbers that are worked on at a time where all of them matter: on a CPU they should stay in its cache."""
+SLICE = {"cpu": 1 << 19, "cuda": 1 << 24}
+"""Numbers that are worked on at a time where all of them matter. On a CPU they should stay in its cache; on
+CUDA a wide draw takes up to 52 bytes of memory for each."""
 
 Numbers = npt.NDArray[np.float32]
 
