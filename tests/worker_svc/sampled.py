@@ -17,7 +17,8 @@ from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.sampling.draw import UNIT, _softmax, narrow, whole
+from worker_svc.sampling.cut import UNIT
+from worker_svc.sampling.draw import _softmax, bounded, narrow, whole
 from worker_svc.sampling.inputs import Draws, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
@@ -29,6 +30,19 @@ CPU = torch.device("cpu")
 MAX_LEN = 64
 DRAWN = SamplingParams(max_tokens=100, seed=0)
 GREEDY = replace(DRAWN, temperature=0.0)
+MIXED = [
+    GREEDY,
+    replace(DRAWN, seed=1, logprobs=2),
+    replace(DRAWN, seed=2, top_k=1),
+    replace(DRAWN, seed=3, top_k=50, top_p=0.95, temperature=0.8, logprobs=0),
+    replace(DRAWN, seed=4, top_k=256, min_p=0.01, typical_p=0.9, presence_penalty=0.7),
+    replace(DRAWN, seed=5, top_p=0.9, frequency_penalty=0.4),
+    replace(DRAWN, seed=6, min_p=0.1, bad_ids=(1, 2)),
+    replace(DRAWN, seed=7, typical_p=0.8, logprobs=4),
+    replace(DRAWN, seed=8, top_k=300, top_p=0.5, logit_bias=((3, 4.0),)),
+    replace(DRAWN, seed=9, top_k=20, allowed_ids=tuple(range(0, 60, 7)), repetition_penalty=1.5),
+]
+"""A request for each way to draw, and of each control."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,21 @@ class Bench:
         group: TPGroup | None = None,
         mode: SamplingMode = "auto",
         on_cpu: bool = True,
+        device: torch.device = CPU,
     ) -> None:
-        """Without ``on_cpu`` rows are drawn as on CUDA: by all of their logits."""
+        """Without ``on_cpu`` rows are drawn as on CUDA: nothing waits for the device."""
         group = group or TPGroup()
         policy = SamplingPolicy(mode, group.rank, group.size)
         self._group = group
+        self._device = device
         self._blocks = blocks_for(MAX_LEN)
         self._table = SlotTable(
             GroupShape(slots * self._blocks, slots, MAX_LEN), vocabulary, eos_ids, group.size
         )
-        self._staging = Staging(CPU, torch.float32, MAX_LEN, policy)
+        self._staging = Staging(device, torch.float32, MAX_LEN, policy)
         if not on_cpu:
             self._staging._sampling._narrow = False
-        self.state = PenaltyState(policy.state_rows(slots), MAX_LEN, CPU)
+        self.state = PenaltyState(policy.state_rows(slots), MAX_LEN, device)
         self.sampler = StepSampler(group, vocabulary, self.state)
         self._step = 0
 
@@ -102,6 +118,7 @@ class Bench:
 
     def _stage(self, plan: Plan) -> Staged:
         batch = self._staging.to_device(self._table.apply(plan))
+        batch.await_copies()
         self.sampler.begin(batch.input.sampling)
         return Staged(self, batch.input.sampling, batch.layout, batch.host.samples.slots.tolist())
 
@@ -109,7 +126,7 @@ class Bench:
         """This rank's columns, padded as a model's are."""
         width = -(-logits.shape[1] // self._group.size)
         padded = torch.nn.functional.pad(logits, (0, width * self._group.size - logits.shape[1]), value=9e9)
-        return padded[:, self._group.rank * width :][:, :width].clone()
+        return padded[:, self._group.rank * width :][:, :width].clone().to(self._device)
 
 
 @dataclass(frozen=True)
@@ -136,10 +153,15 @@ def logits_of(rows: int, vocabulary: int, seed: int = 0, scale: float = 2.0) -> 
 
 
 def staged(
-    requests: Sequence[SamplingParams], vocabulary: int, eos_ids: frozenset[int] = frozenset()
+    requests: Sequence[SamplingParams],
+    vocabulary: int,
+    eos_ids: frozenset[int] = frozenset(),
+    *,
+    on_cpu: bool = True,
+    device: torch.device = CPU,
 ) -> Staged:
     """One first token of each request."""
-    bench = Bench(vocabulary, slots=len(requests), eos_ids=eos_ids)
+    bench = Bench(vocabulary, slots=len(requests), eos_ids=eos_ids, on_cpu=on_cpu, device=device)
     return bench.admit({slot: Row(sampling) for slot, sampling in enumerate(requests)})
 
 
@@ -160,25 +182,30 @@ def weights(
     if params.plain is not None:
         [(_, _, chances)] = _softmax(edited, params.plain, ScratchBuffer())
         return chances[0].double() / chances.double().sum()
-    mass = None if params.narrow is None else _mass(edited, params.narrow)
-    if mass is None:
-        draws = params.narrow or params.wide
-        assert draws is not None
-        mass = _whole_mass(edited, draws)
+    draws = params.narrow or params.bounded or params.wide
+    assert draws is not None
+    mass = whole_mass(edited, draws)
+    # By the largest logits, where they are enough, it must be the same to the last bit.
+    if params.bounded is not None:
+        assert torch.equal(bounded_mass(edited, draws), mass)
+    if params.narrow is not None:
+        few = narrow(edited, tile_maxima(edited), draws, ScratchBuffer())
+        if bool(few.enough.all()):
+            assert torch.equal(torch.zeros_like(mass).scatter_(1, few.ids, few.mass), mass)
     return mass[0].double() / mass.sum()
 
 
-def _mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor | None:
-    """By the largest logits, where they are enough; by all of them it must be the same to the last bit."""
-    few = narrow(logits, tile_maxima(logits), draws, ScratchBuffer())
-    if not bool(few.enough.all()):
-        return None
-    mass = torch.zeros(logits.shape, dtype=torch.int64).scatter_(1, few.ids, few.mass)
-    assert torch.equal(mass, _whole_mass(logits, draws))
-    return mass
+def bounded_mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor:
+    """What the controls leave of each number ``[rows, n]``, by the largest ones."""
+    best, mass = bounded(logits, logits.amax(-1, keepdim=True), draws)
+    sums = best.tile_sums(mass)
+    tiles = [torch.full((len(logits), 1), tile) for tile in range(sums.shape[1])]
+    members = torch.stack([best.members(mass, tile) for tile in tiles], dim=1)
+    assert torch.equal(members.sum(-1), sums)
+    return members.flatten(1)[:, : logits.shape[1]]
 
 
-def _whole_mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor:
+def whole_mass(logits: Tensor, draws: Draws[Tensor]) -> Tensor:
     mass = whole(logits, logits.amax(-1, keepdim=True), draws)
     assert mass.max() <= UNIT
     return mass

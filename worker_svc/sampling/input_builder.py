@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from worker_svc.buffers.arrays import Floats, HostArray, Ints
-from worker_svc.sampling.draw import MAX_NARROW_K
 from worker_svc.sampling.inputs import Draws, Pairs, Penalties, PenaltyStarts, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
 from worker_svc.sampling.random_numbers import uniforms
+from worker_svc.sampling.ranking import MAX_NARROW_K
 from worker_svc.sampling.rows import PenaltyStart, SampleRows
 
 Flags = npt.NDArray[np.bool_]
@@ -24,7 +24,8 @@ class SamplingInputBuilder:
     """Selects what this rank needs of the rows that sample, and sorts the rows by how they are sampled."""
 
     def __init__(self, policy: SamplingPolicy, *, narrow: bool) -> None:
-        """``narrow``: the device answers at once whether a narrow draw was enough, as a CPU does."""
+        """``narrow``: the device answers at once whether a narrow draw was enough, as a CPU does. Rows are
+        drawn bounded otherwise, or wide."""
         self._policy = policy
         self._narrow = narrow
 
@@ -36,12 +37,14 @@ class SamplingInputBuilder:
         sampled = samples.temperature[rows] != 0
         plain = sampled & _unrestricted(samples, rows)
         few = sampled & ~plain & self._needs_few(samples, rows)
+        by_few = _draws(samples, np.flatnonzero(few), layout.first)
         biased = _span(samples.biased, layout)
         allowed = _part(samples.allowed, layout)
         return SamplingInput(
             greedy=np.flatnonzero(~sampled),
             plain=_draws(samples, np.flatnonzero(plain), layout.first),
-            narrow=_draws(samples, np.flatnonzero(few), layout.first),
+            narrow=by_few if self._narrow else None,
+            bounded=None if self._narrow else by_few,
             wide=_draws(samples, np.flatnonzero(sampled & ~plain & ~few), layout.first),
             biased=_part(samples.biased, layout),
             biases=_fp32(samples.biases[biased]),
@@ -55,10 +58,10 @@ class SamplingInputBuilder:
         )
 
     def _needs_few(self, samples: SampleRows, rows: slice) -> Flags:
-        """Rows whose largest logits most likely decide: by top_k, else by top_p or min_p."""
+        """Rows whose largest logits decide: by top_k, else most likely by top_p or min_p."""
         top_k = samples.top_k[rows]
         cut = (samples.top_p[rows] < 1) | (samples.min_p[rows] > 0)
-        found: Flags = (top_k <= MAX_NARROW_K) & ((top_k > 0) | cut) & self._narrow
+        found: Flags = (top_k <= MAX_NARROW_K) & ((top_k > 0) | (cut & self._narrow))
         return found
 
     def _penalties(self, samples: SampleRows, layout: SampleLayout) -> Penalties[HostArray] | None:

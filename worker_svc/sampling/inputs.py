@@ -84,6 +84,7 @@ class SamplingInput(Struct[A]):
     greedy: Annotated[A, int64("greedy")]  # rows with temperature 0
     plain: Draws[A] | None  # rows with a temperature and nothing else that restricts a distribution
     narrow: Draws[A] | None  # rows whose outcome most likely depends on few of the largest logits
+    bounded: Draws[A] | None  # rows whose top_k bounds it to few, on a device that is not waited for
     wide: Draws[A] | None  # the others
     biased: Pairs[A]
     biases: Annotated[A, float32("biased")]  # parallel to ``biased``

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.draw import draw_narrow, draw_plain, draw_wide
+from worker_svc.sampling.draw import draw_bounded, draw_narrow, draw_plain, draw_wide
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
@@ -84,6 +84,8 @@ def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffe
             entries = torch.nonzero(~enough).squeeze(1)
             chosen.index_copy_(0, entries, draw_wide(logits, maxima, select_draws(params.narrow, entries)))
         ids.index_copy_(0, params.narrow.rows, chosen)
+    if params.bounded is not None:
+        ids.index_copy_(0, params.bounded.rows, draw_bounded(logits, maxima, params.bounded))
     if params.wide is not None:
         ids.index_copy_(0, params.wide.rows, draw_wide(logits, maxima, params.wide))
     return ids

@@ -26,8 +26,9 @@ TILE = 128
 MOST_LISTED = 2048
 """Numbers of a row that are worth listing: more of them (where many are equal) are left to other means."""
 
-SLICE = {"cpu": 1 << 19, "cuda": 1 << 25}
-"""Numbers that are worked on at a time where all of them matter: on a CPU they should stay in its cache."""
+SLICE = {"cpu": 1 << 19, "cuda": 1 << 24}
+"""Numbers that are worked on at a time where all of them matter. On a CPU they should stay in its cache; on
+CUDA a wide draw takes up to 52 bytes of memory for each."""
 
 Numbers = npt.NDArray[np.float32]
 
@@ -56,10 +57,10 @@ def tile_sums(x: Tensor) -> Tensor:
     return torch.cat([body.sum(-1), tail.sum(-1, keepdim=True)], dim=1)
 
 
-def tile_members(x: Tensor, tile: Tensor) -> Tensor:
-    """``[rows, TILE]``: the numbers of one tile ``[rows, 1]`` each, zero where the row has ended."""
+def tile_members(x: Tensor, tile: Tensor, *, beyond: float = 0) -> Tensor:
+    """``[rows, TILE]``: the numbers of one tile ``[rows, 1]`` each, ``beyond`` where the row has ended."""
     ids = tile * TILE + torch.arange(TILE, device=x.device)
-    return x.gather(1, ids.clamp(max=x.shape[1] - 1)).masked_fill_(ids >= x.shape[1], 0)
+    return x.gather(1, ids.clamp(max=x.shape[1] - 1)).masked_fill_(ids >= x.shape[1], beyond)
 
 
 def largest_ids(x: Tensor, maxima: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

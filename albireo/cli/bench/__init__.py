@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "sampling": (
         "albireo.cli.bench.sampling:sampling",
-        "Samples random logits on this machine's CPU, driver-only and in parallel, in turn.",
+        "Samples random logits on this machine's CPU, driver-only and in parallel, in turn; or on its GPU.",
     ),
 }
 

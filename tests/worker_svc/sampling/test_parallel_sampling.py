@@ -45,12 +45,13 @@ class Batch:
 
     mode: SamplingMode
     apart: bool = False  # as if the ranks were on different machines
+    on_cpu: bool = True  # or drawn as on CUDA
 
     def __call__(self, group: TPGroup) -> list[dict[int, list[int]]]:
         if self.apart:
             group = TPGroup(group.rank, group.size)
             group._asked = True
-        bench = Bench(VOCAB, slots=SLOTS, group=group, mode=self.mode)
+        bench = Bench(VOCAB, slots=SLOTS, group=group, mode=self.mode, on_cpu=self.on_cpu)
         rows, found = requests(), []
         few = dict(list(rows.items())[:3])
         rest = {slot: row for slot, row in rows.items() if slot not in few}
@@ -83,10 +84,13 @@ def shared(
 ) -> dict[str, list[dict[int, list[int]]]]:
     jobs = {mode: Batch(mode) for mode in ("auto", "parallel", "driver")}
     jobs |= {"parallel, apart": Batch("parallel", apart=True), "driver, apart": Batch("driver", apart=True)}
+    jobs["parallel, as on CUDA"] = Batch("parallel", on_cpu=False)
     return run_group(request.param, jobs, Path(tmp_path_factory.mktemp("sampling")))
 
 
-@pytest.mark.parametrize("mode", ["auto", "parallel", "driver", "parallel, apart", "driver, apart"])
+@pytest.mark.parametrize(
+    "mode", ["auto", "parallel", "driver", "parallel, apart", "driver, apart", "parallel, as on CUDA"]
+)
 def test_any_number_of_ranks_brings_the_same(
     alone: list[dict[int, list[int]]], shared: dict[str, list[dict[int, list[int]]]], mode: str
 ) -> None:

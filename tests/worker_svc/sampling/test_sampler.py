@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from albireo.contract.plan import SamplingParams
-from tests.worker_svc.sampled import DRAWN, GREEDY, Row, draw, logits_of, staged, weights
+from tests.worker_svc.sampled import DRAWN, GREEDY, MIXED, Row, draw, logits_of, staged, weights
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import SamplingInput
 from worker_svc.sampling.logprobs import to_messages
@@ -20,7 +20,7 @@ LARGE = 5003
 
 def with_uniforms(params: SamplingInput[Tensor], uniforms: Tensor) -> SamplingInput[Tensor]:
     """The same rows with other random numbers."""
-    [name] = [name for name in ("plain", "narrow", "wide") if getattr(params, name) is not None]
+    [name] = [name for name in ("plain", "narrow", "bounded", "wide") if getattr(params, name) is not None]
     return replace(params, **{name: replace(getattr(params, name), uniforms=uniforms)})
 
 
@@ -100,6 +100,19 @@ def test_rows_do_not_see_each_other(vocabulary: int) -> None:
         assert alone[0] == int(logits[0].argmax())
         order = torch.randperm(len(requests), generator=torch.Generator().manual_seed(trial)).tolist()
         assert draw(logits[order], [requests[i] for i in order]) == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("vocabulary", [VOCAB, LARGE])
+def test_a_device_that_is_not_waited_for_samples_what_a_cpu_samples(vocabulary: int) -> None:
+    logits = logits_of(len(MIXED), vocabulary)
+    logits[::2] = logits[::2].round()  # of which many are equal
+    ways = [staged(MIXED, vocabulary, on_cpu=on_cpu) for on_cpu in (True, False)]
+    assert ways[0].params.narrow is not None
+    assert ways[0].params.bounded is None
+    assert ways[1].params.narrow is None
+    assert ways[1].params.bounded is not None
+    words = [step.bench.sampler(logits.clone(), step.params, step.layout) for step in ways]
+    assert torch.equal(*words)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

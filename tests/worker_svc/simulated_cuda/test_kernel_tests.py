@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from albireo.contract.plan import Plan, SamplingParams
-from tests.worker_svc.cuda import scene, test_gpu_graphs, test_gpu_kernels, test_gpu_overlap
+from tests.worker_svc.cuda import (
+    scene,
+    test_gpu_graphs,
+    test_gpu_kernels,
+    test_gpu_overlap,
+    test_gpu_sampling,
+)
 from tests.worker_svc.cuda.scene import ids, in_turn, make_runner, overlapped
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
@@ -43,6 +49,10 @@ def test_launches_far_ahead_of_the_device(cuda: torch.device) -> None:
 
 def test_execute_calls_nothing_that_waits(cuda: torch.device) -> None:
     test_gpu_overlap.test_execute_calls_nothing_that_waits(cuda, cuda_graphs=True)
+
+
+def test_the_largest_numbers_draw_what_all_numbers_draw(cuda: torch.device) -> None:
+    test_gpu_sampling.test_the_largest_numbers_draw_what_all_numbers_draw(cuda, vocabulary=257)
 
 
 @pytest.fixture(scope="module")
