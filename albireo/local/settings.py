@@ -44,10 +44,12 @@ class StackSettings(ServiceSettings):
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
     weights: Literal["dtype", "int8"] = Field(
         "dtype",
+        validation_alias=AliasChoices("weights", "ALBIREO_WORKER_WEIGHTS"),
         description="Weights of the layers: dtype (as --dtype says), or int8, on CPUs with AVX512-VNNI.",
     )
     kv_dtype: Literal["dtype", "int8"] = Field(
         "dtype",
+        validation_alias=AliasChoices("kv_dtype", "ALBIREO_WORKER_KV_DTYPE"),
         description="KV blocks: dtype (as --dtype says), or int8, on CPUs.",
     )
     kv_memory: BlockMemoryText = Field(

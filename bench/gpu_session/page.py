@@ -78,6 +78,7 @@ def _model(figures: Figures) -> Iterable[str]:
         f"weights are {figures['weight_gb']:.3g} GB. The limit of a step is the longer of reading weights "
         "and KV at the larger bandwidth, and of all multiplications."
     )
+    yield f"Kernels: {figures['kernels']}."
     yield (
         "Medians. *Step* is from the plan to the ids on the host, one step after the other; *forward* and "
         "*sampling* are the device's own times in it; *run* is from the first prompt to the last id of all."

@@ -1,4 +1,4 @@
-"""What a session runs, in this order. On a GPU all limits together are below 8 minutes, vLLM's apart."""
+"""What a session runs, in this order. On a GPU all limits together are 8 minutes, vLLM's apart."""
 
 from __future__ import annotations
 

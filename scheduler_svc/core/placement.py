@@ -81,8 +81,7 @@ class Placement:
         if sole is not None and sole.alone is None and not self._first_runs_alone():
             sole.touch()
             return
-        if self._changes.to_place:
-            self._look_at_changes()
+        self._look_at_changes()
         if not (self._capacities or self._requests.isolates):
             return
         if not self._place_in(queue.in_order()):
@@ -127,6 +126,9 @@ class Placement:
 
     def _look_at_changes(self) -> None:
         changed = self._changes.to_place
+        for known in self._capacities:
+            if known.speed.is_guess:  # it changes with the steps of others
+                changed[known.ledger.pending] = None
         for pending in changed:
             group = self._groups.get(pending)
             if group is None:

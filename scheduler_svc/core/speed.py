@@ -15,6 +15,9 @@ LARGEST_RATIO = 4.0
 """A step counts as this many times the mean at most, so that one pause does not keep requests away."""
 FEWEST_PREFILL_TOKENS = 16
 """A step with fewer tokens of prompts says little about what each of them takes."""
+MOST_SLOWDOWN = 16.0
+"""What a step may say of other groups: one that is further from its group's announcement says that this was
+wrong."""
 
 
 class Speed:
@@ -32,6 +35,11 @@ class Speed:
     def compare(self, slowdowns: Slowdowns) -> None:
         """Shares what steps show with the other groups of ``slowdowns``."""
         self._step.slowdown, self._prefill_token.slowdown = slowdowns.step, slowdowns.prefill_token
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the time of a step is not the group's own."""
+        return self._step.is_guess
 
     @property
     def step_seconds(self) -> float:
@@ -63,7 +71,7 @@ class Slowdown:
 
     def observe(self, ratio: float) -> None:
         """Of one step."""
-        self.mean = moved_mean(self.mean, ratio)
+        self.mean = moved_mean(self.mean, min(max(ratio, 1 / MOST_SLOWDOWN), MOST_SLOWDOWN))
 
 
 class Slowdowns:
@@ -86,6 +94,10 @@ class _Time:
         self._announced = announced
         self._mean = 0.0
         self.slowdown = Slowdown()
+
+    @property
+    def is_guess(self) -> bool:
+        return not self._mean
 
     @property
     def seconds(self) -> float:

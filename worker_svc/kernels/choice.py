@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from worker_svc.kernels.interface import Heads
 from worker_svc.kernels.library import load
 from worker_svc.kernels.native import NativeKernels, fits
 
@@ -43,21 +44,22 @@ def native_kernels(
 
 
 def triton_kernels(
-    device: torch.device, dtype: torch.dtype, widths: Sequence[int], head_dim: int
+    device: torch.device, dtype: torch.dtype, hidden: int, heads: Heads, head_dim: int
 ) -> TritonKernels | None:
-    """None where they do not run; as :func:`native_kernels`. Compiles and runs them once."""
+    """None where they do not run. Compiles and runs them once, with rows of ``hidden`` numbers and the
+    ``heads`` of a rank."""
     if device.type != "cuda":
         return None
     if find_spec("triton") is None:
         logger.warning(WITHOUT_TRITON, "Triton is not installed")
         return None
-    if dtype not in TRITON_DTYPES or head_dim % 2 or head_dim > TRITON_DIM or max(widths) > TRITON_WIDTH:
+    if dtype not in TRITON_DTYPES or head_dim % 2 or head_dim > TRITON_DIM or hidden > TRITON_WIDTH:
         logger.warning(WITHOUT_TRITON, f"{dtype} or a width of this model is not among those of the kernels")
         return None
     try:
         from worker_svc.kernels.triton_kernels import tried_kernels  # needed on CUDA only
 
-        kernels = tried_kernels(device, dtype, head_dim)
+        kernels = tried_kernels(device, dtype, hidden, heads, head_dim)
     except (ImportError, RuntimeError) as error:
         logger.warning(WITHOUT_TRITON, f"Triton does not run here ({error})")
         return None

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 GENERAL = "_native"
 """For CPUs of other kinds than x86-64."""
+VERSION = 2
+"""Of the functions and structures; native.cpp has the same number."""
 SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS: dict[str, list[Any]] = {
@@ -56,8 +58,11 @@ def load() -> NativeLibrary | None:
         except OSError as error:
             logger.warning("%s cannot be loaded: %s", path, error)
             continue
-        if library.function("norm", torch.float32) is not None:  # not an empty build
+        if library.function("norm", torch.float32) is None:
+            continue  # an empty build
+        if library.version == VERSION:
             return library
+        logger.warning("%s is of another version: install the package again", path)
     return None
 
 
@@ -67,6 +72,7 @@ class NativeLibrary:
     def __init__(self, path: str) -> None:
         """Raises OSError where it cannot be loaded."""
         self._keeping, self._giving = ctypes.PyDLL(path), ctypes.CDLL(path)
+        self.version = self._giving.version() if hasattr(self._giving, "version") else 0
 
     def function(self, name: str, dtype: torch.dtype, *, keeps_interpreter: bool = False) -> Any:
         """None where this build has it not. ``keeps_interpreter``: for calls so short that another thread

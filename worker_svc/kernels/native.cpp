@@ -13,6 +13,9 @@ using albireo::Bf16;
 // All else is hidden: several builds in one process, as in tests, must not share what has one name.
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
+// What worker_svc/kernels/library.py expects; to be raised with every change of a function or a structure.
+EXPORTED int32_t version() { return 2; }
+
 // clang-format off
 #define EXPORT(T, NAME)                                                                                            \
     EXPORTED void norm_##NAME(T *x, const T *added, const T *weight, T *out, int64_t rows, int64_t width,          \

@@ -50,19 +50,23 @@ class Tiling:
         return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
 
 
-def tried_kernels(device: torch.device, dtype: torch.dtype, dim: int) -> TritonKernels:
-    """Compiles and runs them once, with heads of ``dim``. Raises RuntimeError where Triton cannot, as without
-    a C compiler, and where the GPU cannot hold a program."""
+def tried_kernels(
+    device: torch.device, dtype: torch.dtype, hidden: int, heads: Heads, dim: int
+) -> TritonKernels:
+    """Compiles and runs them once, with rows of ``hidden`` numbers and ``heads`` of ``dim``. Raises
+    RuntimeError where Triton cannot, as without a C compiler, and where the GPU cannot hold a program."""
     properties: Any = torch.cuda.get_device_properties(device)
     kernels = TritonKernels(properties.multi_processor_count, properties.shared_memory_per_block_optin)
-    row = torch.ones(1, 3 * dim, dtype=dtype, device=device)
-    angles = row[:, None, : dim // 2]
-    cache = row.new_zeros(1, BLOCK_SIZE, 1, dim)
+    row = torch.ones(1, hidden, dtype=dtype, device=device)
+    qkv = torch.ones(1, (heads.queries + 2 * heads.kv) * dim, dtype=dtype, device=device)
+    angles = qkv[:, None, : dim // 2]
+    cache = row.new_zeros(1, BLOCK_SIZE, heads.kv, dim)
     numbers = torch.arange(2, device=device)
     zero = numbers[:1]
     try:
-        kernels.gate(kernels.norm(row, Norm(row[0], 1e-6)))
-        q = kernels.rotate(row, Heads(1, 1), (angles, angles), cache, cache, zero)
+        kernels.norm(row, Norm(row[0], 1e-6), row)
+        kernels.gate(qkv)
+        q = kernels.rotate(qkv, heads, (angles, angles), cache, cache, zero)
         kernels.decode(q, cache, cache, zero, zero, zero, torch.empty_like(q))
         kernels.chunks(q, cache, cache, zero, zero, numbers, zero, torch.empty_like(q))
     except (triton.TritonError, OSError, subprocess.SubprocessError) as error:

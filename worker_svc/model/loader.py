@@ -70,7 +70,8 @@ class Loader:
                 "whose widths are multiples of 16"
             )
         self._int8 = int8.weights
-        triton = triton_kernels(device, dtype, widths, config.head_dim)
+        heads = Heads(config.num_heads // group.size, config.num_kv_heads // group.size)
+        triton = triton_kernels(device, dtype, config.hidden_size, heads, config.head_dim)
         self._kernels: Kernels = native or triton or PlainKernels()
         self._attention = Attention(_paged_attention(native, triton))
 

@@ -160,8 +160,8 @@ class Transformer:
         rows = LayerRows(self.rope.at(positions), kv_rows, plan)
         last = rows if ends is None else replace(rows, plan=ends.plan, ends=ends.rows)
         blocks, rest = self.blocks, iter(caches)
-        if self.together is not None and self.together.takes(x, caches):
-            count = len(blocks) - (ends is not None)
+        count = len(blocks) - (ends is not None)
+        if self.together is not None and count and self.together.takes(x, caches):
             added = self.together(x, rows, islice(rest, count))
             blocks = blocks[count:]
         each = [*[rows] * (len(blocks) - 1), last][: len(blocks)]

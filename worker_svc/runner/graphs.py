@@ -59,6 +59,9 @@ class DecodeGraphs:
             time.perf_counter() - began,
         )
 
+    def __len__(self) -> int:
+        return len(self._captured)
+
     def run(self, rows: int, words: Tensor) -> Tensor:
         """Hidden states ``[rows, hidden]`` of a step padded to the bucket of ``rows``, good until the next
         call. ``words``: int64, the ForwardInput of the step."""

@@ -108,8 +108,8 @@ class ModelRunner:
 
     def _layout(self, directory: Path, int8: Int8) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
-        if int8.weights:
-            identity += "-int8"  # whose keys and values differ
+        # With int8 weights keys and values differ; of int8 KV the layout knows the cache's type alone.
+        identity += "-int8" * int8.weights + f"-of-{self._dtype}" * int8.kv
         return KvLayout.of(self.config, self._kv_dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
@@ -187,6 +187,12 @@ class ModelRunner:
         blocks = self.shape.num_blocks
         self.transfers, shapes = begin_transfers(tiers, layout, self._cache, blocks, self._group)
         self.shape = replace(self.shape, tiers=shapes)
+
+    @property
+    def kernels(self) -> str:
+        """Which ones it runs, for people."""
+        graphs = 0 if self._graphs is None else len(self._graphs)
+        return f"{type(self._model.kernels).__name__}, {graphs} CUDA graphs"
 
     @property
     def staging_wait(self) -> float:

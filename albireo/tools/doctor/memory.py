@@ -49,8 +49,10 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
             return [*found, failure("int8 weights", "cannot be here", "leave --weights, or see docs/cpu.md")]
         weights = _int8_bytes(weights, config, tp, dtype)
         found.append(ok("int8 weights", f"{size(weights)} a rank"))
-    if settings.int8.kv and _native(settings, config, tp) is None:
-        return [*found, failure("int8 KV", "cannot be here", "leave --kv-dtype, or see docs/cpu.md")]
+    if settings.int8.kv:
+        if _native(settings, config, tp) is None:
+            return [*found, failure("int8 KV", "cannot be here", "leave --kv-dtype, or see docs/cpu.md")]
+        found.append(ok("int8 KV", "can be here"))
     if settings.device == "sim":
         return [*found, note("memory", "--device sim needs none for weights and KV")]
     memory = _free_memory(settings, tp)

@@ -21,7 +21,7 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 }
 TIERED = ("kv_memory", "kv_host_memory", "kv_disk", "kv_disk_size")
 PASSED_ON = {
-    **{name: f"ALBIREO_WORKER_{name.upper()}" for name in TIERED},
+    **{name: f"ALBIREO_WORKER_{name.upper()}" for name in (*TIERED, "weights", "kv_dtype")},
     **{name: f"ALBIREO_GATEWAY_{name.upper()}" for name in ("open", "tls_cert", "tls_key", "tls_client_ca")},
 }
 """What `albireo up` takes for its workers and its gateway, by their own variables."""

@@ -50,7 +50,13 @@ def part(name: str, status: str, figures: dict[str, Any], why: str = "") -> dict
 def test_the_page_shows_what_was_measured_before_a_failure(measurement: Measurement) -> None:
     decode = {**measurement.decode(1), "watts": 400.0, "joules_per_output_token": 0.25}
     speeds = {"read": 3e12, "copy": 4e12, "operations": 7e14}
-    figures = {"limits": speeds, "weight_gb": 16.1, "dtype": "bfloat16", "decode": [decode]}
+    figures = {
+        "limits": speeds,
+        "weight_gb": 16.1,
+        "dtype": "bfloat16",
+        "kernels": "PlainKernels, 0 CUDA graphs",
+        "decode": [decode],
+    }
     text = page(
         {
             "date": "2026-01-01",

@@ -62,13 +62,18 @@ def test_groups_of_speeds_one_to_four_get_as_they_can() -> None:
     assert shares == [pytest.approx(share, abs=2) for share in (10, 20, 40)]
 
 
-def test_a_group_that_joins_gets_its_share_though_it_has_run_alone_only() -> None:
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_group_that_joins_gets_its_share_though_it_has_run_alone_only(looked_at: bool) -> None:
     """The one that is there runs batches, next to others: its steps take more than five times as long."""
     shape = GroupShape(640, 64, 256)
     core, (old,) = core_with(Speed(step_seconds=0.0007), shape=shape)
+    core.join("new", shape, speed=Speed(step_seconds=0.0007))
+    if looked_at:  # before the other has become slow
+        submit(core, "early", prompt(10, 99))
+        core.place()
+        core.cancel("early")
     for _ in range(100):
         old.speed.observe(0.004, 0)
-    core.join("new", shape, speed=Speed(step_seconds=0.0007))
     for number in range(8):
         submit(core, f"r{number}", prompt(10, number))
     core.place()

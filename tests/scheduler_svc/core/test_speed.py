@@ -57,3 +57,10 @@ def test_groups_that_announce_nothing_say_nothing_of_others() -> None:
         old.observe(0.006, 0)
     assert silent.step_seconds == UNKNOWN_STEP_SECONDS
     assert new.step_seconds == 0.001
+
+
+def test_a_group_that_announced_nonsense_says_little_of_others() -> None:
+    nonsense, new = compared(1e-6, 0.01)
+    for _ in range(200):
+        nonsense.observe(0.01, 0)
+    assert 0.1 < new.step_seconds <= 0.161

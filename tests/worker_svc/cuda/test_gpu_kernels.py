@@ -9,6 +9,7 @@ from tests.worker_svc.cuda.scene import MIXED, SLOTS, Tap, make_runner, staggere
 from tests.worker_svc.kernels import test_triton
 from tests.worker_svc.kernels.triton_scene import TritonScene
 from worker_svc.kernels.choice import triton_kernels
+from worker_svc.kernels.interface import Heads
 from worker_svc.model import loader
 
 pytestmark = pytest.mark.gpu
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture
 def triton_scene(cuda: torch.device) -> TritonScene:
-    kernels = triton_kernels(cuda, torch.bfloat16, (64,), 64)
+    kernels = triton_kernels(cuda, torch.bfloat16, 64, Heads(4, 2), 64)
     assert kernels is not None
     return TritonScene(kernels, cuda)
 

@@ -12,13 +12,14 @@ import torch
 
 from worker_svc.kernels import choice
 from worker_svc.kernels.choice import triton_kernels
+from worker_svc.kernels.interface import Heads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-WIDTHS = (896, 4864)
+HIDDEN, HEADS = 896, Heads(14, 2)
 
 
 def chosen(dtype: torch.dtype = torch.bfloat16, dim: int = 64, device: torch.device = CUDA) -> Any:
-    return triton_kernels(device, dtype, WIDTHS, dim)
+    return triton_kernels(device, dtype, HIDDEN, HEADS, dim)
 
 
 @pytest.fixture

@@ -96,6 +96,17 @@ def test_the_same_bits(
     assert torch.equal(written, cache.storage)
 
 
+def test_a_model_of_one_layer(tmp_path: Path) -> None:
+    """Where the only layer takes the last rows of a chunk alone, there is none to run together."""
+    write(FAMILIES["qwen3"], tmp_path, num_hidden_layers=1)
+    model, cache = load(tmp_path, TPGroup(), BF16)
+    kept = cache.storage.clone()
+    for with_chunk in (False, True):
+        found = step(model, cache, with_chunk=with_chunk)
+        cache.storage.copy_(kept)
+        assert torch.equal(found, step(replace(model, together=None), cache, with_chunk=with_chunk))
+
+
 def test_steps_of_other_sizes_and_caches_follow_one_another(tmp_path: Path) -> None:
     write(FAMILIES["qwen3"], tmp_path)
     model, cache = load(tmp_path, TPGroup(), BF16)

@@ -29,10 +29,22 @@ def test_int8_weights_are_told_where_they_can_be() -> None:
     assert "int8 weights" not in found()
 
 
-def test_where_they_cannot_be_it_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found(weights="int8", device="sim")["int8 weights"].level == "failure"
+def test_int8_kv_is_told_where_it_can_be_and_is_more_blocks() -> None:
+    if load() is None:
+        pytest.skip("no native kernels run on this CPU")
+    granted = {"kv_memory": "4MiB", "dtype": "float32", "max_seqs": 64}
+    int8, plain = found(kv_dtype="int8", **granted), found(**granted)
+    assert int8["int8 KV"].level == "ok"
+    assert "int8 KV" not in plain
+    more, fewer = (int(each["kv blocks"].found.split(" blocks")[0].split()[-1]) for each in (int8, plain))
+    assert more > 2 * fewer
+
+
+@pytest.mark.parametrize(("option", "check"), [("weights", "int8 weights"), ("kv_dtype", "int8 KV")])
+def test_where_it_cannot_be_it_is_a_failure(monkeypatch: pytest.MonkeyPatch, option: str, check: str) -> None:
+    assert found(**{option: "int8"}, device="sim")[check].level == "failure"
     monkeypatch.setattr(memory, "native_kernels", lambda *_: None)
-    assert found(weights="int8")["int8 weights"].level == "failure"
+    assert found(**{option: "int8"})[check].level == "failure"
 
 
 def test_bytes_of_int8_weights() -> None:
