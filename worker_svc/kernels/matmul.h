@@ -10,6 +10,7 @@
 #include "vectors.h"
 
 #ifdef __AVX512VNNI__
+#include <atomic>
 #include <immintrin.h>
 #include <omp.h>
 
@@ -76,32 +77,46 @@ Tile<Kind> tile_of(int64_t rows) {
     return by_rows[rows - 1];
 }
 
+// A panel with all rows; `next`: what is fetched meanwhile.
+template <typename Kind, typename Start, typename Finish>
+void multiply_panel(const char *x, const char *panel, const char *next, int64_t rows, int64_t output,
+                    int64_t row_bytes, Start start, Finish finish) {
+    const int64_t tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    // Several tiles fetch a part each of the next panel; an only one what it needs itself before long.
+    const int64_t step = 2 * LINE / tiles;
+    if (tiles == 1) next = panel + AHEAD;
+    for (int64_t t = 0; t < tiles; t++) {
+        const int64_t from = t * rows / tiles, count = (t + 1) * rows / tiles - from;
+        typename Kind::Sum sums[MOST_ROWS][2];
+        sums[0][0] = start(output), sums[0][1] = start(output + LANES);
+        for (int64_t i = 1; i < count; i++) sums[i][0] = sums[0][0], sums[i][1] = sums[0][1];
+        const Tile<Kind> kernel = tiles > 1 ? tile_of<Kind, false>(count) : tile_of<Kind, true>(count);
+        kernel(x + from * row_bytes, row_bytes, panel, {next + t * step * row_bytes / WORD, step}, sums);
+        for (int64_t i = 0; i < count; i++) {
+            finish(from + i, output, sums[i][0]);
+            finish(from + i, output + LANES, sums[i][1]);
+        }
+    }
+}
+
 // `weight`: [outputs / 32, words of a row, 32, WORD bytes]. `start(output)`: what the sums of 16 outputs begin
 // with; `finish(row, output, sums)`: takes those of a row.
 template <typename Kind, typename Start, typename Finish>
 void multiply(const char *x, const char *weight, int64_t rows, int64_t outputs, int64_t row_bytes, Start start,
               Finish finish) {
     if (!rows) return;
-    const int64_t panels = outputs / PANEL, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS, bytes = PANEL * row_bytes;
     // Neighbours follow in memory, but all threads should end together.
-    const int64_t most = rows > 64 ? 2 : 8, chunk = std::clamp<int64_t>(panels / (4 * omp_get_max_threads()), 1, most);
-#pragma omp parallel for schedule(dynamic, chunk)
-    for (int64_t number = 0; number < panels; number++) {
-        const char *panel = weight + number * bytes;
-        // Several tiles fetch the next panel, a part each; an only one what it needs itself before long.
-        const int64_t step = 2 * LINE / tiles;
-        const char *next = panel + (tiles > 1 ? bytes : AHEAD);
-        for (int64_t t = 0; t < tiles; t++) {
-            const int64_t from = t * rows / tiles, count = (t + 1) * rows / tiles - from, output = number * PANEL;
-            typename Kind::Sum sums[MOST_ROWS][2];
-            sums[0][0] = start(output), sums[0][1] = start(output + LANES);
-            for (int64_t i = 1; i < count; i++) sums[i][0] = sums[0][0], sums[i][1] = sums[0][1];
-            const Tile<Kind> kernel = tiles > 1 ? tile_of<Kind, false>(count) : tile_of<Kind, true>(count);
-            kernel(x + from * row_bytes, row_bytes, panel, {next + t * step * row_bytes / WORD, step}, sums);
-            for (int64_t i = 0; i < count; i++) {
-                finish(from + i, output, sums[i][0]);
-                finish(from + i, output + LANES, sums[i][1]);
-            }
+    const int64_t panels = outputs / PANEL, most = rows > 64 ? 2 : 8, bytes = PANEL * row_bytes;
+    const int64_t size = std::clamp<int64_t>(panels / (4 * omp_get_max_threads()), 1, most);
+    std::atomic<int64_t> taken = 0;
+#pragma omp parallel
+    for (int64_t first = taken.fetch_add(size), following; first < panels; first = following) {
+        following = taken.fetch_add(size);  // now, to fetch what this thread multiplies next, and not another
+        const int64_t end = std::min(panels, first + size);
+        for (int64_t number = first; number < end; number++) {
+            const int64_t next = number + 1 < end ? number + 1 : following < panels ? following : number;
+            multiply_panel<Kind>(x, weight + number * bytes, weight + next * bytes, rows, number * PANEL, row_bytes,
+                                 start, finish);
         }
     }
 }
