@@ -1,7 +1,7 @@
 """Layers of a model in one call of the native kernels, for steps of few rows.
 
-Nine calls from Python for each layer, of 5 microseconds each, would be a tenth of the time that a row takes in
-a small model. And all the while the interpreter is free for the other stages.
+Nine calls from Python for each layer, of 5 microseconds each, would be a tenth of the time that a row takes
+in a small model. And all the while the interpreter is free for the other stages.
 """
 
 from __future__ import annotations
