@@ -25,7 +25,8 @@ from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL as NO_INT8
+from worker_svc.model.formats import Formats as Int8
 from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader, Weights
@@ -109,7 +110,7 @@ class ModelRunner:
     def _layout(self, directory: Path, int8: Int8) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
         # With int8 weights keys and values differ; of int8 KV the layout knows the cache's type alone.
-        identity += "-int8" * int8.weights + f"-of-{self._dtype}" * int8.kv
+        identity += int8.mark(self._dtype)
         return KvLayout.of(self.config, self._kv_dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:

@@ -53,5 +53,5 @@ def test_bytes_of_int8_weights() -> None:
     table = config.vocab_size * config.hidden_size
     layers = 10_000
     heads = 0 if config.tied_embeddings else table
-    found = memory._int8_bytes((table + heads + layers) * 4, config, 1, torch.float32)
+    found = memory._bytes_in_8_bits((table + heads + layers) * 4, config, 1, torch.float32)
     assert found == table * 4 + table + layers

@@ -1,0 +1,114 @@
+"""Products of rows and weights in 8 bits by torch's scaled products of matrices, for GPUs.
+
+Rows are rounded on the fly, each by itself. Nothing here waits for the device, and shapes follow from the
+number of rows alone, so that a CUDA graph can hold it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.functional import ScalingType
+
+from worker_svc.kernels.rounding import hadamard, part_of, rounded, rounded_weight
+
+FP8 = torch.float8_e4m3fn
+MULTIPLE = 16
+"""Outputs and inputs of a product must be multiples of it."""
+INT8_ROWS = 32
+"""Rows of a product in int8 are padded to a multiple of it: torch wants more than 16, cuBLAS wants 4."""
+NEAR = 0.1
+"""Largest relative error of a product that is tried. That of 8 bits is some 0.04."""
+
+
+class RowRounding(Protocol):
+    """As :func:`worker_svc.kernels.rounding.rounded`."""
+
+    def __call__(
+        self, rows: Tensor, dtype: torch.dtype, rotation: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class ScaledWeight:
+    """A weight in int8 or float8_e4m3fn with a scale for each output."""
+
+    def __init__(
+        self, numbers: Tensor, scales: Tensor, rotation: Tensor | None, round_rows: RowRounding
+    ) -> None:
+        """``numbers``: ``[outputs, inputs]``; ``scales``: ``[outputs]``. ``rotation``: of its inputs, some at
+        a time, as those of rows will be."""
+        self.outputs, self.inputs = numbers.shape
+        self._numbers = numbers.contiguous().t()  # as torch takes it: columns are contiguous
+        self._scales = scales.float()[None].contiguous()
+        self._rotation, self._round_rows = rotation, round_rows
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """``x W^T + b`` of ``x`` ``[n, inputs]``, in its dtype."""
+        numbers, scales = self._round_rows(x, self._numbers.dtype, self._rotation)
+        if numbers.dtype == FP8:
+            out = F.scaled_mm(
+                numbers,
+                self._numbers,
+                scales,
+                ScalingType.RowWise,
+                self._scales,
+                ScalingType.RowWise,
+                output_dtype=x.dtype,
+            )
+        else:
+            sums = torch._int_mm(F.pad(numbers, (0, 0, 0, -len(x) % INT8_ROWS)), self._numbers)[: len(x)]
+            out = (sums * scales * self._scales).to(x.dtype)
+        return out if bias is None else out.add_(bias)
+
+
+class ScaledProducts:
+    """Of one type of 8 bits. See :class:`worker_svc.kernels.quantized.QuantizedProducts`.
+
+    Numbers of int8 are rotated, as the native kernels' are: a row's large numbers leave few steps to others.
+    Those of FP8 have an exponent each, and need no rotation.
+    """
+
+    def __init__(self, dtype: torch.dtype, round_rows: RowRounding = rounded) -> None:
+        self.dtype = dtype
+        self._round_rows = round_rows
+
+    def takes(self, outputs: int, inputs: int) -> bool:
+        return outputs % MULTIPLE == 0 and inputs % MULTIPLE == 0
+
+    def weight(self, numbers: Tensor, scales: Tensor) -> ScaledWeight:
+        return ScaledWeight(numbers, scales, None, self._round_rows)
+
+    def nearest(self, weight: Tensor) -> ScaledWeight:
+        rotation = None
+        if self.dtype == torch.int8:
+            rotation = _rotation(part_of(weight.shape[1]), weight.device)
+        return ScaledWeight(*rounded_weight(weight, self.dtype, rotation), rotation, self._round_rows)
+
+
+def tried_products(
+    kind: torch.dtype, device: torch.device, dtype: torch.dtype, round_rows: RowRounding
+) -> ScaledProducts:
+    """Of ``kind``, of rows in ``dtype``; multiplies once. Raises RuntimeError where the device cannot, and
+    where what comes is not the product."""
+    products = ScaledProducts(kind, round_rows)
+    x, weight = (
+        torch.linspace(-3, 3, rows * MULTIPLE, device=device).sin().view(rows, MULTIPLE).to(dtype)
+        for rows in (5, 2 * MULTIPLE)
+    )
+    exact = x.float() @ weight.float().t()
+    try:
+        found = products.nearest(weight).multiply(x, None).float()
+    except ValueError as error:  # so torch refuses some types
+        raise RuntimeError(str(error)) from error
+    if not float((found - exact).norm() / exact.norm()) < NEAR:
+        raise RuntimeError(f"torch's scaled products in {kind} bring wrong numbers here")
+    return products
+
+
+@cache
+def _rotation(part: int, device: torch.device) -> Tensor:
+    return hadamard(part).to(device)
