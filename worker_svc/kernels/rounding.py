@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
@@ -15,6 +17,40 @@ MOST_PART = 64
 """Inputs that are rotated together, at most."""
 SLICE = 4096
 """Outputs of a weight that are rounded at a time."""
+
+
+class Rounding(Protocol):
+    """Rows to 8 bits, and from the sums of a product of such numbers back."""
+
+    def rounded(
+        self, rows: Tensor, dtype: torch.dtype, rotation: Tensor | None = None, multiple: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`rounded`. Numbers come with rows behind them, of any numbers, up to a ``multiple``."""
+        ...
+
+    def scaled(
+        self, sums: Tensor, row_scales: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """What ``sums`` ``[n or more, outputs]`` int32 are with scales of rows ``[n, 1]`` and outputs ``[1,
+        outputs]``, plus ``bias``: ``[n, outputs]`` of ``dtype``."""
+        ...
+
+
+class PlainRounding:
+    """By torch's own operations."""
+
+    def rounded(
+        self, rows: Tensor, dtype: torch.dtype, rotation: Tensor | None = None, multiple: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        numbers, scales = rounded(rows, dtype, rotation)
+        padding = -len(rows) % multiple
+        return F.pad(numbers, (0, 0, 0, padding)) if padding else numbers, scales
+
+    def scaled(
+        self, sums: Tensor, row_scales: Tensor, scales: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        found = sums[: len(row_scales)] * row_scales * scales
+        return (found if bias is None else found + bias).to(dtype)
 
 
 def rounded(rows: Tensor, dtype: torch.dtype, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:

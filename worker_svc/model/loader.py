@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ from worker_svc.model.rope import RotaryTable
 from worker_svc.model.sdpa import SdpaAttention
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, Transformer
 from worker_svc.model.weight_reader import Weights
+
+if TYPE_CHECKING:
+    from worker_svc.kernels.triton_kernels import TritonKernels
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ class Loader:
         self._formats = formats
         heads = Heads(config.num_heads // group.size, config.num_kv_heads // group.size)
         triton = triton_kernels(device, dtype, config.hidden_size, heads, config.head_dim)
-        self._read = RankWeights(weights, group, device, self._products())
+        self._read = RankWeights(weights, group, device, self._products(triton))
         self._kernels: Kernels = native or triton or PlainKernels()
         self._attention = Attention(_paged_attention(native, triton))
 
@@ -97,13 +101,13 @@ class Loader:
             logger.warning("%d tensors of the checkpoint belong to no layer, as %s", len(unread), names)
         return model
 
-    def _products(self) -> QuantizedProducts | None:
+    def _products(self, triton: TritonKernels | None) -> QuantizedProducts | None:
         """Of weights in 8 bits, where they are asked for."""
         kind = self._formats.weights
         if kind == "dtype":
             return None
         try:
-            return quantized_products(EIGHT_BITS[kind], self._device, self._dtype, self._native)
+            return quantized_products(EIGHT_BITS[kind], self._device, self._dtype, self._native, triton)
         except RuntimeError as error:
             raise CheckpointError(f"{self._weights.directory}: --weights {kind}: {error}") from error
 

@@ -9,10 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worker_svc.kernels.rounding import LARGEST, hadamard, part_of, rounded
-from worker_svc.kernels.scaled_products import FP8, ScaledProducts, tried_products
+from worker_svc.kernels.quantized import QuantizedProducts
+from worker_svc.kernels.rounding import (
+    LARGEST,
+    PlainRounding,
+    Rounding,
+    hadamard,
+    part_of,
+    rounded,
+    rounded_weight,
+)
+from worker_svc.kernels.scaled_products import FP8, ScaledProducts, ScaledWeight, tried_products
 
 CPU = torch.device("cpu")
+PLAIN = PlainRounding()
 KINDS = pytest.mark.parametrize("kind", [torch.int8, FP8], ids=["int8", "fp8"])
 
 
@@ -20,10 +30,26 @@ def random(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def dequantized(rows: Tensor, kind: torch.dtype, part: int = 0) -> Tensor:
-    """What is multiplied in place of ``rows``, rotated as they are: fp64."""
-    numbers, scales = rounded(rows, kind, hadamard(part) if part else None)
-    return numbers.double() * scales.double()
+def check_product(
+    products: QuantizedProducts, rounding: Rounding, weight: Tensor, x: Tensor, bias: Tensor | None
+) -> None:
+    """``products``: those of :mod:`worker_svc.kernels.scaled_products`, with ``rounding``."""
+    kind, rows = products.dtype, len(x)
+    rotation = hadamard(part_of(x.shape[1])).to(x.device) if kind == torch.int8 else None
+    numbers, scales = rounding.rounded(x, kind, rotation)
+    own, others = rounded_weight(weight, kind, rotation)
+    parts = numbers[:rows].double() * scales.double(), (own.double() * others.double()[:, None]).T
+    exact, size = parts[0] @ parts[1], parts[0].abs() @ parts[1].abs()
+    if bias is not None:
+        bias = bias.to(x)
+        exact += bias.double()
+        size += bias.double().abs()
+    product = products.nearest(weight)
+    assert isinstance(product, ScaledWeight)
+    found = product.multiply(x, bias)
+    assert found.dtype == x.dtype
+    last = 2**-7 if x.dtype == torch.bfloat16 else 1e-5
+    assert bool(((found.double() - exact).abs() <= size * last).all())
 
 
 def spread(seed: int, *shape: int) -> Tensor:
@@ -40,25 +66,16 @@ def test_it_is_the_product_of_what_was_rounded(
     kind: torch.dtype, dtype: torch.dtype, rows: int, outputs: int, inputs: int, with_bias: bool
 ) -> None:
     weight, x = spread(1, outputs, inputs).to(dtype), spread(3, rows, inputs).to(dtype)
-    bias = random(5, outputs).to(dtype) if with_bias else None
-    part = part_of(inputs) if kind == torch.int8 else 0
-    exact = dequantized(x, kind, part) @ dequantized(weight, kind, part).T
-    size = dequantized(x, kind, part).abs() @ dequantized(weight, kind, part).abs().T
-    if bias is not None:
-        exact += bias.double()
-        size += bias.double().abs()
-    found = ScaledProducts(kind).nearest(weight).multiply(x, bias)
-    assert found.dtype == dtype
-    last = 2**-7 if dtype == torch.bfloat16 else 1e-5
-    assert bool(((found.double() - exact).abs() <= size * last).all())
+    check_product(ScaledProducts(kind, PLAIN), PLAIN, weight, x, random(5, outputs) if with_bias else None)
 
 
 @KINDS
 def test_numbers_of_a_checkpoint_are_multiplied_as_they_are(kind: torch.dtype) -> None:
     numbers, scales = rounded(random(0, 32, 64), kind)
     x = random(1, 5, 64)
-    found = ScaledProducts(kind).weight(numbers, scales.flatten()).multiply(x, None)
-    exact = dequantized(x, kind) @ (numbers.double() * scales.double()).T
+    found = ScaledProducts(kind, PLAIN).weight(numbers, scales.flatten()).multiply(x, None)
+    own, own_scales = rounded(x, kind)
+    exact = (own.double() * own_scales.double()) @ (numbers.double() * scales.double()).T
     torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)
 
 
@@ -84,7 +101,7 @@ def test_inputs_far_larger_than_the_others_leave_these_their_bits() -> None:
         return float((found.double() - exact).norm() / exact.norm())
 
     numbers, scales = rounded(weight, torch.int8)
-    products = ScaledProducts(torch.int8)
+    products = ScaledProducts(torch.int8, PLAIN)
     rotated = error(products.nearest(weight).multiply(x, None))
     assert rotated < 0.5 * error(products.weight(numbers, scales.flatten()).multiply(x, None))
 
@@ -94,7 +111,7 @@ def test_what_is_no_number_stays_with_its_row(kind: torch.dtype) -> None:
     x = torch.stack([torch.full((32,), size) for size in (0.0, 1e-38, 1e30, 1.0, 1.0, 1.0)])
     x[4, 7], x[5, 9] = torch.nan, -torch.inf
     weight = random(0, 32, 32)
-    found = ScaledProducts(kind).nearest(weight).multiply(x, None).double()
+    found = ScaledProducts(kind, PLAIN).nearest(weight).multiply(x, None).double()
     assert bool((found[:2].abs() < 1e-30).all())
     torch.testing.assert_close(found[2], found[3] * 1e30, rtol=1e-2, atol=0.0)
     torch.testing.assert_close(found[3], weight.double().sum(1), rtol=0.1, atol=0.3)
@@ -107,15 +124,15 @@ def test_a_large_weight_is_rounded_output_by_output(kind: torch.dtype) -> None:
     """More outputs than are rounded at a time."""
     weight = random(0, 5000, 16)
     x = torch.eye(16)
-    whole = ScaledProducts(kind).nearest(F.pad(weight, (0, 0, 0, 8))).multiply(x, None)
+    whole = ScaledProducts(kind, PLAIN).nearest(F.pad(weight, (0, 0, 0, 8))).multiply(x, None)
     for some in (slice(0, 16), slice(4992, 5008)):
-        own = ScaledProducts(kind).nearest(F.pad(weight, (0, 0, 0, 8))[some]).multiply(x, None)
+        own = ScaledProducts(kind, PLAIN).nearest(F.pad(weight, (0, 0, 0, 8))[some]).multiply(x, None)
         torch.testing.assert_close(whole[:, some], own)
 
 
 @KINDS
 def test_shapes(kind: torch.dtype) -> None:
-    products = ScaledProducts(kind)
+    products = ScaledProducts(kind, PLAIN)
     assert products.takes(16, 48)
     assert not products.takes(24, 48)
     assert not products.takes(16, 40)
@@ -143,9 +160,9 @@ def broken(error: Exception | None) -> Any:
 def test_a_device_that_cannot_is_refused(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
 ) -> None:
-    assert tried_products(FP8, CPU, torch.bfloat16, rounded).dtype == FP8
+    assert tried_products(FP8, CPU, torch.bfloat16, PLAIN).dtype == FP8
     monkeypatch.setattr(F, "scaled_mm", broken(error))
     monkeypatch.setattr(torch, "_int_mm", broken(error))
     for kind in (FP8, torch.int8):
         with pytest.raises(RuntimeError, match=message):
-            tried_products(kind, CPU, torch.bfloat16, rounded)
+            tried_products(kind, CPU, torch.bfloat16, PLAIN)
