@@ -18,6 +18,8 @@ MULTIPLE = 16
 """Outputs and inputs of a product must be multiples of it."""
 INT8_ROWS = 32
 """Rows of a product in int8 are padded to a multiple of it: torch wants more than 16, cuBLAS wants 4."""
+TRIED = 64
+"""Outputs and inputs of a product that is tried."""
 NEAR = 0.1
 """Largest relative error of a product that is tried. That of 8 bits is some 0.04."""
 
@@ -93,8 +95,8 @@ def tried_products(
     where what comes is not the product."""
     products = ScaledProducts(kind, rounding)
     x, weight = (
-        torch.linspace(-3, 3, rows * MULTIPLE, device=device).sin().view(rows, MULTIPLE).to(dtype)
-        for rows in (5, 2 * MULTIPLE)
+        torch.linspace(0, 99, rows * TRIED, device=device).sin().view(rows, TRIED).to(dtype)
+        for rows in (5, TRIED)
     )
     exact = x.float() @ weight.float().t()
     try:

@@ -1,4 +1,4 @@
-"""What the doctor says of the memory of int8 weights."""
+"""What the doctor says of the memory of numbers in 8 bits."""
 
 from __future__ import annotations
 
@@ -45,6 +45,14 @@ def test_where_it_cannot_be_it_is_a_failure(monkeypatch: pytest.MonkeyPatch, opt
     assert found(**{option: "int8"}, device="sim")[check].level == "failure"
     monkeypatch.setattr(memory, "native_kernels", lambda *_: None)
     assert found(**{option: "int8"})[check].level == "failure"
+
+
+def test_fp8_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = found(weights="fp8")["fp8 weights"]
+    assert refused.level == "failure"
+    assert "fp8 is for --device cuda, not for cpu" in refused.found
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # no GPU here to ask
+    assert found(weights="fp8", device="cuda")["fp8 weights"].level == "ok"
 
 
 def test_bytes_of_int8_weights() -> None:
