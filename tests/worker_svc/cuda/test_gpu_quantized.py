@@ -86,7 +86,12 @@ def check_steps(
     taps = [Tap(runner, monkeypatch) for runner in (quantized, floats)]
     for plan in plans:
         for runner in (quantized, floats):
-            runner.execute(runner.prepare(plan))
+            batch = runner.prepare(plan)
+            torch.cuda.set_sync_debug_mode("error")  # nothing waits for the device
+            try:
+                runner.execute(batch)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
         found, exact = (tap.logits.float().cpu() for tap in taps)
         assert 0 < float((found - exact).norm() / exact.norm()) < 0.1
         quantized._last_token.copy_(floats._last_token)  # near ties must not part the two

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from albireo.contract.plan import BLOCK_SIZE
+from tests.worker_svc.kernels.test_scaled_products import check_product
 from tests.worker_svc.kernels.triton_scene import TritonScene
 from worker_svc.kernels.interface import Heads, Norm
+from worker_svc.kernels.scaled_products import tried_products
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
@@ -161,6 +163,16 @@ def test_rounded(
 @pytest.mark.parametrize(("rows", "outputs"), [(1, 16), (3, 1024), (2, 1504)])
 def test_scaled(triton_scene: TritonScene, dtype: torch.dtype, rows: int, outputs: int, adds: bool) -> None:
     triton_scene.check_scaled(dtype, rows, outputs, adds=adds)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn], ids=["int8", "fp8"])
+def test_products_of_rows_that_it_rounds(triton_scene: TritonScene, kind: torch.dtype) -> None:
+    """By torch's operators, which CPUs have too."""
+    scene, rounding = triton_scene, triton_scene.kernels.rounding
+    products = tried_products(kind, scene.device, torch.float32, rounding)
+    for rows in (1, 33):
+        weight, x, bias = scene.numbers(48, 80), scene.numbers(rows, 80, size=3.0), scene.numbers(48)
+        check_product(products, rounding, weight, x, bias)
 
 
 def test_no_rows(triton_scene: TritonScene) -> None:
