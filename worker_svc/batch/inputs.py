@@ -103,7 +103,7 @@ class ForwardInput(Struct[A]):
 
 @dataclass(frozen=True, slots=True)
 class StepInput(Struct[A]):
-    """All arrays of one step. ``forward`` comes first: a graph copies its input from the first words."""
+    """All arrays of one step."""
 
     forward: ForwardInput[A]
     decode_ids: Annotated[A | None, int64("decodes")]  # None: they are on the device, in ``last_token``

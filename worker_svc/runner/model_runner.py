@@ -15,7 +15,6 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
 from albireo.contract.tiers import most_blocks
 from albireo.runtime.kv_memory import KvMemory
-from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable, TableMismatch
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
@@ -47,7 +46,7 @@ from worker_svc.sampling.prompt_logprobs import prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:
-    from worker_svc.runner.graphs import DecodeGraphs
+    from worker_svc.runner.graphs import StepGraphs
 
 
 class ModelRunner:
@@ -170,18 +169,20 @@ class ModelRunner:
         self._table = SlotTable(
             shape, config.vocab_size, config.eos_ids, self._group.size, ragged_tables=paged.ragged
         )
-        self._staging = Staging(device, dtype, longest, self._policy, masked=paged.masked)
         # One column more: the rows of a request that has reached its length may run once again.
         state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
-        self._sampler = StepSampler(self._group, self.config.vocab_size, state)
         self._spans = SpanForward(self._model, self._last_token)
-        self._buckets: DecodeBuckets | None = None
-        self._graphs: DecodeGraphs | None = None
+        self._graphs: StepGraphs | None = None
         if cuda_graphs:
-            from worker_svc.runner.graphs import DecodeGraphs  # needed on CUDA only
+            from worker_svc.runner.graphs import StepGraphs  # needed on CUDA only
 
-            self._buckets = DecodeBuckets(shape)
-            self._graphs = DecodeGraphs(self._model, self._cache, self._last_token, self._buckets)
+            self._graphs = StepGraphs(
+                self._model, self._cache, self._last_token, shape, self._group, self._policy
+            )
+        draws = None if self._graphs is None else self._graphs.draws
+        rows = () if draws is None else draws.rows
+        self._staging = Staging(device, dtype, longest, self._policy, masked=paged.masked, graph_rows=rows)
+        self._sampler = StepSampler(self._group, self.config.vocab_size, state, draws)
 
     def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
         blocks = self.shape.num_blocks
@@ -226,13 +227,12 @@ class ModelRunner:
         return staged if transfers is None else replace(staged, transfers=transfers)
 
     def _stage(self, batch: HostBatch) -> StepBatch:
-        bucket = None
-        if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
-            batch = self._buckets.pad(batch, bucket)
-        if self._host_last_token is None:
-            return self._staging.to_device(batch, bucket=bucket)
-        ids = self._host_last_token[batch.forward.decode_slots]
-        return self._staging.to_device(batch, ids, bucket)
+        padded = None if self._graphs is None else self._graphs.pad(batch)
+        batch = padded or batch
+        ids = None
+        if self._host_last_token is not None:
+            ids = self._host_last_token[batch.forward.decode_slots]
+        return self._staging.to_device(batch, ids, padded=padded is not None)
 
     def feed_back(self, output: HostOutput) -> None:
         if self._host_last_token is None:
@@ -255,7 +255,7 @@ class ModelRunner:
         timestamps.record()
         self._sampler.begin(step.sampling)
         if logits is not None and len(step.sample_slots):
-            words = self._sampler(logits, step.sampling, batch.layout)
+            words = self._sampler(logits, step.sampling, batch.layout, batch.draw_words)
             self._last_token.index_copy_(0, step.sample_slots, words[:, 0].clamp(min=0))
         timestamps.record()
         batch.buffer.release()
@@ -276,8 +276,8 @@ class ModelRunner:
         step, forward = batch.input, batch.input.forward
         if step.decode_ids is not None:
             self._last_token.index_copy_(0, forward.decode_slots, step.decode_ids)
-        if self._graphs is not None and batch.bucket is not None:
-            hidden = self._graphs.run(batch.bucket, batch.buffer.words[: batch.forward_words])
+        if self._graphs is not None and batch.forward_words is not None:
+            hidden = self._graphs.decodes.run(len(forward.decode_slots), batch.forward_words)
             return self._model.logits(hidden, step.sample_rows), None
         transfers, layers = batch.transfers, self._cache.layers
         caches = layers if transfers is None else transfers.caches(layers)
