@@ -38,9 +38,9 @@ class CapturedGraph(NamedTuple):
 class GraphMemory:
     """The memory pool of one rank's CUDA graphs.
 
-    A graph reads and writes fixed addresses. What goes in must outlive it, and belongs to the code that captures
-    it; everything between was allocated during the capture, in the pool. All graphs share the pool: replays
-    follow one another on one stream, and keep nothing but what they bring.
+    A graph reads and writes fixed addresses. What goes in must outlive it, and belongs to the code that
+    captures it; everything between was allocated during the capture, in the pool. All graphs share the pool:
+    replays follow one another on one stream, and keep nothing but what they bring.
     """
 
     def __init__(self, device: torch.device, *, shows_progress: bool = False) -> None:
