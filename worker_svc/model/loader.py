@@ -19,7 +19,7 @@ from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.int8 import NO_INT8, Int8
 from worker_svc.model.layers_together import LayersTogether
-from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
+from worker_svc.model.linear import Head, Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.ragged_attention import RaggedAttention
 from worker_svc.model.rope import RotaryTable
@@ -85,7 +85,7 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=blocks,
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Linear(self._quantized(head), native=self._native),
+            head=Head(self._quantized(head), self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
