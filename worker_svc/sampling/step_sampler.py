@@ -52,22 +52,14 @@ class StepSampler:
         may be overwritten. Columns of all rows become all columns of some rows, or of all on rank 0; what
         these bring goes to everyone. ``graph_words``: those of ``params.graph``, where there is one.
         """
-        if graph_words is None:
-            whole = self._group.exchange_columns(logits, layout.counts, torch.float32)
+        own = layout.counts[self._group.rank]
+        memory = None if self._graphs is None else self._graphs.logits[:own]
+        whole = self._group.exchange_columns(logits, layout.counts, torch.float32, memory)
+        if self._graphs is None or params.graph is None or graph_words is None:
             words = sample(whole[:, : self._vocab_size], params, self._state, self._scratch)
-        else:
-            words = self._draw(logits, params, layout, graph_words)
+        else:  # which each rank decides for itself
+            words = self._graphs.run(params.graph, graph_words)[:own].unsqueeze(1)
         words = self._group.gather_rows(words, layout.counts)
         if params.penalties is not None:
             self._state.update(words[:, 0], params.penalties)
         return words
-
-    def _draw(
-        self, logits: Tensor, params: SamplingInput[Tensor], layout: SampleLayout, graph_words: Tensor
-    ) -> Tensor:
-        """``[own rows, 1]``: ids, by a graph. Each rank decides for itself whether it has one."""
-        assert self._graphs is not None
-        assert params.graph is not None
-        own = layout.counts[self._group.rank]
-        self._group.exchange_columns(logits, layout.counts, torch.float32, self._graphs.logits[:own])
-        return self._graphs.run(params.graph, graph_words)[:own].unsqueeze(1)
