@@ -48,9 +48,9 @@ class StepSampler:
     ) -> Tensor:
         """Words of all rows that sample, ``[s, words]`` int64, on every rank; the first of each is its id.
 
-        ``logits``: this rank's columns ``[s, padded vocabulary / ranks]`` in the model's type; in fp32 they
-        may be overwritten. Columns of all rows become all columns of some rows, or of all on rank 0; what
-        these bring goes to everyone. ``graph_words``: those of ``params.graph``, where there is one.
+        ``logits``: this rank's columns ``[s, padded vocabulary / ranks]``, in the model's type or in fp32,
+        which may be overwritten. Columns of all rows become all columns of some rows, or of all on rank 0;
+        what these bring goes to everyone. ``graph_words``: those of ``params.graph``, where there is one.
         """
         own = layout.counts[self._group.rank]
         memory = None if self._graphs is None else self._graphs.logits[:own]
