@@ -53,11 +53,11 @@ def chunk_attention(
     """The fastest for ``heads`` of a rank. Where no library is installed that ``kernels`` could be compared
     with, theirs, which are not tried again. None where all bring wrong results."""
     own = ChunkKernel(kernels, "Triton")
-    libraries = _libraries(device, dtype, heads, head_dim)
-    if not libraries:
+    others = libraries(device, dtype, heads, head_dim)
+    if not others:
         return own
     scenes = [ChunkScene(device, dtype, heads, head_dim, sizes) for sizes in (CHECKED, TIMED)]
-    candidates = [Candidate(own.name, lambda: own), *libraries]
+    candidates = [Candidate(own.name, lambda: own), *others]
     return fastest(candidates, scenes[0], lambda attention: _layer_seconds(attention, scenes[1]))
 
 
@@ -92,7 +92,7 @@ def fastest(
     return right[0][2]
 
 
-def _libraries(device: torch.device, dtype: torch.dtype, heads: Heads, head_dim: int) -> list[Candidate]:
+def libraries(device: torch.device, dtype: torch.dtype, heads: Heads, head_dim: int) -> list[Candidate]:
     """Those that are installed, for the devices and dtypes that they are for. They are imported when they are
     tried."""
     found = list[Candidate]()

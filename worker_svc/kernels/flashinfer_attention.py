@@ -18,8 +18,8 @@ from worker_svc.kernels.interface import AttendChunks, Chunks, Heads
 WORKSPACE_BYTES = 128 << 20
 """What FlashInfer recommends. Parts of long contexts take 0.26 MB for each multiprocessor at most."""
 PLANS = 4
-"""As many steps as the compute stage is ahead of the device: one that it launches, two that are queued for the
-output stage, and one whose ids that fetches."""
+"""As many steps as the compute stage is ahead of the device: one that it launches, two that are queued for
+the output stage, and one whose ids that fetches."""
 
 
 class FlashInferAttention:
