@@ -23,8 +23,8 @@ CHECKED = (40, 512), (300, 64)
 """Cached tokens and rows of the chunks whose results are compared."""
 TIMED = (0, 4096), (4096, 1024)
 """Of those that are timed: long enough that a launch takes less than what it launches."""
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 4e-3, torch.bfloat16: 2e-2}
-"""What results may be off; those of wrong blocks, lengths or masks are off by tenths."""
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""What results may be off: four times what rounding takes. Wrong blocks, lengths or masks take tenths."""
 LAYERS, RUNS = 16, 5
 """Of a timed step, since some work is done once a step; and how often it runs."""
 HALVES = torch.float16, torch.bfloat16

@@ -5,8 +5,11 @@ It computes with exactly what it is given, and checks what FlashAttention 3 chec
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from torch.library import Library
 
 from tests.worker_svc.ragged import attend_chunk
 
+PACKAGE = "flash_attn_interface"
 OPERATOR = "_flash_attention_forward_no_dropout_inplace"
 
 
@@ -26,6 +30,21 @@ def flash_kernel() -> Iterator[None]:
     try:
         yield
     finally:
+        library._destroy()
+
+
+@contextmanager
+def flash_package() -> Iterator[None]:
+    """The package that torch takes FlashAttention 3 from, without kernels in it."""
+    library, module = Library("flash_attn_3", "DEF"), ModuleType(PACKAGE)
+    for name in ("fwd", "bwd"):
+        library.define(f"{name}(Tensor q) -> Tensor")
+    module.__spec__ = ModuleSpec(PACKAGE, None)
+    sys.modules[PACKAGE] = module
+    try:
+        yield
+    finally:
+        del sys.modules[PACKAGE]
         library._destroy()
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
-from torch.library import Library
 from torch.nn.attention import current_flash_attention_impl
 
 from tests.worker_svc.cuda.scene import ids, in_turn, make_runner, staggered
-from tests.worker_svc.kernels.flash_stand_in import flash_kernel
+from tests.worker_svc.kernels.flash_stand_in import flash_kernel, flash_package
 from tests.worker_svc.ragged import RaggedKernels
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
@@ -91,19 +87,9 @@ def test_without_its_package_nothing_is_active() -> None:
     assert current_flash_attention_impl() is None
 
 
-def test_it_is_active_until_another_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forward(q: Tensor) -> Tensor:
-        return q
-
-    package = Library("flash_attn_3", "DEF")
-    for name in ("fwd", "bwd"):
-        package.define(f"{name}(Tensor q) -> Tensor")
-        package.impl(name, forward, "CUDA")
-    monkeypatch.setitem(sys.modules, "flash_attn_interface", ModuleType("flash_attn_interface"))
-    try:
+def test_it_is_active_until_another_is_chosen() -> None:
+    with flash_package():
         assert isinstance(activate(), FlashAttention)
         assert current_flash_attention_impl() == "FA3"
         deactivate()
         assert current_flash_attention_impl() is None
-    finally:
-        package._destroy()
