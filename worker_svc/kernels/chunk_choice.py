@@ -70,6 +70,7 @@ def fastest(
     right: list[tuple[float, Candidate, ChunkAttention]] = []
     for candidate in candidates:
         attention = None
+        logger.info("trying attention of chunks by %s", candidate.name)  # a library may compile, for minutes
         try:
             attention = candidate.open()
             off = float((scene.step(attention).float() - expected).abs().max())

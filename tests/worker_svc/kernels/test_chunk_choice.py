@@ -187,7 +187,8 @@ def test_libraries_are_tried_next_to_the_own_kernels(
     with caplog.at_level(logging.INFO):
         found = chunk_attention(CUDA, dtype, HEADS, DIM, SimulatedKernels())
     assert found is not None
-    [line] = caplog.messages
+    *trying, line = caplog.messages
+    assert len(trying) == 3
     assert line.startswith(f"attention of chunks by {found.name}: {found.name} ")
     assert line.count(" ms") == 3
 
