@@ -11,7 +11,8 @@ from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels import interface
 from worker_svc.kernels.choice import native_kernels, triton_kernels
-from worker_svc.kernels.interface import Heads, Kernels, Norm
+from worker_svc.kernels.chunk_choice import chunk_attention
+from worker_svc.kernels.interface import ChunkAttention, Heads, Kernels, Norm
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.native_weights import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
@@ -73,7 +74,10 @@ class Loader:
         heads = Heads(config.num_heads // group.size, config.num_kv_heads // group.size)
         triton = triton_kernels(device, dtype, config.hidden_size, heads, config.head_dim)
         self._kernels: Kernels = native or triton or PlainKernels()
-        self._attention = Attention(_paged_attention(native, triton))
+        chunks = None
+        if triton is not None:
+            chunks = chunk_attention(device, dtype, heads, config.head_dim, triton)
+        self._attention = Attention(_paged_attention(native, triton, chunks))
 
     def load(self) -> Transformer:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
@@ -214,8 +218,8 @@ class Loader:
 
 
 def _paged_attention(
-    native: NativeKernels | None, ragged: interface.RaggedAttention | None
+    native: NativeKernels | None, ragged: interface.RaggedAttention | None, chunks: ChunkAttention | None
 ) -> PagedAttention:
     if native is not None:
         return NativeAttention(native)
-    return SdpaAttention() if ragged is None else RaggedAttention(ragged)
+    return SdpaAttention() if ragged is None or chunks is None else RaggedAttention(ragged, chunks)

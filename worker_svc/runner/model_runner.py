@@ -193,7 +193,8 @@ class ModelRunner:
     def kernels(self) -> str:
         """Which ones it runs, for people."""
         graphs = 0 if self._graphs is None else len(self._graphs)
-        return f"{type(self._model.kernels).__name__}, {graphs} CUDA graphs"
+        model = self._model
+        return f"{type(model.kernels).__name__}, {model.attention.paged.name}, {graphs} CUDA graphs"
 
     @property
     def staging_wait(self) -> float:

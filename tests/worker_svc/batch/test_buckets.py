@@ -42,7 +42,7 @@ def test_a_bucket_is_a_number_of_rows() -> None:
 
 def test_a_step_that_prefills_runs_in_none() -> None:
     batch = decoding(1, 2)
-    chunk = ChunkRows(2, 1, True, np.zeros(1, dtype=np.int64))
+    chunk = ChunkRows(2, 0, 1, True, np.zeros(1, dtype=np.int64))
     assert (
         DecodeBuckets(SHAPE).choose(replace(batch, forward=replace(batch.forward, chunks=(chunk,)))) is None
     )
