@@ -178,7 +178,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         group,
         device=device,
         dtype=DTYPES[settings.dtype],
-        int8=settings.formats,
+        formats=settings.formats,
         kv_memory=KvMemory.parse(settings.kv_memory),
         gpu_memory_share=settings.gpu_memory_share,
         local_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),

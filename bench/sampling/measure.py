@@ -19,6 +19,7 @@ from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, Sam
 from albireo.tools.fastest import run_seconds
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging, StepBatch
+from worker_svc.buffers.graph_memory import GraphMemory
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.layout import SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
@@ -156,9 +157,16 @@ class _Run:
         policy = SamplingPolicy(mode, group.rank, group.size)
         self._group, self._device = group, device
         self._table = SlotTable(shape, case.vocabulary, owners=group.size)
-        self._staging = Staging(device, torch.float32, tokens, policy)
+        graphs, most = None, policy.most_rows(case.batch)
+        if device.type == "cuda" and most:
+            from worker_svc.sampling.draw_graphs import DrawGraphs  # needed on CUDA only
+
+            columns = group.size * -(-case.vocabulary // group.size)
+            graphs = DrawGraphs(GraphMemory(device), case.vocabulary, columns, most)
+        rows = () if graphs is None else graphs.rows
+        self._staging = Staging(device, torch.float32, tokens, policy, graph_rows=rows)
         state = PenaltyState(policy.state_rows(case.batch), tokens, device)
-        self._sampler = StepSampler(group, case.vocabulary, state)
+        self._sampler = StepSampler(group, case.vocabulary, state, graphs)
         self._batches = self._stage(_plans(case, tokens))
         self._sampler.begin(next(self._batches).input.sampling)
 
@@ -166,7 +174,8 @@ class _Run:
         """Seconds that sampling one step took."""
         batch, logits = next(self._batches), logits.clone()
         self._group.barrier()
-        return _timed(lambda: self._sampler(logits, batch.input.sampling, batch.layout), self._device)
+        step = logits, batch.input.sampling, batch.layout, batch.draw_words
+        return _timed(lambda: self._sampler(*step), self._device)
 
     def _stage(self, plans: Iterator[Plan]) -> Iterator[StepBatch]:
         for plan in plans:

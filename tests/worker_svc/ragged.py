@@ -22,6 +22,14 @@ def attend(
     return torch.stack(found)
 
 
+def attend_chunk(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, context: int) -> Tensor:
+    """Of the last rows ``q`` of a context, of ``context`` tokens in the blocks of ``table``."""
+    k, v = (x[table].flatten(0, 1)[:context].transpose(0, 1) for x in (keys, values))
+    seen = torch.ones(len(q), context, dtype=torch.bool).tril(context - len(q))
+    found = F.scaled_dot_product_attention(q.transpose(0, 1), k, v, attn_mask=seen, enable_gqa=True)
+    return found.transpose(0, 1)
+
+
 class RaggedKernels(PlainKernels):
     """For tensors on the CPU."""
 

@@ -15,10 +15,13 @@ from torch import Tensor
 from albireo.contract.plan import Admission, Chunk, Grant, GroupShape, Plan, SamplingParams, blocks_for
 from worker_svc.batch.slot_table import SlotTable
 from worker_svc.batch.staging import Staging
+from worker_svc.buffers.buckets import bucket_sizes
+from worker_svc.buffers.graph_memory import GraphMemory
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling.cut import UNIT
 from worker_svc.sampling.draw import _softmax, bounded, narrow, whole
+from worker_svc.sampling.draw_graphs import DrawGraphs
 from worker_svc.sampling.inputs import Draws, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingMode, SamplingPolicy
 from worker_svc.sampling.penalties import PenaltyState
@@ -67,8 +70,10 @@ class Bench:
         mode: SamplingMode = "auto",
         on_cpu: bool = True,
         device: torch.device = CPU,
+        graphs: bool = False,
     ) -> None:
-        """Without ``on_cpu`` rows are drawn as on CUDA: nothing waits for the device."""
+        """Without ``on_cpu`` rows are drawn as on CUDA: nothing waits for the device. With ``graphs`` they
+        are staged for CUDA graphs, which are there on CUDA."""
         group = group or TPGroup()
         policy = SamplingPolicy(mode, group.rank, group.size)
         self._group = group
@@ -77,11 +82,17 @@ class Bench:
         self._table = SlotTable(
             GroupShape(slots * self._blocks, slots, MAX_LEN), vocabulary, eos_ids, group.size
         )
-        self._staging = Staging(device, torch.float32, MAX_LEN, policy)
+        most = policy.most_rows(slots)
+        rows = bucket_sizes(most) if graphs else ()
+        self._staging = Staging(device, torch.float32, MAX_LEN, policy, graph_rows=rows)
         if not on_cpu:
             self._staging._sampling._narrow = False
         self.state = PenaltyState(policy.state_rows(slots), MAX_LEN, device)
-        self.sampler = StepSampler(group, vocabulary, self.state)
+        self.graphs: DrawGraphs | None = None
+        if graphs and device.type == "cuda":
+            columns = -(-vocabulary // group.size) * group.size
+            self.graphs = DrawGraphs(GraphMemory(device), vocabulary, columns, most)
+        self.sampler = StepSampler(group, vocabulary, self.state, self.graphs)
         self._step = 0
 
     def admit(self, rows: dict[int, Row], released: Sequence[int] = (), decodes: int = 0) -> Staged:
@@ -120,7 +131,8 @@ class Bench:
         batch = self._staging.to_device(self._table.apply(plan))
         batch.await_copies()
         self.sampler.begin(batch.input.sampling)
-        return Staged(self, batch.input.sampling, batch.layout, batch.host.samples.slots.tolist())
+        slots = batch.host.samples.slots.tolist()
+        return Staged(self, batch.input.sampling, batch.layout, slots, batch.draw_words)
 
     def local(self, logits: Tensor) -> Tensor:
         """This rank's columns, padded as a model's are."""
@@ -137,11 +149,14 @@ class Staged:
     params: SamplingInput[Tensor]
     layout: SampleLayout
     slots: list[int]  # of the rows, in their order
+    graph_words: Tensor | None
 
     def words(self, logits: dict[int, Tensor] | Tensor) -> Tensor:
         """``logits``: a row for each slot, or one for all."""
         rows = [logits if isinstance(logits, Tensor) else logits[slot] for slot in self.slots]
-        return self.bench.sampler(self.bench.local(torch.stack(rows)), self.params, self.layout)
+        return self.bench.sampler(
+            self.bench.local(torch.stack(rows)), self.params, self.layout, self.graph_words
+        )
 
     def ids(self, logits: dict[int, Tensor] | Tensor) -> dict[int, int]:
         """By slot."""

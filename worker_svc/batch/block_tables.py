@@ -42,10 +42,9 @@ def ragged(table: Ints, slots: Ints, lengths: Ints) -> Decodes:
 
 
 def ragged_chunks(
-    chunks: Sequence[ChunkRows[HostArray]], positions: Sequence[Ints]
+    chunks: Sequence[ChunkRows[HostArray]],
 ) -> tuple[tuple[ChunkRows[HostArray], ...], RaggedChunks[HostArray] | None]:
-    """The chunks without their block tables, and these; None where there are no chunks. ``positions``: of the
-    rows of each."""
+    """The chunks without their block tables, and these; None where there are no chunks."""
     if not chunks:
         return (), None
     counts = np.array([chunk.count for chunk in chunks])
@@ -53,7 +52,7 @@ def ragged_chunks(
     lengths = np.array([len(table) for table in tables])
     starts = np.cumsum(lengths) - lengths
     ends = np.array([chunk.ends for chunk in chunks])
-    last = np.array([own[-1] for own in positions])
+    last = np.array([chunk.start + chunk.count - 1 for chunk in chunks])
     ragged = RaggedChunks(
         firsts=np.concatenate([[0], np.cumsum(counts)]),
         starts=starts,

@@ -14,10 +14,8 @@ from albireo.contract.plan import BLOCK_SIZE, GroupShape, blocks_for
 from worker_svc.batch.inputs import ForwardInput, RaggedRows
 from worker_svc.batch.slot_table import HostBatch
 from worker_svc.buffers.arrays import NO_IDS, HostArray, Ints
+from worker_svc.buffers.buckets import bucket_of, bucket_sizes
 from worker_svc.buffers.structs import Packing
-
-APART = 8
-"""Rows between two buckets of at most 256 rows."""
 
 SHARED = 8
 """Most requests among which a block is shared on average, in a step that runs as a graph: this bounds the
@@ -34,7 +32,7 @@ class DecodeBuckets:
         and is never read, so that none of their values can reach a request.
         """
         self._shape = shape
-        self.sizes = _sizes(shape.max_seqs)
+        self.sizes = bucket_sizes(shape.max_seqs)
         own = min(shape.max_seqs * blocks_for(shape.max_model_len), SHARED * shape.num_blocks)
         self._most_blocks = own + 1  # of the padding rows
 
@@ -54,8 +52,7 @@ class DecodeBuckets:
         [tables] = forward.decodes
         if len(tables.blocks) >= self._most_blocks:
             return None
-        count = len(forward.decode_slots)
-        return next(rows for rows in self.sizes if rows >= count)
+        return bucket_of(len(forward.decode_slots), self.sizes)
 
     def pad(self, batch: HostBatch, rows: int) -> HostBatch:
         """The same step with as many ``rows`` as its bucket has: its own first, padding rows behind."""
@@ -89,12 +86,3 @@ def _input(
 ) -> ForwardInput[HostArray]:
     """Decoding rows alone."""
     return ForwardInput(slots, positions, kv_rows, (RaggedRows(starts, blocks),), NO_IDS, ())
-
-
-def _sizes(most: int) -> tuple[int, ...]:
-    """1, 2, 4, 8, 16, 24, ..., 256, 272, ..., up to ``most``; of a large one a sixteenth at most pads."""
-    sizes, rows = list[int](), 1
-    while rows < most:
-        sizes.append(rows)
-        rows += rows if rows < APART else max(APART, (1 << (rows.bit_length() - 1)) // 16)
-    return (*sizes, most)

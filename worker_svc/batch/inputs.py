@@ -14,6 +14,7 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.buffers.arrays import HostArray, Ints
 from worker_svc.buffers.structs import A, Struct, int64
+from worker_svc.kernels.interface import Chunks
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.transformer import Ends
@@ -42,6 +43,7 @@ class ChunkRows(Struct[A]):
     """The rows of one prefill chunk, from row ``first`` of the step."""
 
     first: int
+    start: int  # the position of that row
     count: int
     ends: bool  # the last of them samples: the prompt is complete
     blocks: Annotated[A, int64("blocks")]  # of the context; none where they are in ``RaggedChunks``
@@ -103,7 +105,7 @@ class ForwardInput(Struct[A]):
 
 @dataclass(frozen=True, slots=True)
 class StepInput(Struct[A]):
-    """All arrays of one step. ``forward`` comes first: a graph copies its input from the first words."""
+    """All arrays of one step."""
 
     forward: ForwardInput[A]
     decode_ids: Annotated[A | None, int64("decodes")]  # None: they are on the device, in ``last_token``
@@ -130,16 +132,22 @@ def attention_plan(forward: ForwardInput[Tensor], masks: CausalMasks | None) -> 
         positions = forward.positions[group.first : group.first + rows]
         mask = None if masks is None else masks.rows(positions, longest * BLOCK_SIZE)[:, None, None]
         decodes.append(RowGroup(group.first, group.blocks, positions, mask))
-    if (tables := forward.chunk_tables) is not None:
-        first, count = len(forward.decode_slots), len(forward.chunk_ids)
-        positions = forward.positions[first : first + count]
-        everything = RowGroup(first, tables.blocks, positions, None, tables.starts, tables.firsts)
-        return AttentionPlan(tuple(decodes), (everything,))
+    if forward.chunk_tables is not None:
+        return AttentionPlan(tuple(decodes), (_all_chunks(forward, forward.chunk_tables),))
     for chunk in forward.chunks:
         positions = forward.positions[chunk.first : chunk.first + chunk.count]
         mask = None if masks is None else masks.rows(positions, len(chunk.blocks) * BLOCK_SIZE)[None, None]
         chunks.append(RowGroup(chunk.first, chunk.blocks, positions, mask))
     return AttentionPlan(tuple(decodes), tuple(chunks))
+
+
+def _all_chunks(forward: ForwardInput[Tensor], tables: RaggedChunks[Tensor]) -> RowGroup:
+    first, count = len(forward.decode_slots), len(forward.chunk_ids)
+    positions = forward.positions[first : first + count]
+    counts = tuple(chunk.count for chunk in forward.chunks)
+    contexts = tuple(chunk.start + chunk.count for chunk in forward.chunks)
+    chunks = Chunks(tables.blocks, tables.starts, tables.firsts, positions, counts, contexts)
+    return RowGroup(first, tables.blocks, positions, None, chunks=chunks)
 
 
 def end_rows(forward: ForwardInput[HostArray]) -> Ints:

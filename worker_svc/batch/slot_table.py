@@ -191,7 +191,7 @@ class SlotTable:
                 sampling_rows.append(np.array([first - 1]))
                 joining.append(chunk.slot)
         self._decoding[joining] = True
-        kept, tables = ragged_chunks(chunks, all_positions[1:]) if self._ragged else (tuple(chunks), None)
+        kept, tables = ragged_chunks(chunks) if self._ragged else (tuple(chunks), None)
         spans = tuple(map(self._span, plan.spans))
         for span in self._ending(plan):
             if span.slot in self._prompt_logprobs:
@@ -241,7 +241,8 @@ class SlotTable:
         end = chunk.start + chunk.count
         self._computed[chunk.slot] = end
         blocks = self._blocks[chunk.slot, : blocks_for(end)].copy()
-        return ChunkRows(first, chunk.count, end == len(self._tokens[chunk.slot]), blocks)
+        ends = end == len(self._tokens[chunk.slot])
+        return ChunkRows(first, chunk.start, chunk.count, ends, blocks)
 
     def _span(self, span: Span) -> SpanInput[HostArray]:
         slot, known = span.slot, self._tokens[span.slot]

@@ -30,16 +30,16 @@ from worker_svc.sampling.prompt_logprobs import prompt_input
 class StepBatch:
     """One step on the device. ``host`` names its rows.
 
-    All tensors of ``input`` are views of ``buffer.words``: they hold the step until it is executed, and
-    another one later. With a ``bucket``, a number of rows, the step runs as a graph, and ``attention`` is
+    All tensors here are views of ``buffer.words``: they hold the step until it is executed, and another one
+    later. With ``forward_words`` the step is padded to a bucket and runs as a graph, and ``attention`` is
     empty.
     """
 
     host: HostBatch
     buffer: StagingBuffer
-    bucket: int | None
     input: StepInput[Tensor]
-    forward_words: int  # how many words are ``input.forward``, the first ones; 0 without a bucket
+    forward_words: Tensor | None  # those of ``input.forward``
+    draw_words: Tensor | None  # those of ``input.sampling.graph``, where that is
     attention: AttentionPlan
     ends: Ends | None  # None: the hidden states of all rows are wanted
     layout: SampleLayout
@@ -65,12 +65,15 @@ class Staging:
         policy: SamplingPolicy | None = None,
         *,
         masked: bool = True,
+        graph_rows: tuple[int, ...] = (),
     ) -> None:
         """``dtype``: of the attention masks, that is of the model. ``policy``: None for a group of one.
-        ``masked``: attention wants masks."""
+        ``masked``: attention wants masks. ``graph_rows``: buckets of the CUDA graphs that draw."""
         self._device = device
         self._policy = policy or SamplingPolicy()
-        self._sampling = SamplingInputBuilder(self._policy, narrow=device.type == "cpu")
+        self._sampling = SamplingInputBuilder(
+            self._policy, narrow=device.type == "cpu", graph_rows=graph_rows
+        )
         self._masks = CausalMasks(max_model_len, dtype, device) if masked else None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
@@ -83,26 +86,26 @@ class Staging:
         return self._ring.waited
 
     def to_device(
-        self, batch: HostBatch, decode_ids: Ints | None = None, bucket: int | None = None
+        self, batch: HostBatch, decode_ids: Ints | None = None, *, padded: bool = False
     ) -> StepBatch:
         """``decode_ids``: tokens of the decoding rows, in synchronous mode.
 
-        ``bucket``: ``batch`` is padded to it, and will run as a graph. Raises RuntimeError where more steps
+        ``padded``: to a bucket, so that the step will run as a graph. Raises RuntimeError where more steps
         are staged than the ring holds.
         """
         if self._stream is None:
-            return self._to_device(batch, decode_ids, bucket)
+            return self._to_device(batch, decode_ids, padded)
         with torch.cuda.stream(self._stream):
-            return self._to_device(batch, decode_ids, bucket)
+            return self._to_device(batch, decode_ids, padded)
 
-    def _to_device(self, batch: HostBatch, decode_ids: Ints | None, bucket: int | None) -> StepBatch:
+    def _to_device(self, batch: HostBatch, decode_ids: Ints | None, padded: bool) -> StepBatch:
         samples = batch.samples
         layout = self._policy.layout(samples.slots)
         ends, rows = None, samples.rows
         if batch.forward.chunks and not batch.spans and not batch.prompts:
             ends = end_rows(batch.forward)
             rows = np.searchsorted(ends, rows)
-        forward_words = 0 if bucket is None else Packing(batch.forward).size
+        sampling = self._sampling.build(samples, batch.penalty_starts, layout)
         packing = Packing(
             StepInput(
                 forward=batch.forward,
@@ -111,7 +114,7 @@ class Staging:
                 ends=ends,
                 sample_rows=rows,
                 sample_slots=samples.slots,
-                sampling=self._sampling.build(samples, batch.penalty_starts, layout),
+                sampling=sampling,
                 prompts=prompt_input(batch.prompts),
             )
         )
@@ -121,9 +124,11 @@ class Staging:
         step = packing.views(StepInput[Tensor], buffer.words)
         # A graph makes its own plan for attention, of its own copy of the forward's input.
         attention = AttentionPlan((), ())
-        if bucket is None:
+        if not padded:
             attention = attention_plan(step.forward, self._masks)
         kept = None if step.ends is None else ends_of(attention, step.forward, step.ends)
-        staged = StepBatch(batch, buffer, bucket, step, forward_words, attention, kept, layout)
+        forward_words = buffer.words[packing.span(batch.forward)] if padded else None
+        draw_words = None if sampling.graph is None else buffer.words[packing.span(sampling.graph)]
+        staged = StepBatch(batch, buffer, step, forward_words, draw_words, attention, kept, layout)
         buffer.seal()
         return staged

@@ -88,6 +88,19 @@ class Packing:
         """Writes all arrays into ``words``, ``[size]``."""
         np.concatenate([_as_words(array) for array in self._arrays], out=words)
 
+    def write(self, words: Tensor) -> None:
+        """Likewise, into the first of ``words`` on the device. Waits for the copy."""
+        host = torch.empty(self.size, dtype=torch.int64)
+        self.fill(host.numpy())
+        words[: self.size].copy_(host)
+
+    def span(self, part: Struct[HostArray]) -> slice:
+        """Which words hold ``part``, a struct within the struct, of one array at least."""
+        own = list(_checked_arrays(part))
+        first = next(place for place, array in enumerate(self._arrays) if array is own[0])
+        before = sum(self._lengths[:first])
+        return slice(before, before + sum(self._lengths[first : first + len(own)]))
+
     def views(self, kind: type[S], words: Tensor) -> S:
         """The struct on the device of ``words``, whose first ``size`` entries hold it: views, no copies.
 

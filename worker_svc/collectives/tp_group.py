@@ -57,28 +57,32 @@ class TPGroup:
         self.ended += 1
         return x
 
-    def exchange_columns(self, x: Tensor, counts: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def exchange_columns(
+        self, x: Tensor, counts: Sequence[int], dtype: torch.dtype, out: Tensor | None = None
+    ) -> Tensor:
         """``[n, v]`` of each rank becomes ``[counts[rank], v * size]``: all columns of a rank's own rows.
 
         Rows are in the order of the ranks that get them, ``counts`` of each; a rank of no rows takes part all
         the same. The result may be overwritten, and is good until the next collective. A group of one gets
-        ``x`` itself where it has ``dtype``.
+        ``x`` itself where it has ``dtype``. ``out``: on CUDA, where the result shall be.
         """
-        if self.size == 1 and x.dtype == dtype:
+        if self.size == 1 and x.dtype == dtype and out is None:
             return x
         self.begun += 1
         if self.size > 1 and (shared := self._shared_memory(x)) is not None:
             own = shared.exchange_columns(x, counts, dtype)
         else:
-            own = self._exchange_columns(x, counts, dtype)
+            own = self._exchange_columns(x, counts, dtype, out)
         self.ended += 1
         return own
 
-    def _exchange_columns(self, x: Tensor, counts: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def _exchange_columns(
+        self, x: Tensor, counts: Sequence[int], dtype: torch.dtype, out: Tensor | None
+    ) -> Tensor:
         own, width = counts[self.rank], x.shape[1]
         # Fresh memory of that size costs the operating system more than all of the sampling: 19 ms against
         # 2 ms for 64 rows of 151,936 from bf16.
-        whole = self._whole.take((own, self.size * width), x, dtype)
+        whole = self._whole.take((own, self.size * width), x, dtype) if out is None else out
         for rank, part in enumerate(self._exchange(x, counts)):
             whole[:, rank * width : (rank + 1) * width] = part
         return whole

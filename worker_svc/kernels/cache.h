@@ -29,20 +29,16 @@ struct Quantized {
     // What is not finite makes the unit NaN.
     template <typename T>
     static void write(const T *x, int8_t *to, int64_t dim) {
-        Floats most = {}, nothing = {};
+        Reach reach;
+        for (int64_t i = 0; i < dim; i += LANES) reach.add(load(x + i));
+        const float steps = reach.steps();
         for (int64_t i = 0; i < dim; i += LANES) {
-            const Floats found = load(x + i);
-            most = larger(larger(found, -found), most);
-            nothing += found * 0.0f;
-        }
-        const float top = highest(most), scale = top > 1e-30f ? 127.0f / top : 0.0f;
-        for (int64_t i = 0; i < dim; i += LANES) {
-            const Floats scaled = load(x + i) * scale;
+            const Floats scaled = load(x + i) * steps;
             const Masks found = __builtin_convertvector(scaled + (scaled < 0.0f ? all(-0.5f) : all(0.5f)), Masks);
             const Bytes bytes = __builtin_convertvector(found, Bytes);
             std::memcpy(to + i, &bytes, sizeof bytes);
         }
-        const float tail[TAIL / sizeof(float)] = {top / 127.0f + sum(nothing), 0.0f};
+        const float tail[TAIL / sizeof(float)] = {reach.step(), 0.0f};
         std::memcpy(to + dim, tail, sizeof tail);
     }
 };

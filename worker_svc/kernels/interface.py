@@ -5,6 +5,7 @@ A row is one token of the step; ``n`` is their number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,4 +96,33 @@ class RaggedAttention(Protocol):
         The block table of chunk i is from ``starts[i]`` on, ``[c]``; its rows are from ``firsts[i]`` to
         before ``firsts[i + 1]``, ``[c + 1]``.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """All prefill chunks of a step, as :meth:`RaggedAttention.chunks` describes them."""
+
+    blocks: Tensor
+    starts: Tensor
+    firsts: Tensor
+    positions: Tensor
+    # The host knows these, so that it need not wait for the device to ask for them:
+    counts: tuple[int, ...]  # rows of each
+    contexts: tuple[int, ...]  # tokens that the last row of each sees
+
+
+AttendChunks = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+"""Of one layer: ``q``, ``keys``, ``values`` and ``out`` as :class:`RaggedAttention` takes them."""
+
+
+class ChunkAttention(Protocol):
+    """Attention of prefill chunks; the compute stage calls it. Nothing waits for the device."""
+
+    name: str
+    """For people."""
+
+    def of_step(self, chunks: Chunks) -> AttendChunks:
+        """Prepares what all layers of a step share; each of them then calls what is returned. Good until the
+        next call."""
         ...

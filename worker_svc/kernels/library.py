@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 GENERAL = "_native"
 """For CPUs of other kinds than x86-64."""
-VERSION = 2
+VERSION = 3
 """Of the functions and structures; native.cpp has the same number."""
 SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -28,6 +28,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
 }
 _ARGUMENTS |= {f"{name}_int8": _ARGUMENTS[name] for name in ("rotate", "attention", "layers")}
+_ARGUMENTS |= {f"{name}_wide": _ARGUMENTS[name] for name in ("matmul", "matmul_int8")}
 _RESULTS: dict[str, Any] = dict.fromkeys(("layers", "layers_int8"), ctypes.c_int)
 
 

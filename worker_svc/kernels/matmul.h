@@ -122,9 +122,10 @@ void multiply(const char *x, const char *weight, int64_t rows, int64_t outputs, 
 }
 
 #ifdef __AVX512BF16__
-// `weight`: [outputs / 32, inputs / 2, 32, 2]; `bias`: [outputs], or null.
-inline void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows, int64_t outputs,
-                   int64_t inputs) {
+// `weight`: [outputs / 32, inputs / 2, 32, 2]; `bias`: [outputs], or null. `Out`: bf16, or fp32 for sums as they are.
+template <typename Out>
+void matmul(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Out *out, int64_t rows, int64_t outputs,
+            int64_t inputs) {
     multiply<Pairs>((const char *)x, (const char *)weight, rows, outputs, inputs * 2,
                     [=](int64_t output) { return (__m512)(bias ? load(bias + output) : Floats{}); },
                     [=](int64_t row, int64_t output, __m512 sum) { store(out + row * outputs + output, (Floats)sum); });
@@ -180,22 +181,20 @@ void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t wi
 #pragma omp parallel for if (rows * width > ALONE)
     for (int64_t row = 0; row < rows; row++) {
         const T *from = x + row * width;
-        Floats most = {}, nothing = {}, part[Part::VECTORS];
+        Floats part[Part::VECTORS];
+        Reach reach;
         for (int64_t at = 0; at < width; at += STEP) {
             load_part<Part>(from + at, part);
 #pragma GCC unroll 4
-            for (const Floats found : part) {
-                most = larger(larger(found, -found), most);
-                nothing += found * 0.0f;
-            }
+            for (const Floats found : part) reach.add(found);
         }
-        const float top = highest(most), scale = top > 1e-30f ? 127.0f / top : 0.0f;
-        units[row] = (top > 1e-30f ? top / 127.0f * Part::SCALE : 0.0f) + sum(nothing);
+        const float steps = reach.steps();
+        units[row] = reach.step() * Part::SCALE;
         for (int64_t at = 0; at < width; at += STEP) {
             load_part<Part>(from + at, part);
 #pragma GCC unroll 4
             for (int i = 0; i < Part::VECTORS; i++) {
-                const Masks found = __builtin_convertvector(part[i] * scale + 128.5f, Masks);
+                const Masks found = __builtin_convertvector(part[i] * steps + 128.5f, Masks);
                 const UnsignedBytes unsigned_ones = __builtin_convertvector(found, UnsignedBytes);
                 std::memcpy(bytes + row * width + at + i * LANES, &unsigned_ones, sizeof unsigned_ones);
             }
@@ -218,8 +217,8 @@ void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t wi
 // `weight`: [outputs / 32, inputs / 4, 32, 4] signed bytes; `scales`: what one of their units is, by output;
 // `offsets`: -128 times the sum of the weights, by output. `bytes`, `units`: space for the quantized rows. `part`:
 // inputs that are rotated together, as those of the weight are: 64, 32, 16, or 0 for none.
-template <typename T>
-void matmul_int8(const T *x, const int8_t *weight, const float *scales, const int32_t *offsets, const T *bias, T *out,
+template <typename T, typename Out>
+void matmul_int8(const T *x, const int8_t *weight, const float *scales, const int32_t *offsets, const T *bias, Out *out,
                  uint8_t *bytes, float *units, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {
     quantize(x, bytes, units, rows, inputs, part);
     multiply<Quads>((const char *)bytes, (const char *)weight, rows, outputs, inputs,

@@ -14,7 +14,7 @@ using albireo::Bf16;
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // What worker_svc/kernels/library.py expects; to be raised with every change of a function or a structure.
-EXPORTED int32_t version() { return 2; }
+EXPORTED int32_t version() { return 3; }
 
 // clang-format off
 #define EXPORT(T, NAME)                                                                                            \
@@ -49,22 +49,28 @@ EXPORT_KV(Bf16, bf16, albireo::Quantized, int8_)
 EXPORT_KV(float, fp32, albireo::Quantized, int8_)
 
 #ifdef __AVX512BF16__
-EXPORTED void matmul_bf16(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, Bf16 *out, int64_t rows,
-                            int64_t outputs, int64_t inputs) {
-    albireo::matmul(x, weight, bias, out, rows, outputs, inputs);
-}
+#define EXPORT_MATMUL(OUT, NAME)                                                                                   \
+    EXPORTED void matmul_##NAME(const Bf16 *x, const Bf16 *weight, const Bf16 *bias, OUT *out, int64_t rows,       \
+                                int64_t outputs, int64_t inputs) {                                                 \
+        albireo::matmul(x, weight, bias, out, rows, outputs, inputs);                                              \
+    }
+
+EXPORT_MATMUL(Bf16, bf16)
+EXPORT_MATMUL(float, wide_bf16)
 #endif
 
 #ifdef __AVX512VNNI__
-#define EXPORT_INT8(T, NAME)                                                                                       \
-    EXPORTED void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                      \
-                                       const int32_t *offsets, const T *bias, T *out, uint8_t *bytes, float *units, \
-                                       int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {              \
+#define EXPORT_INT8(T, OUT, NAME)                                                                                  \
+    EXPORTED void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                        \
+                                     const int32_t *offsets, const T *bias, OUT *out, uint8_t *bytes,              \
+                                     float *units, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {  \
         albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs, part);    \
     }
 
-EXPORT_INT8(Bf16, bf16)
-EXPORT_INT8(float, fp32)
+EXPORT_INT8(Bf16, Bf16, bf16)
+EXPORT_INT8(Bf16, float, wide_bf16)
+EXPORT_INT8(float, float, fp32)
+EXPORT_INT8(float, float, wide_fp32)
 
 #define EXPORT_LAYERS(T, NAME, ROW, KIND)                                                                          \
     EXPORTED int layers_##KIND##NAME(const albireo::Model *model, const albireo::Layer *layers, int64_t count,     \

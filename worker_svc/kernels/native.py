@@ -52,6 +52,9 @@ class NativeKernels:
             library.function(name, dtype)
             for name in (f"attention{kv}", "matmul", "matmul_int8", f"layers{kv}")
         )
+        self._matmul_wide, self._matmul_int8_wide = (
+            library.function(name, dtype) for name in ("matmul_wide", "matmul_int8_wide")
+        )
 
     def norm(self, x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
@@ -132,13 +135,20 @@ class NativeKernels:
         whole = weight.shape[0] % PANEL == 0 and weight.shape[1] % 2 == 0
         return self._matmul is not None and whole and not torch.cpu._is_amx_tile_supported()
 
-    def matmul(self, x: Tensor, weight: PackedWeight | Int8Weight, bias: Tensor | None) -> Tensor:
+    def matmul(
+        self,
+        x: Tensor,
+        weight: PackedWeight | Int8Weight,
+        bias: Tensor | None,
+        wide: Tensor | None = None,
+    ) -> Tensor:
         """``x W^T + b`` of ``x`` ``[n, inputs]``. Where the weight is in 8 bits, rows are quantized on the
-        fly."""
+        fly. ``wide``: fp32 ``[n, outputs]``, where sums go that are not to be rounded to the dtype."""
         if isinstance(weight, Int8Weight):
-            return self._multiply_int8(x, weight, bias)
-        out = x.new_empty(len(x), weight.outputs)
-        self._matmul(
+            return self._multiply_int8(x, weight, bias, wide)
+        out = x.new_empty(len(x), weight.outputs) if wide is None else wide
+        multiply = self._matmul if wide is None else self._matmul_wide
+        multiply(
             x.data_ptr(),
             weight.packed.data_ptr(),
             None if bias is None else bias.data_ptr(),
@@ -158,12 +168,15 @@ class NativeKernels:
         """Whether :meth:`matmul` takes weights in 8 bits of this shape."""
         return self._matmul_int8 is not None and outputs % PANEL == 0 and inputs % LANES == 0
 
-    def _multiply_int8(self, x: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
+    def _multiply_int8(
+        self, x: Tensor, weight: Int8Weight, bias: Tensor | None, wide: Tensor | None
+    ) -> Tensor:
         rows = len(x)
-        out = x.new_empty(rows, weight.outputs)
+        out = x.new_empty(rows, weight.outputs) if wide is None else wide
+        multiply = self._matmul_int8 if wide is None else self._matmul_int8_wide
         quantized = torch.empty(rows, weight.inputs, dtype=torch.uint8)
         scales = torch.empty(rows)
-        self._matmul_int8(
+        multiply(
             x.data_ptr(),
             weight.packed.data_ptr(),
             weight.scales.data_ptr(),

@@ -100,6 +100,27 @@ inline float highest(Floats x) {
     return found;
 }
 
+// How far numbers reach from zero, for 127 steps in either direction.
+struct Reach {
+    Floats most = {}, nothing = {};  // nothing: NaN where a number is not finite
+
+    void add(Floats x) {
+        most = larger(larger(x, -x), most);
+        nothing += x * 0.0f;
+    }
+    float steps() const {  // of a unit
+        const float top = highest(most);
+        return top > LEAST ? 127.0f / top : 0.0f;
+    }
+    float step() const {  // NaN where a number is not finite
+        const float top = highest(most);
+        return (top > LEAST ? top / 127.0f : 0.0f) + sum(nothing);
+    }
+
+private:
+    static constexpr float LEAST = 1e-30f;
+};
+
 // The sums of 16 vectors, as one vector: each round adds neighbours of neighbouring vectors.
 template <int COUNT = LANES / 2>
 inline Floats sums(const Floats *x) {

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker_svc.kernels.interface import Chunks
 from worker_svc.model.kv_cache import LayerCache
 from worker_svc.model.streamed_attention import Piece, attend
 
@@ -27,8 +28,8 @@ class RowGroup:
     positions: Tensor  # [rows]
     mask: Tensor | None  # [rows, 1, 1, context], of a chunk [1, 1, rows, context]; added to the scores
     # Of ragged block tables:
-    starts: Tensor | None = None  # [rows or chunks]: where that of each begins in ``blocks``
-    firsts: Tensor | None = None  # [chunks + 1]: the first of these rows of each chunk, and their number
+    starts: Tensor | None = None  # [rows]: where that of each decoding row begins in ``blocks``
+    chunks: Chunks | None = None
 
     @property
     def rows(self) -> slice:
@@ -67,6 +68,8 @@ class AttentionPlan:
 class PagedAttention(Protocol):
     """Attention of rows whose whole context is in the cache, their own keys and values included."""
 
+    name: str
+    """For people."""
     masked: bool
     """Whether it wants masks; else it goes by the positions of the rows."""
     ragged: bool

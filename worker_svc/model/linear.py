@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.native_weights import Int8Weight, PackedWeight
@@ -37,6 +38,25 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._multiply(x)
+
+
+class Head:
+    """The product with the vocabulary, without a bias."""
+
+    def __init__(self, weight: Tensor | QuantizedWeight, native: NativeKernels | None = None) -> None:
+        self._linear = Linear(weight, native=native)
+        self._native = native
+        self._scratch = ScratchBuffer()
+        self.outputs = self._linear.outputs
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[n, outputs]``, good until the next call: in fp32 by the native kernels, whose sums need not be
+        rounded for what is computed in fp32 from here on; else in the dtype of ``x``."""
+        weight = self._linear.native
+        if weight is None or self._native is None:
+            return self._linear(x)
+        wide = self._scratch.take((len(x), self.outputs), x, torch.float32)
+        return self._native.matmul(x, weight, None, wide)
 
 
 class RowParallelLinear:

@@ -12,7 +12,8 @@ from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels import interface
 from worker_svc.kernels.choice import native_kernels, quantized_products, triton_kernels
-from worker_svc.kernels.interface import Heads, Kernels, Norm
+from worker_svc.kernels.chunk_choice import chunk_attention
+from worker_svc.kernels.interface import ChunkAttention, Heads, Kernels, Norm
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.kernels.quantized import QuantizedProducts
@@ -20,7 +21,7 @@ from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.layers_together import LayersTogether
-from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
+from worker_svc.model.linear import Head, Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.ragged_attention import RaggedAttention
 from worker_svc.model.rank_weights import RankWeights
@@ -77,7 +78,10 @@ class Loader:
         triton = triton_kernels(device, dtype, config.hidden_size, heads, config.head_dim)
         self._read = RankWeights(weights, group, device, self._products(triton))
         self._kernels: Kernels = native or triton or PlainKernels()
-        self._attention = Attention(_paged_attention(native, triton))
+        chunks = None
+        if triton is not None:
+            chunks = chunk_attention(device, dtype, heads, config.head_dim, triton)
+        self._attention = Attention(_paged_attention(native, triton, chunks))
 
     def load(self) -> Transformer:
         """Raises CheckpointError for a tensor that is missing or has another shape."""
@@ -89,7 +93,7 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=blocks,
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Linear(self._read.quantized(HEAD, head), native=self._native),
+            head=Head(self._read.quantized(HEAD, head), self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
@@ -198,8 +202,8 @@ class Loader:
 
 
 def _paged_attention(
-    native: NativeKernels | None, ragged: interface.RaggedAttention | None
+    native: NativeKernels | None, ragged: interface.RaggedAttention | None, chunks: ChunkAttention | None
 ) -> PagedAttention:
     if native is not None:
         return NativeAttention(native)
-    return SdpaAttention() if ragged is None else RaggedAttention(ragged)
+    return SdpaAttention() if ragged is None or chunks is None else RaggedAttention(ragged, chunks)

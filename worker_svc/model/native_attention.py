@@ -12,6 +12,7 @@ from worker_svc.model.kv_cache import LayerCache
 class NativeAttention:
     """See :class:`worker_svc.model.attention.PagedAttention`."""
 
+    name = "native attention"
     masked = False
     ragged = False
 

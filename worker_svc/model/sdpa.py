@@ -14,6 +14,7 @@ from worker_svc.model.kv_cache import LayerCache
 class SdpaAttention:
     """See :class:`worker_svc.model.attention.PagedAttention`."""
 
+    name = "attention by torch"
     masked = True
     ragged = False
 

@@ -14,7 +14,7 @@ from worker_svc.kernels.interface import Heads, Kernels, Norm
 from worker_svc.model.attention import Attention, AttentionPlan
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import LayerCache
-from worker_svc.model.linear import Linear, RowParallelLinear, VocabParallelEmbedding
+from worker_svc.model.linear import Head, Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.rope import RotaryTable
 
 TILE_BYTES = 20 << 20
@@ -123,7 +123,7 @@ class Transformer:
     embedding: VocabParallelEmbedding
     blocks: tuple[Block, ...]
     norm: Norm
-    head: Linear
+    head: Head
     rope: RotaryTable
     kernels: Kernels
     attention: Attention
@@ -168,7 +168,7 @@ class Transformer:
         return run_layers(zip(blocks, rest, each, strict=True), x, added)
 
     def logits(self, hidden: Tensor, rows: Tensor) -> Tensor:
-        """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``; not yet fp32."""
+        """This rank's columns for ``rows`` ``[s]``: ``[s, padded vocabulary / ranks]``, by the head."""
         return self.head(self.kernels.norm(hidden.index_select(0, rows), self.norm))
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, GroupShape, Plan
 from albireo.contract.tiers import most_blocks
 from albireo.runtime.kv_memory import KvMemory
-from worker_svc.batch.buckets import DecodeBuckets
 from worker_svc.batch.slot_table import HostBatch, SlotTable, TableMismatch
 from worker_svc.batch.staging import Staging, StepBatch
 from worker_svc.collectives.tp_group import TPGroup
@@ -25,8 +24,7 @@ from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.formats import AS_THE_MODEL as NO_INT8
-from worker_svc.model.formats import Formats as Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader, Weights
@@ -48,7 +46,7 @@ from worker_svc.sampling.prompt_logprobs import prompt_words
 from worker_svc.sampling.step_sampler import StepSampler
 
 if TYPE_CHECKING:
-    from worker_svc.runner.graphs import DecodeGraphs
+    from worker_svc.runner.graphs import StepGraphs
 
 
 class ModelRunner:
@@ -72,7 +70,7 @@ class ModelRunner:
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
-        int8: Int8 = NO_INT8,
+        formats: Formats = AS_THE_MODEL,
         weights: Weights | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
@@ -88,18 +86,18 @@ class ModelRunner:
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device, self._group, self._synchronous = device, group, synchronous
-        self._dtype, self._kv_dtype = dtype, kv_dtype(int8, dtype)
+        self._dtype, self._kv_dtype = dtype, kv_dtype(formats, dtype)
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         longest = min(max_model_len, self.config.max_positions)
         weights = weights or WeightReader(directory, dtype)
-        self._model = Loader(self.config, weights, group, device, dtype, longest, int8).load()
+        self._model = Loader(self.config, weights, group, device, dtype, longest, formats).load()
         self._cuda_graphs = cuda_graphs and agree_on_graphs(self._model.attention.paged.ragged, group, device)
         sizing = Sizing(self.config, group.size, self._kv_dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
         if tiers is not None:
-            layout = self._layout(directory, int8)
+            layout = self._layout(directory, formats)
             opened = open_tiers(tiers, layout, group, device, local_ranks)
         shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
         self._arrange(shape, cuda_graphs=self._cuda_graphs)
@@ -107,10 +105,9 @@ class ModelRunner:
         if opened:
             self._begin_transfers(opened, layout)
 
-    def _layout(self, directory: Path, int8: Int8) -> KvLayout:
+    def _layout(self, directory: Path, formats: Formats) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
-        # With int8 weights keys and values differ; of int8 KV the layout knows the cache's type alone.
-        identity += int8.mark(self._dtype)
+        identity += formats.mark(self._dtype)
         return KvLayout.of(self.config, self._kv_dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:
@@ -171,18 +168,20 @@ class ModelRunner:
         self._table = SlotTable(
             shape, config.vocab_size, config.eos_ids, self._group.size, ragged_tables=paged.ragged
         )
-        self._staging = Staging(device, dtype, longest, self._policy, masked=paged.masked)
         # One column more: the rows of a request that has reached its length may run once again.
         state = PenaltyState(self._policy.state_rows(slots), longest + 1, device)
-        self._sampler = StepSampler(self._group, self.config.vocab_size, state)
         self._spans = SpanForward(self._model, self._last_token)
-        self._buckets: DecodeBuckets | None = None
-        self._graphs: DecodeGraphs | None = None
+        self._graphs: StepGraphs | None = None
         if cuda_graphs:
-            from worker_svc.runner.graphs import DecodeGraphs  # needed on CUDA only
+            from worker_svc.runner.graphs import StepGraphs  # needed on CUDA only
 
-            self._buckets = DecodeBuckets(shape)
-            self._graphs = DecodeGraphs(self._model, self._cache, self._last_token, self._buckets)
+            self._graphs = StepGraphs(
+                self._model, self._cache, self._last_token, shape, self._group, self._policy
+            )
+        draws = None if self._graphs is None else self._graphs.draws
+        rows = () if draws is None else draws.rows
+        self._staging = Staging(device, dtype, longest, self._policy, masked=paged.masked, graph_rows=rows)
+        self._sampler = StepSampler(self._group, self.config.vocab_size, state, draws)
 
     def _begin_transfers(self, tiers: Sequence[Tier], layout: KvLayout) -> None:
         blocks = self.shape.num_blocks
@@ -193,7 +192,8 @@ class ModelRunner:
     def kernels(self) -> str:
         """Which ones it runs, for people."""
         graphs = 0 if self._graphs is None else len(self._graphs)
-        return f"{type(self._model.kernels).__name__}, {graphs} CUDA graphs"
+        model = self._model
+        return f"{type(model.kernels).__name__}, {model.attention.paged.name}, {graphs} CUDA graphs"
 
     @property
     def staging_wait(self) -> float:
@@ -227,13 +227,12 @@ class ModelRunner:
         return staged if transfers is None else replace(staged, transfers=transfers)
 
     def _stage(self, batch: HostBatch) -> StepBatch:
-        bucket = None
-        if self._buckets is not None and (bucket := self._buckets.choose(batch)) is not None:
-            batch = self._buckets.pad(batch, bucket)
-        if self._host_last_token is None:
-            return self._staging.to_device(batch, bucket=bucket)
-        ids = self._host_last_token[batch.forward.decode_slots]
-        return self._staging.to_device(batch, ids, bucket)
+        padded = None if self._graphs is None else self._graphs.pad(batch)
+        batch = padded or batch
+        ids = None
+        if self._host_last_token is not None:
+            ids = self._host_last_token[batch.forward.decode_slots]
+        return self._staging.to_device(batch, ids, padded=padded is not None)
 
     def feed_back(self, output: HostOutput) -> None:
         if self._host_last_token is None:
@@ -256,7 +255,7 @@ class ModelRunner:
         timestamps.record()
         self._sampler.begin(step.sampling)
         if logits is not None and len(step.sample_slots):
-            words = self._sampler(logits, step.sampling, batch.layout)
+            words = self._sampler(logits, step.sampling, batch.layout, batch.draw_words)
             self._last_token.index_copy_(0, step.sample_slots, words[:, 0].clamp(min=0))
         timestamps.record()
         batch.buffer.release()
@@ -277,8 +276,8 @@ class ModelRunner:
         step, forward = batch.input, batch.input.forward
         if step.decode_ids is not None:
             self._last_token.index_copy_(0, forward.decode_slots, step.decode_ids)
-        if self._graphs is not None and batch.bucket is not None:
-            hidden = self._graphs.run(batch.bucket, batch.buffer.words[: batch.forward_words])
+        if self._graphs is not None and batch.forward_words is not None:
+            hidden = self._graphs.decodes.run(len(forward.decode_slots), batch.forward_words)
             return self._model.logits(hidden, step.sample_rows), None
         transfers, layers = batch.transfers, self._cache.layers
         caches = layers if transfers is None else transfers.caches(layers)

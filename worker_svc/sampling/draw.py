@@ -38,6 +38,7 @@ from worker_svc.sampling.ranking import ordered
 from worker_svc.sampling.tiles import (
     LOWEST,
     TILE,
+    largest_ids,
     list_largest,
     rows_in_slices,
     select_rows,
@@ -57,6 +58,12 @@ class Few(NamedTuple):
     mass: Tensor  # [rows, n] int64
     highest: Tensor  # [rows, 1], largest logit
     enough: Tensor  # [rows]: nothing else is left of the row
+
+
+def take_largest(logits: Tensor, maxima: Tensor, rows: Tensor) -> Tensor:
+    """The id of the largest logit of each of ``rows``, or FAILED. ``maxima``: of the tiles of all rows."""
+    best, ids = largest_ids(logits, maxima, rows)
+    return ids.masked_fill_(~best.isfinite(), FAILED)
 
 
 def draw_plain(logits: Tensor, maxima: Tensor, draws: Draws[Tensor], scratch: ScratchBuffer) -> Tensor:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from worker_svc.buffers.arrays import Floats, HostArray, Ints
+from worker_svc.buffers.arrays import NO_IDS, Floats, HostArray, Ints
+from worker_svc.sampling.graph_draws import graph_draws
 from worker_svc.sampling.inputs import Draws, Pairs, Penalties, PenaltyStarts, SamplingInput
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
 from worker_svc.sampling.random_numbers import uniforms
@@ -23,16 +25,27 @@ Flags = npt.NDArray[np.bool_]
 class SamplingInputBuilder:
     """Selects what this rank needs of the rows that sample, and sorts the rows by how they are sampled."""
 
-    def __init__(self, policy: SamplingPolicy, *, narrow: bool) -> None:
+    def __init__(self, policy: SamplingPolicy, *, narrow: bool, graph_rows: tuple[int, ...] = ()) -> None:
         """``narrow``: the device answers at once whether a narrow draw was enough, as a CPU does. Rows are
-        drawn bounded otherwise, or wide."""
+        drawn bounded otherwise, or wide. ``graph_rows``: buckets of the CUDA graphs that draw, if there are
+        any."""
         self._policy = policy
         self._narrow = narrow
+        self._graph_rows = graph_rows
 
     def build(
         self, samples: SampleRows, starts: Sequence[PenaltyStart], layout: SampleLayout
     ) -> SamplingInput[HostArray]:
         """``starts``: of all requests with penalties that take a slot in this step."""
+        params = self._sort(samples, starts, layout)
+        graph = graph_draws(params, self._graph_rows) if self._graph_rows else None
+        if graph is None:
+            return params
+        return replace(params, graph=graph, greedy=NO_IDS, plain=None, bounded=None)
+
+    def _sort(
+        self, samples: SampleRows, starts: Sequence[PenaltyStart], layout: SampleLayout
+    ) -> SamplingInput[HostArray]:
         rows = slice(layout.first, layout.last)
         sampled = samples.temperature[rows] != 0
         plain = sampled & _unrestricted(samples, rows)
@@ -41,6 +54,7 @@ class SamplingInputBuilder:
         biased = _span(samples.biased, layout)
         allowed = _part(samples.allowed, layout)
         return SamplingInput(
+            graph=None,
             greedy=np.flatnonzero(~sampled),
             plain=_draws(samples, np.flatnonzero(plain), layout.first),
             narrow=by_few if self._narrow else None,

@@ -7,6 +7,7 @@ stage. Plain fields hold what the host knows beforehand, so that the sampler nee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated
 
 from torch import Tensor
@@ -51,6 +52,26 @@ def select_draws(draws: Draws[Tensor], entries: Tensor) -> Draws[Tensor]:
     return draws.map_arrays(lambda array: array.index_select(0, entries))
 
 
+class Drawn(Enum):
+    """How all rows of a graph are drawn that are not greedy."""
+
+    GREEDY = "greedy"  # there are none
+    PLAIN = "plain"
+    BOUNDED = "bounded"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDraws(Struct[A]):
+    """All rows that a rank samples in a step, padded to a bucket: what a CUDA graph reads."""
+
+    drawn: Drawn
+    greedy: Annotated[A, int64("rows")]  # 1: the row has temperature 0, and its controls mean nothing
+    draws: Draws[A]
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+
 @dataclass(frozen=True, slots=True)
 class PenaltyStarts(Struct[A]):
     """The ids of requests whose penalty state begins with this step, each once."""
@@ -79,8 +100,12 @@ class Penalties(Struct[A]):
 
 @dataclass(frozen=True, slots=True)
 class SamplingInput(Struct[A]):
-    """Parameters of the rows that this rank samples."""
+    """Parameters of the rows that this rank samples.
 
+    Where a CUDA graph draws them all they are in ``graph``, and in nothing else.
+    """
+
+    graph: GraphDraws[A] | None
     greedy: Annotated[A, int64("greedy")]  # rows with temperature 0
     plain: Draws[A] | None  # rows with a temperature and nothing else that restricts a distribution
     narrow: Draws[A] | None  # rows whose outcome most likely depends on few of the largest logits

@@ -57,6 +57,12 @@ class SamplingPolicy:
         first = sum(counts[: self._rank])
         return SampleLayout(True, counts, first, first + counts[self._rank])
 
+    def most_rows(self, slots: int) -> int:
+        """Rows that this rank samples at most, of a table of ``slots``."""
+        shared = 0 if self._threshold is None else -(-slots // self._size)
+        alone = slots if self._threshold is None else min(slots, self._threshold - 1)
+        return max(shared, alone) if self._rank == 0 else shared
+
     def state_rows(self, slots: int) -> int:
         """Rows of penalty state that this rank needs for a table of ``slots``."""
         if self._threshold is None:

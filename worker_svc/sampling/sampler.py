@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from worker_svc.buffers.scratch import ScratchBuffer
-from worker_svc.sampling.draw import draw_bounded, draw_narrow, draw_plain, draw_wide
+from worker_svc.sampling.draw import draw_bounded, draw_narrow, draw_plain, draw_wide, take_largest
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
 from worker_svc.sampling.penalties import Change, PenaltyState
-from worker_svc.sampling.tiles import largest_ids, tile_maxima
+from worker_svc.sampling.tiles import tile_maxima
 
 
 def sample(
@@ -74,8 +74,7 @@ def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffe
         return ids
     maxima = tile_maxima(logits)
     if len(params.greedy):
-        best, chosen = largest_ids(logits, maxima, params.greedy)
-        ids.index_copy_(0, params.greedy, chosen.masked_fill_(~best.isfinite(), FAILED))
+        ids.index_copy_(0, params.greedy, take_largest(logits, maxima, params.greedy))
     if params.plain is not None:
         ids.index_copy_(0, params.plain.rows, draw_plain(logits, maxima, params.plain, scratch))
     if params.narrow is not None:

@@ -78,11 +78,12 @@ def test_ragged_chunks_are_one_group_and_those_that_end_attend_as_decoding_rows(
     [decodes], [group] = plan.decodes, plan.chunks
     assert decodes.starts is not None
     assert (decodes.rows, decodes.starts.tolist(), decodes.blocks.tolist()) == (slice(0, 1), [0], [0, 1, 6])
-    assert group.starts is not None
-    assert group.firsts is not None
-    assert (group.rows, group.blocks.tolist()) == (slice(1, 51), [5, 7, 2, 3, 4])
-    assert (group.starts.tolist(), group.firsts.tolist()) == ([0, 2], [0, 30, 50])
-    assert group.positions.tolist() == [*range(30), *range(20, 40)]
+    found = group.chunks
+    assert found is not None
+    assert (group.rows, found.blocks.tolist()) == (slice(1, 51), [5, 7, 2, 3, 4])
+    assert (found.starts.tolist(), found.firsts.tolist()) == ([0, 2], [0, 30, 50])
+    assert found.positions.tolist() == [*range(30), *range(20, 40)]
+    assert (found.counts, found.contexts) == ((30, 20), (30, 40))
     ends = ends_of(plan, forward, torch.tensor([0, 50]))
     assert ends.plan.chunks == ()
     [same, last] = ends.plan.decodes

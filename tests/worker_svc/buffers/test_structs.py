@@ -55,6 +55,19 @@ def words_of(host: Everything[HostArray]) -> tuple[Packing, Tensor]:
     return packing, words
 
 
+def test_a_part_lies_in_one_span() -> None:
+    packing, words = words_of(HOST)
+    assert HOST.one is not None
+    for part in (HOST.rows[0], HOST.one):
+        copied, alone = torch.zeros(3, dtype=torch.int64), Packing(part)
+        packed = words[packing.span(part)]
+        assert len(packed) == alone.size
+        alone.write(copied)
+        assert copied[: alone.size].tolist() == packed.tolist()
+        assert not copied[alone.size :].any()
+    assert packing.span(HOST) == slice(0, packing.size)
+
+
 def test_the_device_has_the_same_struct_of_views() -> None:
     packing, words = words_of(HOST)
     found = packing.views(Everything[Tensor], words)

@@ -22,9 +22,10 @@ def test_logits_while_batch_and_context_grow_and_shrink(
     padded, used = 0, set[int]()
     for plan in staggered(SLOTS, 70):
         batch = graphed.prepare(plan)
-        if batch.bucket is not None:
-            used.add(batch.bucket)
-            padded += batch.bucket > len(batch.host.samples.slots)
+        if batch.forward_words is not None:
+            rows = len(batch.input.forward.decode_slots)
+            used.add(rows)
+            padded += rows > len(batch.host.samples.slots)
         graphed.execute(batch)
         eager.execute(eager.prepare(plan))
         torch.testing.assert_close(taps[0].logits, taps[1].logits, atol=1e-4, rtol=1e-4)

@@ -78,7 +78,7 @@ def check_steps(
             kv_memory=KvMemory(16 << 20),
             max_seqs=SLOTS,
             max_model_len=512,
-            int8=Formats(each),
+            formats=Formats(each),
         )
         for each in (weights, "dtype")
     )

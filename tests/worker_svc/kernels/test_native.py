@@ -203,6 +203,10 @@ def test_matmul(
         exact = F.linear(x.double(), weight.double(), bias.double() if with_bias else None)
         found = kernels.matmul(x, PackedWeight(weight), bias if with_bias else None)
         torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=inputs * 2**-20)
+        wide = torch.empty(rows, outputs)
+        assert kernels.matmul(x, PackedWeight(weight), bias if with_bias else None, wide) is wide
+        torch.testing.assert_close(wide.double(), exact, rtol=2**-20, atol=inputs * 2**-20)
+        assert torch.equal(wide.bfloat16(), found)
 
 
 def test_a_weight_that_is_no_whole_number_of_panels() -> None:

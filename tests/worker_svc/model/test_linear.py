@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import native_kernels
 from worker_svc.kernels.native_weights import Int8Weight
-from worker_svc.model.linear import Linear, VocabParallelEmbedding
+from worker_svc.model.linear import Head, Linear, VocabParallelEmbedding
 
 needs_bf16 = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
@@ -49,6 +49,19 @@ def test_int8_is_near() -> None:
     exact = F.linear(x, weight, bias)
     found = Linear(Int8Weight.of(weight), bias, native)(x)
     assert 0 < (found - exact).norm() / exact.norm() < 0.02
+
+
+def test_the_head_brings_sums_that_are_not_rounded_where_it_can() -> None:
+    torch.manual_seed(4)
+    weight, x = torch.randn(96, 64).bfloat16(), torch.randn(5, 64).bfloat16()
+    plain = Head(weight)(x)
+    assert torch.equal(plain, Linear(weight)(x))
+    native = native_kernels(torch.device("cpu"), torch.bfloat16, (64,), 64)
+    if native is None or not native.multiplies(weight):
+        pytest.skip("this CPU has no native products of bf16")
+    found = Head(weight, native)(x)
+    torch.testing.assert_close(found, x.float() @ weight.float().T, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.bfloat16(), Linear(weight, native=native)(x))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -77,7 +77,7 @@ def runner_of(
         max_seqs=4,
         max_model_len=LONGEST,
         tiers=None if tier is None else opened,
-        int8=formats,
+        formats=formats,
     )
     try:
         yield runner

@@ -32,6 +32,21 @@ def test_rank_0_samples_few_rows_alone(mode: SamplingMode, rows: int) -> None:
     assert layouts[0].counts == layouts[1].counts == (rows, 0)
 
 
+@pytest.mark.parametrize("mode", ["auto", "parallel", "driver"])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_no_step_has_a_rank_sample_more_rows_than_its_most(mode: SamplingMode, size: int) -> None:
+    draw = np.random.default_rng(0)
+    for slots in (1, 2, 14, 15, 16, 17, 40, 100):
+        policies = [SamplingPolicy(mode, rank, size) for rank in range(size)]
+        by_owner = np.argsort(np.arange(slots) % size, kind="stable")  # all of rank 0 come first
+        counts = [
+            policies[0].layout(chosen).counts
+            for rows in range(1, slots + 1)
+            for chosen in (by_owner[:rows], by_owner[np.sort(draw.permutation(slots)[:rows])])
+        ]
+        assert (np.max(counts, axis=0) <= [policy.most_rows(slots) for policy in policies]).all()
+
+
 def test_one_rank_has_nothing_to_share() -> None:
     assert not SamplingPolicy("parallel").layout(np.arange(1000)).parallel
 

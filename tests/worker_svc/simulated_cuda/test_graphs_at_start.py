@@ -17,8 +17,11 @@ from worker_svc.model.sdpa import SdpaAttention
 from worker_svc.runner import model_runner
 from worker_svc.runner.kv_sizing import Sizing
 
-GRAPHS = 6
-"""Of 1, 2, 4, 8, 16 and 20 rows."""
+BUCKETS = 6
+"""1, 2, 4, 8, 16 and 20 rows."""
+DRAWS = 3 * BUCKETS
+"""One for each way to draw."""
+GRAPHS = BUCKETS + DRAWS
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +33,19 @@ def expected() -> list[list[int]]:
 def test_all_are_captured_before_the_first_step(
     simulated: Device, expected: list[list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "worker_svc.runner.graphs"):
+    with caplog.at_level(logging.INFO, "worker_svc.buffers.graph_memory"):
         runner = make_runner(CUDA)
-    assert f"captured {GRAPHS} CUDA graphs, of decode steps of 1 to {SLOTS} rows" in caplog.text
+    assert f"captured {BUCKETS} CUDA graphs, of decode steps of 1 to {SLOTS} rows" in caplog.text
+    assert f"captured {DRAWS} CUDA graphs, of draws of 1 to {SLOTS} rows" in caplog.text
     before = simulated.counts["capture"], simulated.counts["replay"]
     assert before == (GRAPHS, 0)
     plans = list(staggered(3, 6))
     assert ids(in_turn(runner, plans)) == expected
     assert simulated.counts["capture"] == GRAPHS
-    assert simulated.counts["replay"] == sum(plan.num_decodes > 0 and not plan.chunks for plan in plans) > 5
+    decoding = sum(plan.num_decodes > 0 and not plan.chunks for plan in plans)
+    sampling = sum(plan.num_decodes > 0 or len(plan.chunks) > 0 for plan in plans)
+    assert simulated.counts["replay"] == decoding + sampling
+    assert decoding > 5
 
 
 def test_the_capture_writes_to_no_block_that_is_read(simulated: Device) -> None:
