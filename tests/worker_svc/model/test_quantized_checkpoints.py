@@ -152,6 +152,24 @@ def test_fp8_products_are_of_the_numbers_in_the_files(
     assert down.error(total) < 0.05
 
 
+@KINDS
+@pytest.mark.parametrize("size", [1, 2])
+def test_floats_are_quantized_on_each_rank(floats: Path, stored: WeightFormat, size: int) -> None:
+    """The parts of a row-parallel layer have scales of their own; those of a column-parallel one are rows."""
+    needs_products(stored)
+    quantize(floats)
+    down = Down(floats)
+    dequantize(floats)
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(2))
+    ranks = [load(floats, TPGroup(rank, size), weights=stored).blocks[1].mlp for rank in range(size)]
+    parts = [rank.down.part(x.contiguous()) for rank, x in zip(ranks, down.x.chunk(size, 1), strict=True)]
+    assert 0 < down.error(torch.stack(parts).sum(0)) < 0.05
+    exact = [half.chunk(size, 1) for half in load(floats).blocks[1].mlp.gate_up(x).chunk(2, dim=1)]
+    for rank, gate, up in zip(ranks, *exact, strict=True):
+        wanted = torch.cat([gate, up], dim=1)
+        assert 0 < (rank.gate_up(x) - wanted).norm() / wanted.norm() < 0.05
+
+
 class Down:
     """The last layer of an MLP in the files, and rows for it."""
 

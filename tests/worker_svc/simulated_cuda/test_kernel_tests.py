@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,14 +13,12 @@ from tests.worker_svc.cuda import (
     test_gpu_graphs,
     test_gpu_kernels,
     test_gpu_overlap,
-    test_gpu_quantized,
     test_gpu_sampling,
 )
 from tests.worker_svc.cuda.scene import ids, in_turn, make_runner, overlapped
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
 from worker_svc.buffers.staging_ring import StagingBuffer
-from worker_svc.model.formats import WeightFormat
 
 MOST_REQUESTS, MOST_OUTPUTS, MOST_SAMPLING = 2, 5, 2
 
@@ -56,15 +53,6 @@ def test_execute_calls_nothing_that_waits(cuda: torch.device) -> None:
 
 def test_the_largest_numbers_draw_what_all_numbers_draw(cuda: torch.device) -> None:
     test_gpu_sampling.test_the_largest_numbers_draw_what_all_numbers_draw(cuda, vocabulary=257)
-
-
-@test_gpu_quantized.KINDS
-@test_gpu_quantized.STORED
-def test_weights_in_8_bits(
-    cuda: torch.device, weights: WeightFormat, stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = test_gpu_quantized.bundled(tmp_path / "model", weights if stored else "dtype")
-    test_gpu_quantized.check_steps(cuda, directory, weights, fewer(9, 64), monkeypatch)
 
 
 @pytest.fixture(scope="module")
