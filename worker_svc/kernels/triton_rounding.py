@@ -94,8 +94,8 @@ class TritonRounding(PlainRounding):
         self, rows: Tensor, dtype: torch.dtype, rotation: Tensor | None = None, multiple: int = 1
     ) -> tuple[Tensor, Tensor]:
         count, width = rows.shape
-        if width > WIDEST:
-            return super().rounded(rows, dtype, rotation, multiple)
+        if width > WIDEST or (rotation is not None and rows.dtype == torch.float32):
+            return super().rounded(rows, dtype, rotation, multiple)  # tensor cores have no fp32
         numbers = torch.empty(count + -count % multiple, width, dtype=dtype, device=rows.device)
         scales = torch.empty(count, 1, device=rows.device)
         part = UNROTATED if rotation is None else len(rotation)
@@ -112,7 +112,7 @@ class TritonRounding(PlainRounding):
             PART=part,
             ROTATES=rotation is not None,
             STEPS=dtype == torch.int8,
-            num_warps=min(16, max(4, parts * part // 2048)),
+            num_warps=min(16, max(4, parts * part // 1024)),
             enable_fp_fusion=True,
         )
         return numbers, scales

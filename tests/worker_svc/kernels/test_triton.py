@@ -146,7 +146,7 @@ def test_nan_stays_with_its_row(triton_scene: TritonScene) -> None:
     assert out.isnan().flatten(1).all(1).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@DTYPES
 @pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn], ids=["int8", "fp8"])
 @pytest.mark.parametrize(
     ("rows", "width", "part"),
@@ -169,9 +169,9 @@ def test_scaled(triton_scene: TritonScene, dtype: torch.dtype, rows: int, output
 def test_products_of_rows_that_it_rounds(triton_scene: TritonScene, kind: torch.dtype) -> None:
     """By torch's operators, which CPUs have too."""
     scene, rounding = triton_scene, triton_scene.kernels.rounding
-    products = tried_products(kind, scene.device, torch.float32, rounding)
+    products = tried_products(kind, scene.device, BF16, rounding)
     for rows in (1, 33):
-        weight, x, bias = scene.numbers(48, 80), scene.numbers(rows, 80, size=3.0), scene.numbers(48)
+        weight, x, bias = (scene.numbers(*shape, dtype=BF16) for shape in ((48, 80), (rows, 80), (48,)))
         check_product(products, rounding, weight, x, bias)
 
 
