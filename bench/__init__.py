@@ -12,7 +12,7 @@ Times are estimates for two cores:
 | ``python -m bench.gpu_session`` | all that is measured on a GPU machine, its tests included | 8 minutes |
 | ``python -m bench.throughput.bare_model DIR`` | the model alone, against the machine's limits | 2 minutes |
 | ``python -m bench.throughput.whole_stack DIR`` | the whole stack, against the model alone | 5 minutes |
-| ``python -m bench.quantization_quality DIR`` | what int8 costs: divergence from fp32 | 4 minutes |
+| ``python -m bench.quantization_quality DIR`` | what 8 bits cost: divergence from fp32 | 10 minutes |
 | ``python -m bench.plan_cost`` | CPU time of planning and settling a step | 2 minutes |
 | ``python -m bench.fairness`` | tenants: a flood, weights, priorities, in virtual time | 2 minutes |
 | ``python -m bench.simulation_cost`` | CPU time of a simulated step, and its part by folder | 2 minutes |

@@ -1,4 +1,4 @@
-"""What int8 costs in quality, in weights and in KV: distributions of the next token, against those of fp32.
+"""What 8 bits cost in quality, in weights and in KV: distributions of the next token, against those of fp32.
 
     python -m bench.quantization_quality DIR
 
@@ -30,7 +30,7 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader
@@ -44,17 +44,18 @@ SHORTEST = 32
 class Kind(NamedTuple):
     """What numbers are kept in."""
 
-    dtype: torch.dtype  # of what is not in int8
-    int8: Int8 = NO_INT8
+    dtype: torch.dtype  # of what is not in 8 bits
+    formats: Formats = AS_THE_MODEL
 
 
 EXACT = "fp32"
 KINDS = {
     EXACT: Kind(torch.float32),
     "bf16": Kind(torch.bfloat16),
-    "bf16, KV int8": Kind(torch.bfloat16, Int8(kv=True)),
-    "weights int8": Kind(torch.bfloat16, Int8(weights=True)),
-    "weights int8, KV int8": Kind(torch.bfloat16, Int8(weights=True, kv=True)),
+    "bf16, KV int8": Kind(torch.bfloat16, Formats(kv="int8")),
+    "weights int8": Kind(torch.bfloat16, Formats("int8")),
+    "weights fp8": Kind(torch.bfloat16, Formats("fp8")),
+    "weights int8, KV int8": Kind(torch.bfloat16, Formats("int8", "int8")),
 }
 
 
@@ -73,10 +74,10 @@ class Model:
 
     def __init__(self, directory: Path, kind: Kind) -> None:
         self._config = config = ModelConfig.from_dir(directory)
-        dtype, int8 = kind
+        dtype, formats = kind
         reader = WeightReader(directory, dtype)
-        self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, int8).load()
-        self._cache = allocate(blocks_for(LONGEST), config, 1, kv_dtype(int8, dtype), CPU)
+        self._model = Loader(config, reader, TPGroup(), CPU, dtype, LONGEST, formats).load()
+        self._cache = allocate(blocks_for(LONGEST), config, 1, kv_dtype(formats, dtype), CPU)
         self._masks = CausalMasks(LONGEST, dtype, CPU)
 
     def log_probabilities(self, ids: Tensor) -> Tensor:

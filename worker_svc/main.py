@@ -152,14 +152,12 @@ def rank_threads(model: Path, tp: int, local_ranks: int) -> int:
 def _checkpoint(settings: WorkerSettings, group: TPGroup, device: torch.device) -> str:
     """The fingerprint of what all ranks read. Raises CheckpointError where they would not run the same."""
     read = settings.device != "sim"
-    return agree_on_checkpoint(settings.model, group, device, weights=read, int8=settings.int8)
+    return agree_on_checkpoint(settings.model, group, device, weights=read, formats=settings.formats)
 
 
 def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> Runner[Any]:
     """Raises CheckpointError, and ValueError for a bad cost model."""
-    for name, value in (("weights", settings.weights), ("kv_dtype", settings.kv_dtype)):
-        if value == "int8" and settings.device != "cpu":
-            raise ValueError(f"{name}: int8 is for CPUs, not for --device {settings.device}")
+    settings.formats.check_device(settings.device)
     if settings.device == "sim":
         config, dtype = ModelConfig.from_dir(settings.model), DTYPES[settings.dtype]
         cost = load_cost_model(settings.cost_model, config, group.size, dtype_bytes=dtype.itemsize)
@@ -180,7 +178,7 @@ def _runner(settings: WorkerSettings, group: TPGroup, device: torch.device) -> R
         group,
         device=device,
         dtype=DTYPES[settings.dtype],
-        int8=settings.int8,
+        formats=settings.formats,
         kv_memory=KvMemory.parse(settings.kv_memory),
         gpu_memory_share=settings.gpu_memory_share,
         local_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from albireo.runtime.kv_memory import BlockMemoryText, DiskSizeText, HostMemoryText, check_disk
 from albireo.runtime.settings import ServiceSettings, metrics_port_field, shared, synchronous_field
-from worker_svc.model.int8 import Int8
+from worker_svc.model.formats import Formats, KvFormat, WeightFormat
 
 
 class WorkerSettings(ServiceSettings):
@@ -41,12 +41,13 @@ class WorkerSettings(ServiceSettings):
         "auto goes by their number. Synchronous mode means driver.",
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    weights: Literal["dtype", "int8"] = Field(
+    weights: WeightFormat = Field(
         "dtype",
-        description="Weights of the layers: dtype (as --dtype says), or int8 with a scale for each output; "
-        "then rows are quantized too, on the fly. CPUs with AVX512-VNNI only.",
+        description="Weights of the layers: dtype (as --dtype says), or in 8 bits with a scale for each "
+        "output, int8 or fp8 (E4M3); then rows are quantized too, on the fly. int8 takes a GPU or a CPU with "
+        "AVX512-VNNI, fp8 a GPU of compute capability 8.9 or more.",
     )
-    kv_dtype: Literal["dtype", "int8"] = Field(
+    kv_dtype: KvFormat = Field(
         "dtype",
         description="KV blocks: dtype (as --dtype says), or int8 with a scale for each head and token. CPUs "
         "only.",
@@ -112,8 +113,8 @@ class WorkerSettings(ServiceSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     @property
-    def int8(self) -> Int8:
-        return Int8(self.weights == "int8", self.kv_dtype == "int8")
+    def formats(self) -> Formats:
+        return Formats(self.weights, self.kv_dtype)
 
     @model_validator(mode="after")
     def _a_size_has_a_disk(self) -> Self:

@@ -42,10 +42,11 @@ class StackSettings(ServiceSettings):
     )
     synchronous: bool = synchronous_field()
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16.")
-    weights: Literal["dtype", "int8"] = Field(
+    weights: Literal["dtype", "int8", "fp8"] = Field(
         "dtype",
         validation_alias=AliasChoices("weights", "ALBIREO_WORKER_WEIGHTS"),
-        description="Weights of the layers: dtype (as --dtype says), or int8, on CPUs with AVX512-VNNI.",
+        description="Weights of the layers: dtype (as --dtype says), int8 (by a GPU, or a CPU with "
+        "AVX512-VNNI), or fp8 (by a GPU of compute capability 8.9 or more).",
     )
     kv_dtype: Literal["dtype", "int8"] = Field(
         "dtype",

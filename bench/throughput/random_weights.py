@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import HEAD
+from worker_svc.model.weight_reader import WHOLE, Slice
 
 SPREAD = 0.02
 """Standard deviation of a matrix."""
@@ -30,17 +31,14 @@ class RandomWeights:
     def unread(self) -> list[str]:
         return []
 
-    def read(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> Tensor:
+    def read(self, name: str, shape: tuple[int, ...], part: Slice = WHOLE) -> Tensor:
         """Another one at each call. Scales of norms are 1."""
+        dim, start, size = part
         length = shape[dim] - start if size < 0 else min(size, shape[dim] - start)
         wanted = (*shape[:dim], length, *shape[dim + 1 :])
         if name.endswith("norm.weight"):
             return self._like.new_ones(wanted)
         return self._like.new_empty(wanted).normal_(0, SPREAD)
 
-    def read_int8(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> None:
+    def read_quantized(self, name: str, shape: tuple[int, ...], part: Slice = WHOLE) -> None:
         """They are not quantized."""

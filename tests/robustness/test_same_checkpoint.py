@@ -29,7 +29,7 @@ from tests.stack import request as asked
 from tests.worker_svc.oracle import CPU
 from tests.worker_svc.ranks import run_group
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.int8 import Int8
+from worker_svc.model.formats import Formats
 from worker_svc.runner.agreement import agree_on_checkpoint
 from worker_svc.runner.model_runner import ModelRunner
 
@@ -119,13 +119,13 @@ class Agree:
 
     directories: tuple[Path, ...]
     weights: bool = True
-    int8: tuple[Int8, Int8] = (Int8(), Int8())
+    formats: tuple[Formats, Formats] = (Formats(), Formats())
 
     def __call__(self, group: TPGroup) -> str:
         directory = self.directories[group.rank]
         try:
-            int8 = self.int8[group.rank]
-            return agree_on_checkpoint(directory, group, CPU, weights=self.weights, int8=int8)
+            formats = self.formats[group.rank]
+            return agree_on_checkpoint(directory, group, CPU, weights=self.weights, formats=formats)
         except CheckpointError as error:
             return f"refused: {error}"
 
@@ -161,14 +161,16 @@ def test_ranks_agree_before_they_load(copy: Path, tmp_path: Path) -> None:
         "tokenizer": Agree((TINY, copy)),
         "weights": Agree((TINY, cut)),
         "weights that are not read": Agree((TINY, cut), weights=False),
-        "quantized by one": Agree((TINY, again), int8=(Int8(weights=True), Int8())),
-        "KV in int8 on one": Agree((TINY, again), int8=(Int8(True, True), Int8(weights=True))),
+        "quantized by one": Agree((TINY, again), formats=(Formats("int8"), Formats())),
+        "other 8 bits on one": Agree((TINY, again), formats=(Formats("int8"), Formats("fp8"))),
+        "KV in int8 on one": Agree((TINY, again), formats=(Formats("int8", "int8"), Formats("int8"))),
     }
     found = run_group(2, jobs, tmp_path)
     assert found["blocks"] == 128  # what rank 1 has room for: half a model's 16 KiB in 1 MiB
     assert found["same"] == found["weights that are not read"] == fingerprint(TINY)
     assert found["KV in int8 on one"] == "refused: rank 0 and rank 1 have different --kv-dtype"
-    assert found["quantized by one"] == "refused: rank 0 and rank 1 have different --weights"
+    for weights in ("quantized by one", "other 8 bits on one"):
+        assert found[weights] == "refused: rank 0 and rank 1 have different --weights"
     assert found["tokenizer"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different config or token")
     assert found["weights"].startswith(f"refused: {TINY}: rank 0 and rank 1 have different weights files")
 

@@ -11,7 +11,10 @@ import torch
 
 from worker_svc.kernels.interface import Heads
 from worker_svc.kernels.library import load
-from worker_svc.kernels.native import NativeKernels, fits
+from worker_svc.kernels.native import NativeInt8Products, NativeKernels, fits
+from worker_svc.kernels.quantized import QuantizedProducts
+from worker_svc.kernels.rounding import PlainRounding
+from worker_svc.kernels.scaled_products import tried_products
 
 if TYPE_CHECKING:
     from worker_svc.kernels.triton_kernels import TritonKernels
@@ -41,6 +44,28 @@ def native_kernels(
     else:
         return NativeKernels(library, dtype, int8_kv=int8_kv)
     return None
+
+
+def quantized_products(
+    kind: torch.dtype,
+    device: torch.device,
+    dtype: torch.dtype,
+    native: NativeKernels | None,
+    triton: TritonKernels | None = None,
+) -> QuantizedProducts:
+    """Of weights in ``kind``, int8 or float8_e4m3fn, and rows in ``dtype``. Raises RuntimeError where there
+    are none. ``native``: the kernels of a CPU, which alone multiply int8 there. ``triton``: those of a
+    GPU."""
+    if device.type != "cpu" or kind != torch.int8:
+        products = tried_products(kind, device, dtype, PlainRounding())
+        # Where torch has none, Triton does not compile for the type either, and says so less clearly.
+        return products if triton is None else tried_products(kind, device, dtype, triton.rounding)
+    if native is None or not native.has_int8:
+        raise RuntimeError(
+            "takes a CPU with AVX512-VNNI, native kernels that are compiled, and a model whose widths are "
+            "multiples of 16"
+        )
+    return NativeInt8Products(native)
 
 
 def triton_kernels(

@@ -175,7 +175,7 @@ class NativeKernels:
         out = x.new_empty(rows, weight.outputs) if wide is None else wide
         multiply = self._matmul_int8 if wide is None else self._matmul_int8_wide
         quantized = torch.empty(rows, weight.inputs, dtype=torch.uint8)
-        units = torch.empty(rows)
+        scales = torch.empty(rows)
         multiply(
             x.data_ptr(),
             weight.packed.data_ptr(),
@@ -184,13 +184,31 @@ class NativeKernels:
             None if bias is None else bias.data_ptr(),
             out.data_ptr(),
             quantized.data_ptr(),
-            units.data_ptr(),
+            scales.data_ptr(),
             rows,
             weight.outputs,
             weight.inputs,
             weight.part,
         )
         return out
+
+
+class NativeInt8Products:
+    """See :class:`worker_svc.kernels.quantized.QuantizedProducts`. Of kernels that have products of bytes."""
+
+    dtype = torch.int8
+
+    def __init__(self, kernels: NativeKernels) -> None:
+        self._kernels = kernels
+
+    def takes(self, outputs: int, inputs: int) -> bool:
+        return self._kernels.multiplies_int8(outputs, inputs)
+
+    def weight(self, numbers: Tensor, scales: Tensor) -> Int8Weight:
+        return Int8Weight(numbers, scales)
+
+    def nearest(self, weight: Tensor) -> Int8Weight:
+        return Int8Weight.of(weight)
 
 
 def fits(dtype: torch.dtype, widths: Sequence[int], head_dim: int) -> bool:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from worker_svc.kernels.rounding import hadamard, part_of, rounded_weight
+
 PANEL = 32
 """Outputs of a product must be a multiple of it."""
-MOST_PART = 64
-"""Inputs that are rotated together, at most."""
-SLICE = 4096
-"""Outputs that are quantized at a time."""
 
 
 class PackedWeight:
@@ -46,22 +42,5 @@ class Int8Weight:
         row's scale. A rotation of rows and weight alike leaves the product as it is and spreads them (QuaRot,
         Ashkboos et al. 2024, arXiv 2404.00456; here by parts, on the fly).
         """
-        outputs, inputs = weight.shape
-        part = min(MOST_PART, inputs & -inputs)
-        rotation = hadamard(part)
-        quantized, scales = torch.empty(weight.shape, dtype=torch.int8), torch.empty(outputs)
-        for rows, scale, some in zip(
-            quantized.split(SLICE), scales.split(SLICE), weight.split(SLICE), strict=True
-        ):
-            turned = (some.float().unflatten(1, (-1, part)) @ rotation).flatten(1)
-            scale.copy_(turned.abs().amax(dim=1).clamp(min=1e-30) / 127)
-            rows.copy_((turned / scale[:, None]).round())
-        return cls(quantized, scales, part=part)
-
-
-def hadamard(size: int) -> Tensor:
-    """The orthonormal matrix of a power of two by Sylvester's construction: fp32, its own inverse."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix / math.sqrt(size)
+        part = part_of(weight.shape[1])
+        return cls(*rounded_weight(weight, torch.int8, hadamard(part)), part=part)

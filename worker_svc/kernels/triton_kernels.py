@@ -18,6 +18,7 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.kernels.interface import Heads, Norm
 from worker_svc.kernels.triton_attention import attend_chunk, attend_part, merge_parts
+from worker_svc.kernels.triton_rounding import TritonRounding
 from worker_svc.kernels.triton_rows import gate_tile, norm_row, rotate_head
 
 GATE_LANES = 1024
@@ -99,6 +100,8 @@ class TritonKernels:
 
     All tensors are contiguous, of one dtype.
     """
+
+    rounding = TritonRounding()
 
     def __init__(self, multiprocessors: int, shared_bytes: int) -> None:
         """Of the GPU; ``shared_bytes`` that a program may have."""

@@ -12,7 +12,8 @@ from albireo.checkpoint.files import CONFIG, CheckpointError, check_directory, r
 from worker_svc.model.end_ids import end_ids
 from worker_svc.model.families import Family, family_of
 from worker_svc.model.fields import Fields
-from worker_svc.model.quantization import has_int8_weights
+from worker_svc.model.formats import WeightFormat
+from worker_svc.model.quantization import stored_format
 from worker_svc.model.rope_config import RopeConfig, rope_config
 
 ACTIVATIONS = ("silu", "swish")  # two names of one function
@@ -39,7 +40,7 @@ class ModelConfig:
     qk_norm: bool
     tied_embeddings: bool
     eos_ids: frozenset[int]  # all below vocab_size
-    int8_weights: bool = False  # those of linear layers, in the files
+    stored_weights: WeightFormat = "dtype"  # of linear layers, in the files
     warnings: tuple[str, ...] = ()  # what is not as it should be, and is served all the same
 
     @classmethod
@@ -103,7 +104,7 @@ def _parse(directory: Path) -> ModelConfig:
         qk_norm=family.qk_norm,
         tied_embeddings=config.flag("tie_word_embeddings", False),
         eos_ids=ends.ids,
-        int8_weights=has_int8_weights(config),
+        stored_weights=stored_format(config),
         warnings=_warnings(vocab_size, ends.ignored),
     )
 

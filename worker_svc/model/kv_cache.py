@@ -13,14 +13,14 @@ from torch import Tensor
 from albireo.checkpoint.files import CheckpointError
 from albireo.contract.plan import BLOCK_SIZE
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import Int8
+from worker_svc.model.formats import Formats
 
 BLOCK_FIRST = 2, 0, 1, 3, 4, 5
 """Dimensions of ``KVCache.storage`` in the order of a tier's frames."""
 WIDE = torch.int64
 """Several numbers of a head, copied as one."""
 TAIL = 8
-"""Bytes behind the numbers of a head in 8 bits: what one of their units is, in fp32, and zeros."""
+"""Bytes behind the numbers of a head in 8 bits: their scale, in fp32, and zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class KVCache:
         storage.index_copy_(0, blocks, source.view(WIDE))
 
 
-def kv_dtype(int8: Int8, dtype: torch.dtype) -> torch.dtype:
+def kv_dtype(formats: Formats, dtype: torch.dtype) -> torch.dtype:
     """Of the cache. ``dtype``: the model's."""
-    return torch.int8 if int8.kv else dtype
+    return torch.int8 if formats.kv == "int8" else dtype
 
 
 def row_width(head_dim: int, dtype: torch.dtype) -> int:
@@ -73,8 +73,8 @@ def row_width(head_dim: int, dtype: torch.dtype) -> int:
 
 def floats(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """What rows ``[..., row width]`` in int8 stand for: ``[..., head_dim]``."""
-    units = rows[..., -TAIL : -TAIL // 2].contiguous().view(torch.float32)
-    return (rows[..., :-TAIL].float() * units).to(dtype)
+    scales = rows[..., -TAIL : -TAIL // 2].contiguous().view(torch.float32)
+    return (rows[..., :-TAIL].float() * scales).to(dtype)
 
 
 def block_bytes(config: ModelConfig, tp: int, dtype: torch.dtype) -> int:

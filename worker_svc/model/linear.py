@@ -16,6 +16,8 @@ from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.native_weights import Int8Weight, PackedWeight
+from worker_svc.kernels.quantized import QuantizedWeight
+from worker_svc.kernels.scaled_products import ScaledWeight
 
 
 class Linear:
@@ -23,12 +25,12 @@ class Linear:
 
     def __init__(
         self,
-        weight: Tensor | Int8Weight,
+        weight: Tensor | QuantizedWeight,
         bias: Tensor | None = None,
         native: NativeKernels | None = None,
     ) -> None:
         """``native``: kernels for tensors like ``weight``, where there are any."""
-        self.outputs = weight.outputs if isinstance(weight, Int8Weight) else len(weight)
+        self.outputs = len(weight) if isinstance(weight, Tensor) else weight.outputs
         self.bias = bias
         self.native = _native_weight(weight, native)
         """The weight as the native kernels have it, where they multiply."""
@@ -41,7 +43,7 @@ class Linear:
 class Head:
     """The product with the vocabulary, without a bias."""
 
-    def __init__(self, weight: Tensor | Int8Weight, native: NativeKernels | None = None) -> None:
+    def __init__(self, weight: Tensor | QuantizedWeight, native: NativeKernels | None = None) -> None:
         self._linear = Linear(weight, native=native)
         self._native = native
         self._scratch = ScratchBuffer()
@@ -62,7 +64,7 @@ class RowParallelLinear:
 
     def __init__(
         self,
-        weight: Tensor | Int8Weight,
+        weight: Tensor | QuantizedWeight,
         bias: Tensor | None,
         group: TPGroup,
         native: NativeKernels | None = None,
@@ -99,16 +101,18 @@ class VocabParallelEmbedding:
 
 
 def _native_weight(
-    weight: Tensor | Int8Weight, native: NativeKernels | None
+    weight: Tensor | QuantizedWeight, native: NativeKernels | None
 ) -> PackedWeight | Int8Weight | None:
-    if isinstance(weight, Int8Weight):
-        return weight
+    if not isinstance(weight, Tensor):
+        return weight if isinstance(weight, Int8Weight) else None
     return PackedWeight(weight) if native is not None and native.multiplies(weight) else None
 
 
 def _product(
-    weight: Tensor | PackedWeight | Int8Weight, bias: Tensor | None, native: NativeKernels | None
+    weight: Tensor | PackedWeight | QuantizedWeight, bias: Tensor | None, native: NativeKernels | None
 ) -> Callable[[Tensor], Tensor]:
+    if isinstance(weight, ScaledWeight):
+        return lambda x: weight.multiply(x, bias)
     if not isinstance(weight, Tensor):
         if native is None:
             raise ValueError("packed weights take the native kernels")

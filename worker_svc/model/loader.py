@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,27 +11,33 @@ from torch import Tensor
 from albireo.checkpoint.files import CheckpointError
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels import interface
-from worker_svc.kernels.choice import native_kernels, triton_kernels
+from worker_svc.kernels.choice import native_kernels, quantized_products, triton_kernels
 from worker_svc.kernels.chunk_choice import chunk_attention
 from worker_svc.kernels.interface import ChunkAttention, Heads, Kernels, Norm
 from worker_svc.kernels.native import NativeKernels
-from worker_svc.kernels.native_weights import PANEL, Int8Weight
 from worker_svc.kernels.plain import PlainKernels
+from worker_svc.kernels.quantized import QuantizedProducts
 from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.layers_together import LayersTogether
 from worker_svc.model.linear import Head, Linear, RowParallelLinear, VocabParallelEmbedding
 from worker_svc.model.native_attention import NativeAttention
 from worker_svc.model.ragged_attention import RaggedAttention
+from worker_svc.model.rank_weights import RankWeights
 from worker_svc.model.rope import RotaryTable
 from worker_svc.model.sdpa import SdpaAttention
 from worker_svc.model.transformer import MLP, AttentionLayer, Block, Transformer
 from worker_svc.model.weight_reader import Weights
 
+if TYPE_CHECKING:
+    from worker_svc.kernels.triton_kernels import TritonKernels
+
 logger = logging.getLogger(__name__)
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EIGHT_BITS = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+"""Formats of weights, as torch calls them."""
 
 
 class Loader:
@@ -48,10 +55,10 @@ class Loader:
         device: torch.device,
         dtype: torch.dtype,
         max_model_len: int,
-        int8: Int8 = NO_INT8,
+        formats: Formats = AS_THE_MODEL,
     ) -> None:
-        """``int8``: weights are quantized as the files have them, or here. Raises CheckpointError where this
-        CPU cannot."""
+        """``formats``: weights are quantized as the files have them, or here. Raises CheckpointError where
+        the device cannot."""
         self._config = config
         self._weights = weights
         self._group = group
@@ -59,20 +66,17 @@ class Loader:
         self._dtype = dtype
         self._max_model_len = max_model_len
         widths = config.row_widths(group.size)
-        self._native = native = native_kernels(device, dtype, widths, config.head_dim, int8_kv=int8.kv)
-        if int8.weights and (native is None or not native.has_int8):
-            raise CheckpointError(
-                f"{weights.directory}: int8 weights take a CPU with AVX512-VNNI, native kernels that are "
-                "compiled, and a model whose widths are multiples of 16"
-            )
-        if int8.kv and native is None:
+        int8_kv = formats.kv == "int8"
+        self._native = native = native_kernels(device, dtype, widths, config.head_dim, int8_kv=int8_kv)
+        if int8_kv and native is None:
             raise CheckpointError(
                 f"{weights.directory}: int8 KV takes a CPU, native kernels that are compiled, and a model "
                 "whose widths are multiples of 16"
             )
-        self._int8 = int8.weights
+        self._formats = formats
         heads = Heads(config.num_heads // group.size, config.num_kv_heads // group.size)
         triton = triton_kernels(device, dtype, config.hidden_size, heads, config.head_dim)
+        self._read = RankWeights(weights, group, device, self._products(triton))
         self._kernels: Kernels = native or triton or PlainKernels()
         chunks = None
         if triton is not None:
@@ -89,18 +93,37 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=blocks,
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Head(self._quantized(head), self._native),
+            head=Head(self._read.quantized(HEAD, head), self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
             together=LayersTogether.of(blocks, self._native, config.head_dim, self._group),
         )
-        if config.int8_weights and not self._int8:
-            logger.info("the checkpoint's int8 weights are read as %s, without --weights int8", self._dtype)
+        self._log_formats()
         if unread := self._weights.unread():
             names = ", ".join(unread[:3])
             logger.warning("%d tensors of the checkpoint belong to no layer, as %s", len(unread), names)
         return model
+
+    def _products(self, triton: TritonKernels | None) -> QuantizedProducts | None:
+        """Of weights in 8 bits, where they are asked for."""
+        kind = self._formats.weights
+        if kind == "dtype":
+            return None
+        try:
+            return quantized_products(EIGHT_BITS[kind], self._device, self._dtype, self._native, triton)
+        except RuntimeError as error:
+            raise CheckpointError(f"{self._weights.directory}: --weights {kind}: {error}") from error
+
+    def _log_formats(self) -> None:
+        stored, wanted, left = self._config.stored_weights, self._formats.weights, self._read.left
+        if stored not in ("dtype", wanted):
+            logger.info(
+                "weights of the checkpoint in %s are read as floats, without --weights %s", *[stored] * 2
+            )
+        if left:
+            shapes = "no product in %s takes the shapes of %d weights, as of %s: they stay in %s"
+            logger.info(shapes, wanted, len(left), left[0], self._dtype)
 
     def _embedding_and_head(self) -> tuple[Tensor, Tensor]:
         """Tied, they are one table, which the files may hold under either name or, where they came from
@@ -112,11 +135,11 @@ class Loader:
                     f"{files.directory}: tensor {HEAD} is missing; if the embedding is the head, say "
                     "tie_word_embeddings: true in config.json"
                 )
-            return self._vocabulary_rows(EMBEDDING), self._vocabulary_rows(HEAD)
-        table = self._vocabulary_rows(EMBEDDING if EMBEDDING in files or HEAD not in files else HEAD)
+            return self._table(EMBEDDING), self._table(HEAD)
+        table = self._table(EMBEDDING if EMBEDDING in files or HEAD not in files else HEAD)
         if EMBEDDING not in files or HEAD not in files:
             return table, table
-        head = self._vocabulary_rows(HEAD)
+        head = self._table(HEAD)
         if table.is_meta or torch.equal(table, head):  # headers alone do not say whether they differ
             return table, table
         logger.warning(
@@ -161,60 +184,21 @@ class Loader:
     def _column_parallel(self, parts: list[tuple[str, int]], *, bias: bool) -> Linear:
         """Several layers of the same input as one: (name, outputs) each."""
         shapes = {f"{name}.weight": (size, self._config.hidden_size) for name, size in parts}
-        biases = [self._share(f"{name}.bias", (size,)) for name, size in parts] if bias else []
-        added = self._place(torch.cat(biases)) if bias else None
-        return Linear(self._weight(shapes), added, self._native)
+        added = self._read.shares({f"{name}.bias": (size,) for name, size in parts}) if bias else None
+        return Linear(self._read.weight(shapes), added, self._native)
 
     def _row_parallel(self, name: str, inputs: int, *, bias: bool) -> RowParallelLinear:
         hidden = self._config.hidden_size
-        weight = self._weight({f"{name}.weight": (hidden, inputs)}, dim=1)
-        added = self._place(self._weights.read(f"{name}.bias", (hidden,))) if bias else None
+        weight = self._read.weight({f"{name}.weight": (hidden, inputs)}, dim=1)
+        added = self._read.whole(f"{name}.bias", (hidden,)) if bias else None
         return RowParallelLinear(weight, added, self._group, self._native)
 
-    def _weight(self, shapes: dict[str, tuple[int, int]], dim: int = 0) -> Tensor | Int8Weight:
-        """This rank's share of weights, one after the other."""
-        if self._int8 and (found := self._stored_int8(shapes, dim)) is not None:
-            return found
-        whole = torch.cat([self._share(name, shape, dim) for name, shape in shapes.items()])
-        return self._quantized(self._place(whole))
-
-    def _stored_int8(self, shapes: dict[str, tuple[int, int]], dim: int) -> Int8Weight | None:
-        """As the files have it; None where it is not quantized there, or of a shape that has no product."""
-        found = []
-        for name, shape in shapes.items():
-            size = shape[dim] // self._group.size
-            part = self._weights.read_int8(name, shape, dim=dim, start=self._group.rank * size, size=size)
-            if part is None:
-                return None
-            found.append(part)
-        numbers, scales = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Int8Weight(numbers, scales) if self._multiplies_int8(numbers) else None
-
-    def _quantized(self, weight: Tensor) -> Tensor | Int8Weight:
-        return Int8Weight.of(weight) if self._int8 and self._multiplies_int8(weight) else weight
-
-    def _multiplies_int8(self, weight: Tensor) -> bool:
-        return self._native is not None and self._native.multiplies_int8(*weight.shape)
-
-    def _share(self, name: str, shape: tuple[int, ...], dim: int = 0) -> Tensor:
-        size = shape[dim] // self._group.size
-        return self._weights.read(name, shape, dim=dim, start=self._group.rank * size, size=size)
-
-    def _vocabulary_rows(self, name: str) -> Tensor:
-        """This rank's rows of a table over the vocabulary, padded with zeros to the same number each: whole
-        panels of a native product."""
-        vocabulary, hidden = self._config.vocab_size, self._config.hidden_size
-        size = -(-vocabulary // (self._group.size * PANEL)) * PANEL
-        rows = self._weights.read(name, (vocabulary, hidden), start=self._group.rank * size, size=size)
-        if len(rows) < size:
-            rows = torch.cat([rows, rows.new_zeros(size - len(rows), hidden)])
-        return self._place(rows)
+    def _table(self, name: str) -> Tensor:
+        """This rank's rows of a table over the vocabulary."""
+        return self._read.rows_of_table(name, self._config.vocab_size, self._config.hidden_size)
 
     def _norm(self, name: str, size: int) -> Norm:
-        return Norm(self._place(self._weights.read(name, (size,))), self._config.rms_norm_eps)
-
-    def _place(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device)
+        return Norm(self._read.whole(name, (size,)), self._config.rms_norm_eps)
 
 
 def _paged_attention(

@@ -18,21 +18,42 @@ from worker_svc.model.weight_files import weight_files
 
 FLOATS = ("BF16", "F16", "F32", "F64")
 """Types of tensors that are read, as safetensors calls them."""
+QUANTIZED = "I8", "F8_E4M3"
+"""Types of tensors that are read where there are scales."""
 SCALE = "_scale"
-"""Behind the name of an int8 tensor: what one of its units is, for each output (compressed-tensors)."""
+"""Behind the name of a quantized tensor: its scales (compressed-tensors)."""
 PREFIX = "model."
 """Of all tensors but the head's; a model saved without its head may have none."""
 
 
-class Int8Tensor(NamedTuple):
-    """A quantized weight, symmetric."""
+class QuantizedTensor(NamedTuple):
+    """A weight in 8 bits, symmetric."""
 
-    numbers: Tensor  # [outputs, inputs] int8
+    numbers: Tensor  # [outputs, inputs] int8 or float8_e4m3fn
     scales: Tensor  # [outputs] fp32
 
     def floats(self, dtype: torch.dtype) -> Tensor:
         """What it stands for."""
         return (self.numbers.float() * self.scales[:, None]).to(dtype)
+
+
+class Slice(NamedTuple):
+    """``size`` entries of a tensor from ``start`` along ``dim``; -1: to its end, which none is beyond."""
+
+    dim: int = 0
+    start: int = 0
+    size: int = -1
+
+    def window(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Of a tensor that has ``shape``."""
+        most = shape[self.dim]
+        stop = most if self.size < 0 else min(self.start + self.size, most)
+        window = [slice(None)] * len(shape)
+        window[self.dim] = slice(min(self.start, stop), stop)
+        return tuple(window)
+
+
+WHOLE = Slice()
 
 
 class Weights(Protocol):
@@ -46,15 +67,13 @@ class Weights(Protocol):
         """Tensors that nothing was read of."""
         ...
 
-    def read(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> Tensor:
-        """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end)."""
+    def read(self, name: str, shape: tuple[int, ...], part: Slice = WHOLE) -> Tensor:
+        """A part of a tensor that has ``shape``."""
         ...
 
-    def read_int8(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> Int8Tensor | None:
+    def read_quantized(
+        self, name: str, shape: tuple[int, ...], part: Slice = WHOLE
+    ) -> QuantizedTensor | None:
         """Likewise; None where it is not quantized."""
         ...
 
@@ -80,28 +99,26 @@ class WeightReader:
         """Tensors that nothing was read of, without the buffers that old checkpoints carry along."""
         return sorted(name for name in self._file_of.keys() - self._read if not name.endswith(".inv_freq"))
 
-    def read(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> Tensor:
-        """``size`` entries from ``start`` along ``dim`` of a tensor that has ``shape`` (-1: to its end).
+    def read(self, name: str, shape: tuple[int, ...], part: Slice = WHOLE) -> Tensor:
+        """A part of a tensor that has ``shape``.
 
         ``name`` as in a whole model. Raises CheckpointError for a missing tensor, and one of another shape or
-        of a type that is neither a plain floating-point one nor int8 with scales.
+        of a type that is neither a plain floating-point one nor one of 8 bits with scales.
         """
         found = self._find(name, shape)
-        return self._take(found, self._find_scales(name, found), _window(shape, dim, start, size))
+        return self._take(found, self._find_scales(name, found), part.window(shape))
 
-    def read_int8(
-        self, name: str, shape: tuple[int, ...], *, dim: int = 0, start: int = 0, size: int = -1
-    ) -> Int8Tensor | None:
-        """Likewise, as it is in the files; None where it is not int8 there."""
+    def read_quantized(
+        self, name: str, shape: tuple[int, ...], part: Slice = WHOLE
+    ) -> QuantizedTensor | None:
+        """Likewise, as it is in the files; None where it has no 8 bits there."""
         found = self._find(name, shape)
-        scales, window = self._find_scales(name, found), _window(shape, dim, start, size)
-        return None if scales is None else _int8(found, scales, window)
+        scales = self._find_scales(name, found)
+        return None if scales is None else _quantized(found, scales, part.window(shape))
 
     def _take(self, found: Any, scales: Any, window: tuple[slice, ...]) -> Tensor:
         if scales is not None:
-            return _int8(found, scales, window).floats(self._dtype)
+            return _quantized(found, scales, window).floats(self._dtype)
         piece: Tensor = found[window]
         return piece.to(self._dtype).contiguous()
 
@@ -124,14 +141,16 @@ class WeightReader:
         return found
 
     def _find_scales(self, name: str, found: Any) -> Any:
-        """Those of an int8 tensor ``found``; None for others. Raises CheckpointError for another number."""
+        """Those of a quantized tensor ``found``; None for others. Raises CheckpointError for another number
+        of them than one for each output, or of FP8 one for all."""
         stored = self._stored(name) + SCALE
-        if found.get_dtype() != "I8" or stored not in self._file_of:
+        if found.get_dtype() not in QUANTIZED or stored not in self._file_of:
             return None
         self._read.add(stored)
         scales = self._file_of[stored].get_slice(stored)
         outputs = found.get_shape()[0]
-        if tuple(scales.get_shape()) not in ((outputs,), (outputs, 1)) or scales.get_dtype() not in FLOATS:
+        shapes = [(outputs,), (outputs, 1)] + [(1,), ()] * (found.get_dtype() == "F8_E4M3")
+        if tuple(scales.get_shape()) not in shapes or scales.get_dtype() not in FLOATS:
             raise CheckpointError(
                 f"{self.directory}: tensor {stored} is {scales.get_dtype()} of shape "
                 f"{tuple(scales.get_shape())}, not a number for each of {outputs} outputs"
@@ -143,16 +162,10 @@ class WeightReader:
         return self._prefix + name.removeprefix(PREFIX) if name.startswith(PREFIX) else name
 
 
-def _window(shape: tuple[int, ...], dim: int, start: int, size: int) -> tuple[slice, ...]:
-    stop = shape[dim] if size < 0 else min(start + size, shape[dim])
-    window = [slice(None)] * len(shape)
-    window[dim] = slice(min(start, stop), stop)
-    return tuple(window)
-
-
-def _int8(found: Any, scales: Any, window: tuple[slice, ...]) -> Int8Tensor:
+def _quantized(found: Any, scales: Any, window: tuple[slice, ...]) -> QuantizedTensor:
     piece: Tensor = found[window]
-    return Int8Tensor(piece.contiguous(), scales[:].float().flatten()[window[0]])
+    every: Tensor = scales[...].float().flatten().expand(found.get_shape()[0])
+    return QuantizedTensor(piece.contiguous(), every[window[0]])
 
 
 def _tensors(path: Path) -> Sequence[tuple[str, Any]]:

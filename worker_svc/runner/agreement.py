@@ -21,7 +21,7 @@ from albireo.checkpoint.fingerprint import fingerprint
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kv_tiers.errors import TierError
 from worker_svc.kv_tiers.interface import Tier
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.weight_files import weights_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -33,19 +33,19 @@ def agree_on_checkpoint(
     device: torch.device,
     *,
     weights: bool,
-    int8: Int8 = NO_INT8,
+    formats: Formats = AS_THE_MODEL,
 ) -> str:
     """The fingerprint of every rank's checkpoint. Called by all ranks, before they load.
 
     ``weights``: they are read as well, not only config and tokenizer. Raises CheckpointError on every rank if
-    one has others, or another ``int8``, and on a rank that lacks a file.
+    one has others, or other ``formats``, and on a rank that lacks a file.
     """
     check_directory(directory)
     own = fingerprint(directory)
     digests = [own, weights_fingerprint(directory) if weights else own]
     # int64, which any group can send.
     words = [int.from_bytes(bytes.fromhex(digest), "big", signed=True) for digest in digests]
-    words += map(int, int8)
+    words += formats.words()
     for rank, theirs in enumerate(_of_all_ranks(words, group, device)):
         for option, own_one, other in zip(("--weights", "--kv-dtype"), words[2:], theirs[2:], strict=True):
             if own_one != other:

@@ -24,7 +24,7 @@ from worker_svc.kv_tiers.layout import KvLayout, checkpoint_identity
 from worker_svc.kv_tiers.step_transfers import StepTransfers
 from worker_svc.kv_tiers.transfers import KvTransfers
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.kv_cache import allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.weight_reader import WeightReader, Weights
@@ -70,7 +70,7 @@ class ModelRunner:
         cuda_graphs: bool = True,
         sampling: SamplingMode = "auto",
         tiers: TierOptions | Callable[[KvLayout], Sequence[Tier]] | None = None,
-        int8: Int8 = NO_INT8,
+        formats: Formats = AS_THE_MODEL,
         weights: Weights | None = None,
     ) -> None:
         """Raises CheckpointError. All ranks take the number of KV blocks that each of them has room for.
@@ -86,18 +86,18 @@ class ModelRunner:
         self.config = ModelConfig.from_dir(directory)
         self.config.check_tp(group.size)
         self.device, self._group, self._synchronous = device, group, synchronous
-        self._dtype, self._kv_dtype = dtype, kv_dtype(int8, dtype)
+        self._dtype, self._kv_dtype = dtype, kv_dtype(formats, dtype)
         self._policy = SamplingPolicy("driver" if synchronous else sampling, group.rank, group.size)
         self._clock = CudaClock(device) if device.type == "cuda" else None
         longest = min(max_model_len, self.config.max_positions)
         weights = weights or WeightReader(directory, dtype)
-        self._model = Loader(self.config, weights, group, device, dtype, longest, int8).load()
+        self._model = Loader(self.config, weights, group, device, dtype, longest, formats).load()
         self._cuda_graphs = cuda_graphs and agree_on_graphs(self._model.attention.paged.ragged, group, device)
         sizing = Sizing(self.config, group.size, self._kv_dtype, max_seqs, longest)
         num_blocks = self._num_blocks(kv_memory, sizing, gpu_memory_share, local_ranks)
         opened: Sequence[Tier] = ()
         if tiers is not None:
-            layout = self._layout(directory, int8)
+            layout = self._layout(directory, formats)
             opened = open_tiers(tiers, layout, group, device, local_ranks)
         shape = self._shape(num_blocks, max_seqs, self._longest(longest, num_blocks, opened))
         self._arrange(shape, cuda_graphs=self._cuda_graphs)
@@ -105,10 +105,9 @@ class ModelRunner:
         if opened:
             self._begin_transfers(opened, layout)
 
-    def _layout(self, directory: Path, int8: Int8) -> KvLayout:
+    def _layout(self, directory: Path, formats: Formats) -> KvLayout:
         identity, group = checkpoint_identity(directory), self._group
-        # With int8 weights keys and values differ; of int8 KV the layout knows the cache's type alone.
-        identity += "-int8" * int8.weights + f"-of-{self._dtype}" * int8.kv
+        identity += formats.mark(self._dtype)
         return KvLayout.of(self.config, self._kv_dtype, identity, tp=group.size, rank=group.rank)
 
     def _longest(self, wanted: int, num_blocks: int, tiers: Sequence[Tier]) -> int:

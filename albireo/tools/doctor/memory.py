@@ -12,17 +12,18 @@ from albireo.contract.plan import BLOCK_SIZE
 from albireo.runtime.kv_memory import KvMemory
 from albireo.tools.doctor.finding import Finding, failure, note, ok, size, warning
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.kernels.choice import native_kernels
+from worker_svc.kernels.choice import native_kernels, quantized_products
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import kv_dtype
-from worker_svc.model.loader import Loader
+from worker_svc.model.loader import EIGHT_BITS, Loader
 from worker_svc.model.weight_reader import HeaderReader
 from worker_svc.runner.kv_sizing import CPU_SHARE, Sizing
 from worker_svc.runner.main_memory import available_memory
 from worker_svc.settings import WorkerSettings
 
+PAGE = "docs/quantization.md"
 FULL = 0.9
 """Where weights and KV take more than this share of the free memory, activations and the rest may not fit."""
 
@@ -43,13 +44,14 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     except CheckpointError as error:
         return [failure("model tensors", str(error), "the checkpoint is not complete: fetch it again")]
     found = [ok("model tensors", f"complete; {size(weights)} a rank in {settings.dtype}")]
-    if settings.int8.weights:
-        native = _native(settings, config, tp)
-        if native is None or not native.has_int8:
-            return [*found, failure("int8 weights", "cannot be here", "leave --weights, or see docs/cpu.md")]
-        weights = _int8_bytes(weights, config, tp, dtype)
-        found.append(ok("int8 weights", f"{size(weights)} a rank"))
-    if settings.int8.kv:
+    formats = settings.formats
+    if formats.weights != "dtype":
+        check = f"{formats.weights} weights"
+        if why := _no_products(settings, config, tp):
+            return [*found, failure(check, f"cannot be here: {why}", f"leave --weights, or see {PAGE}")]
+        weights = _bytes_in_8_bits(weights, config, tp, dtype)
+        found.append(ok(check, f"{size(weights)} a rank"))
+    if formats.kv == "int8":
         if _native(settings, config, tp) is None:
             return [*found, failure("int8 KV", "cannot be here", "leave --kv-dtype, or see docs/cpu.md")]
         found.append(ok("int8 KV", "can be here"))
@@ -57,7 +59,7 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
         return [*found, note("memory", "--device sim needs none for weights and KV")]
     memory = _free_memory(settings, tp)
     longest = min(settings.max_model_len, config.max_positions)
-    sizing = Sizing(config, tp, kv_dtype(settings.int8, dtype), settings.max_seqs, longest)
+    sizing = Sizing(config, tp, kv_dtype(formats, dtype), settings.max_seqs, longest)
     granted = KvMemory.parse(settings.kv_memory)
     if memory is None and granted.size is None:
         return [*found, note("kv blocks", f"{settings.kv_memory}: the free memory here is not known")]
@@ -72,6 +74,19 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
     return [*found, _fits(memory, weights, sizing.bytes_of(blocks), sizing)]
 
 
+def _no_products(settings: WorkerSettings, config: ModelConfig, tp: int) -> str:
+    """Why there are none with weights in the 8 bits of ``settings``; empty where there are, or where the GPU
+    is not here to ask."""
+    try:
+        settings.formats.check_device(settings.device)
+        if settings.device == "cpu" or torch.cuda.is_available():
+            kind, device = EIGHT_BITS[settings.weights], torch.device(settings.device)
+            quantized_products(kind, device, DTYPES[settings.dtype], _native(settings, config, tp))
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return ""
+
+
 def _native(settings: WorkerSettings, config: ModelConfig, tp: int) -> NativeKernels | None:
     """The kernels that int8 takes; None where it cannot be."""
     if settings.device != "cpu":
@@ -79,7 +94,7 @@ def _native(settings: WorkerSettings, config: ModelConfig, tp: int) -> NativeKer
     return native_kernels(torch.device("cpu"), DTYPES[settings.dtype], config.row_widths(tp), config.head_dim)
 
 
-def _int8_bytes(weights: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
+def _bytes_in_8_bits(weights: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
     """``weights``: a rank's bytes in ``dtype``. The embedding stays so, a tied head becomes another table."""
     table = config.vocab_size * config.hidden_size // tp
     others = weights // dtype.itemsize - table

@@ -14,6 +14,7 @@ from bench.throughput.static_batch import plans
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.loader import HEAD
+from worker_svc.model.weight_reader import Slice
 from worker_svc.runner.model_runner import ModelRunner
 
 CPU = torch.device("cpu")
@@ -50,9 +51,6 @@ def test_a_shape_is_a_supported_model_with_a_head_where_it_needs_one(name: str, 
 def test_a_rank_reads_its_part(tmp_path: Path) -> None:
     write_shape("tiny", tmp_path)
     weights = RandomWeights(tmp_path, CPU, torch.bfloat16)
-    assert weights.read("model.layers.0.mlp.down_proj.weight", (8, 12), dim=1, start=4, size=4).shape == (
-        8,
-        4,
-    )
-    assert weights.read("lm_head.weight", (10, 6), start=8, size=8).shape == (2, 6)
+    assert weights.read("model.layers.0.mlp.down_proj.weight", (8, 12), Slice(1, 4, 4)).shape == (8, 4)
+    assert weights.read("lm_head.weight", (10, 6), Slice(0, 8, 8)).shape == (2, 6)
     assert weights.read("model.norm.weight", (6,)).tolist() == [1.0] * 6

@@ -19,10 +19,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from albireo.contract.plan import BLOCK_SIZE
-from worker_svc.kernels import triton_kernels
+from worker_svc.kernels import triton_kernels, triton_rounding
 from worker_svc.kernels.interface import Heads, Norm
+from worker_svc.kernels.rounding import part_of
 
 KERNELS = "norm_row gate_tile rotate_head attend_part merge_parts attend_chunk".split()
+ROUNDING = "round_row scale_tile".split()
+FP8_GPU = 89
+"""The first with FP8."""
 MULTIPROCESSORS = 132
 SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 """That a program may have, by compute capability."""
@@ -31,6 +35,9 @@ POINTERS = {
     torch.float16: "*fp16",
     torch.float32: "*fp32",
     torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.float8_e4m3fn: "*fp8e4nv",
 }
 
 
@@ -83,6 +90,8 @@ def main(gpu: int, dtype: str, heads: int, kv: int, dim: int) -> None:
     kind = getattr(torch, dtype)
     for name in KERNELS:
         setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name), gpu))
+    for name in ROUNDING:
+        setattr(triton_rounding, name, Recorder(getattr(triton_rounding, name), gpu))
     kernels = triton_kernels.TritonKernels(MULTIPROCESSORS, SHARED_BYTES[gpu])
     rows, width = 64, heads * dim
     x, norm = torch.zeros(rows, width, dtype=kind), Norm(torch.zeros(dim, dtype=kind), 1e-6)
@@ -95,6 +104,11 @@ def main(gpu: int, dtype: str, heads: int, kv: int, dim: int) -> None:
     q = kernels.rotate(qkv, Heads(heads, kv, norm, norm), (rope, rope), keys, keys, numbers)
     kernels.decode(q, keys, keys, numbers, numbers, numbers, q)
     kernels.chunks(q, keys, keys, numbers, numbers, numbers, numbers, q)
+    scales = torch.zeros(1, width)
+    kernels.rounding.scaled(torch.zeros(rows, width, dtype=torch.int32), scales, scales, x[0], kind)
+    kernels.rounding.rounded(x, torch.int8, torch.zeros(part_of(width), part_of(width)))
+    if gpu >= FP8_GPU:
+        kernels.rounding.rounded(x, torch.float8_e4m3fn)
 
 
 if __name__ == "__main__":

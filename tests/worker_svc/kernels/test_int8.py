@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.worker_svc.kernels.builds import BUILDS, native
-from worker_svc.kernels.native_weights import Int8Weight, hadamard
+from worker_svc.kernels.native_weights import Int8Weight
+from worker_svc.kernels.rounding import hadamard
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 

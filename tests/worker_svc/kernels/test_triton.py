@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from albireo.contract.plan import BLOCK_SIZE
+from tests.worker_svc.kernels.test_scaled_products import check_product
 from tests.worker_svc.kernels.triton_scene import TritonScene
 from worker_svc.kernels.interface import Heads, Norm
+from worker_svc.kernels.scaled_products import tried_products
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
@@ -126,6 +128,7 @@ def test_padding_rows_of_a_graph_are_numbers_and_change_nothing(triton_scene: Tr
     assert torch.equal(out[:1], alone)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_nan_stays_with_its_row(triton_scene: TritonScene) -> None:
     scene = triton_scene
     x = scene.numbers(3, 32)
@@ -133,12 +136,43 @@ def test_nan_stays_with_its_row(triton_scene: TritonScene) -> None:
     norm = Norm(torch.ones(32).to(scene.device), 1e-6)
     for found in (scene.kernels.norm(x.clone(), norm), scene.kernels.gate(torch.cat([x, x], dim=1))):
         assert found.isnan().any(1).tolist() == [False, True, False]
+    for kind in (torch.int8, torch.float8_e4m3fn):
+        assert scene.kernels.rounding.rounded(x, kind)[1].isnan().flatten().tolist() == [False, True, False]
     keys, values, blocks, starts = scene.cache((300, 40), 1, 32, FP32)
     keys[blocks[3], 4] = torch.nan
     q = scene.numbers(2, 2, 32)
     out = torch.empty_like(q)
     scene.kernels.decode(q, keys, values, blocks, starts, torch.tensor([299, 39]).to(scene.device), out)
     assert out.isnan().flatten(1).all(1).tolist() == [True, False]
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn], ids=["int8", "fp8"])
+@pytest.mark.parametrize(
+    ("rows", "width", "part"),
+    [(1, 16, 0), (3, 64, 64), (2, 1040, 16), (5, 896, 64), (2, 96, 32), (3, 4096, 0)],
+)
+def test_rounded(
+    triton_scene: TritonScene, dtype: torch.dtype, kind: torch.dtype, rows: int, width: int, part: int
+) -> None:
+    triton_scene.check_rounded(dtype, kind, rows, width, part)
+
+
+@DTYPES
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize(("rows", "outputs"), [(1, 16), (3, 1024), (2, 1504)])
+def test_scaled(triton_scene: TritonScene, dtype: torch.dtype, rows: int, outputs: int, adds: bool) -> None:
+    triton_scene.check_scaled(dtype, rows, outputs, adds=adds)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn], ids=["int8", "fp8"])
+def test_products_of_rows_that_it_rounds(triton_scene: TritonScene, kind: torch.dtype) -> None:
+    """By torch's operators, which CPUs have too."""
+    scene, rounding = triton_scene, triton_scene.kernels.rounding
+    products = tried_products(kind, scene.device, BF16, rounding)
+    for rows in (1, 33):
+        weight, x, bias = (scene.numbers(*shape, dtype=BF16) for shape in ((48, 80), (rows, 80), (48,)))
+        check_product(products, rounding, weight, x, bias)
 
 
 def test_no_rows(triton_scene: TritonScene) -> None:
@@ -149,6 +183,7 @@ def test_no_rows(triton_scene: TritonScene) -> None:
     angles, none = scene.numbers(0, 1, 8), starts[:0]
     assert kernels.norm(nothing, norm, nothing).shape == (0, 64)
     assert kernels.gate(nothing).shape == (0, 32)
+    assert kernels.rounding.rounded(nothing, torch.int8, multiple=8)[0].shape == (0, 64)
     q = kernels.rotate(nothing, Heads(2, 1), (angles, angles), keys, values, none)
     assert q.shape == (0, 2, 16)
     kernels.decode(q, keys, values, blocks, none, none, torch.empty_like(q))

@@ -12,6 +12,7 @@ from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from tests.worker_svc.ragged import attend
 from worker_svc.kernels.interface import Heads, Norm
 from worker_svc.kernels.plain import PlainKernels
+from worker_svc.kernels.rounding import LARGEST, hadamard
 
 LAST = {torch.float32: 2e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 """Of a number, what its rounding may be off, in Triton's interpreter too."""
@@ -108,3 +109,31 @@ class TritonScene:
         self.kernels.chunks(q, keys, values, blocks, starts, firsts, positions, out)
         own = starts.repeat_interleave(counts.to(self.device))
         self.assert_near(out, attend(q.double(), keys, values, blocks, own, positions), 4)
+
+    def check_rounded(self, dtype: torch.dtype, kind: torch.dtype, rows: int, width: int, part: int) -> None:
+        """``part``: inputs that are rotated together, 0 for none."""
+        x = self.numbers(rows, width, dtype=dtype, size=3.0)
+        rotation = hadamard(part).to(self.device) if part else None
+        numbers, scales = self.kernels.rounding.rounded(x, kind, rotation, 8)
+        assert numbers.shape == (-(-rows // 8) * 8, width)
+        exact = x.double() if rotation is None else _turned(x.double(), rotation.double())
+        largest = exact.abs().amax(1, keepdim=True)
+        torch.testing.assert_close(scales.double() * LARGEST[kind], largest, rtol=1e-6, atol=0.0)
+        steps = exact / scales
+        # Of E4M3 a step is an eighth of the power of two below, and at least 2^-9.
+        step = torch.ones_like(steps) if kind == torch.int8 else steps.abs().log2().floor().exp2() / 8
+        error = (numbers[:rows].double() - steps).abs()
+        assert bool((error <= step.clamp(min=2**-9) * 0.5001).all())
+
+    def check_scaled(self, dtype: torch.dtype, rows: int, outputs: int, *, adds: bool) -> None:
+        sums = (self.numbers(rows + 3, outputs) * 1e6).to(torch.int32)
+        row_scales, scales = self.numbers(rows, 1) * 1e-3, self.numbers(1, outputs) * 1e-3
+        bias = self.numbers(outputs, dtype=dtype) if adds else None
+        found = self.kernels.rounding.scaled(sums, row_scales, scales, bias, dtype)
+        exact = sums[:rows].double() * row_scales.double() * scales.double()
+        self.assert_near(found, exact if bias is None else exact + bias.double(), 2)
+
+
+def _turned(x: Tensor, rotation: Tensor) -> Tensor:
+    turned: Tensor = x.unflatten(1, (-1, len(rotation))) @ rotation
+    return turned.flatten(1)

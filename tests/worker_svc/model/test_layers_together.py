@@ -14,7 +14,7 @@ from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.model.attention import AttentionPlan, RowGroup
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.kv_cache import KVCache, allocate, kv_dtype
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Ends, Transformer
@@ -22,7 +22,12 @@ from worker_svc.model.weight_reader import WeightReader
 
 BF16, FP32 = torch.bfloat16, torch.float32
 BLOCKS = 12
-KINDS = [(BF16, NO_INT8), (BF16, Int8(weights=True)), (FP32, Int8(True, True)), (BF16, Int8(kv=True))]
+KINDS = [
+    (BF16, AS_THE_MODEL),
+    (BF16, Formats("int8")),
+    (FP32, Formats("int8", "int8")),
+    (BF16, Formats(kv="int8")),
+]
 
 
 class Doubled(TPGroup):
@@ -48,15 +53,15 @@ class Broken(TPGroup):
 
 
 def load(
-    directory: Path, group: TPGroup, dtype: torch.dtype, int8: Int8 = NO_INT8
+    directory: Path, group: TPGroup, dtype: torch.dtype, formats: Formats = AS_THE_MODEL
 ) -> tuple[Transformer, KVCache]:
     config = ModelConfig.from_dir(directory)
     reader = WeightReader(directory, dtype)
-    model = Loader(config, reader, group, CPU, dtype, 128, int8).load()
+    model = Loader(config, reader, group, CPU, dtype, 128, formats).load()
     if model.together is None:
         pytest.skip("this CPU has no native products of these weights")
-    cache = allocate(BLOCKS, config, group.size, kv_dtype(int8, dtype), CPU)
-    if not int8.kv:
+    cache = allocate(BLOCKS, config, group.size, kv_dtype(formats, dtype), CPU)
+    if formats.kv == "dtype":
         cache.storage.copy_(torch.randn(cache.storage.shape, generator=torch.Generator().manual_seed(5)))
     return model, cache
 
@@ -79,14 +84,14 @@ def step(model: Transformer, cache: KVCache, *, with_chunk: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("with_chunk", [False, True])
-@pytest.mark.parametrize(("dtype", "int8"), KINDS)
+@pytest.mark.parametrize(("dtype", "formats"), KINDS)
 @pytest.mark.parametrize("family", ["mistral", "qwen3", "llama-biased"])
 @pytest.mark.parametrize("size", [1, 2])
 def test_the_same_bits(
-    tmp_path: Path, family: str, dtype: torch.dtype, int8: Int8, size: int, with_chunk: bool
+    tmp_path: Path, family: str, dtype: torch.dtype, formats: Formats, size: int, with_chunk: bool
 ) -> None:
     write(FAMILIES[family], tmp_path, head_dim=16)
-    model, cache = load(tmp_path, Doubled(size), dtype, int8)
+    model, cache = load(tmp_path, Doubled(size), dtype, formats)
     kept = cache.storage.clone()
     found, written = step(model, cache, with_chunk=with_chunk), cache.storage.clone()
     assert not torch.equal(written, kept)

@@ -1,8 +1,8 @@
-"""W8A8 checkpoints of compressed-tensors: int8 as the files have it, or read as floats."""
+"""W8A8 checkpoints of compressed-tensors: int8 or FP8 as the files have it, or read as floats."""
 
 from __future__ import annotations
 
-import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,119 +18,198 @@ from tests.worker_svc.kernels.builds import native
 from tests.worker_svc.oracle import CPU
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.native_weights import Int8Weight
+from worker_svc.kernels.rounding import rounded
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import Int8
+from worker_svc.model.formats import Formats, WeightFormat
 from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Transformer
 from worker_svc.model.weight_files import SINGLE
 from worker_svc.model.weight_reader import WeightReader
 
-QUANTIZATION: dict[str, Any] = {
-    "quant_method": "compressed-tensors",
-    "format": "int-quantized",
-    "quantization_status": "compressed",
-    "ignore": ["lm_head"],
-    "kv_cache_scheme": None,
-    "config_groups": {
-        "group_0": {
-            "targets": ["Linear"],
-            "weights": {
-                "num_bits": 8,
-                "type": "int",
-                "symmetric": True,
-                "strategy": "channel",
-                "dynamic": False,
-                "group_size": None,
-            },
-            "input_activations": {
-                "num_bits": 8,
-                "type": "int",
-                "symmetric": True,
-                "strategy": "token",
-                "dynamic": True,
-            },
-            "output_activations": None,
-        }
-    },
-}
+NUMBERS = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
 
-def quantize(directory: Path, *, flat_scales: bool = False) -> None:
-    """Makes the linear layers of a checkpoint int8."""
+def quantization(stored: str, strategy: str = "channel") -> dict[str, Any]:
+    """As llm-compressor writes it."""
+    numbers = {"num_bits": 8, "type": "int" if stored == "int8" else "float", "symmetric": True}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized" if stored == "int8" else "float-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "kv_cache_scheme": None,
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": numbers | {"strategy": strategy, "dynamic": False, "group_size": None},
+                "input_activations": numbers | {"strategy": "token", "dynamic": True},
+                "output_activations": None,
+            }
+        },
+    }
+
+
+def quantize(
+    directory: Path, stored: str = "int8", *, flat_scales: bool = False, strategy: str = "channel"
+) -> None:
+    """Puts the linear layers of a checkpoint into 8 bits. Scales of FP8 are in bf16, as they mostly are."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in load_file(directory / SINGLE).items():
         if not name.endswith("proj.weight"):
             tensors[name] = tensor
             continue
-        scales = tensor.float().abs().amax(1, keepdim=True) / 127
-        tensors[name] = (tensor.float() / scales).round().to(torch.int8)
+        numbers, scales = rounded(tensor, NUMBERS[stored])
+        if stored == "fp8":
+            scales = (scales if strategy == "channel" else scales.amax()).bfloat16()
+            numbers = (tensor / scales.float()).clamp(-448, 448).to(NUMBERS[stored])
+        tensors[name] = numbers
         tensors[name + "_scale"] = scales.flatten() if flat_scales else scales
     save_file(tensors, directory / SINGLE)
-    edit(directory / "config.json", quantization_config=QUANTIZATION)
+    edit(directory / "config.json", quantization_config=quantization(stored, strategy))
 
 
 def dequantize(directory: Path) -> None:
     """Makes it what the numbers stand for."""
     tensors = load_file(directory / SINGLE)
     for name in [name for name in tensors if name.endswith("_scale")]:
-        scales = tensors.pop(name).view(-1, 1)
+        scales = tensors.pop(name).float().view(-1, 1)
         tensors[name.removesuffix("_scale")] = tensors[name.removesuffix("_scale")].float() * scales
     save_file(tensors, directory / SINGLE)
     edit(directory / "config.json", "quantization_config")
 
 
-def load(directory: Path, group: TPGroup | None = None, *, int8: bool = False) -> Transformer:
+def load(directory: Path, group: TPGroup | None = None, weights: WeightFormat = "dtype") -> Transformer:
     config, dtype = ModelConfig.from_dir(directory), torch.float32
     reader = WeightReader(directory, dtype)
-    return Loader(config, reader, group or TPGroup(), CPU, dtype, 64, Int8(weights=int8)).load()
+    return Loader(config, reader, group or TPGroup(), CPU, dtype, 64, Formats(weights)).load()
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def floats(tmp_path: Path) -> Path:
     write(FAMILIES["llama-biased"], tmp_path, hidden_size=128, intermediate_size=192)
-    quantize(tmp_path)
     return tmp_path
 
 
-def test_read_as_floats_it_is_what_the_numbers_stand_for(checkpoint: Path) -> None:
+@pytest.fixture
+def checkpoint(floats: Path) -> Path:
+    quantize(floats)
+    return floats
+
+
+def needs_products(weights: str) -> None:
+    if weights == "int8" and not native(torch.float32).has_int8:
+        pytest.skip("this CPU has no products of bytes")
+
+
+KINDS = pytest.mark.parametrize("stored", NUMBERS)
+
+
+@KINDS
+@pytest.mark.parametrize("strategy", ["channel", "tensor"])
+def test_read_as_floats_it_is_what_the_numbers_stand_for(floats: Path, stored: str, strategy: str) -> None:
+    if (stored, strategy) == ("int8", "tensor"):
+        return  # refused, see below
+    quantize(floats, stored, strategy=strategy)
     prompt = prompt_of(30)
-    found = our_logits(checkpoint, prompt, 64)
-    dequantize(checkpoint)
-    assert torch.equal(found, our_logits(checkpoint, prompt, 64))
+    found = our_logits(floats, prompt, 64)
+    dequantize(floats)
+    assert torch.equal(found, our_logits(floats, prompt, 64))
 
 
 @pytest.mark.parametrize("flat_scales", [False, True])
 @pytest.mark.parametrize("size", [1, 2])
-def test_int8_products_are_of_the_numbers_in_the_files(tmp_path: Path, size: int, flat_scales: bool) -> None:
+def test_int8_products_are_of_the_numbers_in_the_files(floats: Path, size: int, flat_scales: bool) -> None:
+    needs_products("int8")
     kernels = native(torch.float32)
-    if not kernels.has_int8:
-        pytest.skip("this CPU has no products of bytes")
-    write(FAMILIES["llama-biased"], tmp_path, hidden_size=128, intermediate_size=192)
-    quantize(tmp_path, flat_scales=flat_scales)
-    stored, name = load_file(tmp_path / SINGLE), "model.layers.1.mlp.down_proj"
-    bias = stored[f"{name}.bias"]
-    x = torch.randn(5, 192, generator=torch.Generator().manual_seed(1))
+    quantize(floats, flat_scales=flat_scales)
+    down = Down(floats)
     total = torch.zeros(5, 128)
-    for rank, rows in enumerate(x.chunk(size, dim=1)):
-        found = load(tmp_path, TPGroup(rank, size), int8=True).blocks[1].mlp.down.part(rows.contiguous())
-        numbers = stored[f"{name}.weight"].chunk(size, dim=1)[rank].contiguous()
-        weight = Int8Weight(numbers, stored[f"{name}.weight_scale"].flatten())
-        assert torch.equal(found, kernels.matmul(rows.contiguous(), weight, None if rank else bias))
+    for rank, rows in enumerate(down.x.chunk(size, dim=1)):
+        found = load(floats, TPGroup(rank, size), weights="int8").blocks[1].mlp.down.part(rows.contiguous())
+        weight = Int8Weight(down.numbers.chunk(size, dim=1)[rank].contiguous(), down.scales.flatten())
+        assert torch.equal(found, kernels.matmul(rows.contiguous(), weight, None if rank else down.bias))
         total += found
-    exact = x @ (stored[f"{name}.weight"].float() * stored[f"{name}.weight_scale"].view(-1, 1)).T + bias
-    assert (total - exact).norm() / exact.norm() < 0.02
+    assert down.error(total) < 0.02
 
 
-def test_joined_layers_keep_the_scales_of_each(checkpoint: Path) -> None:
-    if not native(torch.float32).has_int8:
-        pytest.skip("this CPU has no products of bytes")
+@pytest.mark.parametrize(
+    ("flat_scales", "strategy"), [(False, "channel"), (True, "channel"), (True, "tensor")]
+)
+@pytest.mark.parametrize("size", [1, 2])
+def test_fp8_products_are_of_the_numbers_in_the_files(
+    floats: Path, size: int, flat_scales: bool, strategy: str
+) -> None:
+    quantize(floats, "fp8", flat_scales=flat_scales, strategy=strategy)
+    down = Down(floats)
+    total = torch.zeros(5, 128)
+    for rank, rows in enumerate(down.x.chunk(size, dim=1)):
+        found = load(floats, TPGroup(rank, size), weights="fp8").blocks[1].mlp.down.part(rows.contiguous())
+        numbers, scales = rounded(rows, torch.float8_e4m3fn)
+        stored = down.numbers.chunk(size, dim=1)[rank].float() * down.scales
+        exact = (numbers.float() * scales) @ stored.T + (0.0 if rank else down.bias)
+        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+        total += found
+    assert down.error(total) < 0.05
+
+
+@KINDS
+@pytest.mark.parametrize("size", [1, 2])
+def test_floats_are_quantized_on_each_rank(floats: Path, stored: WeightFormat, size: int) -> None:
+    """The parts of a row-parallel layer have scales of their own; those of a column-parallel one are rows."""
+    needs_products(stored)
+    quantize(floats)
+    down = Down(floats)
+    dequantize(floats)
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(2))
+    ranks = [load(floats, TPGroup(rank, size), weights=stored).blocks[1].mlp for rank in range(size)]
+    parts = [rank.down.part(x.contiguous()) for rank, x in zip(ranks, down.x.chunk(size, 1), strict=True)]
+    assert 0 < down.error(torch.stack(parts).sum(0)) < 0.05
+    exact = [half.chunk(size, 1) for half in load(floats).blocks[1].mlp.gate_up(x).chunk(2, dim=1)]
+    for rank, gate, up in zip(ranks, *exact, strict=True):
+        wanted = torch.cat([gate, up], dim=1)
+        assert 0 < (rank.gate_up(x) - wanted).norm() / wanted.norm() < 0.05
+
+
+class Down:
+    """The last layer of an MLP in the files, and rows for it."""
+
+    def __init__(self, directory: Path) -> None:
+        stored, name = load_file(directory / SINGLE), "model.layers.1.mlp.down_proj"
+        self.numbers, self.bias = stored[f"{name}.weight"], stored[f"{name}.bias"]
+        self.scales = stored[f"{name}.weight_scale"].float().view(-1, 1)
+        self.x = torch.randn(5, 192, generator=torch.Generator().manual_seed(1))
+
+    def error(self, found: Tensor) -> float:
+        """Relative, of the sum over all ranks."""
+        exact = self.x @ (self.numbers.float() * self.scales).T + self.bias
+        return float((found - exact).norm() / exact.norm())
+
+
+@KINDS
+def test_joined_layers_keep_the_scales_of_each(floats: Path, stored: WeightFormat) -> None:
+    needs_products(stored)
+    quantize(floats, stored, strategy="tensor" if stored == "fp8" else "channel")
     x = torch.randn(5, 128, generator=torch.Generator().manual_seed(1))
+    formats: tuple[WeightFormat, ...] = stored, "dtype"
     for layer in ("attention.qkv", "mlp.gate_up"):
         half, name = layer.split(".")
         found, exact = (
-            getattr(getattr(load(checkpoint, int8=int8).blocks[0], half), name)(x) for int8 in (True, False)
+            getattr(getattr(load(floats, weights=weights).blocks[0], half), name)(x) for weights in formats
         )
-        assert 0 < (found - exact).norm() / exact.norm() < 0.02
+        assert 0 < (found - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.parametrize(("stored", "weights"), [("int8", "fp8"), ("fp8", "int8")])
+def test_numbers_of_the_other_format_are_quantized_again(
+    floats: Path, stored: str, weights: WeightFormat, caplog: pytest.LogCaptureFixture
+) -> None:
+    needs_products(weights)
+    quantize(floats, stored)
+    down = Down(floats)
+    with caplog.at_level(logging.INFO):
+        found = load(floats, weights=weights).blocks[1].mlp.down(down.x)
+    assert 0 < down.error(found) < 0.06
+    assert f"weights of the checkpoint in {stored} are read as floats" in caplog.text
 
 
 CHANGES: list[tuple[tuple[str, ...], Any, str]] = [
@@ -145,7 +224,8 @@ CHANGES: list[tuple[tuple[str, ...], Any, str]] = [
     (("config_groups", "group_0", "weights", "num_bits"), 4, "weights: num_bits: 4"),
     (("config_groups", "group_0", "weights", "strategy"), "group", "weights: strategy: 'group'"),
     (("config_groups", "group_0", "weights", "symmetric"), False, "weights: symmetric: False"),
-    (("config_groups", "group_0", "weights", "type"), "float", "weights: type: 'float'"),
+    (("config_groups", "group_0", "weights", "strategy"), "block", "weights: strategy: 'block'"),
+    (("config_groups", "group_0", "weights", "type"), "uint", "weights: type: 'uint'"),
     (("config_groups", "group_0", "input_activations"), None, "input_activations: missing"),
     (
         ("config_groups", "group_0", "input_activations", "dynamic"),
@@ -157,11 +237,12 @@ CHANGES: list[tuple[tuple[str, ...], Any, str]] = [
 ]
 
 
+@KINDS
 @pytest.mark.parametrize(("path", "value", "named"), CHANGES)
 def test_other_schemes_are_refused_by_the_field(
-    checkpoint: Path, path: tuple[str, ...], value: Any, named: str
+    checkpoint: Path, stored: str, path: tuple[str, ...], value: Any, named: str
 ) -> None:
-    changed = copy.deepcopy(QUANTIZATION)
+    changed = quantization(stored)
     inner = changed
     for name in path[:-1]:
         inner = inner[name]
@@ -170,6 +251,12 @@ def test_other_schemes_are_refused_by_the_field(
     with pytest.raises(CheckpointError, match=named) as refused:
         ModelConfig.from_dir(checkpoint)
     assert str(refused.value).startswith(f"{checkpoint / 'config.json'}: quantization_config: ")
+
+
+def test_one_scale_for_all_of_an_int8_weight_is_refused(checkpoint: Path) -> None:
+    edit(checkpoint / "config.json", quantization_config=quantization("int8", "tensor"))
+    with pytest.raises(CheckpointError, match="weights: strategy: 'tensor'"):
+        ModelConfig.from_dir(checkpoint)
 
 
 @pytest.mark.parametrize("scales", [torch.ones(1), torch.ones(64, 2), torch.ones(192, dtype=torch.int32)])
@@ -184,6 +271,24 @@ def test_scales_that_do_not_fit_are_refused(checkpoint: Path, scales: Tensor) ->
         load(checkpoint)
 
 
-def test_every_tensor_is_read(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
-    load(checkpoint)
+@KINDS
+def test_every_tensor_is_read(floats: Path, stored: str, caplog: pytest.LogCaptureFixture) -> None:
+    quantize(floats, stored)
+    load(floats)
     assert "belong to no layer" not in caplog.text
+
+
+def test_shapes_that_no_product_takes_stay_in_floats(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On each of two ranks, 20 units."""
+    write(FAMILIES["llama-biased"], tmp_path, hidden_size=64, intermediate_size=40)
+    quantize(tmp_path, "fp8")
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
+    with caplog.at_level(logging.INFO):
+        blocks = [load(tmp_path, TPGroup(1, 2), weights=weights).blocks[0] for weights in ("fp8", "dtype")]
+    found, exact = ((block.attention.qkv(x), block.mlp.gate_up(x)) for block in blocks)
+    assert not torch.equal(found[0], exact[0])
+    assert torch.equal(found[1], exact[1])
+    down = "model.layers.0.mlp"
+    assert f"no product in fp8 takes the shapes of 4 weights, as of {down}.gate_proj.weight" in caplog.text

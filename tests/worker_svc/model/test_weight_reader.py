@@ -23,7 +23,7 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.model.loader import EMBEDDING, HEAD, Loader
 from worker_svc.model.weight_files import INDEX, SINGLE
-from worker_svc.model.weight_reader import WeightReader
+from worker_svc.model.weight_reader import Slice, WeightReader
 from worker_svc.runner.model_runner import ModelRunner
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
@@ -107,12 +107,12 @@ def test_slices_are_those_of_the_tensor(tmp_path: Path) -> None:
     weights = WeightReader(tmp_path, torch.float32)
     assert "t" in weights
     assert "u" not in weights
-    found = weights.read("t", (6, 10), dim=1, start=4, size=3)
+    found = weights.read("t", (6, 10), Slice(1, 4, 3))
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     assert torch.equal(found, tensor[:, 4:7].float())
-    assert torch.equal(weights.read("t", (6, 10), start=4, size=4), tensor[4:].float())
-    assert weights.read("t", (6, 10), start=8, size=4).shape == (0, 10)
+    assert torch.equal(weights.read("t", (6, 10), Slice(0, 4, 4)), tensor[4:].float())
+    assert weights.read("t", (6, 10), Slice(0, 8, 4)).shape == (0, 10)
     assert torch.equal(weights.read("t", (6, 10)), tensor.float())
 
 

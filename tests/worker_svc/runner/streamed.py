@@ -35,7 +35,7 @@ from worker_svc.kv_tiers.disk import DiskTier
 from worker_svc.kv_tiers.interface import Tier
 from worker_svc.kv_tiers.layout import KvLayout
 from worker_svc.model.config import ModelConfig
-from worker_svc.model.int8 import NO_INT8, Int8
+from worker_svc.model.formats import AS_THE_MODEL, Formats
 from worker_svc.model.kv_cache import block_bytes, kv_dtype
 from worker_svc.runner.model_runner import ModelRunner
 
@@ -59,7 +59,7 @@ def runner_of(
     blocks: int,
     tier: Path | None = None,
     device: torch.device = CPU,
-    int8: Int8 = NO_INT8,
+    formats: Formats = AS_THE_MODEL,
 ) -> Iterator[ModelRunner]:
     config = ModelConfig.from_dir(directory)
 
@@ -73,11 +73,11 @@ def runner_of(
         group,
         device=device,
         dtype=torch.float32,
-        kv_memory=KvMemory(blocks * block_bytes(config, group.size, kv_dtype(int8, torch.float32))),
+        kv_memory=KvMemory(blocks * block_bytes(config, group.size, kv_dtype(formats, torch.float32))),
         max_seqs=4,
         max_model_len=LONGEST,
         tiers=None if tier is None else opened,
-        int8=int8,
+        formats=formats,
     )
     try:
         yield runner
@@ -95,12 +95,12 @@ class Tokens:
     tier: Path
     overlap: bool
     device: torch.device = CPU
-    int8: Int8 = NO_INT8
+    formats: Formats = AS_THE_MODEL
 
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         plans = Writer(self.sampling, Random(self.seed)).write()
         tier = self.tier / f"{self.seed}{self.overlap}{self.sampling.temperature}"
-        runner_with = partial(runner_of, self.directory, group, device=self.device, int8=self.int8)
+        runner_with = partial(runner_of, self.directory, group, device=self.device, formats=self.formats)
         with runner_with(blocks=BLOCKS, tier=tier) as runner:
             found = by_slot((overlapped if self.overlap else in_turn)(runner, plans))
             assert runner.transfers is not None
@@ -113,11 +113,11 @@ class PlainTokens:
     directory: Path
     sampling: SamplingParams
     steps: int
-    int8: Int8 = NO_INT8
+    formats: Formats = AS_THE_MODEL
 
     def __call__(self, group: TPGroup) -> dict[int, list[int]]:
         blocks = 2 * blocks_for(LONGEST) + 40
-        with runner_of(self.directory, group, blocks=blocks, int8=self.int8) as runner:
+        with runner_of(self.directory, group, blocks=blocks, formats=self.formats) as runner:
             return by_slot(in_turn(runner, plain_plans(self.sampling, self.steps)))
 
 

@@ -37,7 +37,7 @@ from tests.worker_svc.runner.streamed_plans import (
     plain_plans,
 )
 from worker_svc.collectives.tp_group import TPGroup
-from worker_svc.model.int8 import Int8
+from worker_svc.model.formats import Formats
 
 STEPS = 180
 """More than any of the plans has."""
@@ -77,9 +77,9 @@ def test_the_tokens_are_those_of_a_runner_with_enough_memory(
 def test_blocks_in_8_bits_bring_the_same_tokens_wherever_they_are(tmp_path: Path) -> None:
     """Four times the device's memory, against a runner with enough."""
     write(FAMILIES["qwen2"], tmp_path, num_hidden_layers=LAYERS, max_position_embeddings=LONGEST, head_dim=16)
-    int8 = Int8(kv=True)
-    plain = PlainTokens(tmp_path, SAMPLING, STEPS, int8)(TPGroup())
-    tokens = Tokens(tmp_path, SAMPLING, 1, tmp_path, False, int8=int8)(TPGroup())
+    formats = Formats(kv="int8")
+    plain = PlainTokens(tmp_path, SAMPLING, STEPS, formats)(TPGroup())
+    tokens = Tokens(tmp_path, SAMPLING, 1, tmp_path, False, formats=formats)(TPGroup())
     assert len(set(plain[STREAMED])) > 2
     assert tokens[STREAMED] == tokens[AGAIN] == plain[STREAMED][: OUTPUTS + 1]
     assert tokens[OTHER] == plain[OTHER][: len(tokens[OTHER])]

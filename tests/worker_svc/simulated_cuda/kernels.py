@@ -10,10 +10,13 @@ from torch import Tensor
 from tests.worker_svc.ragged import RaggedKernels
 from tests.worker_svc.simulated_cuda.device import device
 from worker_svc.kernels.plain import PlainKernels
+from worker_svc.kernels.rounding import PlainRounding
 
 
 class SimulatedKernels(PlainKernels):
     """See :class:`worker_svc.kernels.interface.RaggedAttention`."""
+
+    rounding = PlainRounding()
 
     def __init__(self) -> None:
         self._on_host = RaggedKernels()

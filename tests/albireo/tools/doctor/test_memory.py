@@ -1,4 +1,4 @@
-"""What the doctor says of the memory of int8 weights."""
+"""What the doctor says of the memory of numbers in 8 bits."""
 
 from __future__ import annotations
 
@@ -47,11 +47,19 @@ def test_where_it_cannot_be_it_is_a_failure(monkeypatch: pytest.MonkeyPatch, opt
     assert found(**{option: "int8"})[check].level == "failure"
 
 
+def test_fp8_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = found(weights="fp8")["fp8 weights"]
+    assert refused.level == "failure"
+    assert "fp8 is for --device cuda, not for cpu" in refused.found
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # no GPU here to ask
+    assert found(weights="fp8", device="cuda")["fp8 weights"].level == "ok"
+
+
 def test_bytes_of_int8_weights() -> None:
     """Bundled model: embedding and tied or own head, layers of one byte a number."""
     config = ModelConfig.from_dir(TINY)
     table = config.vocab_size * config.hidden_size
     layers = 10_000
     heads = 0 if config.tied_embeddings else table
-    found = memory._int8_bytes((table + heads + layers) * 4, config, 1, torch.float32)
+    found = memory._bytes_in_8_bits((table + heads + layers) * 4, config, 1, torch.float32)
     assert found == table * 4 + table + layers
