@@ -16,7 +16,7 @@ from worker_svc.kernels.chunk_choice import chunk_attention
 from worker_svc.kernels.interface import ChunkAttention, Heads, Kernels, Norm
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.plain import PlainKernels
-from worker_svc.kernels.quantized import QuantizedProducts
+from worker_svc.kernels.quantized import QuantizedProducts, QuantizedWeight
 from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.formats import AS_THE_MODEL, Formats
@@ -93,7 +93,7 @@ class Loader:
             embedding=VocabParallelEmbedding(table, self._group),
             blocks=blocks,
             norm=self._norm("model.norm.weight", config.hidden_size),
-            head=Head(self._read.quantized(HEAD, head), self._native),
+            head=Head(self._head_weight(head), self._native),
             rope=RotaryTable(config.rope, config.head_dim, self._max_model_len, self._dtype, self._device),
             kernels=self._kernels,
             attention=self._attention,
@@ -114,6 +114,10 @@ class Loader:
             return quantized_products(EIGHT_BITS[kind], self._device, self._dtype, self._native, triton)
         except RuntimeError as error:
             raise CheckpointError(f"{self._weights.directory}: --weights {kind}: {error}") from error
+
+    def _head_weight(self, head: Tensor) -> Tensor | QuantizedWeight:
+        """As it is with FP8, whose steps are coarse: half of its divergence came from the head."""
+        return head if self._formats.weights == "fp8" else self._read.quantized(HEAD, head)
 
     def _log_formats(self) -> None:
         stored, wanted, left = self._config.stored_weights, self._formats.weights, self._read.left

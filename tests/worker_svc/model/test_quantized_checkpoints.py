@@ -199,6 +199,16 @@ def test_joined_layers_keep_the_scales_of_each(floats: Path, stored: WeightForma
         assert 0 < (found - exact).norm() / exact.norm() < 0.05
 
 
+def test_the_head_stays_as_it_is_with_fp8(floats: Path) -> None:
+    needs_products("int8")
+    rows = torch.randn(5, 128)
+    exact, fp8, int8 = (
+        load(floats, weights=weights).head(rows).clone() for weights in ("dtype", "fp8", "int8")
+    )
+    assert torch.equal(fp8, exact)
+    assert not torch.equal(int8, exact)
+
+
 @pytest.mark.parametrize(("stored", "weights"), [("int8", "fp8"), ("fp8", "int8")])
 def test_numbers_of_the_other_format_are_quantized_again(
     floats: Path, stored: str, weights: WeightFormat, caplog: pytest.LogCaptureFixture
