@@ -15,18 +15,18 @@ struct Plain {
     static void write(const T *x, T *to, int64_t dim) { std::memcpy(to, x, dim * sizeof(T)); }
 };
 
-// In 8 bits: its numbers, what one of their units is, in fp32, and 4 bytes of zeros (worker_svc/model/kv_cache.py).
+// In 8 bits: its numbers, their scale in fp32, and 4 bytes of zeros (worker_svc/model/kv_cache.py).
 struct Quantized {
     using Number = int8_t;
     static constexpr int64_t TAIL = 8;
     static int64_t width(int64_t dim) { return dim + TAIL; }
-    // Times the units of 16 rows, `stride` bytes apart.
+    // Times the scales of 16 rows, `stride` bytes apart.
     static Floats scaled(Floats x, const int8_t *rows, int64_t stride, int64_t dim) {
-        float units[LANES];
-        for (int i = 0; i < LANES; i++) std::memcpy(units + i, rows + i * stride + dim, sizeof(float));
-        return x * load(units);
+        float scales[LANES];
+        for (int i = 0; i < LANES; i++) std::memcpy(scales + i, rows + i * stride + dim, sizeof(float));
+        return x * load(scales);
     }
-    // What is not finite makes the unit NaN.
+    // What is not finite makes the scale NaN.
     template <typename T>
     static void write(const T *x, int8_t *to, int64_t dim) {
         Reach reach;

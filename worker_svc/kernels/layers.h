@@ -47,7 +47,7 @@ struct Rows {
 struct Space {  // each for all rows
     void *normed, *qkv, *q, *attended, *gate_up, *gated;
     uint8_t *bytes;  // of the widest input
-    float *units;
+    float *row_scales;
 };
 
 template <typename T>
@@ -56,7 +56,7 @@ void product(const Product &product, const void *x, void *out, int64_t rows, con
     T *to = (T *)out;
     if (product.scales) {
         matmul_int8(from, (const int8_t *)product.weight, product.scales, product.offsets, bias, to, space.bytes,
-                    space.units, rows, product.outputs, product.inputs, product.part);
+                    space.row_scales, rows, product.outputs, product.inputs, product.part);
         return;
     }
 #ifdef __AVX512BF16__

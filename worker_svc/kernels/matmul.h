@@ -174,9 +174,9 @@ inline void load_part(const T *from, Floats *x) {
     Part::turn(x);
 }
 
-// Rows as unsigned bytes around 128, and what one of their units is. A row with a number that is not finite becomes NaN.
+// Rows as unsigned bytes around 128, and their scale. A row with a number that is not finite becomes NaN.
 template <typename Part, typename T>
-void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width) {
+void quantize(const T *x, uint8_t *bytes, float *row_scales, int64_t rows, int64_t width) {
     constexpr int64_t STEP = Part::VECTORS * LANES;
 #pragma omp parallel for if (rows * width > ALONE)
     for (int64_t row = 0; row < rows; row++) {
@@ -189,7 +189,7 @@ void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t wi
             for (const Floats found : part) reach.add(found);
         }
         const float steps = reach.steps();
-        units[row] = reach.step() * Part::SCALE;
+        row_scales[row] = reach.step() * Part::SCALE;
         for (int64_t at = 0; at < width; at += STEP) {
             load_part<Part>(from + at, part);
 #pragma GCC unroll 4
@@ -203,28 +203,29 @@ void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t wi
 }
 
 template <typename T>
-void quantize(const T *x, uint8_t *bytes, float *units, int64_t rows, int64_t width, int64_t part) {
+void quantize(const T *x, uint8_t *bytes, float *row_scales, int64_t rows, int64_t width, int64_t part) {
     if (part == 4 * LANES)
-        quantize<Rotated<4>>(x, bytes, units, rows, width);
+        quantize<Rotated<4>>(x, bytes, row_scales, rows, width);
     else if (part == 2 * LANES)
-        quantize<Rotated<2>>(x, bytes, units, rows, width);
+        quantize<Rotated<2>>(x, bytes, row_scales, rows, width);
     else if (part == LANES)
-        quantize<Rotated<1>>(x, bytes, units, rows, width);
+        quantize<Rotated<1>>(x, bytes, row_scales, rows, width);
     else
-        quantize<AsItIs>(x, bytes, units, rows, width);
+        quantize<AsItIs>(x, bytes, row_scales, rows, width);
 }
 
-// `weight`: [outputs / 32, inputs / 4, 32, 4] signed bytes; `scales`: what one of their units is, by output;
-// `offsets`: -128 times the sum of the weights, by output. `bytes`, `units`: space for the quantized rows. `part`:
+// `weight`: [outputs / 32, inputs / 4, 32, 4] signed bytes; `scales`: of them, by output;
+// `offsets`: -128 times the sum of the weights, by output. `bytes`, `row_scales`: space for the quantized rows. `part`:
 // inputs that are rotated together, as those of the weight are: 64, 32, 16, or 0 for none.
 template <typename T, typename Out>
 void matmul_int8(const T *x, const int8_t *weight, const float *scales, const int32_t *offsets, const T *bias, Out *out,
-                 uint8_t *bytes, float *units, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {
-    quantize(x, bytes, units, rows, inputs, part);
+                 uint8_t *bytes, float *row_scales, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {
+    quantize(x, bytes, row_scales, rows, inputs, part);
     multiply<Quads>((const char *)bytes, (const char *)weight, rows, outputs, inputs,
                     [=](int64_t output) { return _mm512_loadu_si512(offsets + output); },
                     [=](int64_t row, int64_t output, __m512i sum) {
-                        const Floats found = __builtin_convertvector((Masks)sum, Floats) * units[row] * load(scales + output);
+                        const Floats whole = __builtin_convertvector((Masks)sum, Floats);
+                        const Floats found = whole * row_scales[row] * load(scales + output);
                         store(out + row * outputs + output, bias ? found + load(bias + output) : found);
                     });
 }

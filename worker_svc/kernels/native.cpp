@@ -63,8 +63,10 @@ EXPORT_MATMUL(float, wide_bf16)
 #define EXPORT_INT8(T, OUT, NAME)                                                                                  \
     EXPORTED void matmul_int8_##NAME(const T *x, const int8_t *weight, const float *scales,                        \
                                      const int32_t *offsets, const T *bias, OUT *out, uint8_t *bytes,              \
-                                     float *units, int64_t rows, int64_t outputs, int64_t inputs, int64_t part) {  \
-        albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, units, rows, outputs, inputs, part);    \
+                                     float *row_scales, int64_t rows, int64_t outputs, int64_t inputs,             \
+                                     int64_t part) {                                                               \
+        albireo::matmul_int8(x, weight, scales, offsets, bias, out, bytes, row_scales, rows, outputs, inputs,      \
+                             part);                                                                                \
     }
 
 EXPORT_INT8(Bf16, Bf16, bf16)

@@ -87,7 +87,7 @@ class _Rows(ctypes.Structure):
     )
 
 
-_SPACE = ("normed", "qkv", "q", "attended", "gate_up", "gated", "bytes", "units")
+_SPACE = ("normed", "qkv", "q", "attended", "gate_up", "gated", "bytes", "row_scales")
 
 
 class _Space(ctypes.Structure):
@@ -225,7 +225,7 @@ class NativeLayers:
         self._space = {name: x.new_empty(rows, width) for name, width in widths.items()}
         widest = max(model.hidden, heads, model.units)
         self._space["bytes"] = torch.empty(rows, widest, dtype=torch.uint8)
-        self._space["units"] = torch.empty(rows)
+        self._space["row_scales"] = torch.empty(rows)
         self._rows = rows
 
 

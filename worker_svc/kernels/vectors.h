@@ -108,7 +108,7 @@ struct Reach {
         most = larger(larger(x, -x), most);
         nothing += x * 0.0f;
     }
-    float steps() const {  // of a unit
+    float steps() const {  // for 1
         const float top = highest(most);
         return top > LEAST ? 127.0f / top : 0.0f;
     }
