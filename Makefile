@@ -28,7 +28,7 @@ tests: $(VENV)/.dev
 
 # What `make test` leaves out, and longer random histories.
 test-slow: $(VENV)/.dev
-	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not gpu" $(ARGS)
 	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) --timeout 3600 tests/scheduler_svc/core $(ARGS)
 
 lint: ruff mypy

@@ -15,6 +15,7 @@ from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams,
 from albireo.models import TINY
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.kv_memory import KvMemory
+from tests.worker_svc.simulated_cuda.device import is_simulated
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.device_output import DeviceOutput
@@ -71,11 +72,21 @@ def make_runner(
     )
 
 
-def staggered(requests: int, outputs: int, sampling: Sequence[SamplingParams] = (GREEDY,)) -> Iterator[Plan]:
+def amount(on_card: int, simulated: int) -> int:
+    """How much of something a test does: less on the simulated device, which is slow."""
+    return simulated if is_simulated() else on_card
+
+
+def staggered(
+    requests: int, outputs: int, sampling: Sequence[SamplingParams] = (GREEDY,), *, whole: bool = False
+) -> Iterator[Plan]:
     """Every second step a request comes, until there are ``requests``; each leaves after ``outputs`` ids.
 
-    So the batch grows and shrinks, and contexts of all lengths decode side by side.
+    So the batch grows and shrinks, and contexts of all lengths decode side by side. Not ``whole``, it is
+    shorter on the simulated device.
     """
+    if not whole:
+        requests, outputs = amount(requests, min(4, requests)), amount(outputs, min(8, outputs))
     draw = random.Random(0)
     prompts = [tuple(draw.randrange(2, VOCABULARY) for _ in range(3 + 29 * i % 90)) for i in range(requests)]
     most = blocks_for(93 + outputs)

@@ -113,7 +113,7 @@ def test_a_batch_on_many_ranks(alone: Outcome, shared: dict[str, Outcome], mode:
     check(shared[mode], alone)
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu("NCCL between two cards")
 def test_two_gpus_sample_in_parallel_what_one_samples_for_both(directory: Path, tmp_path: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two CUDA devices")

@@ -191,6 +191,11 @@ def device() -> Device:
     return _installed
 
 
+def is_simulated() -> bool:
+    """Whether a simulated device stands in the place of torch's."""
+    return _installed is not None
+
+
 def set_device(new: Device | None) -> None:
     global _installed
     _installed = new

@@ -29,13 +29,6 @@ KEYS = tuple(bytes([number]) * 16 for number in range(1, 5))
 FIRST, SECOND, THIRD = (tuple(2 + 7 * i % (300 + n) for i in range(n)) for n in (66, 36, 36))
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
-        monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
-
-
 def make_runner(device: torch.device, *, tiers: bool, cuda_graphs: bool = False) -> ModelRunner:
     return ModelRunner(
         TINY,

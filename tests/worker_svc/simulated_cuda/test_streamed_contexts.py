@@ -27,13 +27,6 @@ def expected(directory: Path) -> list[int]:
     return PlainTokens(directory, SAMPLING, OUTPUTS + 2)(TPGroup())[STREAMED][: OUTPUTS + 1]
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated device is slow, and so is a machine that runs other tests: no step is to give up KV."""
-    for name in ("step_transfers.COPY_SECONDS", "step_streams.FETCH_SECONDS"):
-        monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
-
-
 @pytest.mark.parametrize(("seed", "overlap"), [pytest.param(0, False, marks=pytest.mark.slow), (2, True)])
 def test_the_tokens_are_those_of_the_cpu(
     directory: Path, tmp_path: Path, expected: list[int], seed: int, overlap: bool
