@@ -21,6 +21,7 @@ from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import ModelRunner
+from worker_svc.sampling.layout import SamplingMode
 from worker_svc.stages.queue import StageQueue
 
 VOCABULARY = 384
@@ -57,11 +58,13 @@ def make_runner(
     dtype: torch.dtype = torch.float32,
     cuda_graphs: bool = True,
     synchronous: bool = False,
+    group: TPGroup | None = None,
+    sampling: SamplingMode = "auto",
 ) -> ModelRunner:
     """The bundled model with 20 slots and room for all of them."""
     return ModelRunner(
         TINY,
-        TPGroup(),
+        group or TPGroup(),
         device=device,
         dtype=dtype,
         kv_memory=KvMemory(16 << 20),
@@ -69,6 +72,7 @@ def make_runner(
         max_model_len=512,
         synchronous=synchronous,
         cuda_graphs=cuda_graphs,
+        sampling=sampling,
     )
 
 

@@ -99,9 +99,12 @@ class Device:
 
     def launch(self, name: str, run: Callable[[], object], *, seconds: float = 0.0) -> None:
         """Puts work into the current stream, or into the graph that captures it; lets some work run."""
+        self.put(Work(name, run, seconds=seconds))
+
+    def put(self, work: Work) -> None:
+        """As :meth:`launch`."""
         with self.lock:
-            self.counts[f"launch: {name}"] += 1
-            work = Work(name, run, seconds=seconds)
+            self.counts[f"launch: {work.name}"] += 1
             graph = self.capture
             if graph is not None and self.current is graph.stream:
                 graph.nodes.append(work)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.worker_svc.simulated_cuda import attention, copies
+from tests.worker_svc.simulated_cuda.collectives import patch_distributed
 from tests.worker_svc.simulated_cuda.device import Device, Event, Stream, device, set_device
 from tests.worker_svc.simulated_cuda.device_guard import cuda_device_guard
 from tests.worker_svc.simulated_cuda.graphs import Capture, CUDAGraph, Pool
@@ -67,6 +68,7 @@ def simulated_cuda(seed: int) -> Iterator[Device]:
         set_device(simulated)
         _patch_cuda(patch, simulated)
         _patch_torch(patch)
+        patch_distributed(patch)
         try:
             with Operators():  # type: ignore[no-untyped-call]
                 yield simulated
