@@ -28,7 +28,7 @@ tests: $(VENV)/.dev
 
 # What `make test` leaves out, and longer random histories.
 test-slow: $(VENV)/.dev
-	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
+	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not gpu" $(ARGS)
 	ALBIREO_TEST_EXAMPLES=150 $(BIN)/python -m pytest $(SIDE_BY_SIDE) --timeout 3600 tests/scheduler_svc/core $(ARGS)
 
 lint: ruff mypy
@@ -49,9 +49,10 @@ GPU_VENV := $(VENV)/$(if $(wildcard $(VENV)/.dev),.dev,$(if $(wildcard $(WHEELS)
 # The Redis server is one of the wheels.
 test-gpu gpu-session: export PATH := $(abspath $(BIN)):$(PATH)
 
-# The tests of deploy/ need packages that are not among the wheels, and no device.
+# The tests of deploy/ need packages that are not among the wheels, and no device. Of pytest's plugins those that the
+# configuration names: PYTHON may have others, whose warnings would be errors.
 test-gpu: $(GPU_VENV)
-	$(BIN)/python -m pytest -m gpu --ignore tests/deploy $(ARGS)
+	$(BIN)/python -m pytest --disable-plugin-autoload -p asyncio -p timeout -m gpu --ignore tests/deploy $(ARGS)
 
 # Everything that is measured on a GPU, the tests above included; ARGS="--out DIR".
 gpu-session: $(GPU_VENV)

@@ -6,7 +6,8 @@ its folder as a whole (``tests/test_structure.py`` checks where files lie). The 
 - ``integration``: all tiers as real processes, a real Redis, and clients; what follows when one is killed.
 - ``races``: one real tier and scripted others, which act in an order that seldom occurs by itself.
 - ``robustness``: what clients, files, Redis or the machine can do wrong, and what a user then sees.
-- ``worker_svc/cuda``: code for GPUs; what needs a GPU is skipped where there is none.
+- ``worker_svc/cuda``: code for GPUs, on a card (mark ``gpu``) and on the simulated device; the mark of a test
+  that needs a card says why.
 - ``worker_svc/simulated_cuda``: the order of CUDA streams, on a simulated device, under seeds.
 - ``deploy``, ``examples``: those folders' files against the code that they name or call.
 

@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ARGUMENTS = ("-m", "pytest", "-m", "gpu", "--ignore", "tests/deploy", "-vv", "--tb", "short")
+PLUGINS = ("--disable-plugin-autoload", "-p", "asyncio", "-p", "timeout")
+"""Of pytest, and no others: the Python that has torch may have some, whose warnings would be errors."""
+ARGUMENTS = ("-m", "pytest", *PLUGINS, "-m", "gpu", "--ignore", "tests/deploy", "-vv", "--tb", "short")
 """As ``make test-gpu``, with a line for each test: so a run that is cut off says how far it came."""
 LINE = re.compile(r"^(tests/\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The model alone on one device: decode steps and a prefill against the device's limits, and energy a token.
+"""The model alone on one device: steps against the device's limits, their launches, and energy a token.
 
     python -m bench.gpu_session.model SHAPE RESULT --device cuda
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +24,10 @@ import typer
 
 from albireo.contract.plan import Plan, blocks_for
 from albireo.runtime.kv_memory import KvMemory
+from bench.gpu_session.launching import launched_ahead, launching
 from bench.serve.gpus import Sample, summarize_gpus
 from bench.throughput.random_weights import RandomWeights
-from bench.throughput.static_batch import TimedStep, plans, timed_step
+from bench.throughput.static_batch import TimedStep, mixed_plans, plans, timed_step
 from bench.throughput.step_limit import DeviceLimits
 from worker_svc.collectives.tp_group import TPGroup, compute_threads
 from worker_svc.cost.shape import ModelShape
@@ -33,6 +36,8 @@ from worker_svc.model.config import ModelConfig
 from worker_svc.model.kv_cache import block_bytes
 from worker_svc.runner.model_runner import ModelRunner
 from worker_svc.telemetry.gpu import GpuReader
+
+Found = TypeVar("Found")
 
 DTYPE = torch.bfloat16
 POWER = ("watts", "joules_per_output_token")
@@ -47,6 +52,7 @@ class Loads:
     prompt: int  # tokens of each row before the first decode step
     steps: int
     prefill: int  # tokens of one prompt, in one step
+    mixed: tuple[int, int]  # of one step: decoding rows, and tokens of a prompt
     rounds: int
 
     @property
@@ -55,8 +61,8 @@ class Loads:
         return self.steps + 1
 
 
-FULL = Loads(rows=(1, 64, 256), prompt=384, steps=256, prefill=2048, rounds=3)
-QUICK = Loads(rows=(1, 4), prompt=32, steps=16, prefill=64, rounds=1)
+FULL = Loads(rows=(1, 64, 256), prompt=384, steps=256, prefill=2048, mixed=(64, 512), rounds=3)
+QUICK = Loads(rows=(1, 4), prompt=32, steps=16, prefill=64, mixed=(2, 32), rounds=1)
 
 
 class Measurement:
@@ -110,17 +116,50 @@ class Measurement:
 
     def prefill(self) -> dict[str, Any]:
         """One prompt in one step, with an empty cache."""
-        tokens = self._loads.prefill
+        tokens, runs = self._loads.prefill, 3 * self._loads.rounds
         todo = list(plans(1, tokens, 1, self.runner.config.vocab_size))
-        self._run(todo)
-        steps = [step for _ in range(3 * self._loads.rounds) for step in self._run(todo)]
         work = StepWork(prefill=tokens, prefill_pairs=tokens * (tokens + 1) // 2, greedy=1)
-        rate = tokens / _median(step.whole for step in steps)
-        return {"tokens": tokens, "tokens_per_second": rate, **self._against_limit(steps, work)}
+        return self._chunk_steps(todo, work, runs)
+
+    def mixed(self) -> dict[str, Any]:
+        """Steps in which requests decode and the prompt of another one is computed."""
+        (rows, tokens), loads = self._loads.mixed, self._loads
+        steps = 3 * loads.rounds
+        todo = mixed_plans(rows, loads.prompt, tokens, steps, self.runner.config.vocab_size)
+        work = StepWork(
+            decodes=rows,
+            context=round(rows * (loads.prompt + steps / 2)),
+            prefill=tokens,
+            prefill_pairs=tokens * (tokens + 1) // 2,
+            greedy=rows + 1,
+        )
+        return self._chunk_steps(todo, work, 1)
+
+    def _chunk_steps(self, todo: list[Plan], work: StepWork, runs: int) -> dict[str, Any]:
+        """``todo``: plans, of which those with as many decoding rows as ``work`` and a chunk are measured."""
+        measured = [bool(plan.chunks) and plan.num_decodes == work.decodes for plan in todo]
+
+        def run(step: Callable[[ModelRunner, Plan], Found]) -> list[Found]:
+            return [found for _ in range(runs) for found in compress(self._run_by(step, todo), measured)]
+
+        self._run(todo)
+        steps, ahead = run(timed_step), list[float | None]()
+        if self.runner.device.type == "cuda":  # a CPU computes while it launches
+            ahead = run(partial(launched_ahead, launch=_median(step.launch for step in steps)))
+        return {
+            "rows": work.decodes,
+            "tokens": work.prefill,
+            "tokens_per_second": work.rows / _median(step.whole for step in steps),
+            **self._against_limit(steps, work),
+            **launching(steps, ahead),
+        }
 
     def _run(self, todo: list[Plan]) -> list[TimedStep]:
+        return self._run_by(timed_step, todo)
+
+    def _run_by(self, step: Callable[[ModelRunner, Plan], Found], todo: list[Plan]) -> list[Found]:
         self.runner.reset()
-        return [timed_step(self.runner, plan) for plan in todo]
+        return [step(self.runner, plan) for plan in todo]
 
     def _sample(self) -> Sample:
         return Sample(time.perf_counter(), [] if self._gpu is None else [self._gpu.read()])
@@ -152,7 +191,7 @@ def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     quick: Annotated[bool, typer.Option("--quick", help="Few rows and steps: whether it runs.")] = False,
 ) -> None:
-    """Measures decode steps and a prefill of random weights."""
+    """Measures decode steps, a prefill and steps that are both, of random weights."""
     torch.set_num_threads(compute_threads(1))
     loads = QUICK if quick else FULL
     measurement = Measurement(shape, torch.device("cuda:0" if device == "cuda" else device), loads)
@@ -168,6 +207,8 @@ def main(
         found["decode"].append(measurement.decode(rows))
         result.write_text(json.dumps(found), encoding="utf-8")
     found["prefill"] = measurement.prefill()
+    result.write_text(json.dumps(found), encoding="utf-8")
+    found["mixed"] = measurement.mixed()
     result.write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -94,17 +94,35 @@ def _model(figures: Figures) -> Iterable[str]:
             "joules a token": lambda f: f"{f['joules_per_output_token']:.3f}" if "watts" in f else "--",
         }
         yield _figures(columns, figures["decode"])
-    if "prefill" in figures:
+    with_chunks = [figures[name] for name in ("prefill", "mixed") if name in figures]
+    if with_chunks:
         columns = {
-            "prefill": lambda f: f"{f['tokens']:,} tokens",
+            "decoding rows": lambda f: str(f["rows"]),
+            "tokens of a prompt": lambda f: f"{f['tokens']:,}",
             **_against_limit(),
             "tokens/s": lambda f: f"{f['tokens_per_second']:,.0f}",
         }
-        yield _figures(columns, [figures["prefill"]])
+        yield _figures(columns, with_chunks)
+        yield (
+            "Steps with chunks run without CUDA graphs. *Launching* is the host's time until all of a step "
+            "is launched. Where that is slow, *the device's* time has gaps, but not in a step that it begins "
+            "when all is launched: the difference is what graphs could save, less where steps overlap."
+        )
+        yield "\n".join(map(_launching, with_chunks))
     yield (
         "Power is NVML's energy counter over the decode steps alone, which is read before and after them. "
         "Where there is none, it is the mean of two readings; where NVML reports nothing, `--`."
     )
+
+
+def _launching(figures: Figures) -> str:
+    """Of one kind of steps with a chunk, which run without CUDA graphs."""
+    step = f"- {figures['rows']} decoding rows and {figures['tokens']:,} tokens of a prompt"
+    taken = f"launching takes {figures['launch_ms']:.3f} ms, the device {figures['device_ms']:.3f} ms"
+    if "saving_ms" not in figures:
+        return f"{step}: {taken}; what CUDA graphs could save is not known here."
+    ahead = f"{figures['device_ahead_ms']:.3f} ms where it begins when all is launched"
+    return f"{step}: {taken}, {ahead}: CUDA graphs could save at most {figures['saving_ms']:.3f} ms."
 
 
 def _against_limit() -> dict[str, Callable[[Figures], str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from albireo.contract.plan import BLOCK_SIZE, Admission, Chunk, Grant, Plan, SamplingParams, blocks_for
 from worker_svc.runner.model_runner import ModelRunner
@@ -47,6 +47,22 @@ def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int 
         )
 
 
+def mixed_plans(rows: int, prompt: int, tokens: int, steps: int, vocab_size: int) -> list[Plan]:
+    """``rows`` requests of ``prompt`` ids as of :func:`plans`. In each of the ``steps`` in which they decode,
+    another one of ``tokens`` ids is prefilled, and leaves."""
+    first = rows * blocks_for(prompt + steps + 1)
+    sampling = SamplingParams(max_tokens=1, seed=0, temperature=0.0, ignore_eos=True)
+    admission = _admission(rows, tokens, vocab_size, random.Random(1), sampling)
+    grant = Grant(rows, tuple(range(first, first + blocks_for(tokens))))
+
+    def mixed(plan: Plan) -> Plan:
+        chunks, grants = (Chunk(rows, 0, tokens),), (*plan.grants, grant)
+        return replace(plan, released=(rows,), admissions=(admission,), grants=grants, chunks=chunks)
+
+    todo = plans(rows, prompt, steps + 1, vocab_size)
+    return [mixed(plan) if plan.num_decodes else plan for plan in todo]
+
+
 def _admission(
     slot: int, prompt: int, vocab_size: int, draw: random.Random, sampling: SamplingParams
 ) -> Admission:
@@ -61,16 +77,20 @@ class TimedStep:
     whole: float  # from the plan to the ids on the host
     forward: float  # T3, on the device
     sampling: float  # T4, likewise
+    launch: float  # of the host, to launch both: a device may run behind it
 
 
 def timed_step(runner: ModelRunner, plan: Plan) -> TimedStep:
     """Executes a plan, and waits for what it samples."""
     start = time.perf_counter()
-    output = runner.execute(runner.prepare(plan))
+    batch = runner.prepare(plan)
+    begun = time.perf_counter()
+    output = runner.execute(batch)
+    launched = time.perf_counter()
     output.to_host()
     whole = time.perf_counter() - start
     forward, sampling, end = output.timestamps()
-    return TimedStep(whole, (sampling - forward) / 1e9, (end - sampling) / 1e9)
+    return TimedStep(whole, (sampling - forward) / 1e9, (end - sampling) / 1e9, launched - begun)
 
 
 def run(runner: ModelRunner, batch: int, prompt: int, outputs: int) -> tuple[float, list[float]]:

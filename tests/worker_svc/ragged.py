@@ -19,7 +19,7 @@ def attend(
         table = blocks[start : start + position // BLOCK_SIZE + 1]
         k, v = (x[table].flatten(0, 1)[: position + 1].to(q.dtype).transpose(0, 1) for x in (keys, values))
         found.append(F.scaled_dot_product_attention(row[:, None], k, v, enable_gqa=True)[:, 0])
-    return torch.stack(found)
+    return torch.stack(found) if found else torch.empty_like(q)
 
 
 def attend_chunk(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, context: int) -> Tensor:

@@ -20,7 +20,7 @@ from bench.gpu_session.part import Part
 from bench.gpu_session.parts import all_parts
 from bench.gpu_session.shapes import write_shape
 
-LOADS = Loads(rows=(1, 3), prompt=20, steps=6, prefill=40, rounds=2)
+LOADS = Loads(rows=(1, 3), prompt=20, steps=6, prefill=40, mixed=(2, 24), rounds=2)
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measurement:
 
 
 def test_steps_are_compared_with_their_limit(measurement: Measurement) -> None:
-    for found, steps in ((measurement.decode(3), 2 * LOADS.steps), (measurement.prefill(), 6)):
+    measured = (measurement.decode(3), 2 * LOADS.steps), (measurement.prefill(), 6), (measurement.mixed(), 6)
+    for found, steps in measured:
         assert found["steps"] == steps
         assert found["limit_ms"] > 0
         assert found["share_of_limit"] == pytest.approx(found["limit_ms"] / found["forward_ms"])
@@ -50,12 +51,15 @@ def part(name: str, status: str, figures: dict[str, Any], why: str = "") -> dict
 def test_the_page_shows_what_was_measured_before_a_failure(measurement: Measurement) -> None:
     decode = {**measurement.decode(1), "watts": 400.0, "joules_per_output_token": 0.25}
     speeds = {"read": 3e12, "copy": 4e12, "operations": 7e14}
+    mixed = {**measurement.mixed(), "device_ahead_ms": 0.25, "saving_ms": 0.125}
     figures = {
         "limits": speeds,
         "weight_gb": 16.1,
         "dtype": "bfloat16",
         "kernels": "PlainKernels, 0 CUDA graphs",
         "decode": [decode],
+        "prefill": measurement.prefill(),
+        "mixed": mixed,
     }
     text = page(
         {
@@ -78,6 +82,13 @@ def test_the_page_shows_what_was_measured_before_a_failure(measurement: Measurem
     row = next(line for line in text.splitlines() if line.startswith("| 1 | "))
     assert f"| {decode['limit_ms']:.3f} | memory | {decode['share_of_limit']:.1%} |" in row
     assert row.endswith("| 400 | 0.250 |")
+    assert f"| 2 | 24 | {mixed['step_ms']:.3f} |" in text
+    launches = [line for line in text.splitlines() if "launching takes" in line]
+    assert launches[0].startswith("- 0 decoding rows and 40 tokens of a prompt: launching takes ")
+    assert launches[0].endswith("what CUDA graphs could save is not known here.")
+    assert f"launching takes {mixed['launch_ms']:.3f} ms, the device " in launches[1]
+    saved = "0.250 ms where it begins when all is launched: CUDA graphs could save at most 0.125 ms."
+    assert launches[1].endswith(saved)
     assert "Not measured: it is not installed." in text
     assert "## Sampling" not in text
 

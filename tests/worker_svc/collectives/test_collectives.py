@@ -24,6 +24,7 @@ class Calls:
     """A mix of all collectives, of sizes that grow and shrink; what rank 0 got."""
 
     apart: bool = False  # as if the ranks were on different machines
+    device: str = "cpu"
 
     def __call__(self, group: TPGroup) -> list[tuple[Tensor, ...]]:
         if self.apart:
@@ -33,14 +34,15 @@ class Calls:
         for number, width in enumerate((3, 40_000, 7, 300_000, 1)):
             draw = torch.Generator().manual_seed(number)
             whole = torch.randint(-99, 99, (group.size, 5, width), generator=draw)
-            own = whole[group.rank]
+            own = whole[group.rank].to(self.device)
             reduced = [group.all_reduce(own.to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
             counts = [(5, *[0] * (group.size - 1)), (0, *[1] * (group.size - 2), 7 - group.size)][number % 2]
             columns = group.exchange_columns(own.float(), counts, torch.float64)
             first = sum(counts[: group.rank])
             expected = torch.cat([part[first : first + counts[group.rank]] for part in whole], dim=1)
-            assert torch.equal(columns, expected.double())
+            assert torch.equal(columns.cpu(), expected.double())
             rows = group.gather_rows(own[: counts[group.rank]].contiguous(), counts)
+            reduced, rows = [x.cpu() for x in reduced], rows.cpu()
             found.append((*reduced, rows))
             assert torch.equal(reduced[0], whole.sum(0).float())
             assert torch.equal(

@@ -15,11 +15,13 @@ from albireo.contract.plan import Admission, Chunk, Grant, Plan, SamplingParams,
 from albireo.models import TINY
 from albireo.runtime.clock import SYSTEM_CLOCK
 from albireo.runtime.kv_memory import KvMemory
+from tests.worker_svc.simulated_cuda.device import is_simulated
 from worker_svc.batch.staging import StepBatch
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.runner.device_output import DeviceOutput
 from worker_svc.runner.interface import HostOutput
 from worker_svc.runner.model_runner import ModelRunner
+from worker_svc.sampling.layout import SamplingMode
 from worker_svc.stages.queue import StageQueue
 
 VOCABULARY = 384
@@ -56,11 +58,13 @@ def make_runner(
     dtype: torch.dtype = torch.float32,
     cuda_graphs: bool = True,
     synchronous: bool = False,
+    group: TPGroup | None = None,
+    sampling: SamplingMode = "auto",
 ) -> ModelRunner:
     """The bundled model with 20 slots and room for all of them."""
     return ModelRunner(
         TINY,
-        TPGroup(),
+        group or TPGroup(),
         device=device,
         dtype=dtype,
         kv_memory=KvMemory(16 << 20),
@@ -68,14 +72,25 @@ def make_runner(
         max_model_len=512,
         synchronous=synchronous,
         cuda_graphs=cuda_graphs,
+        sampling=sampling,
     )
 
 
-def staggered(requests: int, outputs: int, sampling: Sequence[SamplingParams] = (GREEDY,)) -> Iterator[Plan]:
+def amount(on_card: int, simulated: int) -> int:
+    """How much of something a test does: less on the simulated device, which is slow."""
+    return simulated if is_simulated() else on_card
+
+
+def staggered(
+    requests: int, outputs: int, sampling: Sequence[SamplingParams] = (GREEDY,), *, whole: bool = False
+) -> Iterator[Plan]:
     """Every second step a request comes, until there are ``requests``; each leaves after ``outputs`` ids.
 
-    So the batch grows and shrinks, and contexts of all lengths decode side by side.
+    So the batch grows and shrinks, and contexts of all lengths decode side by side. Not ``whole``, it is
+    shorter on the simulated device.
     """
+    if not whole:
+        requests, outputs = amount(requests, min(4, requests)), amount(outputs, min(8, outputs))
     draw = random.Random(0)
     prompts = [tuple(draw.randrange(2, VOCABULARY) for _ in range(3 + 29 * i % 90)) for i in range(requests)]
     most = blocks_for(93 + outputs)

@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from albireo.contract.plan import SamplingParams
+from tests.worker_svc.cuda.scene import amount
 from tests.worker_svc.sampled import DRAWN, GREEDY, MIXED, Bench, Row, logits_of
 
-pytestmark = pytest.mark.gpu
-
 SLOTS = 21
-VOCABULARY = 5003
 REQUESTS = {
     "greedy": [GREEDY],
     "plain": [DRAWN, GREEDY, replace(DRAWN, temperature=0.4)],
@@ -26,14 +24,15 @@ REQUESTS = {
 
 def sampled(device: torch.device, kinds: Sequence[SamplingParams], *, graphs: bool) -> list[dict[int, int]]:
     """Ids by slot, of steps of more and more rows, and then of few."""
-    bench = Bench(VOCABULARY, slots=SLOTS, device=device, on_cpu=False, graphs=graphs)
+    vocabulary = amount(5003, simulated=700)
+    bench = Bench(vocabulary, slots=SLOTS, device=device, on_cpu=False, graphs=graphs)
     requests = [Row(replace(kinds[slot % len(kinds)], seed=slot)) for slot in range(SLOTS)]
     found = []
     for before, slots in pairwise([0, 1, 2, 5, SLOTS, SLOTS]):
         step = bench.admit(dict(enumerate(requests[before:slots], before)), decodes=before)
-        found.append(step.ids(logits_of(1, VOCABULARY, seed=slots)[0]))
+        found.append(step.ids(logits_of(1, vocabulary, seed=slots)[0]))
     last = bench.admit({}, released=range(3, SLOTS), decodes=3)
-    return [*found, last.ids(logits_of(1, VOCABULARY)[0])]
+    return [*found, last.ids(logits_of(1, vocabulary)[0])]
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

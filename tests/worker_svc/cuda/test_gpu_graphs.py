@@ -11,8 +11,6 @@ from albireo.contract.plan import Plan, SamplingParams
 from tests.worker_svc.cuda.scene import GREEDY, MIXED, SLOTS, Tap, ids, in_turn, make_runner, staggered
 from worker_svc.runner.model_runner import ModelRunner
 
-pytestmark = pytest.mark.gpu
-
 
 def test_logits_while_batch_and_context_grow_and_shrink(
     cuda: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -20,7 +18,7 @@ def test_logits_while_batch_and_context_grow_and_shrink(
     graphed, eager = make_runner(cuda), make_runner(cuda, cuda_graphs=False)
     taps = [Tap(runner, monkeypatch) for runner in (graphed, eager)]
     padded, used = 0, set[int]()
-    for plan in staggered(SLOTS, 70):
+    for plan in staggered(SLOTS, 70, whole=True):
         batch = graphed.prepare(plan)
         if batch.forward_words is not None:
             rows = len(batch.input.forward.decode_slots)

@@ -9,24 +9,17 @@ import torch
 
 from tests.worker_svc.cases import GREEDY, SCENARIOS, Case
 from tests.worker_svc.checkpoints import FAMILIES
+from tests.worker_svc.cuda.scene import amount
 from tests.worker_svc.oracle import Scenario, make_runner, run
 from tests.worker_svc.pipeline import in_turn, overlapped
 from worker_svc.collectives.tp_group import TPGroup
 
-pytestmark = pytest.mark.gpu
 
-
-@pytest.fixture
-def cuda(request: pytest.FixtureRequest) -> torch.device:
-    """The device. `make test-gpu` asks for these tests by name: without a device it must not pass."""
-    if not torch.cuda.is_available():
-        if request.config.option.markexpr:
-            pytest.fail("torch finds no CUDA device")
-        pytest.skip("torch finds no CUDA device")
-    return torch.device("cuda")
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
+# "scarce" has what the others have: chunks, cached prefixes, a crowd.
+@pytest.mark.parametrize(
+    "scenario",
+    [name if name == "scarce" else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fp32_oracle(cases: dict[str, Case], cuda: torch.device, family: str, scenario: str) -> None:
     case, way, group = cases[family], SCENARIOS[scenario], TPGroup()
@@ -53,5 +46,5 @@ def test_overlapped_staging_brings_the_same(
     plans = run(make_runner(case.directory, group, way), group, way, case.asks).plans
     runner = make_runner(case.directory, group, way, device=cuda, dtype=dtype)
     expected = in_turn(runner, plans)
-    for _ in range(5):
+    for _ in range(amount(5, simulated=1)):
         assert overlapped(runner, plans) == expected

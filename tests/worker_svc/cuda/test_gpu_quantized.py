@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from albireo.contract.plan import Plan
 from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.cuda.scene import SLOTS, Tap, staggered
@@ -22,12 +20,11 @@ from worker_svc.model.formats import Formats, WeightFormat
 from worker_svc.model.loader import EIGHT_BITS
 from worker_svc.runner.model_runner import ModelRunner
 
-pytestmark = pytest.mark.gpu
-
 KINDS = pytest.mark.parametrize("weights", EIGHT_BITS)
 STORED = pytest.mark.parametrize("stored", [False, True], ids=["quantized here", "quantized in the files"])
 
 
+@pytest.mark.gpu("compiled kernels: Triton's interpreter runs them in tests/worker_svc/kernels")
 @KINDS
 @pytest.mark.parametrize("rows", [0, 1, 16, 17, 33, 700])
 @pytest.mark.parametrize(("outputs", "inputs"), [(16, 16), (48, 80), (4096, 1536)])
@@ -51,40 +48,10 @@ def test_steps_bring_nearly_what_floats_bring(
 ) -> None:
     """Prompts in chunks, and decoding rows as CUDA graphs."""
     directory = bundled(tmp_path / "model", weights if stored else "dtype")
-    check_steps(cuda, directory, weights, list(staggered(SLOTS, 40)), monkeypatch)
-
-
-def bundled(directory: Path, stored: WeightFormat) -> Path:
-    """The bundled model, as it is or quantized."""
-    shutil.copytree(TINY, directory)
-    if stored != "dtype":
-        quantize(directory, stored)
-    return directory
-
-
-def check_steps(
-    cuda: torch.device,
-    directory: Path,
-    weights: WeightFormat,
-    plans: Sequence[Plan],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    quantized, floats = (
-        ModelRunner(
-            directory,
-            TPGroup(),
-            device=cuda,
-            dtype=torch.bfloat16,
-            kv_memory=KvMemory(16 << 20),
-            max_seqs=SLOTS,
-            max_model_len=512,
-            formats=Formats(each),
-        )
-        for each in (weights, "dtype")
-    )
+    quantized, floats = (runner_of(directory, Formats(each), cuda) for each in (weights, "dtype"))
     assert quantized._graphs is not None
     taps = [Tap(runner, monkeypatch) for runner in (quantized, floats)]
-    for plan in plans:
+    for plan in staggered(SLOTS, 40):
         for runner in (quantized, floats):
             batch = runner.prepare(plan)
             torch.cuda.set_sync_debug_mode("error")  # nothing waits for the device
@@ -95,3 +62,24 @@ def check_steps(
         found, exact = (tap.logits.float().cpu() for tap in taps)
         assert 0 < float((found - exact).norm() / exact.norm()) < 0.1
         quantized._last_token.copy_(floats._last_token)  # near ties must not part the two
+
+
+def bundled(directory: Path, stored: WeightFormat) -> Path:
+    """The bundled model, as it is or quantized."""
+    shutil.copytree(TINY, directory)
+    if stored != "dtype":
+        quantize(directory, stored)
+    return directory
+
+
+def runner_of(directory: Path, formats: Formats, device: torch.device) -> ModelRunner:
+    return ModelRunner(
+        directory,
+        TPGroup(),
+        device=device,
+        dtype=torch.bfloat16,
+        kv_memory=KvMemory(16 << 20),
+        max_seqs=SLOTS,
+        max_model_len=512,
+        formats=formats,
+    )

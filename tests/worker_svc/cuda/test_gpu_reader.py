@@ -9,7 +9,7 @@ import torch
 
 from worker_svc.telemetry.gpu import GpuReader
 
-pytestmark = pytest.mark.gpu
+pytestmark = pytest.mark.gpu("NVML reports of a card")
 
 
 def test_power_energy_and_utilization_of_a_busy_gpu(cuda: torch.device) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import torch
 
 from albireo.contract.plan import Finish, SamplingParams
 from tests.worker_svc.checkpoints import FAMILIES, VOCAB, Reference, write
@@ -18,7 +17,6 @@ from tests.worker_svc.oracle import Ask, Outcome, Scenario, make_runner, run
 from tests.worker_svc.ranks import Job, run_group
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.sampling import prompt_logprobs
-from worker_svc.sampling.layout import SamplingMode
 
 PLENTY = Scenario(num_blocks=128, max_model_len=112, chunk=13, ahead=2)
 SCARCE = replace(PLENTY, num_blocks=18)
@@ -111,16 +109,6 @@ def shared(
 @pytest.mark.parametrize("mode", ["auto", "parallel", "driver"])
 def test_a_batch_on_many_ranks(alone: Outcome, shared: dict[str, Outcome], mode: str) -> None:
     check(shared[mode], alone)
-
-
-@pytest.mark.gpu
-def test_two_gpus_sample_in_parallel_what_one_samples_for_both(directory: Path, tmp_path: Path) -> None:
-    if torch.cuda.device_count() < 2:
-        pytest.skip("needs two CUDA devices")
-    modes: tuple[SamplingMode, ...] = ("driver", "parallel")
-    jobs = {str(mode): Job(directory, PLENTY, asks(), mode, "cuda") for mode in modes}
-    found = run_group(2, jobs, tmp_path, device="cuda")
-    check(found["parallel"], found["driver"])
 
 
 def test_prompt_logprobs_are_those_of_transformers(

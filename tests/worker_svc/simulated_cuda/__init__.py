@@ -7,9 +7,10 @@ would show it once in a million steps.
 
 ``policy``: which work runs when. ``device``: streams, events and what waits. ``memory``: allocations, and
 what becomes of freed ones. ``tensor``, ``operators``, ``copies``, ``attention``: torch's operators.
-``graphs``: CUDA graphs. ``kernels``: attention with ragged block tables. ``installed``: puts it all in the
-place of ``torch.cuda`` for the length of a test.
+``graphs``: CUDA graphs. ``kernels``: attention with ragged block tables. ``collectives``: NCCL, of ranks that
+are processes with a device each (``ranks``). ``installed``: puts it all in the place of ``torch.cuda`` for
+the length of a test.
 
-It simulates order, not speed. In the place of Triton's kernels torch's operations run. Not simulated: NCCL,
-several devices, streams that fork in a capture.
+It simulates order, not speed. In the place of Triton's kernels torch's operations run. Not simulated:
+several devices in a process, streams that fork in a capture.
 """

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
 
-from tests.worker_svc.simulated_cuda.device import CUDA, Device
+from tests.worker_svc.simulated_cuda.device import Device
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
 
 
@@ -16,9 +15,3 @@ def simulated(request: pytest.FixtureRequest) -> Iterator[Device]:
     """Under a seed that lets nothing run before it must, unless a test names others."""
     with simulated_cuda(request.param) as device:
         yield device
-
-
-@pytest.fixture
-def cuda(simulated: Device) -> torch.device:
-    """As the tests that need a GPU name it."""
-    return CUDA

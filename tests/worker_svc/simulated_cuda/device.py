@@ -99,9 +99,12 @@ class Device:
 
     def launch(self, name: str, run: Callable[[], object], *, seconds: float = 0.0) -> None:
         """Puts work into the current stream, or into the graph that captures it; lets some work run."""
+        self.put(Work(name, run, seconds=seconds))
+
+    def put(self, work: Work) -> None:
+        """As :meth:`launch`."""
         with self.lock:
-            self.counts[f"launch: {name}"] += 1
-            work = Work(name, run, seconds=seconds)
+            self.counts[f"launch: {work.name}"] += 1
             graph = self.capture
             if graph is not None and self.current is graph.stream:
                 graph.nodes.append(work)
@@ -189,6 +192,11 @@ def device() -> Device:
     if _installed is None:
         raise RuntimeError("no simulated device is installed")
     return _installed
+
+
+def is_simulated() -> bool:
+    """Whether a simulated device stands in the place of torch's."""
+    return _installed is not None
 
 
 def set_device(new: Device | None) -> None:

@@ -14,15 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.worker_svc.simulated_cuda import attention, copies
+from tests.worker_svc.simulated_cuda.collectives import patch_distributed
 from tests.worker_svc.simulated_cuda.device import Device, Event, Stream, device, set_device
 from tests.worker_svc.simulated_cuda.device_guard import cuda_device_guard
 from tests.worker_svc.simulated_cuda.graphs import Capture, CUDAGraph, Pool
 from tests.worker_svc.simulated_cuda.kernels import SimulatedKernels
 from tests.worker_svc.simulated_cuda.memory import is_pinned, pin
 from tests.worker_svc.simulated_cuda.operators import Operators
+from worker_svc.kv_tiers import fetching, step_streams, step_transfers
 from worker_svc.model import loader
 
 CYCLES_PER_SECOND = 2e9
+PATIENCE_SECONDS = 20.0
+"""For KV: the simulated device is slow, and so is a machine that runs other tests."""
 
 
 class StreamContext:
@@ -64,6 +68,7 @@ def simulated_cuda(seed: int) -> Iterator[Device]:
         set_device(simulated)
         _patch_cuda(patch, simulated)
         _patch_torch(patch)
+        patch_distributed(patch)
         try:
             with Operators():  # type: ignore[no-untyped-call]
                 yield simulated
@@ -111,6 +116,12 @@ def _patch_cuda(patch: pytest.MonkeyPatch, simulated: Device) -> None:
     }
     for name, value in replaced.items():
         patch.setattr(torch.cuda, name, value)
+    for module, name in (
+        (step_transfers, "COPY_SECONDS"),
+        (fetching, "FETCH_SECONDS"),
+        (step_streams, "FETCH_SECONDS"),
+    ):
+        patch.setattr(module, name, PATIENCE_SECONDS)
     patch.setattr(
         loader, "triton_kernels", lambda device, *_: SimulatedKernels() if device.type == "cuda" else None
     )

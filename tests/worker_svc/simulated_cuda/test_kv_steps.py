@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.cuda.scene import GREEDY, ids, in_turn, staggered
 from tests.worker_svc.kv_tiers.memory_tier import MemoryTier
 from tests.worker_svc.pipeline import overlapped
+from tests.worker_svc.ranks import run_group
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
+from tests.worker_svc.simulated_cuda.ranks import OnSimulated
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kv_tiers.cuda_copies import CudaCopy
 from worker_svc.runner.model_runner import ModelRunner
@@ -29,17 +32,12 @@ KEYS = tuple(bytes([number]) * 16 for number in range(1, 5))
 FIRST, SECOND, THIRD = (tuple(2 + 7 * i % (300 + n) for i in range(n)) for n in (66, 36, 36))
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
-        monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
-
-
-def make_runner(device: torch.device, *, tiers: bool, cuda_graphs: bool = False) -> ModelRunner:
+def make_runner(
+    device: torch.device, *, tiers: bool, cuda_graphs: bool = False, group: TPGroup | None = None
+) -> ModelRunner:
     return ModelRunner(
         TINY,
-        TPGroup(),
+        group or TPGroup(),
         device=device,
         dtype=torch.float32,
         kv_memory=KvMemory(2 << 20),
@@ -111,6 +109,25 @@ def test_stages_that_overlap_bring_the_same_ids(expected: list[list[int]], seed:
         runner.close()
         assert runner.tier_failures == {}
         assert bool(device.counts["replay"]) == bool(seed % 2)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A job of a group: the ids of each step."""
+
+    def __call__(self, group: TPGroup) -> list[list[int]]:
+        runner = make_runner(CUDA, tiers=True, cuda_graphs=True, group=group)
+        found = overlapped(runner, story(tiers=True), SETTLED)
+        runner.close()
+        assert runner.tier_failures == {}
+        return [sampled[2] for sampled in found]
+
+
+def test_two_ranks_with_tiers_and_graphs_bring_the_same_ids(
+    expected: list[list[int]], tmp_path: Path
+) -> None:
+    found = run_group(2, {str(seed): OnSimulated(Story(), seed) for seed in (1, 2)}, tmp_path)
+    assert found == {"1": expected, "2": expected}
 
 
 def test_a_step_that_does_not_wait_for_its_layers_shows(

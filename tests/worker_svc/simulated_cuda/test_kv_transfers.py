@@ -20,13 +20,6 @@ SEEDS = range(12)
 STEPS = 40
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated device is slow, and so is a machine that runs other tests."""
-    for name in ("step_transfers.COPY_SECONDS", "fetching.FETCH_SECONDS"):
-        monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
-
-
 def play(seed: int, *, follower: bool = False) -> KvScene:
     with simulated_cuda(seed):
         scene = KvScene(seed, follower=follower)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.worker_svc.checkpoints import FAMILIES, write
+from tests.worker_svc.ranks import run_group
 from tests.worker_svc.runner.streamed import PlainTokens, Tokens
 from tests.worker_svc.runner.streamed_plans import AGAIN, LAYERS, LONGEST, OUTPUTS, SAMPLING, STREAMED
 from tests.worker_svc.simulated_cuda.device import CUDA
 from tests.worker_svc.simulated_cuda.installed import simulated_cuda
+from tests.worker_svc.simulated_cuda.ranks import OnSimulated
 from worker_svc.collectives.tp_group import TPGroup
 
 
@@ -27,18 +29,22 @@ def expected(directory: Path) -> list[int]:
     return PlainTokens(directory, SAMPLING, OUTPUTS + 2)(TPGroup())[STREAMED][: OUTPUTS + 1]
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated device is slow, and so is a machine that runs other tests: no step is to give up KV."""
-    for name in ("step_transfers.COPY_SECONDS", "step_streams.FETCH_SECONDS"):
-        monkeypatch.setattr(f"worker_svc.kv_tiers.{name}", 20.0)
-
-
 @pytest.mark.parametrize(("seed", "overlap"), [pytest.param(0, False, marks=pytest.mark.slow), (2, True)])
 def test_the_tokens_are_those_of_the_cpu(
     directory: Path, tmp_path: Path, expected: list[int], seed: int, overlap: bool
 ) -> None:
     with simulated_cuda(seed):
         found = Tokens(directory, SAMPLING, 1, tmp_path, overlap, CUDA)(TPGroup())
+    assert found[STREAMED] == expected
+    assert found[AGAIN] == expected
+
+
+@pytest.mark.slow
+def test_the_tokens_of_two_ranks_are_those_of_the_cpu(
+    directory: Path, tmp_path: Path, expected: list[int]
+) -> None:
+    """Each reads its own tier, and all exchange in each step what they lack."""
+    job = OnSimulated(Tokens(directory, SAMPLING, 1, tmp_path, True, CUDA), 2)
+    found = run_group(2, {"tokens": job}, tmp_path)["tokens"]
     assert found[STREAMED] == expected
     assert found[AGAIN] == expected
