@@ -12,7 +12,7 @@ from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
 from tests.worker_svc.cuda.scene import SLOTS, Tap, staggered
 from tests.worker_svc.kernels.test_scaled_products import check_product, random, spread
-from tests.worker_svc.model.test_quantized_checkpoints import quantize
+from tests.worker_svc.quantized import quantize
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.choice import quantized_products, triton_kernels
 from worker_svc.kernels.interface import Heads

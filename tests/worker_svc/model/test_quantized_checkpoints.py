@@ -16,6 +16,7 @@ from tests.robustness.served import edit, our_logits, prompt_of
 from tests.worker_svc.checkpoints import FAMILIES, write
 from tests.worker_svc.kernels.builds import native
 from tests.worker_svc.oracle import CPU
+from tests.worker_svc.quantized import NUMBERS, dequantize, quantization, quantize
 from worker_svc.collectives.tp_group import TPGroup
 from worker_svc.kernels.native_weights import Int8Weight
 from worker_svc.kernels.rounding import rounded
@@ -25,57 +26,6 @@ from worker_svc.model.loader import Loader
 from worker_svc.model.transformer import Transformer
 from worker_svc.model.weight_files import SINGLE
 from worker_svc.model.weight_reader import WeightReader
-
-NUMBERS = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
-
-
-def quantization(stored: str, strategy: str = "channel") -> dict[str, Any]:
-    """As llm-compressor writes it."""
-    numbers = {"num_bits": 8, "type": "int" if stored == "int8" else "float", "symmetric": True}
-    return {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized" if stored == "int8" else "float-quantized",
-        "quantization_status": "compressed",
-        "ignore": ["lm_head"],
-        "kv_cache_scheme": None,
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": numbers | {"strategy": strategy, "dynamic": False, "group_size": None},
-                "input_activations": numbers | {"strategy": "token", "dynamic": True},
-                "output_activations": None,
-            }
-        },
-    }
-
-
-def quantize(
-    directory: Path, stored: str = "int8", *, flat_scales: bool = False, strategy: str = "channel"
-) -> None:
-    """Puts the linear layers of a checkpoint into 8 bits. Scales of FP8 are in bf16, as they mostly are."""
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in load_file(directory / SINGLE).items():
-        if not name.endswith("proj.weight"):
-            tensors[name] = tensor
-            continue
-        numbers, scales = rounded(tensor, NUMBERS[stored])
-        if stored == "fp8":
-            scales = (scales if strategy == "channel" else scales.amax()).bfloat16()
-            numbers = (tensor / scales.float()).clamp(-448, 448).to(NUMBERS[stored])
-        tensors[name] = numbers
-        tensors[name + "_scale"] = scales.flatten() if flat_scales else scales
-    save_file(tensors, directory / SINGLE)
-    edit(directory / "config.json", quantization_config=quantization(stored, strategy))
-
-
-def dequantize(directory: Path) -> None:
-    """Makes it what the numbers stand for."""
-    tensors = load_file(directory / SINGLE)
-    for name in [name for name in tensors if name.endswith("_scale")]:
-        scales = tensors.pop(name).float().view(-1, 1)
-        tensors[name.removesuffix("_scale")] = tensors[name.removesuffix("_scale")].float() * scales
-    save_file(tensors, directory / SINGLE)
-    edit(directory / "config.json", "quantization_config")
 
 
 def load(directory: Path, group: TPGroup | None = None, weights: WeightFormat = "dtype") -> Transformer:
