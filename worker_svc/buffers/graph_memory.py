@@ -30,7 +30,7 @@ class CapturedGraph(NamedTuple):
     found: Tensor
 
     def replay(self) -> Tensor:
-        """Good until the next replay of this graph, on the same stream."""
+        """Good until the next replay of any graph of the same memory, on the same stream."""
         self.graph.replay()
         return self.found
 

@@ -70,6 +70,7 @@ class TPGroup:
             return x
         self.begun += 1
         if self.size > 1 and (shared := self._shared_memory(x)) is not None:
+            assert out is None  # these are tensors on the CPU
             own = shared.exchange_columns(x, counts, dtype)
         else:
             own = self._exchange_columns(x, counts, dtype, out)

@@ -14,7 +14,7 @@ from worker_svc.kernels.library import load
 from worker_svc.kernels.native import NativeInt8Products, NativeKernels, fits
 from worker_svc.kernels.quantized import QuantizedProducts
 from worker_svc.kernels.rounding import PlainRounding
-from worker_svc.kernels.scaled_products import tried_products
+from worker_svc.kernels.scaled_products import ScaledProducts, tried_products
 
 if TYPE_CHECKING:
     from worker_svc.kernels.triton_kernels import TritonKernels
@@ -57,15 +57,30 @@ def quantized_products(
     are none. ``native``: the kernels of a CPU, which alone multiply int8 there. ``triton``: those of a
     GPU."""
     if device.type != "cpu" or kind != torch.int8:
+        # First without Triton: where torch has none, Triton does not compile for the type either, and says so
+        # less clearly.
         products = tried_products(kind, device, dtype, PlainRounding())
-        # Where torch has none, Triton does not compile for the type either, and says so less clearly.
-        return products if triton is None else tried_products(kind, device, dtype, triton.rounding)
+        return products if triton is None else _rounded_by_triton(products, device, dtype, triton)
     if native is None or not native.has_int8:
         raise RuntimeError(
             "takes a CPU with AVX512-VNNI, native kernels that are compiled, and a model whose widths are "
             "multiples of 16"
         )
     return NativeInt8Products(native)
+
+
+def _rounded_by_triton(
+    products: ScaledProducts, device: torch.device, dtype: torch.dtype, triton: TritonKernels
+) -> ScaledProducts:
+    """``products`` themselves where it does not run."""
+    from worker_svc.kernels.triton_kernels import compiler_errors  # needed on CUDA only
+
+    try:
+        with compiler_errors():
+            return tried_products(products.dtype, device, dtype, triton.rounding)
+    except RuntimeError as error:
+        logger.warning("torch's operations round rows to 8 bits: Triton does not run here (%s)", error)
+        return products
 
 
 def triton_kernels(

@@ -19,8 +19,9 @@ from worker_svc.kernels.interface import ChunkAttention, Heads, RaggedAttention
 
 logger = logging.getLogger(__name__)
 
-CHECKED = (40, 512), (300, 64)
-"""Cached tokens and rows of the chunks whose results are compared."""
+CHECKED = ((40, 512), (300, 64)), ((8000, 64),)
+"""Steps whose results are compared: cached tokens and rows of their chunks. A library may cut the long
+context of few rows into parts, and merge these."""
 TIMED = (0, 4096), (4096, 1024)
 """Of those that are timed: long enough that a launch takes less than what it launches."""
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -56,26 +57,29 @@ def chunk_attention(
     others = libraries(device, dtype, heads, head_dim)
     if not others:
         return own
-    scenes = [ChunkScene(device, dtype, heads, head_dim, sizes) for sizes in (CHECKED, TIMED)]
+    *checked, timed = (ChunkScene(device, dtype, heads, head_dim, sizes) for sizes in (*CHECKED, TIMED))
     candidates = [Candidate(own.name, lambda: own), *others]
-    return fastest(candidates, scenes[0], lambda attention: _layer_seconds(attention, scenes[1]))
+    return fastest(candidates, checked, lambda attention: _layer_seconds(attention, timed))
 
 
 @torch.inference_mode()
 def fastest(
-    candidates: Sequence[Candidate], scene: ChunkScene, layer_seconds: Callable[[ChunkAttention], float]
+    candidates: Sequence[Candidate],
+    scenes: Sequence[ChunkScene],
+    layer_seconds: Callable[[ChunkAttention], float],
 ) -> ChunkAttention | None:
-    """Of those that bring the right results of ``scene``; closes the others, and logs what was found."""
-    expected, tolerance = scene.expected(), TOLERANCE[scene.q.dtype]
+    """Of those that bring the right results of ``scenes``; closes the others, and logs what was found."""
+    checks = [(scene, scene.expected()) for scene in scenes]
     right: list[tuple[float, Candidate, ChunkAttention]] = []
     for candidate in candidates:
         attention = None
         logger.info("trying attention of chunks by %s", candidate.name)  # a library may compile, for minutes
         try:
             attention = candidate.open()
-            off = float((scene.step(attention).float() - expected).abs().max())
-            if not off <= tolerance:  # NaN is not, either
-                raise ValueError(f"results are off by {off:.2g}")
+            for scene, expected in checks:
+                off = float((scene.step(attention).float() - expected).abs().max())
+                if not off <= TOLERANCE[scene.q.dtype]:  # NaN is not, either
+                    raise ValueError(f"results are off by {off:.2g}")
             right.append((layer_seconds(attention), candidate, attention))
         except REFUSALS as error:
             reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
@@ -121,7 +125,8 @@ def _without_flash_attention() -> None:
 def _flashinfer(device: torch.device, dtype: torch.dtype, heads: Heads, head_dim: int) -> ChunkAttention:
     from worker_svc.kernels.flashinfer_attention import FlashInferAttention
 
-    return FlashInferAttention(device, dtype, heads, head_dim)
+    properties = torch.cuda.get_device_properties(device)
+    return FlashInferAttention(device, dtype, heads, head_dim, properties.multi_processor_count)
 
 
 def _layer_seconds(attention: ChunkAttention, scene: ChunkScene) -> float:

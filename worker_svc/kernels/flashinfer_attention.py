@@ -15,8 +15,10 @@ from torch import Tensor
 from albireo.contract.plan import BLOCK_SIZE, blocks_for
 from worker_svc.kernels.interface import AttendChunks, Chunks, Heads
 
-WORKSPACE_BYTES = 128 << 20
-"""What FlashInfer recommends. Parts of long contexts take 0.26 MB for each multiprocessor at most."""
+LEAST_BYTES = 128 << 20
+"""Of the workspace: what FlashInfer recommends."""
+TILE_ROWS = 128
+"""Of the largest tile."""
 PLANS = 4
 """As many steps as the compute stage is ahead of the device: one that it launches, two that are queued for
 the output stage, and one whose ids that fetches."""
@@ -31,11 +33,15 @@ class FlashInferAttention:
 
     name = "FlashInfer"
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, heads: Heads, head_dim: int) -> None:
-        """``heads``: of a rank. Raises ImportError where it is not installed."""
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, heads: Heads, head_dim: int, multiprocessors: int
+    ) -> None:
+        """``heads``: of a rank; ``multiprocessors``: of the GPU. Raises ImportError where it is not
+        installed."""
         from flashinfer import BatchPrefillWithPagedKVCacheWrapper  # for some GPUs only
 
-        workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        size = workspace_bytes(heads, head_dim, multiprocessors)
+        workspace = torch.empty(size, dtype=torch.uint8, device=device)
         wrappers = [BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD") for _ in range(PLANS)]
         self._turns = cycle([_Turn(wrapper) for wrapper in wrappers])
         self._shape = heads.queries, heads.kv, head_dim, BLOCK_SIZE
@@ -68,6 +74,13 @@ class _Turn:
     def __init__(self, wrapper: Any) -> None:
         self.wrapper = wrapper
         self.copied = torch.cuda.Event()  # its last plan is on the device
+
+
+def workspace_bytes(heads: Heads, head_dim: int, multiprocessors: int) -> int:
+    """Enough for what a plan keeps of the parts of long contexts, in fp32: what every query head has found,
+    and its weight. Heads of one KV head share tiles, of which there are two for each multiprocessor."""
+    tiles = 2 * multiprocessors // heads.kv
+    return max(LEAST_BYTES, heads.queries * tiles * TILE_ROWS * (head_dim + 1) * 4)
 
 
 def _pinned(numbers: list[int] | tuple[int, ...]) -> Tensor:

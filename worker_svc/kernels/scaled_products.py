@@ -37,6 +37,8 @@ class ScaledWeight:
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``x W^T + b`` of ``x`` ``[n, inputs]``, in its dtype."""
+        if not len(x):  # where no row samples; `_int_mm` takes none
+            return x.new_empty(0, self.outputs)
         return (self._fp8 if self._numbers.dtype == FP8 else self._int8)(x, bias)
 
     def _fp8(self, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +66,23 @@ def tried_kernels(
     cache = row.new_zeros(1, BLOCK_SIZE, heads.kv, dim)
     numbers = torch.arange(2, device=device)
     zero = numbers[:1]
-    try:
+    with compiler_errors():
         kernels.norm(row, Norm(row[0], 1e-6), row)
         kernels.gate(qkv)
         q = kernels.rotate(qkv, heads, (angles, angles), cache, cache, zero)
         kernels.decode(q, cache, cache, zero, zero, zero, torch.empty_like(q))
         kernels.chunks(q, cache, cache, zero, zero, numbers, zero, torch.empty_like(q))
-    except (triton.TritonError, OSError, subprocess.SubprocessError) as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
     torch.cuda.synchronize(device)
     return kernels
+
+
+@contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Triton's errors, and those of the programs that it runs, as RuntimeError."""
+    try:
+        yield
+    except (triton.TritonError, OSError, subprocess.SubprocessError) as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def decode_tiling(group: int, dim: int, dtype: torch.dtype) -> Tiling:

@@ -17,6 +17,7 @@ from worker_svc.kernels.interface import ChunkAttention, Heads, Kernels, Norm
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.kernels.plain import PlainKernels
 from worker_svc.kernels.quantized import QuantizedProducts, QuantizedWeight
+from worker_svc.kernels.scaled_products import FP8
 from worker_svc.model.attention import Attention, PagedAttention
 from worker_svc.model.config import ModelConfig
 from worker_svc.model.formats import AS_THE_MODEL, Formats
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-EIGHT_BITS = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+EIGHT_BITS = {"int8": torch.int8, "fp8": FP8}
 """Formats of weights, as torch calls them."""
 
 

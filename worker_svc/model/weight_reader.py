@@ -149,11 +149,13 @@ class WeightReader:
         self._read.add(stored)
         scales = self._file_of[stored].get_slice(stored)
         outputs = found.get_shape()[0]
-        shapes = [(outputs,), (outputs, 1)] + [(1,), ()] * (found.get_dtype() == "F8_E4M3")
+        shapes, one = [(outputs,), (outputs, 1)], ""
+        if found.get_dtype() == "F8_E4M3":
+            shapes, one = [*shapes, (1,), ()], ", or one for all"
         if tuple(scales.get_shape()) not in shapes or scales.get_dtype() not in FLOATS:
             raise CheckpointError(
                 f"{self.directory}: tensor {stored} is {scales.get_dtype()} of shape "
-                f"{tuple(scales.get_shape())}, not a number for each of {outputs} outputs"
+                f"{tuple(scales.get_shape())}, not a number for each of {outputs} outputs{one}"
             )
         return scales
 

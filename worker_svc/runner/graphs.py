@@ -84,8 +84,8 @@ class DecodeGraphs:
         return len(self._captured)
 
     def run(self, rows: int, words: Tensor) -> Tensor:
-        """Hidden states ``[rows, hidden]`` of a step padded to the bucket of ``rows``, good until the next
-        call. ``words``: int64, the ForwardInput of the step."""
+        """Hidden states ``[rows, hidden]`` of a step padded to the bucket of ``rows``, good until any
+        graph runs next. ``words``: int64, the ForwardInput of the step."""
         self._words[: len(words)].copy_(words)
         return self._captured[rows].replay()
 

@@ -11,7 +11,7 @@ from worker_svc.buffers.buckets import bucket_sizes
 from worker_svc.buffers.graph_memory import GraphMemory
 from worker_svc.buffers.scratch import ScratchBuffer
 from worker_svc.buffers.structs import Packing
-from worker_svc.sampling.graph_draws import draw, greedy_rows
+from worker_svc.sampling.graph_draws import draw, padding_rows
 from worker_svc.sampling.inputs import Drawn, GraphDraws
 
 
@@ -32,7 +32,7 @@ class DrawGraphs:
         """Of a step's rows, to be written before :meth:`run`."""
         self._vocab_size = vocab_size
         self._scratch = ScratchBuffer()  # does not grow: the largest graph comes first
-        size = Packing(greedy_rows(Drawn.GREEDY, most)).size
+        size = Packing(padding_rows(Drawn.GREEDY, most)).size
         self._words = torch.zeros(size, dtype=torch.int64, device=memory.device)
         keys = [(drawn, rows) for rows in self.rows[::-1] for drawn in Drawn]
         self._captured = memory.capture_each(f"draws of 1 to {most} rows", keys, self._prepare)
@@ -41,14 +41,14 @@ class DrawGraphs:
         return len(self._captured)
 
     def run(self, params: GraphDraws[Tensor], words: Tensor) -> Tensor:
-        """Ids ``[bucket]`` of a step, good until the next call. ``words``: int64, those of ``params``."""
+        """Ids ``[bucket]`` of a step, good until any graph runs next. ``words``: int64, of ``params``."""
         self._words[: len(words)].copy_(words)
         return self._captured[params.drawn, len(params)].replay()
 
     def _prepare(self, key: tuple[Drawn, int]) -> Callable[[], Tensor]:
         """Rows of zeros."""
         drawn, rows = key
-        padding = Packing(greedy_rows(drawn, rows))
+        padding = Packing(padding_rows(drawn, rows))
         padding.write(self._words)
         params = padding.views(GraphDraws[Tensor], self._words)
         return lambda: draw(self.logits[:rows, : self._vocab_size], params, self._scratch)

@@ -32,22 +32,22 @@ def graph_draws(params: SamplingInput[HostArray], sizes: tuple[int, ...]) -> Gra
     if not rows or len(taken) > 1:
         return None
     if not taken:
-        return greedy_rows(Drawn.GREEDY, bucket_of(rows, sizes))
+        return padding_rows(Drawn.GREEDY, bucket_of(rows, sizes))
     [(drawn, draws)] = taken
     if draws.any_typical_p:
         return None
-    padded = greedy_rows(drawn, bucket_of(rows, sizes))
-    padded.greedy[draws.rows] = 0
+    padded = padding_rows(drawn, bucket_of(rows, sizes))
+    padded.is_greedy[draws.rows] = 0
     for name in ("temperature", "top_k", "top_p", "min_p", "uniforms"):
         getattr(padded.draws, name)[draws.rows] = getattr(draws, name)
     return padded
 
 
-def greedy_rows(drawn: Drawn, rows: int) -> GraphDraws[HostArray]:
+def padding_rows(drawn: Drawn, rows: int) -> GraphDraws[HostArray]:
     """Rows that do not draw. Their other controls are such that a draw of them does no harm."""
     return GraphDraws(
         drawn=drawn,
-        greedy=np.ones(rows, dtype=np.int64),
+        is_greedy=np.ones(rows, dtype=np.int64),
         draws=Draws(
             rows=np.arange(rows),
             temperature=np.ones(rows, dtype=np.float32),
@@ -76,4 +76,4 @@ def draw(logits: Tensor, params: GraphDraws[Tensor], scratch: ScratchBuffer) -> 
         drawn = draw_plain(logits, maxima, params.draws, scratch)
     else:
         drawn = draw_bounded(logits, maxima, params.draws)
-    return torch.where(params.greedy.bool(), ids, drawn)
+    return torch.where(params.is_greedy.bool(), ids, drawn)

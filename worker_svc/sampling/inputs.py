@@ -65,7 +65,7 @@ class GraphDraws(Struct[A]):
     """All rows that a rank samples in a step, padded to a bucket: what a CUDA graph reads."""
 
     drawn: Drawn
-    greedy: Annotated[A, int64("rows")]  # 1: the row has temperature 0, and its controls mean nothing
+    is_greedy: Annotated[A, int64("rows")]  # 1: the row has temperature 0, and its controls mean nothing
     draws: Draws[A]
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from worker_svc.kernels.choice import native_kernels, quantized_products
 from worker_svc.kernels.native import NativeKernels
 from worker_svc.main import DTYPES
 from worker_svc.model.config import ModelConfig
+from worker_svc.model.formats import WeightFormat
 from worker_svc.model.kv_cache import kv_dtype
 from worker_svc.model.loader import EIGHT_BITS, Loader
 from worker_svc.model.weight_reader import HeaderReader
@@ -49,7 +50,7 @@ def check_memory(settings: WorkerSettings, config: ModelConfig, tp: int) -> list
         check = f"{formats.weights} weights"
         if why := _no_products(settings, config, tp):
             return [*found, failure(check, f"cannot be here: {why}", f"leave --weights, or see {PAGE}")]
-        weights = _bytes_in_8_bits(weights, config, tp, dtype)
+        weights = _bytes_in_8_bits(weights, config, tp, dtype, formats.weights)
         found.append(ok(check, f"{size(weights)} a rank"))
     if formats.kv == "int8":
         if _native(settings, config, tp) is None:
@@ -94,11 +95,17 @@ def _native(settings: WorkerSettings, config: ModelConfig, tp: int) -> NativeKer
     return native_kernels(torch.device("cpu"), DTYPES[settings.dtype], config.row_widths(tp), config.head_dim)
 
 
-def _bytes_in_8_bits(weights: int, config: ModelConfig, tp: int, dtype: torch.dtype) -> int:
-    """``weights``: a rank's bytes in ``dtype``. The embedding stays so, a tied head becomes another table."""
+def _bytes_in_8_bits(
+    weights: int, config: ModelConfig, tp: int, dtype: torch.dtype, kind: WeightFormat
+) -> int:
+    """``weights``: a rank's bytes in ``dtype``. The embedding stays so, and the head with fp8; a tied one
+    becomes another table with int8."""
     table = config.vocab_size * config.hidden_size // tp
-    others = weights // dtype.itemsize - table
-    return table * dtype.itemsize + others + (table if config.tied_embeddings else 0)
+    tables = 1 if config.tied_embeddings else 2
+    layers = weights // dtype.itemsize - tables * table
+    if kind == "fp8":
+        return tables * table * dtype.itemsize + layers
+    return table * dtype.itemsize + table + layers
 
 
 class _FreeMemory(NamedTuple):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu(
     "compiled kernels and libraries: tests/worker_svc/kernels has stand-ins for these"
 )
 
-SIZES = [[(0, 1)], [(15, 1), (0, 16), (16, 17)], [(1000, 70), (3, 20)], [(0, 1000)], CHECKED]
+SIZES = [[(0, 1)], [(15, 1), (0, 16), (16, 17)], [(1000, 70), (3, 20)], [(0, 1000)], *CHECKED]
 SHAPES = [(Heads(32, 8), 128), (Heads(14, 2), 64), (Heads(4, 1), 128)]
 NAMES = "Triton", "FlashAttention 3", "FlashInfer"
 

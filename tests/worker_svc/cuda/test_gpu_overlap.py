@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from tests.worker_svc.cuda.scene import MIXED, amount, ids, in_turn, make_runner, overlapped, staggered
+from tests.worker_svc.cuda.scene import (
+    GREEDY,
+    MIXED,
+    amount,
+    ids,
+    in_turn,
+    make_runner,
+    overlapped,
+    staggered,
+)
 from worker_svc.buffers.staging_ring import BUFFERS
 from worker_svc.runner import timestamps
 
 GRAPHS = pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "eager"])
+DRAWN = {
+    "mixed": MIXED,
+    "greedy": [GREEDY],
+    "plain": [replace(GREEDY, temperature=0.9), GREEDY],
+    "bounded": [replace(GREEDY, temperature=0.9, top_k=40, top_p=0.9), GREEDY],
+}
+"""Each but the first is drawn by CUDA graphs."""
 MILLISECOND = 2_000_000  # cycles, about
 
 
@@ -39,9 +56,10 @@ def test_the_ring_goes_round_ahead_of_a_slow_device(cuda: torch.device, cuda_gra
 
 
 @GRAPHS
-def test_launches_far_ahead_of_the_device(cuda: torch.device, cuda_graphs: bool) -> None:
+@pytest.mark.parametrize("drawn", DRAWN)
+def test_launches_far_ahead_of_the_device(cuda: torch.device, cuda_graphs: bool, drawn: str) -> None:
     """No output is fetched before all is launched: buffers wait for their readers on the device."""
-    runner, plans = make_runner(cuda, cuda_graphs=cuda_graphs), list(staggered(9, 64, MIXED))
+    runner, plans = make_runner(cuda, cuda_graphs=cuda_graphs), list(staggered(9, 64, DRAWN[drawn]))
     expected = ids(in_turn(runner, plans))
     runner.reset()
     outputs = []

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from albireo.contract.plan import Admission, Chunk, Grant, Plan
 from albireo.models import TINY
 from albireo.runtime.kv_memory import KvMemory
-from tests.worker_svc.cuda.scene import SLOTS, Tap, staggered
+from tests.worker_svc.cuda.scene import GREEDY, SLOTS, Tap, staggered
 from tests.worker_svc.kernels.test_scaled_products import check_product, random, spread
 from tests.worker_svc.quantized import quantize
 from worker_svc.collectives.tp_group import TPGroup
@@ -46,7 +47,7 @@ def test_product(
 def test_steps_bring_nearly_what_floats_bring(
     cuda: torch.device, weights: WeightFormat, stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts in chunks, and decoding rows as CUDA graphs."""
+    """Prompts, and decoding rows as CUDA graphs."""
     directory = bundled(tmp_path / "model", weights if stored else "dtype")
     quantized, floats = (runner_of(directory, Formats(each), cuda) for each in (weights, "dtype"))
     assert quantized._graphs is not None
@@ -62,6 +63,23 @@ def test_steps_bring_nearly_what_floats_bring(
         found, exact = (tap.logits.float().cpu() for tap in taps)
         assert 0 < float((found - exact).norm() / exact.norm()) < 0.1
         quantized._last_token.copy_(floats._last_token)  # near ties must not part the two
+
+
+@KINDS
+def test_a_step_in_which_no_row_samples(cuda: torch.device, weights: WeightFormat) -> None:
+    """The last layer has rows for keys and values alone, and the head none."""
+    runner = runner_of(TINY, Formats(weights), cuda)
+    prompt = tuple(range(2, 42))
+    admission = Admission(0, 1, "r", prompt, 0, 0, GREEDY)
+    chunks = Chunk(0, 0, 20), Chunk(0, 20, 20)
+    plans = [
+        Plan(1, 1, admissions=(admission,), grants=(Grant(0, (0, 1, 2)),), chunks=chunks[:1]),
+        Plan(1, 2, chunks=chunks[1:]),
+        Plan(1, 3, num_decodes=1),
+    ]
+    found = [runner.execute(runner.prepare(plan)).to_host().ids.tolist() for plan in plans]
+    assert [len(ids) for ids in found] == [0, 1, 1]
+    assert min(found[1] + found[2]) >= 0
 
 
 def bundled(directory: Path, stored: WeightFormat) -> Path:

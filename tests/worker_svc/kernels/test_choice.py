@@ -78,3 +78,25 @@ def test_where_triton_does_not_run(
     monkeypatch.setattr(TritonKernels, "norm", norm)
     assert chosen() is None
     assert "no C compiler" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["TritonError", "OSError", "RuntimeError"])
+def test_where_triton_rounds_no_rows_torch_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    triton = pytest.importorskip("triton")
+    from worker_svc.kernels.triton_kernels import TritonKernels
+    from worker_svc.kernels.triton_rounding import TritonRounding
+
+    error = getattr(triton, kind, None) or {"OSError": OSError, "RuntimeError": RuntimeError}[kind]
+
+    def rounded(*_: object) -> None:
+        raise error("no C compiler")
+
+    monkeypatch.setattr(TritonRounding, "rounded", rounded)
+    kernels = TritonKernels(multiprocessors=8, shared_bytes=200_000)
+    products = choice.quantized_products(torch.float8_e4m3fn, CPU, torch.float32, None, kernels)
+    assert "torch's operations round rows to 8 bits" in caplog.text
+    assert "no C compiler" in caplog.text
+    weight, x = torch.eye(32), torch.eye(32)[:3]
+    torch.testing.assert_close(products.nearest(weight).multiply(x, None), x)  # type: ignore[union-attr]

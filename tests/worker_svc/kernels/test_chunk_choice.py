@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def choose(candidates: dict[str, tuple[ChunkAttention, float]], closed: list[str
         return Candidate(name, lambda: attention, lambda: closed.append(name))
 
     listed = [candidate(name, attention) for name, (attention, _) in candidates.items()]
-    return fastest(listed, scene(), lambda attention: seconds[id(attention)])
+    return fastest(listed, [scene()], lambda attention: seconds[id(attention)])
 
 
 def test_the_fastest_is_taken_and_all_times_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -112,10 +113,17 @@ def test_what_is_wrong_is_not_taken(
         Candidate("own", lambda: OWN),
         Candidate("wrong", lambda: wrong, lambda: closed.append("wrong")),
     ]
-    found = fastest(candidates, scene(dtype), lambda attention: 1.0 if attention is OWN else 0.5)
+    found = fastest(candidates, [scene(dtype)], lambda attention: 1.0 if attention is OWN else 0.5)
     assert found is OWN
     assert closed == ["wrong"]
     assert "no attention of chunks by wrong: ValueError results are off by " in caplog.text
+
+
+def test_all_scenes_must_be_right(caplog: pytest.LogCaptureFixture) -> None:
+    wrong = Changed(lambda out: out[-1].mul_(1.5) if len(out) == 4 else None)
+    scenes = [scene(), ChunkScene(CPU, torch.float32, HEADS, DIM, [(90, 4)])]
+    for some, right in ((scenes[:1], True), (scenes, False)):
+        assert (fastest([Candidate("one", lambda: wrong)], some, lambda _: 1.0) is wrong) == right
 
 
 @pytest.mark.parametrize("kind", [ImportError, RuntimeError, TypeError, OSError])
@@ -126,7 +134,7 @@ def test_what_cannot_be_opened_is_not_taken(kind: type[Exception], caplog: pytes
         raise kind("no compiler\nand much more")
 
     candidates = [Candidate("other", cannot, lambda: closed.append("other")), Candidate("own", lambda: OWN)]
-    assert fastest(candidates, scene(), lambda _: 1.0) is OWN
+    assert fastest(candidates, [scene()], lambda _: 1.0) is OWN
     assert closed == []
     assert f"no attention of chunks by other: {kind.__name__} no compiler" in caplog.text
     assert "much more" not in caplog.text
@@ -152,7 +160,7 @@ def test_where_all_are_wrong_none_is_taken(caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_tritons_kernel_is_right(triton_scene: TritonScene, dtype: torch.dtype) -> None:
     triton = ChunkKernel(triton_scene.kernels, "Triton")
-    assert fastest([Candidate("Triton", lambda: triton)], scene(dtype), lambda _: 1.0) is triton
+    assert fastest([Candidate("Triton", lambda: triton)], [scene(dtype)], lambda _: 1.0) is triton
 
 
 def test_where_no_library_is_installed_nothing_is_tried(caplog: pytest.LogCaptureFixture) -> None:
@@ -170,9 +178,11 @@ def test_where_no_library_is_installed_nothing_is_tried(caplog: pytest.LogCaptur
 def _libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both are installed, on the simulated device, and tried with small chunks."""
     monkeypatch.setitem(sys.modules, "flashinfer", flashinfer_stand_in.module())
-    monkeypatch.setattr(flashinfer_attention, "WORKSPACE_BYTES", 1 << 10)
+    monkeypatch.setattr(flashinfer_attention, "LEAST_BYTES", 1 << 10)
+    properties = SimpleNamespace(multi_processor_count=8)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    for name, value in {"CHECKED": SIZES, "TIMED": SIZES, "LAYERS": 2}.items():
+    for name, value in {"CHECKED": (SIZES, SIZES), "TIMED": SIZES, "LAYERS": 2}.items():
         monkeypatch.setattr(chunk_choice, name, value)
     with flash_package(), flash_kernel(), simulated_cuda(2):
         yield

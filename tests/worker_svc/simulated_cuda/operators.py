@@ -19,6 +19,8 @@ META = torch.device("meta")
 CPU = torch.device("cpu")
 WAITING = {"_local_scalar_dense", "equal", "masked_select", "nonzero", "_unique2", "unique_consecutive"}
 """Whose result, or its shape, the host must know."""
+FEWEST_INT8_ROWS = 16
+"""That a product on a card refuses, and none on a CPU."""
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 
@@ -95,6 +97,8 @@ def _on_device(
         return copies.to_copy(*args, **kwargs)
     if others:
         _check_others(name, args, kwargs)
+    if name == "_int_mm" and len(args[0]) <= FEWEST_INT8_ROWS:
+        raise CudaError(f"_int_mm: self.size(0) needs to be greater than 16, but got {len(args[0])}")
     if name in WAITING or (name in INDEXING and _has_mask(args[1])):
         device().sync(name)
         found = operator(*_memories(args), **_memories(kwargs))

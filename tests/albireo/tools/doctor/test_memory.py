@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,11 +56,12 @@ def test_fp8_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(weights="fp8", device="cuda")["fp8 weights"].level == "ok"
 
 
-def test_bytes_of_int8_weights() -> None:
-    """Bundled model: embedding and tied or own head, layers of one byte a number."""
-    config = ModelConfig.from_dir(TINY)
-    table = config.vocab_size * config.hidden_size
-    layers = 10_000
-    heads = 0 if config.tied_embeddings else table
-    found = memory._bytes_in_8_bits((table + heads + layers) * 4, config, 1, torch.float32)
-    assert found == table * 4 + table + layers
+@pytest.mark.parametrize("tied", [False, True])
+def test_bytes_of_weights_in_8_bits(tied: bool) -> None:
+    """Layers have one byte a number; the embedding, and with fp8 the head, those of the model's type."""
+    config = replace(ModelConfig.from_dir(TINY), tied_embeddings=tied)
+    table, layers = config.vocab_size * config.hidden_size, 10_000
+    weights = (table + (0 if tied else table) + layers) * 4
+    int8, fp8 = (memory._bytes_in_8_bits(weights, config, 1, torch.float32, kind) for kind in ("int8", "fp8"))
+    assert int8 == table * 4 + table + layers
+    assert fp8 == table * 4 + (0 if tied else table * 4) + layers
