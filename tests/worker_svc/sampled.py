@@ -69,10 +69,12 @@ class Bench:
         group: TPGroup | None = None,
         mode: SamplingMode = "auto",
         on_cpu: bool = True,
+        native: bool = True,
         device: torch.device = CPU,
         graphs: bool = False,
     ) -> None:
-        """Without ``on_cpu`` rows are drawn as on CUDA: nothing waits for the device. With ``graphs`` they
+        """Without ``on_cpu`` rows are drawn as on CUDA: nothing waits for the device. Without ``native`` the
+        native kernel draws none. With ``graphs`` they
         are staged for CUDA graphs, which are there on CUDA."""
         group = group or TPGroup()
         policy = SamplingPolicy(mode, group.rank, group.size)
@@ -85,8 +87,8 @@ class Bench:
         most = policy.most_rows(slots)
         rows = bucket_sizes(most) if graphs else ()
         self._staging = Staging(device, torch.float32, MAX_LEN, policy, graph_rows=rows)
-        if not on_cpu:
-            self._staging._sampling._narrow = False
+        self._staging._sampling._narrow &= on_cpu
+        self._staging._sampling._native &= on_cpu and native
         self.state = PenaltyState(policy.state_rows(slots), MAX_LEN, device)
         self.graphs: DrawGraphs | None = None
         if graphs and device.type == "cuda":
@@ -190,7 +192,7 @@ def weights(
     logits: Tensor, row: Row, *, on_cpu: bool = True, eos_ids: frozenset[int] = frozenset()
 ) -> Tensor:
     """What the controls leave of one row of logits, as probabilities by id (fp64)."""
-    bench = Bench(len(logits), slots=1, eos_ids=eos_ids, on_cpu=on_cpu)
+    bench = Bench(len(logits), slots=1, eos_ids=eos_ids, on_cpu=on_cpu, native=False)
     params = bench.admit({0: row}).params
     edited = logits[None].clone()
     _edit(edited, params, bench.state)

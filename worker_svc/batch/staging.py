@@ -23,6 +23,7 @@ from worker_svc.model.causal_mask import CausalMasks
 from worker_svc.model.transformer import Ends
 from worker_svc.sampling.input_builder import SamplingInputBuilder
 from worker_svc.sampling.layout import SampleLayout, SamplingPolicy
+from worker_svc.sampling.native_draw import has_native_draws
 from worker_svc.sampling.prompt_logprobs import prompt_input
 
 
@@ -71,8 +72,9 @@ class Staging:
         ``masked``: attention wants masks. ``graph_rows``: buckets of the CUDA graphs that draw."""
         self._device = device
         self._policy = policy or SamplingPolicy()
+        on_cpu = device.type == "cpu"
         self._sampling = SamplingInputBuilder(
-            self._policy, narrow=device.type == "cpu", graph_rows=graph_rows
+            self._policy, narrow=on_cpu, native=on_cpu and has_native_draws(), graph_rows=graph_rows
         )
         self._masks = CausalMasks(max_model_len, dtype, device) if masked else None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None

@@ -24,6 +24,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "rotate": [_POINTER] * 5 + [_NUMBER] + [_POINTER] * 4 + [_COUNT] * 4,
     "matmul": [_POINTER] * 4 + [_COUNT] * 3,
     "matmul_int8": [_POINTER] * 8 + [_COUNT] * 4,
+    "draw": [_POINTER] + [_COUNT] * 3 + [_POINTER] * 7,
     "layers": [_POINTER] * 2 + [_COUNT] + [_POINTER] * 2,
     "attention": [_POINTER] * 4 + [_COUNT] + [_POINTER] * 2 + [_COUNT] * 4,
 }

@@ -6,6 +6,7 @@
 
 #if !defined(__x86_64__) || defined(__AVX2__)
 
+#include "draw.h"
 #include "layers.h"
 
 using albireo::Bf16;
@@ -47,6 +48,12 @@ EXPORT_KV(Bf16, bf16, albireo::Plain<Bf16>, )
 EXPORT_KV(float, fp32, albireo::Plain<float>, )
 EXPORT_KV(Bf16, bf16, albireo::Quantized, int8_)
 EXPORT_KV(float, fp32, albireo::Quantized, int8_)
+
+EXPORTED void draw_fp32(const float *logits, int64_t stride, int64_t size, int64_t count, const int64_t *rows,
+                        const float *temperature, const int64_t *top_k, const float *top_p, const float *min_p,
+                        const double *uniforms, int64_t *ids) {
+    albireo::draw(logits, stride, size, count, {rows, temperature, top_k, top_p, min_p, uniforms}, ids);
+}
 
 #ifdef __AVX512BF16__
 #define EXPORT_MATMUL(OUT, NAME)                                                                                   \

@@ -18,6 +18,9 @@ for each row, by its controls and by the device:
 - wide: by all numbers, for a larger top_k or none. A top_p without top_k may keep any part of the vocabulary,
   and only the device knows whether few numbers were enough. If the host does not wait for that, both ways
   must be computed in every step, and the few numbers save nothing.
+
+On CPUs that run the native kernels these draw plain rows, greedy ones, and those that a small top_k bounds
+(:mod:`worker_svc.sampling.native_draw`): by the same rules, but for the last bit of a weight.
 """
 
 from __future__ import annotations

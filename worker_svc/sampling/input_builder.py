@@ -25,12 +25,15 @@ Flags = npt.NDArray[np.bool_]
 class SamplingInputBuilder:
     """Selects what this rank needs of the rows that sample, and sorts the rows by how they are sampled."""
 
-    def __init__(self, policy: SamplingPolicy, *, narrow: bool, graph_rows: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, policy: SamplingPolicy, *, narrow: bool, native: bool, graph_rows: tuple[int, ...] = ()
+    ) -> None:
         """``narrow``: the device answers at once whether a narrow draw was enough, as a CPU does. Rows are
-        drawn bounded otherwise, or wide. ``graph_rows``: buckets of the CUDA graphs that draw, if there are
-        any."""
+        drawn bounded otherwise, or wide. ``native``: the native kernel draws those that it can.
+        ``graph_rows``: buckets of the CUDA graphs that draw, if there are any."""
         self._policy = policy
         self._narrow = narrow
+        self._native = native
         self._graph_rows = graph_rows
 
     def build(
@@ -48,18 +51,25 @@ class SamplingInputBuilder:
     ) -> SamplingInput[HostArray]:
         rows = slice(layout.first, layout.last)
         sampled = samples.temperature[rows] != 0
-        plain = sampled & _unrestricted(samples, rows)
+        greedy, plain = ~sampled, sampled & _unrestricted(samples, rows)
         few = sampled & ~plain & self._needs_few(samples, rows)
+        wide = sampled & ~plain & ~few
+        native = None
+        if self._native:
+            direct = greedy | plain | (few & _direct(samples, rows))
+            greedy, plain, few = greedy & ~direct, plain & ~direct, few & ~direct
+            native = _draws(samples, np.flatnonzero(direct), layout.first)
         by_few = _draws(samples, np.flatnonzero(few), layout.first)
         biased = _span(samples.biased, layout)
         allowed = _part(samples.allowed, layout)
         return SamplingInput(
             graph=None,
-            greedy=np.flatnonzero(~sampled),
+            native=native,
+            greedy=np.flatnonzero(greedy),
             plain=_draws(samples, np.flatnonzero(plain), layout.first),
             narrow=by_few if self._narrow else None,
             bounded=None if self._narrow else by_few,
-            wide=_draws(samples, np.flatnonzero(sampled & ~plain & ~few), layout.first),
+            wide=_draws(samples, np.flatnonzero(wide), layout.first),
             biased=_part(samples.biased, layout),
             biases=_fp32(samples.biases[biased]),
             allowed=allowed,
@@ -120,6 +130,12 @@ def _unrestricted(samples: SampleRows, rows: slice) -> Flags:
         & (samples.min_p[rows] == 0)
         & (samples.typical_p[rows] >= 1)
     )
+    return found
+
+
+def _direct(samples: SampleRows, rows: slice) -> Flags:
+    """Rows that the native kernel draws, of those whose largest logits decide."""
+    found: Flags = (samples.top_k[rows] > 0) & (samples.typical_p[rows] >= 1)
     return found
 
 

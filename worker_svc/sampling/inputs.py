@@ -106,6 +106,7 @@ class SamplingInput(Struct[A]):
     """
 
     graph: GraphDraws[A] | None
+    native: Draws[A] | None  # rows that the native kernel draws, greedy ones among them
     greedy: Annotated[A, int64("greedy")]  # rows with temperature 0
     plain: Draws[A] | None  # rows with a temperature and nothing else that restricts a distribution
     narrow: Draws[A] | None  # rows whose outcome most likely depends on few of the largest logits

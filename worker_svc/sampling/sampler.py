@@ -13,6 +13,7 @@ from worker_svc.sampling.draw import draw_bounded, draw_narrow, draw_plain, draw
 from worker_svc.sampling.failed import FAILED
 from worker_svc.sampling.inputs import SamplingInput, select_draws
 from worker_svc.sampling.logprobs import ModelLogprobs
+from worker_svc.sampling.native_draw import draw_native
 from worker_svc.sampling.penalties import Change, PenaltyState
 from worker_svc.sampling.tiles import tile_maxima
 
@@ -34,6 +35,8 @@ def sample(
     model = ModelLogprobs(logits, wanted, params.max_logprobs, scratch) if len(wanted) else None
     changes = _edit(logits, params, state)
     ids = _choose(logits, params, scratch)
+    if params.words == 1:
+        return ids.unsqueeze(1)
     words = ids.new_zeros(len(ids), params.words)
     words[:, 0] = ids
     if model is not None:
@@ -69,9 +72,14 @@ def _edit(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState) ->
 
 
 def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffer) -> Tensor:
+    native = None if params.native is None else draw_native(logits, params.native)
+    if native is not None and len(native) == len(logits):
+        return native
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
+    if native is not None and params.native is not None:
+        ids.index_copy_(0, params.native.rows, native)
     maxima = tile_maxima(logits)
     if len(params.greedy):
         ids.index_copy_(0, params.greedy, take_largest(logits, maxima, params.greedy))

@@ -20,7 +20,9 @@ LARGE = 5003
 
 def with_uniforms(params: SamplingInput[Tensor], uniforms: Tensor) -> SamplingInput[Tensor]:
     """The same rows with other random numbers."""
-    [name] = [name for name in ("plain", "narrow", "bounded", "wide") if getattr(params, name) is not None]
+    [name] = [
+        name for name in ("native", "plain", "narrow", "bounded", "wide") if getattr(params, name) is not None
+    ]
     return replace(params, **{name: replace(getattr(params, name), uniforms=uniforms)})
 
 
