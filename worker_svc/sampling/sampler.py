@@ -72,14 +72,13 @@ def _edit(logits: Tensor, params: SamplingInput[Tensor], state: PenaltyState) ->
 
 
 def _choose(logits: Tensor, params: SamplingInput[Tensor], scratch: ScratchBuffer) -> Tensor:
-    native = None if params.native is None else draw_native(logits, params.native)
-    if native is not None and len(native) == len(logits):
-        return native
+    if params.native is not None and len(params.native) == len(logits):
+        return draw_native(logits, params.native)
     ids = torch.full((len(logits),), FAILED, dtype=torch.int64, device=logits.device)
     if not len(ids):
         return ids
-    if native is not None and params.native is not None:
-        ids.index_copy_(0, params.native.rows, native)
+    if params.native is not None:
+        ids.index_copy_(0, params.native.rows, draw_native(logits, params.native))
     maxima = tile_maxima(logits)
     if len(params.greedy):
         ids.index_copy_(0, params.greedy, take_largest(logits, maxima, params.greedy))
