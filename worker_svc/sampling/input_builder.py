@@ -56,9 +56,10 @@ class SamplingInputBuilder:
         wide = sampled & ~plain & ~few
         native = None
         if self._native:
-            direct = greedy | plain | (few & _direct(samples, rows))
-            greedy, plain, few = greedy & ~direct, plain & ~direct, few & ~direct
-            native = _draws(samples, np.flatnonzero(direct), layout.first)
+            bounded = few & _bounded(samples, rows)
+            native = _draws(samples, np.flatnonzero(greedy | plain | bounded), layout.first)
+            greedy = plain = np.zeros_like(sampled)
+            few &= ~bounded
         by_few = _draws(samples, np.flatnonzero(few), layout.first)
         biased = _span(samples.biased, layout)
         allowed = _part(samples.allowed, layout)
@@ -133,8 +134,8 @@ def _unrestricted(samples: SampleRows, rows: slice) -> Flags:
     return found
 
 
-def _direct(samples: SampleRows, rows: slice) -> Flags:
-    """Rows that the native kernel draws, of those whose largest logits decide."""
+def _bounded(samples: SampleRows, rows: slice) -> Flags:
+    """Rows that the native kernel draws by their largest logits, of those that these decide."""
     found: Flags = (samples.top_k[rows] > 0) & (samples.typical_p[rows] >= 1)
     return found
 
