@@ -14,7 +14,6 @@ from worker_svc.runner.model_runner import ModelRunner
 def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int = 1024) -> Iterator[Plan]:
     """``batch`` greedy requests of ``prompt`` random ids: prefill in chunks, then ``outputs - 1`` decodes."""
     draw = random.Random(0)
-    sampling = SamplingParams(max_tokens=outputs, seed=0, temperature=0.0, ignore_eos=True)
     per_request = blocks_for(prompt + outputs)
     step = 0
     at_once = max(1, chunk // prompt)
@@ -26,7 +25,7 @@ def plans(batch: int, prompt: int, outputs: int, vocab_size: int, *, chunk: int 
             step=step,
             # Rows that are prefilled already wait until all are, so that all decode together.
             paused=tuple(range(first - at_once, first)) if first else (),
-            admissions=tuple(_admission(slot, prompt, vocab_size, draw, sampling) for slot in slots),
+            admissions=tuple(_admission(slot, prompt, outputs, vocab_size, draw) for slot in slots),
             grants=tuple(
                 Grant(s, tuple(range(s * per_request, s * per_request + blocks_for(prompt)))) for s in slots
             ),
@@ -51,8 +50,7 @@ def mixed_plans(rows: int, prompt: int, tokens: int, steps: int, vocab_size: int
     """``rows`` requests of ``prompt`` ids as of :func:`plans`. In each of the ``steps`` in which they decode,
     another one of ``tokens`` ids is prefilled, and leaves."""
     first = rows * blocks_for(prompt + steps + 1)
-    sampling = SamplingParams(max_tokens=1, seed=0, temperature=0.0, ignore_eos=True)
-    admission = _admission(rows, tokens, vocab_size, random.Random(1), sampling)
+    admission = _admission(rows, tokens, 1, vocab_size, random.Random(1))
     grant = Grant(rows, tuple(range(first, first + blocks_for(tokens))))
 
     def mixed(plan: Plan) -> Plan:
@@ -63,9 +61,9 @@ def mixed_plans(rows: int, prompt: int, tokens: int, steps: int, vocab_size: int
     return [mixed(plan) if plan.num_decodes else plan for plan in todo]
 
 
-def _admission(
-    slot: int, prompt: int, vocab_size: int, draw: random.Random, sampling: SamplingParams
-) -> Admission:
+def _admission(slot: int, prompt: int, outputs: int, vocab_size: int, draw: random.Random) -> Admission:
+    """Of ids at random, greedy."""
+    sampling = SamplingParams(max_tokens=outputs, seed=0, temperature=0.0, ignore_eos=True)
     tokens = tuple(draw.randrange(vocab_size) for _ in range(prompt))
     return Admission(slot, slot + 1, f"r{slot}", tokens, 0, 0, sampling)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from rich.console import Console
@@ -29,18 +29,33 @@ class CapturedGraph(NamedTuple):
     graph: torch.cuda.CUDAGraph
     found: Tensor
 
-    def replay(self) -> Tensor:
-        """Good until the next replay of any graph of the same memory, on the same stream."""
-        self.graph.replay()
-        return self.found
+
+class CapturedGraphs(Generic[K]):
+    """A graph for each of some keys, which all read their input words at the same address."""
+
+    def __init__(self, words: Tensor, captured: Mapping[K, CapturedGraph]) -> None:
+        self._words = words
+        self._captured = captured
+
+    def __len__(self) -> int:
+        return len(self._captured)
+
+    def run(self, key: K, words: Tensor) -> Tensor:
+        """What the graph of ``key`` brings with ``words`` (int64), good until any graph of the same memory
+        runs next, on the same stream."""
+        self._words[: len(words)].copy_(words)
+        graph, found = self._captured[key]
+        graph.replay()
+        return found
 
 
 class GraphMemory:
     """The memory pool of one rank's CUDA graphs.
 
-    A graph reads and writes fixed addresses. What goes in must outlive it, and belongs to the code that
-    captures it; everything between was allocated during the capture, in the pool. All graphs share the pool:
-    replays follow one another on one stream, and keep nothing but what they bring.
+    A graph reads and writes fixed addresses. What goes in must outlive it: the words of its input, which are
+    kept with it, and what belongs to the code that captures it. Everything between was allocated during the
+    capture, in the pool. All graphs share the pool: replays follow one another on one stream, and keep
+    nothing but what they bring.
     """
 
     def __init__(self, device: torch.device, *, shows_progress: bool = False) -> None:
@@ -51,22 +66,24 @@ class GraphMemory:
         self._hidden = not (shows_progress and sys.stderr.isatty())
 
     def capture_each(
-        self, what: str, keys: Sequence[K], body_of: Callable[[K], Callable[[], Tensor]]
-    ) -> dict[K, CapturedGraph]:
+        self, what: str, keys: Sequence[K], size: int, body_of: Callable[[K, Tensor], Callable[[], Tensor]]
+    ) -> CapturedGraphs[K]:
         """A graph for each of ``keys``. The largest comes first: of what it has freed the others need less.
 
-        ``body_of`` writes what a graph's body reads, and returns the body; ``what`` is for people. Raises
-        CheckpointError where the device has not enough memory.
+        ``size``: most words of an input. ``body_of`` writes what a graph's body reads into such words, and
+        returns the body; ``what`` is for people. Raises CheckpointError where the device has not enough
+        memory.
         """
         began, screen = time.perf_counter(), Console(stderr=True)
+        words = torch.zeros(size, dtype=torch.int64, device=self.device)
         shown = track(keys, f"CUDA graphs of {what}", console=screen, transient=True, disable=self._hidden)
         try:
-            captured = {key: self._capture(body_of(key)) for key in shown}
+            captured = {key: self._capture(body_of(key, words)) for key in shown}
         except torch.OutOfMemoryError as error:
             raise CheckpointError(f"no memory for CUDA graphs, lower --kv-memory: {error}") from None
         seconds = time.perf_counter() - began
         logger.info("captured %d CUDA graphs, of %s, in %.1f s", len(captured), what, seconds)
-        return captured
+        return CapturedGraphs(words, captured)
 
     @torch.inference_mode()
     def _capture(self, body: Callable[[], Tensor]) -> CapturedGraph:

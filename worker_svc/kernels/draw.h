@@ -141,9 +141,10 @@ struct Listed {
         for (size_t tile = 0; tile < row.maxima.size(); tile++) {
             if (row.maxima[tile] < floor) continue;
             for (int64_t i = tile * TILE; i < std::min<int64_t>(row.size, (tile + 1) * TILE); i++) {
-                if (ordered(row.x[i]) < floor) continue;
+                const int32_t order = ordered(row.x[i]);
+                if (order < floor) continue;
                 if (count == MOST_LISTED) return false;
-                ids[count] = i, values[count] = row.x[i], orders[count] = ordered(row.x[i]), count++;
+                ids[count] = i, values[count] = row.x[i], orders[count] = order, count++;
             }
         }
         return true;

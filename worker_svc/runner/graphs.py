@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from albireo.contract.plan import GroupShape
@@ -75,24 +74,21 @@ class DecodeGraphs:
         self._last_token = last_token
         self._buckets = buckets
         most = buckets.sizes[-1]
-        self._words = torch.zeros(buckets.packing(most).size, dtype=torch.int64, device=memory.device)
-        self._captured = memory.capture_each(
-            f"decode steps of 1 to {most} rows", buckets.sizes[::-1], self._prepare
-        )
+        what, size = f"decode steps of 1 to {most} rows", buckets.packing(most).size
+        self._graphs = memory.capture_each(what, buckets.sizes[::-1], size, self._prepare)
 
     def __len__(self) -> int:
-        return len(self._captured)
+        return len(self._graphs)
 
     def run(self, rows: int, words: Tensor) -> Tensor:
         """Hidden states ``[rows, hidden]`` of a step padded to the bucket of ``rows``, good until any
         graph runs next. ``words``: int64, the ForwardInput of the step."""
-        self._words[: len(words)].copy_(words)
-        return self._captured[rows].replay()
+        return self._graphs.run(rows, words)
 
-    def _prepare(self, rows: int) -> Callable[[], Tensor]:
+    def _prepare(self, rows: int, words: Tensor) -> Callable[[], Tensor]:
         """A step of padding rows."""
-        Packing(self._buckets.padding(rows)).write(self._words)
-        forward = self._buckets.packing(rows).views(ForwardInput[Tensor], self._words)
+        Packing(self._buckets.padding(rows)).write(words)
+        forward = self._buckets.packing(rows).views(ForwardInput[Tensor], words)
         return lambda: self._model.hidden(
             self._last_token.index_select(0, forward.decode_slots),
             forward.positions,

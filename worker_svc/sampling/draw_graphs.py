@@ -33,22 +33,20 @@ class DrawGraphs:
         self._vocab_size = vocab_size
         self._scratch = ScratchBuffer()  # does not grow: the largest graph comes first
         size = Packing(padding_rows(Drawn.GREEDY, most)).size
-        self._words = torch.zeros(size, dtype=torch.int64, device=memory.device)
         keys = [(drawn, rows) for rows in self.rows[::-1] for drawn in Drawn]
-        self._captured = memory.capture_each(f"draws of 1 to {most} rows", keys, self._prepare)
+        self._graphs = memory.capture_each(f"draws of 1 to {most} rows", keys, size, self._prepare)
 
     def __len__(self) -> int:
-        return len(self._captured)
+        return len(self._graphs)
 
     def run(self, params: GraphDraws[Tensor], words: Tensor) -> Tensor:
         """Ids ``[bucket]`` of a step, good until any graph runs next. ``words``: int64, of ``params``."""
-        self._words[: len(words)].copy_(words)
-        return self._captured[params.drawn, len(params)].replay()
+        return self._graphs.run((params.drawn, len(params)), words)
 
-    def _prepare(self, key: tuple[Drawn, int]) -> Callable[[], Tensor]:
+    def _prepare(self, key: tuple[Drawn, int], words: Tensor) -> Callable[[], Tensor]:
         """Rows of zeros."""
         drawn, rows = key
         padding = Packing(padding_rows(drawn, rows))
-        padding.write(self._words)
-        params = padding.views(GraphDraws[Tensor], self._words)
+        padding.write(words)
+        params = padding.views(GraphDraws[Tensor], words)
         return lambda: draw(self.logits[:rows, : self._vocab_size], params, self._scratch)
